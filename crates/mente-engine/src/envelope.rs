@@ -1,0 +1,270 @@
+//! An event as a record: value and key as they are, attributes in headers `ce_*` (the Kafka
+//! binding of CloudEvents), and what those cannot say in one last binary header `mente`:
+//!
+//! ```text
+//! version u8 = 1 · checksum u32 (CRC-32C of value and of the headers before this one)
+//! · data form u8 (0 inferred, 1 JSON, 2 text, 3 binary)
+//! · { index of an extension u16 · type u8 (1 integer, 2 boolean) }
+//! ```
+//! Anybody may have written the record, so it is untrusted: a wrong checksum means that someone
+//! rewrote it, and the header is ignored.
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::clock::Timestamp;
+use crate::event::{Attribute, Data, Event};
+use crate::id::Offset;
+use crate::record::Record;
+
+const OWN_HEADER: &[u8] = b"mente";
+const VERSION: u8 = 1;
+const CONTENT_TYPE: &[u8] = b"content-type";
+const PREFIX: &str = "ce_";
+const INTEGER: u8 = 1;
+const BOOLEAN: u8 = 2;
+
+impl Event {
+    /// The record that holds this event.
+    pub fn to_record(&self, timestamp: Timestamp) -> Record {
+        let mut headers = Vec::with_capacity(8 + self.extensions.len());
+        let mut put = |name: &str, value: &str| {
+            headers.push((
+                Bytes::from(format!("{PREFIX}{name}")),
+                Some(Bytes::copy_from_slice(value.as_bytes())),
+            ));
+        };
+        put("specversion", "1.0");
+        put("id", &self.id);
+        put("source", &self.source);
+        put("type", &self.kind);
+        let optional = [
+            ("subject", &self.subject),
+            ("time", &self.time),
+            ("dataschema", &self.dataschema),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                put(name, value);
+            }
+        }
+        for (name, value) in &self.extensions {
+            put(name, &value.to_text());
+        }
+        if let Some(declared) = &self.datacontenttype {
+            headers.push((
+                Bytes::from_static(CONTENT_TYPE),
+                Some(Bytes::copy_from_slice(declared.as_bytes())),
+            ));
+        }
+        let value = self.data.bytes().cloned();
+        if let Some(unsaid) = self.unsaid() {
+            let mut own = BytesMut::with_capacity(5 + unsaid.len());
+            own.put_u8(VERSION);
+            own.put_u32(checksum(value.as_ref(), &headers));
+            own.extend_from_slice(&unsaid);
+            headers.push((Bytes::from_static(OWN_HEADER), Some(own.freeze())));
+        }
+        Record {
+            timestamp,
+            key: self.key.clone(),
+            value,
+            headers,
+        }
+    }
+
+    /// Data form and extension types, if the natural headers would not give them back.
+    fn unsaid(&self) -> Option<Vec<u8>> {
+        let inferred = match &self.data {
+            Data::None => Data::None,
+            Data::Json(b) | Data::Text(b) | Data::Binary(b) => {
+                Data::of(b.clone(), self.datacontenttype.as_deref())
+            }
+        };
+        let mut out = vec![match &self.data {
+            same if *same == inferred => 0,
+            Data::None => 0,
+            Data::Json(_) => 1,
+            Data::Text(_) => 2,
+            Data::Binary(_) => 3,
+        }];
+        for (index, (_, value)) in self.extensions.iter().enumerate() {
+            let kind = match value {
+                Attribute::Text(_) => continue,
+                Attribute::Integer(_) => INTEGER,
+                Attribute::Boolean(_) => BOOLEAN,
+            };
+            out.extend_from_slice(&(index as u16).to_be_bytes());
+            out.push(kind);
+        }
+        (out != [0]).then_some(out)
+    }
+
+    /// The event that a record holds. A record without CloudEvents headers is still an event:
+    /// `origin` (such as `/topics/orders`) and its place make its required attributes.
+    pub fn from_record(record: &Record, origin: &str, partition: u32, offset: Offset) -> Self {
+        let mut event = Self {
+            key: record.key.clone(),
+            ..Self::default()
+        };
+        let text = |value: &Option<Bytes>| {
+            value
+                .as_ref()
+                .map_or_else(String::new, |v| String::from_utf8_lossy(v).into_owned())
+        };
+        for (name, value) in &record.headers {
+            if name.as_ref() == CONTENT_TYPE {
+                event.datacontenttype = Some(text(value));
+                continue;
+            }
+            let Some(name) = std::str::from_utf8(name)
+                .ok()
+                .and_then(|n| n.strip_prefix(PREFIX))
+            else {
+                continue;
+            };
+            match name {
+                "specversion" => {}
+                "id" => event.id = text(value),
+                "source" => event.source = text(value),
+                "type" => event.kind = text(value),
+                "subject" => event.subject = Some(text(value)),
+                "time" => event.time = Some(text(value)),
+                "dataschema" => event.dataschema = Some(text(value)),
+                _ => event
+                    .extensions
+                    .push((name.to_owned(), Attribute::Text(text(value)))),
+            }
+        }
+        if let Some(value) = &record.value {
+            event.data = Data::of(value.clone(), event.datacontenttype.as_deref());
+        }
+        event.read_unsaid(record);
+        event.derive_missing(origin, partition, offset);
+        event
+    }
+
+    fn derive_missing(&mut self, origin: &str, partition: u32, offset: Offset) {
+        if self.id.is_empty() {
+            self.id = format!("{partition}-{offset}");
+        }
+        if self.source.is_empty() {
+            origin.clone_into(&mut self.source);
+        }
+        if self.kind.is_empty() {
+            "mente.record".clone_into(&mut self.kind);
+        }
+    }
+
+    fn read_unsaid(&mut self, record: &Record) {
+        let Some((name, Some(own))) = record.headers.last() else {
+            return;
+        };
+        let Some((&[VERSION, a, b, c, d, form], types)) = own.split_first_chunk() else {
+            return;
+        };
+        let natural = &record.headers[..record.headers.len() - 1];
+        let sum = checksum(record.value.as_ref(), natural);
+        if name.as_ref() != OWN_HEADER || u32::from_be_bytes([a, b, c, d]) != sum {
+            return;
+        }
+        if let Some(value) = &record.value {
+            match form {
+                1 => self.data = Data::Json(value.clone()),
+                2 if std::str::from_utf8(value).is_ok() => self.data = Data::Text(value.clone()),
+                3 => self.data = Data::Binary(value.clone()),
+                _ => {}
+            }
+        }
+        for entry in types.chunks_exact(3) {
+            let index = usize::from(u16::from_be_bytes([entry[0], entry[1]]));
+            let Some((_, value)) = self.extensions.get_mut(index) else {
+                continue;
+            };
+            let typed = match entry[2] {
+                INTEGER => value.to_text().parse().ok().map(Attribute::Integer),
+                BOOLEAN => value.to_text().parse().ok().map(Attribute::Boolean),
+                _ => None,
+            };
+            if let Some(typed) = typed {
+                *value = typed;
+            }
+        }
+    }
+}
+
+fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)]) -> u32 {
+    let mut crc = crc32c::crc32c(value.map_or(&[], |v| &v[..]));
+    for (name, value) in headers {
+        crc = crc32c::crc32c_append(crc, name);
+        crc = crc32c::crc32c_append(crc, &[0]);
+        crc = crc32c::crc32c_append(crc, value.as_ref().map_or(&[], |v| &v[..]));
+        crc = crc32c::crc32c_append(crc, &[0]);
+    }
+    crc
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(data: Data, declared: Option<&str>) -> Event {
+        Event {
+            id: "1".into(),
+            source: "/shop".into(),
+            kind: "Order\u{e9}".into(),
+            subject: Some("o-1".into()),
+            datacontenttype: declared.map(Into::into),
+            extensions: vec![
+                ("a".into(), Attribute::Text("7".into())),
+                ("b".into(), Attribute::Integer(7)),
+                ("c".into(), Attribute::Boolean(true)),
+            ],
+            data,
+            ..Event::default()
+        }
+    }
+
+    #[test]
+    fn every_form_of_data_and_attribute_comes_back() {
+        let bytes = Bytes::from_static;
+        let json = Some("application/json");
+        for original in [
+            event(Data::None, None),
+            event(Data::Json(bytes(b"{ \"a\" : 1.0 }")), json),
+            event(Data::Json(bytes(b"null")), json),
+            event(Data::Json(bytes(b"1")), None),
+            event(Data::Binary(bytes(b"")), None),
+            event(Data::Binary(bytes(b"\xff\x00")), json),
+            event(Data::Text(bytes("ä".as_bytes())), Some("text/plain")),
+            event(Data::Text(bytes(b"x")), Some("application/x-odd")),
+        ] {
+            let record = original.to_record(Timestamp(1));
+            assert_eq!(Event::from_record(&record, "/t", 0, Offset(0)), original);
+        }
+    }
+
+    #[test]
+    fn a_plain_record_is_an_event() {
+        let record = Record {
+            value: Some(Bytes::from_static(b"hi")),
+            ..Record::default()
+        };
+        let event = Event::from_record(&record, "/topics/t", 2, Offset(40));
+        assert_eq!(
+            (event.id.as_str(), event.source.as_str()),
+            ("2-40", "/topics/t")
+        );
+        assert_eq!(event.data, Data::Binary(Bytes::from_static(b"hi")));
+        assert!(event.validate().is_ok());
+    }
+
+    #[test]
+    fn a_rewritten_value_makes_the_own_header_void() {
+        let original = event(Data::Json(Bytes::from_static(b"1")), None);
+        let mut record = original.to_record(Timestamp(1));
+        record.value = Some(Bytes::from_static(b"\xfe"));
+        let read = Event::from_record(&record, "/t", 0, Offset(0));
+        assert_eq!(read.data, Data::Binary(Bytes::from_static(b"\xfe")));
+        assert_eq!(read.extension("b"), Some(&Attribute::Text("7".into())));
+    }
+}

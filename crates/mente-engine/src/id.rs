@@ -1,0 +1,116 @@
+//! Names and positions, each a type of its own so that the compiler keeps them apart.
+
+use std::fmt;
+
+use crate::limits;
+
+/// A set of logs, as the engine knows it. Never reused: a name made again gets a new id.
+/// Wide enough for the topic ids of a Kafka cluster.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetId(pub u128);
+
+/// One ordered sequence of records: the `index`-th log of a set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LogId {
+    pub set: SetId,
+    pub index: u32,
+}
+
+/// A position in a log. Offsets rise but have holes (control records, aborted or compacted
+/// data), so nobody computes the next one: it comes from the engine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Offset(pub u64);
+
+/// A period of ownership of a log. A higher term shuts out every lower one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Term(pub u64);
+
+/// The name of a set: `namespace/name`, ASCII letters, digits and `. _ - $ / ~`, with
+/// neither part empty, at most [`limits::SET_NAME_BYTES`] bytes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SetName(String);
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("set name {0:?} is not namespace/name of letters, digits and . _ - $ / ~, at most {limit} bytes", limit = limits::SET_NAME_BYTES)]
+pub struct InvalidSetName(pub String);
+
+impl SetName {
+    pub fn new(name: impl Into<String>) -> Result<Self, InvalidSetName> {
+        let name = name.into();
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-$/~".contains(&b);
+        let parts = name
+            .split_once('/')
+            .is_some_and(|(ns, rest)| !ns.is_empty() && !rest.is_empty());
+        if parts && name.len() <= limits::SET_NAME_BYTES && name.bytes().all(allowed) {
+            Ok(Self(name))
+        } else {
+            Err(InvalidSetName(name))
+        }
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl SetId {
+    pub fn log(self, index: u32) -> LogId {
+        LogId { set: self, index }
+    }
+}
+
+impl fmt::Display for SetName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for SetId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}", self.0)
+    }
+}
+
+impl fmt::Display for LogId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}/{}", self.set.0, self.index)
+    }
+}
+
+impl fmt::Display for Offset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Term {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_name_has_two_parts_and_plain_letters() {
+        for good in ["default/orders", "default/orders/ship$dlq", "a/b"] {
+            assert!(SetName::new(good).is_ok(), "{good}");
+        }
+        for bad in [
+            "",
+            "orders",
+            "/orders",
+            "default/",
+            "default/a b",
+            "default/ä",
+            "a/\0",
+        ] {
+            assert!(SetName::new(bad).is_err(), "{bad:?}");
+        }
+        let longest = limits::SET_NAME_BYTES - "a/".len();
+        assert!(SetName::new(format!("a/{}", "x".repeat(longest))).is_ok());
+        assert!(SetName::new(format!("a/{}", "x".repeat(longest + 1))).is_err());
+    }
+}

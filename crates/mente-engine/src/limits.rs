@@ -1,0 +1,38 @@
+//! Every limit of the house in one file, with its unit last in the name.
+
+/// Longest name of a set, namespace included.
+pub const SET_NAME_BYTES: usize = 200;
+/// Longest name of an entity (topic, subscription, stream, projection).
+pub const ENTITY_NAME_BYTES: usize = 80;
+/// Most logs in one set.
+pub const LOGS_PER_SET: u32 = 1_000;
+/// Largest record batch an engine takes.
+pub const BATCH_BYTES: usize = 4 << 20;
+/// Largest single event, attributes included.
+pub const EVENT_BYTES: usize = 1 << 20;
+/// Most events in one published batch.
+pub const EVENTS_PER_BATCH: usize = 5_000;
+/// Most headers of one record.
+pub const HEADERS_PER_RECORD: usize = 256;
+/// Longest attribute name of an event.
+pub const ATTRIBUTE_NAME_BYTES: usize = 64;
+/// Longest attribute value of an event.
+pub const ATTRIBUTE_VALUE_BYTES: usize = 32 << 10;
+/// Most bytes that one read of a log returns.
+pub const READ_BYTES: usize = 1 << 20;
+/// Deepest nesting of JSON and of a filter.
+pub const NESTING_DEPTH: usize = 32;
+/// Largest HTTP request body.
+pub const HTTP_BODY_BYTES: usize = 4 << 20;
+/// All request bodies held in memory at one time.
+pub const HTTP_BODIES_BYTES: usize = 256 << 20;
+/// Commands waiting for one shard.
+pub const SHARD_MAILBOX: usize = 4_096;
+/// Subscriptions of one topic.
+pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
+/// Records that one queue view may have out or waiting for another try.
+pub const TOUCHED_PER_VIEW: usize = 100_000;
+/// Events that one receive call hands out.
+pub const RECEIVE_EVENTS: u32 = 100;
+/// Longest wait of a receive call.
+pub const RECEIVE_WAIT_SECONDS: u32 = 120;

@@ -1,0 +1,164 @@
+//! One record inside a batch: Kafka's v2 record layout, zigzag varints throughout.
+//!
+//! ```text
+//! length · attributes (1 byte, 0) · timestamp delta · offset delta
+//! · key length (-1 = none) · key · value length (-1 = none) · value
+//! · header count · { name length · name · value length (-1 = none) · value }
+//! ```
+
+use bytes::{BufMut, Bytes, BytesMut};
+
+use crate::batch::Malformed;
+use crate::clock::Timestamp;
+use crate::limits;
+
+/// A record as written and as read. Headers are an ordered multimap: a name may come twice.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    pub timestamp: Timestamp,
+    pub key: Option<Bytes>,
+    /// `None` is a tombstone; an empty value is a value.
+    pub value: Option<Bytes>,
+    pub headers: Vec<(Bytes, Option<Bytes>)>,
+}
+
+impl Record {
+    /// The value of the first header of that name.
+    pub fn header(&self, name: &str) -> Option<&Bytes> {
+        let found = self.headers.iter().find(|(n, _)| n == name.as_bytes());
+        found.and_then(|(_, value)| value.as_ref())
+    }
+
+    /// About how many bytes it takes in a batch; never less.
+    pub(crate) fn size_bound(&self) -> usize {
+        let sized = |b: &Option<Bytes>| 5 + b.as_ref().map_or(0, Bytes::len);
+        let headers: usize = self
+            .headers
+            .iter()
+            .map(|(n, v)| 5 + n.len() + sized(v))
+            .sum();
+        // length, attributes, two deltas and the header count
+        5 + 1 + 10 + 5 + 5 + sized(&self.key) + sized(&self.value) + headers
+    }
+
+    pub(crate) fn encode(&self, out: &mut BytesMut, timestamp_delta: i64, offset_delta: i64) {
+        let mut body = BytesMut::with_capacity(self.size_bound());
+        body.put_u8(0);
+        put_varint(&mut body, timestamp_delta);
+        put_varint(&mut body, offset_delta);
+        put_sized(&mut body, self.key.as_ref());
+        put_sized(&mut body, self.value.as_ref());
+        put_varint(&mut body, self.headers.len() as i64);
+        for (name, value) in &self.headers {
+            put_sized(&mut body, Some(name));
+            put_sized(&mut body, value.as_ref());
+        }
+        put_varint(out, body.len() as i64);
+        out.extend_from_slice(&body);
+    }
+
+    /// Takes one record off the front of `input`; gives its offset delta and itself.
+    pub(crate) fn decode(input: &mut Bytes, base: Timestamp) -> Result<(u32, Self), Malformed> {
+        let length = take_length(input)?.ok_or(Malformed("record length"))?;
+        let mut body = take(input, length)?;
+        take(&mut body, 1)?;
+        let timestamp = Timestamp(base.0.saturating_add(take_varint(&mut body)?));
+        let delta =
+            u32::try_from(take_varint(&mut body)?).map_err(|_| Malformed("offset delta"))?;
+        let key = take_sized(&mut body)?;
+        let value = take_sized(&mut body)?;
+        let count = take_length(&mut body)?.ok_or(Malformed("header count"))?;
+        if count > limits::HEADERS_PER_RECORD {
+            return Err(Malformed("header count"));
+        }
+        let mut headers = Vec::with_capacity(count);
+        for _ in 0..count {
+            let name = take_sized(&mut body)?.ok_or(Malformed("header name"))?;
+            headers.push((name, take_sized(&mut body)?));
+        }
+        if !body.is_empty() {
+            return Err(Malformed("record length"));
+        }
+        Ok((
+            delta,
+            Self {
+                timestamp,
+                key,
+                value,
+                headers,
+            },
+        ))
+    }
+}
+
+fn put_varint(out: &mut BytesMut, value: i64) {
+    let mut rest = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    while rest >= 0x80 {
+        out.put_u8((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.put_u8(rest as u8);
+}
+
+fn put_sized(out: &mut BytesMut, bytes: Option<&Bytes>) {
+    match bytes {
+        None => put_varint(out, -1),
+        Some(bytes) => {
+            put_varint(out, bytes.len() as i64);
+            out.extend_from_slice(bytes);
+        }
+    }
+}
+
+fn take(input: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
+    if length > input.len() {
+        return Err(Malformed("length beyond the end"));
+    }
+    Ok(input.split_to(length))
+}
+
+fn take_varint(input: &mut Bytes) -> Result<i64, Malformed> {
+    let mut value = 0u64;
+    for (index, &byte) in input.iter().take(10).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * index);
+        if byte & 0x80 == 0 {
+            let _ = input.split_to(index + 1);
+            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+        }
+    }
+    Err(Malformed("varint"))
+}
+
+/// `None` for a length of -1; anything below that is malformed.
+fn take_length(input: &mut Bytes) -> Result<Option<usize>, Malformed> {
+    match take_varint(input)? {
+        -1 => Ok(None),
+        length => usize::try_from(length)
+            .map(Some)
+            .map_err(|_| Malformed("negative length")),
+    }
+}
+
+fn take_sized(input: &mut Bytes) -> Result<Option<Bytes>, Malformed> {
+    take_length(input)?
+        .map(|length| take(input, length))
+        .transpose()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn varints_come_back() {
+        for value in [0, 1, -1, 63, 64, -64, -65, 300, i64::MAX, i64::MIN] {
+            let mut out = BytesMut::new();
+            put_varint(&mut out, value);
+            let mut bytes = out.freeze();
+            assert_eq!(take_varint(&mut bytes), Ok(value));
+            assert!(bytes.is_empty());
+        }
+        assert!(take_varint(&mut Bytes::from_static(&[0xff; 11])).is_err());
+        assert!(take_varint(&mut Bytes::new()).is_err());
+    }
+}
