@@ -1,1 +1,31 @@
-//! Not begun.
+//! What users name (topics, subscriptions) and what happens to it: logs seen through views.
+//!
+//! A door talks to [`Broker`]. What must be decided goes to the shard that owns the entity
+//! (`runtime.rs` drives it, `shard.rs` decides, `queue/` is the machine of a subscription), and
+//! every decision is a record in the shard's journal before anybody hears of it.
+//!
+//! This room knows no protocol, no executor and no thread; its machines know no clock.
+//!
+//! Reading order: `queue/mod.rs` (the model machine), `shard.rs`, `runtime.rs`, `broker.rs`.
+
+pub mod queue;
+pub mod shard;
+
+pub mod journal;
+mod restore;
+mod runtime;
+
+pub mod broker;
+pub mod dead_letter;
+
+pub mod access;
+pub mod error;
+pub mod filter;
+pub mod name;
+pub mod partition;
+
+pub use access::{Access, Action, Principal};
+pub use broker::{Broker, Options, Position, Received, ShardTask, Start, StoredEvent};
+pub use error::{Error, Kind, Result};
+pub use filter::Filter;
+pub use name::{EntityName, SubscriptionName};

@@ -1,0 +1,102 @@
+//! Copies what a subscription gave up on into its dead-letter log.
+//!
+//! The journal holds the intent (`Dead`), the copy follows, `Buried` confirms it. Between the
+//! two the process may die, so the copy names its origin, and after a restart the log is
+//! searched for it first: one record gives one dead letter.
+
+use mente_engine::{
+    Attribute, BatchBuilder, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Timestamp,
+};
+
+use crate::shard::Burial;
+
+/// Extension attribute of a dead letter: why, such as `MaxDeliveryAttemptsExceeded`.
+pub const REASON: &str = "deadletterreason";
+/// Extension attribute: what the last receiver said.
+pub const RESULT: &str = "deliveryresult";
+/// Extension attribute: failed deliveries.
+pub const ATTEMPTS: &str = "deliveryattempts";
+/// Extension attribute: `partition-offset` in the topic.
+pub const ORIGIN: &str = "deadletterorigin";
+
+/// Copies one record; answers where the copy lies. With `look` a copy may be there already.
+pub(crate) async fn bury(
+    engine: &dyn Engine,
+    burial: &Burial,
+    look: bool,
+    now: Timestamp,
+) -> Result<Offset, Error> {
+    let set = burial.name.dead_letter_set();
+    let log = engine.create(&set, 1, LogConfig::default()).await?.log(0);
+    let origin = format!("{}-{}", burial.log.index, burial.offset);
+    if look && let Some(at) = find(engine, log, burial.buried_at, &origin).await? {
+        return Ok(at);
+    }
+    let Some(mut event) = original(engine, burial).await? else {
+        tracing::warn!(subscription = %burial.name, %origin, "retention took a record before its dead letter was copied");
+        return Ok(engine.bounds(log).await?.end);
+    };
+    event
+        .extensions
+        .retain(|(name, _)| ![REASON, RESULT, ATTEMPTS, ORIGIN].contains(&name.as_str()));
+    let attempts = i32::try_from(burial.attempts).unwrap_or(i32::MAX);
+    event.extensions.extend([
+        (REASON.into(), Attribute::Text(burial.reason.clone())),
+        (RESULT.into(), Attribute::Text(burial.detail.clone())),
+        (ATTEMPTS.into(), Attribute::Integer(attempts)),
+        (ORIGIN.into(), Attribute::Text(origin)),
+    ]);
+    let mut batch = BatchBuilder::default();
+    batch.push(&event.to_record(now));
+    let appended = engine.append(&[], vec![(log, batch.finish())]).await?;
+    appended
+        .first()
+        .map(|a| a.base)
+        .ok_or(Error::Unknown("no answer for the batch".into()))
+}
+
+async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Event>, Error> {
+    let chunk = match engine
+        .read(burial.log, burial.offset, Limit { bytes: 1 })
+        .await
+    {
+        Err(Error::Trimmed(_) | Error::Gone) => return Ok(None),
+        chunk => chunk?,
+    };
+    let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
+    let found = records
+        .flatten()
+        .find(|(offset, _)| *offset == burial.offset);
+    let topic = format!("/topics/{}", burial.name.topic);
+    Ok(found.map(|(offset, record)| Event::from_record(&record, &topic, burial.log.index, offset)))
+}
+
+/// Looks for the copy of `origin` from the last confirmed one on.
+async fn find(
+    engine: &dyn Engine,
+    log: LogId,
+    after: Option<Offset>,
+    origin: &str,
+) -> Result<Option<Offset>, Error> {
+    let bounds = engine.bounds(log).await?;
+    let mut from = after.unwrap_or(bounds.start).max(bounds.start);
+    while from < bounds.end {
+        let chunk = engine.read(log, from, Limit::default()).await?;
+        for (offset, record) in chunk
+            .batches
+            .iter()
+            .flat_map(mente_engine::Batch::records)
+            .flatten()
+        {
+            let named = record.header(&format!("ce_{ORIGIN}"));
+            if named.is_some_and(|value| value == origin.as_bytes()) {
+                return Ok(Some(offset));
+            }
+        }
+        if chunk.next <= from {
+            break;
+        }
+        from = chunk.next;
+    }
+    Ok(None)
+}

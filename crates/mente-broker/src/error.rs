@@ -1,0 +1,81 @@
+//! What the broker refuses, by what the caller should do about it. Each door maps the kind
+//! to its protocol's own code in one exhaustive `match`.
+
+use mente_engine as engine;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Kind {
+    /// Create it, or mend the name.
+    NotFound,
+    /// Exists with other settings.
+    Exists,
+    /// Mend the request.
+    Invalid,
+    /// Say who you are.
+    Unauthenticated,
+    /// Get the right for it.
+    Forbidden,
+    /// The state is not what you expected: read again, decide again.
+    Conflict,
+    /// The lease ran out or was settled; the record is or was delivered again.
+    LockLost,
+    /// The position does not exist (any more): choose another.
+    OutOfRange,
+    /// Split it.
+    TooLarge,
+    /// Wait, then call again.
+    Throttled,
+    /// Not built, or not possible with this engine.
+    Unsupported,
+    /// It may or may not have happened: look, or repeat it if that does no harm.
+    Unknown,
+    /// The data is damaged: call an operator.
+    Corrupt,
+    /// A fault of Mente's: report it.
+    Internal,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{message}")]
+pub struct Error {
+    pub kind: Kind,
+    pub message: String,
+}
+
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    pub fn new(kind: Kind, message: impl Into<String>) -> Self {
+        Self {
+            kind,
+            message: message.into(),
+        }
+    }
+
+    pub fn invalid(message: impl Into<String>) -> Self {
+        Self::new(Kind::Invalid, message)
+    }
+
+    pub fn not_found(what: &str, name: &str) -> Self {
+        Self::new(
+            Kind::NotFound,
+            format!("no {what} {name:?}; create it first"),
+        )
+    }
+}
+
+impl From<engine::Error> for Error {
+    fn from(error: engine::Error) -> Self {
+        let kind = match &error {
+            engine::Error::NotDone(_) => Kind::Conflict,
+            engine::Error::Unknown(_) | engine::Error::Fenced => Kind::Unknown,
+            engine::Error::Busy(_) => Kind::Throttled,
+            engine::Error::TooBig { .. } => Kind::TooLarge,
+            engine::Error::Trimmed(_) => Kind::OutOfRange,
+            engine::Error::Corrupt(_) => Kind::Corrupt,
+            engine::Error::Gone => Kind::NotFound,
+            engine::Error::Unsupported(_) => Kind::Unsupported,
+        };
+        Self::new(kind, error.to_string())
+    }
+}

@@ -1,0 +1,110 @@
+//! Names that users give, checked once and carried as types of their own.
+
+use std::fmt;
+
+use mente_engine::{SetName, limits};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
+/// The only namespace that is made so far; a word in every name nevertheless.
+pub const DEFAULT_NAMESPACE: &str = "default";
+
+/// A topic, subscription, stream category or projection: 1 to 80 ASCII letters, digits and
+/// `. _ - ~`, beginning with a letter or digit.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct EntityName(String);
+
+/// A subscription: the topic that it reads and its own name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SubscriptionName {
+    pub topic: EntityName,
+    pub name: EntityName,
+}
+
+impl EntityName {
+    pub fn new(name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let allowed = |b: u8| b.is_ascii_alphanumeric() || b"._-~".contains(&b);
+        let first = name
+            .bytes()
+            .next()
+            .is_some_and(|b| b.is_ascii_alphanumeric());
+        if first && name.len() <= limits::ENTITY_NAME_BYTES && name.bytes().all(allowed) {
+            return Ok(Self(name));
+        }
+        Err(Error::invalid(format!(
+            "the name {name:?} is not 1 to {} letters, digits or . _ - ~ with a letter or digit first",
+            limits::ENTITY_NAME_BYTES
+        )))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The set that holds a topic of this name.
+    pub fn topic_set(&self) -> SetName {
+        set_name(&self.0)
+    }
+}
+
+impl SubscriptionName {
+    /// The set that holds what this subscription gave up on.
+    pub fn dead_letter_set(&self) -> SetName {
+        set_name(&format!("{}/{}/$deadletter", self.topic, self.name))
+    }
+}
+
+/// A name of Mente's own sets in the default namespace; users' names hold no `$` and no `/`.
+pub(crate) fn set_name(name: &str) -> SetName {
+    SetName::new(format!("{DEFAULT_NAMESPACE}/{name}")).expect("entity names are plain and short")
+}
+
+impl TryFrom<String> for EntityName {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl From<EntityName> for String {
+    fn from(name: EntityName) -> Self {
+        name.0
+    }
+}
+
+impl fmt::Display for EntityName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl fmt::Display for SubscriptionName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.topic, self.name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_names_are_refused() {
+        for good in [
+            "orders",
+            "a",
+            "Order.v1_x-2~",
+            &"x".repeat(limits::ENTITY_NAME_BYTES),
+        ] {
+            assert!(EntityName::new(good).is_ok(), "{good}");
+        }
+        let long = "x".repeat(limits::ENTITY_NAME_BYTES + 1);
+        for bad in ["", ".", "$journal", "a/b", "a b", "ä", "-a", "a\n", &long] {
+            assert!(EntityName::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

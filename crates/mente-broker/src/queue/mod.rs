@@ -1,0 +1,652 @@
+//! The queue view: a position, what was settled, and leases.
+//!
+//! ```text
+//!        floor          scanned
+//!  --------|---------------|---------  one log of the topic
+//!  all     | settled, failed,|  not read yet: costs nothing
+//!  settled | out or waiting  |
+//! ```
+//! A pure machine. What must survive a restart changes only by [`Verdict`]s, which the shard
+//! journals; [`Durable`] is their fold. Leases, waiting receivers and the window of scanned
+//! records are volatile: a restart scans again from the floor and voids every lease.
+//!
+//! Reading order: [`Queue::receive`], [`Queue::settle`], then `partition.rs`.
+
+mod partition;
+mod settings;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::fmt;
+use std::ops::Bound;
+use std::str::FromStr;
+use std::time::Duration;
+
+use mente_engine::{Now, Offset, Term, Timestamp};
+use serde::{Deserialize, Serialize};
+
+pub use partition::{Durable, Failure, Obituary};
+use partition::{Entry, Partition, State};
+pub use settings::{Push, RetrySchedule, Settings};
+
+/// A decision about records of one view. Its fold is [`Durable`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// These are done with; and the view needs nothing below `floor` any more.
+    Settled {
+        partition: u32,
+        offsets: Vec<u64>,
+        floor: u64,
+    },
+    /// A delivery failed; the next one is due `delay_ms` later, at `due_ms` on the wall clock.
+    Failed {
+        partition: u32,
+        offset: u64,
+        attempts: u32,
+        delay_ms: u64,
+        due_ms: i64,
+    },
+    /// Given up on: to be copied to the dead-letter log, which `Buried` confirms.
+    Dead {
+        partition: u32,
+        offset: u64,
+        attempts: u32,
+        reason: String,
+        detail: String,
+        floor: u64,
+    },
+    /// The copy is durable in the dead-letter log at `at`.
+    Buried {
+        partition: u32,
+        offset: u64,
+        at: u64,
+    },
+}
+
+/// What a receiver says of a leased record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Settlement {
+    /// Done with.
+    Complete,
+    /// Not now: deliver again after `delay`. Counts as an attempt.
+    Release { delay: Duration, detail: String },
+    /// Never: to the dead letters.
+    Reject { reason: String, detail: String },
+    /// Still working: the lease starts anew.
+    Renew,
+}
+
+/// Identifies a lease. Void after a restart or a change of owner.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct LockToken {
+    term: Term,
+    lease: u64,
+}
+
+/// A record handed out under a lease.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    pub token: LockToken,
+    pub partition: u32,
+    pub offset: Offset,
+    /// 1 for the first delivery.
+    pub count: u32,
+}
+
+/// Names a receiver that waits; the runtime knows whose reply it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ticket(pub u64);
+
+/// How many records a view has in which state. `ready` counts what was scanned: the log beyond
+/// is not read yet. `dead` and `completed` count since this owner started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counts {
+    pub ready: u64,
+    pub leased: u64,
+    pub delayed: u64,
+    /// Dead letters whose copy is not confirmed yet.
+    pub dying: u64,
+    pub dead: u64,
+    pub completed: u64,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Default)]
+pub struct Effects {
+    pub verdicts: Vec<Verdict>,
+    /// Receivers served, each with what it gets; empty when its wait is over.
+    pub served: Vec<(Ticket, Vec<Delivery>)>,
+}
+
+#[derive(Debug)]
+pub struct Queue {
+    settings: Settings,
+    term: Term,
+    partitions: Vec<Partition>,
+    leases: BTreeMap<u64, Lease>,
+    next_lease: u64,
+    waiting: VecDeque<Waiter>,
+    /// When something is to happen, on the monotone clock.
+    timers: BTreeSet<(Duration, Timer)>,
+    /// Keys with a record out or delayed, when order per key is asked for.
+    busy: BTreeMap<u64, u32>,
+    completed: u64,
+    dead: u64,
+}
+
+#[derive(Debug)]
+struct Lease {
+    partition: u32,
+    offset: Offset,
+    until: Duration,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    ticket: Ticket,
+    max: usize,
+    until: Duration,
+}
+
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Timer {
+    Lease(u64),
+    Delay { partition: u32, offset: Offset },
+    Waiter(Ticket),
+}
+
+impl Queue {
+    /// `starts` holds, for each log of the topic, where the view begins.
+    pub fn new(settings: Settings, term: Term, starts: &[Offset]) -> Self {
+        Self {
+            settings,
+            term,
+            partitions: starts.iter().map(|start| Partition::new(*start)).collect(),
+            leases: BTreeMap::new(),
+            next_lease: 1,
+            waiting: VecDeque::new(),
+            timers: BTreeSet::new(),
+            busy: BTreeMap::new(),
+            completed: 0,
+            dead: 0,
+        }
+    }
+
+    pub fn settings(&self) -> &Settings {
+        &self.settings
+    }
+
+    /// What survives a restart, by log of the topic.
+    pub fn durable(&self) -> impl Iterator<Item = &Durable> {
+        self.partitions.iter().map(|p| &p.durable)
+    }
+
+    /// Folds one verdict, live and on restore alike.
+    pub fn apply(&mut self, verdict: &Verdict) {
+        let (Verdict::Settled { partition, .. }
+        | Verdict::Failed { partition, .. }
+        | Verdict::Dead { partition, .. }
+        | Verdict::Buried { partition, .. }) = verdict;
+        let Some(p) = self.partitions.get_mut(*partition as usize) else {
+            return;
+        };
+        p.durable.apply(verdict);
+    }
+
+    /// Where to read on in this log, or `None` while the window is full.
+    pub fn wants(&self, partition: u32) -> Option<Offset> {
+        self.partitions.get(partition as usize)?.wants()
+    }
+
+    /// A record that the filter lets through, in the order of the log.
+    pub fn arrive(
+        &mut self,
+        partition: u32,
+        offset: Offset,
+        time: Timestamp,
+        key: Option<u64>,
+        now: Now,
+    ) {
+        let Some(p) = self.partitions.get_mut(partition as usize) else {
+            return;
+        };
+        let failure = p.durable.failed.get(&offset).copied();
+        let Some(entry) = p.arrive(offset, time, key) else {
+            return;
+        };
+        // Scanned again after a restart: wait for what is left of the delay, never longer than it.
+        let left = failure.map_or(Duration::ZERO, |f| f.due.since(now.wall).min(f.delay));
+        entry.attempts = failure.map_or(0, |f| f.attempts);
+        if left.is_zero() {
+            p.ready.insert(offset);
+        } else {
+            entry.state = State::Delayed;
+            self.delay(partition, offset, key, now.monotone + left);
+        }
+    }
+
+    /// Everything below `next` has arrived.
+    pub fn scanned(&mut self, partition: u32, next: Offset, now: Now, effects: &mut Effects) {
+        if let Some(p) = self.partitions.get_mut(partition as usize)
+            && let Some(floor) = p.scanned_to(next)
+        {
+            // Much that did not match: say so, or a restart would match it all again.
+            self.decide(
+                Verdict::Settled {
+                    partition,
+                    offsets: Vec::new(),
+                    floor: floor.0,
+                },
+                effects,
+            );
+        }
+        self.serve(now, effects);
+    }
+
+    /// Hands out up to `max` records, or waits for the first one until `until`.
+    pub fn receive(
+        &mut self,
+        now: Now,
+        ticket: Ticket,
+        max: usize,
+        until: Duration,
+        effects: &mut Effects,
+    ) {
+        let deliveries = self.lease(now, max, effects);
+        if !deliveries.is_empty() || until <= now.monotone {
+            effects.served.push((ticket, deliveries));
+            return;
+        }
+        self.timers.insert((until, Timer::Waiter(ticket)));
+        self.waiting.push_back(Waiter { ticket, max, until });
+    }
+
+    /// The receiver went away.
+    pub fn forget(&mut self, ticket: Ticket) {
+        if let Some(at) = self.waiting.iter().position(|w| w.ticket == ticket)
+            && let Some(waiter) = self.waiting.remove(at)
+        {
+            self.timers.remove(&(waiter.until, Timer::Waiter(ticket)));
+        }
+    }
+
+    /// Settles one lease; `false` if it is void.
+    pub fn settle(
+        &mut self,
+        now: Now,
+        token: LockToken,
+        how: &Settlement,
+        effects: &mut Effects,
+    ) -> bool {
+        let Some(lease) = self.end_lease(token, now) else {
+            return false;
+        };
+        let (partition, offset) = (lease.partition, lease.offset);
+        match how {
+            Settlement::Complete => self.finish(partition, offset, effects),
+            Settlement::Release { delay, detail } => {
+                self.fail(now, partition, offset, *delay, detail, effects);
+            }
+            Settlement::Reject { reason, detail } => {
+                self.bury(partition, offset, reason, detail, effects);
+            }
+            Settlement::Renew => {
+                let until = now.monotone + self.settings.lock_duration();
+                self.timers.insert((until, Timer::Lease(token.lease)));
+                self.leases.insert(token.lease, Lease { until, ..lease });
+                return true;
+            }
+        }
+        self.serve(now, effects);
+        true
+    }
+
+    /// The copy of a dead letter is durable.
+    pub fn buried(&mut self, partition: u32, offset: Offset, at: Offset, effects: &mut Effects) {
+        self.decide(
+            Verdict::Buried {
+                partition,
+                offset: offset.0,
+                at: at.0,
+            },
+            effects,
+        );
+    }
+
+    /// When [`Queue::tick`] has something to do, on the monotone clock.
+    pub fn next_due(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Lets everything happen that is due.
+    pub fn tick(&mut self, now: Now, effects: &mut Effects) {
+        while self
+            .timers
+            .first()
+            .is_some_and(|(at, _)| *at <= now.monotone)
+        {
+            let Some((_, timer)) = self.timers.pop_first() else {
+                break;
+            };
+            match timer {
+                Timer::Lease(lease) => {
+                    if let Some(lease) = self.leases.remove(&lease) {
+                        self.unbusy(lease.partition, lease.offset);
+                        let detail = "the lock ran out";
+                        self.fail(
+                            now,
+                            lease.partition,
+                            lease.offset,
+                            Duration::ZERO,
+                            detail,
+                            effects,
+                        );
+                    }
+                }
+                Timer::Delay { partition, offset } => self.undelay(partition, offset),
+                Timer::Waiter(ticket) => {
+                    self.waiting.retain(|w| w.ticket != ticket);
+                    effects.served.push((ticket, Vec::new()));
+                }
+            }
+        }
+        self.serve(now, effects);
+    }
+
+    pub fn counts(&self) -> Counts {
+        let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
+        Counts {
+            ready: sum(|p| p.ready.len()),
+            leased: self.leases.len() as u64,
+            delayed: sum(|p| {
+                p.entries
+                    .values()
+                    .filter(|e| e.state == State::Delayed)
+                    .count()
+            }),
+            dying: sum(|p| p.durable.dying.len()),
+            dead: self.dead,
+            completed: self.completed,
+        }
+    }
+
+    fn decide(&mut self, verdict: Verdict, effects: &mut Effects) {
+        self.apply(&verdict);
+        match &verdict {
+            Verdict::Settled { offsets, .. } => self.completed += offsets.len() as u64,
+            Verdict::Dead { .. } => self.dead += 1,
+            Verdict::Failed { .. } | Verdict::Buried { .. } => {}
+        }
+        // One record per log and round for what was completed.
+        if let (
+            Verdict::Settled {
+                partition,
+                offsets,
+                floor,
+            },
+            Some(Verdict::Settled {
+                partition: same,
+                offsets: before,
+                floor: lower,
+            }),
+        ) = (&verdict, effects.verdicts.last_mut())
+            && partition == same
+        {
+            before.extend_from_slice(offsets);
+            *lower = *floor;
+            return;
+        }
+        effects.verdicts.push(verdict);
+    }
+
+    /// Serves waiting receivers, longest waiting first, while there is anything to hand out.
+    fn serve(&mut self, now: Now, effects: &mut Effects) {
+        while let Some(max) = self.waiting.front().map(|w| w.max) {
+            let deliveries = self.lease(now, max, effects);
+            if deliveries.is_empty() {
+                break;
+            }
+            if let Some(waiter) = self.waiting.pop_front() {
+                self.timers
+                    .remove(&(waiter.until, Timer::Waiter(waiter.ticket)));
+                effects.served.push((waiter.ticket, deliveries));
+            }
+        }
+    }
+
+    fn lease(&mut self, now: Now, max: usize, effects: &mut Effects) -> Vec<Delivery> {
+        let mut deliveries = Vec::new();
+        for partition in 0..self.partitions.len() as u32 {
+            let mut after = Bound::Unbounded;
+            while deliveries.len() < max {
+                let Some((offset, late)) = self.next_ready(partition, after, now) else {
+                    break;
+                };
+                after = Bound::Excluded(offset);
+                if late {
+                    let detail = "not settled within its time to live";
+                    self.take_ready(partition, offset);
+                    self.bury(partition, offset, "TimeToLiveExceeded", detail, effects);
+                } else {
+                    deliveries.push(self.lease_one(now, partition, offset));
+                }
+            }
+        }
+        deliveries
+    }
+
+    /// The next record that may go out, and whether it is past its time to live.
+    fn next_ready(&self, partition: u32, after: Bound<Offset>, now: Now) -> Option<(Offset, bool)> {
+        let p = self.partitions.get(partition as usize)?;
+        p.ready.range((after, Bound::Unbounded)).find_map(|offset| {
+            let entry = p.entries.get(offset)?;
+            let blocked =
+                self.settings.ordered && entry.key.is_some_and(|key| self.busy.contains_key(&key));
+            let late = self
+                .settings
+                .time_to_live()
+                .is_some_and(|ttl| now.wall.since(entry.time) > ttl);
+            (!blocked).then_some((*offset, late))
+        })
+    }
+
+    fn take_ready(&mut self, partition: u32, offset: Offset) {
+        if let Some(p) = self.partitions.get_mut(partition as usize) {
+            p.ready.remove(&offset);
+        }
+    }
+
+    fn lease_one(&mut self, now: Now, partition: u32, offset: Offset) -> Delivery {
+        self.take_ready(partition, offset);
+        let lease = self.next_lease;
+        self.next_lease += 1;
+        let until = now.monotone + self.settings.lock_duration();
+        self.timers.insert((until, Timer::Lease(lease)));
+        self.leases.insert(
+            lease,
+            Lease {
+                partition,
+                offset,
+                until,
+            },
+        );
+        let entry = self.entry(partition, offset);
+        entry.state = State::Leased;
+        let (attempts, key) = (entry.attempts, entry.key);
+        self.make_busy(key);
+        let token = LockToken {
+            term: self.term,
+            lease,
+        };
+        Delivery {
+            token,
+            partition,
+            offset,
+            count: attempts + 1,
+        }
+    }
+
+    fn end_lease(&mut self, token: LockToken, now: Now) -> Option<Lease> {
+        if token.term != self.term {
+            return None;
+        }
+        // A lease past its end is void even before its timer has run.
+        if self.leases.get(&token.lease)?.until <= now.monotone {
+            return None;
+        }
+        let lease = self.leases.remove(&token.lease)?;
+        self.timers
+            .remove(&(lease.until, Timer::Lease(token.lease)));
+        self.unbusy(lease.partition, lease.offset);
+        Some(lease)
+    }
+
+    fn finish(&mut self, partition: u32, offset: Offset, effects: &mut Effects) {
+        if let Some(p) = self.partitions.get_mut(partition as usize) {
+            let floor = p.leave(offset).0;
+            self.decide(
+                Verdict::Settled {
+                    partition,
+                    offsets: vec![offset.0],
+                    floor,
+                },
+                effects,
+            );
+        }
+    }
+
+    fn bury(
+        &mut self,
+        partition: u32,
+        offset: Offset,
+        reason: &str,
+        detail: &str,
+        effects: &mut Effects,
+    ) {
+        let Some(p) = self.partitions.get_mut(partition as usize) else {
+            return;
+        };
+        let attempts = p.entries.get(&offset).map_or(0, |e| e.attempts);
+        let floor = p.leave(offset).0;
+        let (reason, detail) = (reason.to_owned(), detail.to_owned());
+        let offset = offset.0;
+        self.decide(
+            Verdict::Dead {
+                partition,
+                offset,
+                attempts,
+                reason,
+                detail,
+                floor,
+            },
+            effects,
+        );
+    }
+
+    /// Counts a failed attempt: the next one after `delay`, or the dead letters.
+    fn fail(
+        &mut self,
+        now: Now,
+        partition: u32,
+        offset: Offset,
+        delay: Duration,
+        detail: &str,
+        effects: &mut Effects,
+    ) {
+        let max_attempts = self.settings.max_delivery_count;
+        let entry = self.entry(partition, offset);
+        entry.attempts += 1;
+        let (attempts, key) = (entry.attempts, entry.key);
+        if attempts >= max_attempts {
+            self.bury(
+                partition,
+                offset,
+                "MaxDeliveryAttemptsExceeded",
+                detail,
+                effects,
+            );
+            return;
+        }
+        let delay_ms = delay.as_millis() as u64;
+        let due_ms = now.wall.plus(delay).0;
+        self.decide(
+            Verdict::Failed {
+                partition,
+                offset: offset.0,
+                attempts,
+                delay_ms,
+                due_ms,
+            },
+            effects,
+        );
+        if delay.is_zero() {
+            self.entry(partition, offset).state = State::Ready;
+            if let Some(p) = self.partitions.get_mut(partition as usize) {
+                p.ready.insert(offset);
+            }
+        } else {
+            self.entry(partition, offset).state = State::Delayed;
+            self.delay(partition, offset, key, now.monotone + delay);
+        }
+    }
+
+    fn delay(&mut self, partition: u32, offset: Offset, key: Option<u64>, until: Duration) {
+        self.make_busy(key);
+        self.timers
+            .insert((until, Timer::Delay { partition, offset }));
+    }
+
+    fn undelay(&mut self, partition: u32, offset: Offset) {
+        self.unbusy(partition, offset);
+        self.entry(partition, offset).state = State::Ready;
+        if let Some(p) = self.partitions.get_mut(partition as usize) {
+            p.ready.insert(offset);
+        }
+    }
+
+    fn make_busy(&mut self, key: Option<u64>) {
+        if let (true, Some(key)) = (self.settings.ordered, key) {
+            *self.busy.entry(key).or_default() += 1;
+        }
+    }
+
+    fn unbusy(&mut self, partition: u32, offset: Offset) {
+        if let (true, Some(key)) = (self.settings.ordered, self.entry(partition, offset).key)
+            && let Some(count) = self.busy.get_mut(&key)
+        {
+            *count -= 1;
+            if *count == 0 {
+                self.busy.remove(&key);
+            }
+        }
+    }
+
+    /// The entry of a record that is out, ready or delayed: every such record has one.
+    fn entry(&mut self, partition: u32, offset: Offset) -> &mut Entry {
+        let p = self.partitions.get_mut(partition as usize);
+        p.and_then(|p| p.entries.get_mut(&offset))
+            .expect("a touched record has its entry")
+    }
+}
+
+impl fmt::Display for LockToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:x}-{:x}", self.term.0, self.lease)
+    }
+}
+
+impl FromStr for LockToken {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (term, lease) = text.split_once('-').ok_or(())?;
+        let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| ());
+        Ok(Self {
+            term: Term(number(term)?),
+            lease: number(lease)?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

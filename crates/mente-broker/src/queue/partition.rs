@@ -1,0 +1,225 @@
+//! One log of the topic as a queue view sees it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use mente_engine::{Offset, Timestamp, limits};
+
+use super::Verdict;
+
+/// Scanned records that wait to go out; the rest stays in the log, where it costs nothing.
+const WINDOW: usize = 1_000;
+/// Offsets that may pass without a match before the floor is journaled all the same.
+const SILENT_OFFSETS: u64 = 10_000;
+
+/// The fold of the verdicts on one log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Durable {
+    /// Nothing below is needed any more.
+    pub floor: Offset,
+    /// Settled, at or above the floor.
+    pub settled: BTreeSet<Offset>,
+    pub failed: BTreeMap<Offset, Failure>,
+    /// Given up on, the copy in the dead-letter log not confirmed yet.
+    pub dying: BTreeMap<Offset, Obituary>,
+    /// Where the last confirmed copy lies in the dead-letter log.
+    pub buried_at: Option<Offset>,
+}
+
+/// The last failed attempt of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Failure {
+    pub attempts: u32,
+    pub delay: Duration,
+    /// When the next attempt is due, by the wall clock of that moment.
+    pub due: Timestamp,
+}
+
+/// Why a record was given up on; its copy carries it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Obituary {
+    pub attempts: u32,
+    pub reason: String,
+    pub detail: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Partition {
+    pub(super) durable: Durable,
+    /// Read on from here.
+    scanned: Offset,
+    /// Every record from the floor to `scanned` that matches and is not settled.
+    pub(super) entries: BTreeMap<Offset, Entry>,
+    pub(super) ready: BTreeSet<Offset>,
+}
+
+#[derive(Debug)]
+pub(super) struct Entry {
+    pub(super) state: State,
+    /// Failed deliveries so far.
+    pub(super) attempts: u32,
+    pub(super) time: Timestamp,
+    /// Hash of the event's key.
+    pub(super) key: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    Ready,
+    Leased,
+    Delayed,
+}
+
+impl Durable {
+    pub(super) fn apply(&mut self, verdict: &Verdict) {
+        match verdict {
+            Verdict::Settled { offsets, floor, .. } => {
+                for offset in offsets {
+                    self.settle(Offset(*offset));
+                }
+                self.rise(Offset(*floor));
+            }
+            Verdict::Failed {
+                offset,
+                attempts,
+                delay_ms,
+                due_ms,
+                ..
+            } => {
+                let failure = Failure {
+                    attempts: *attempts,
+                    delay: Duration::from_millis(*delay_ms),
+                    due: Timestamp(*due_ms),
+                };
+                self.failed.insert(Offset(*offset), failure);
+            }
+            Verdict::Dead {
+                offset,
+                attempts,
+                reason,
+                detail,
+                floor,
+                ..
+            } => {
+                let obituary = Obituary {
+                    attempts: *attempts,
+                    reason: reason.clone(),
+                    detail: detail.clone(),
+                };
+                self.dying.insert(Offset(*offset), obituary);
+                self.settle(Offset(*offset));
+                self.rise(Offset(*floor));
+            }
+            Verdict::Buried { offset, at, .. } => {
+                self.dying.remove(&Offset(*offset));
+                self.buried_at = self.buried_at.max(Some(Offset(*at)));
+            }
+        }
+    }
+
+    fn settle(&mut self, offset: Offset) {
+        self.failed.remove(&offset);
+        if offset >= self.floor {
+            self.settled.insert(offset);
+        }
+    }
+
+    fn rise(&mut self, floor: Offset) {
+        if floor > self.floor {
+            self.floor = floor;
+            self.settled = self.settled.split_off(&floor);
+        }
+    }
+
+    /// The verdicts that make this state out of an empty one; what a snapshot holds.
+    pub fn retell(&self, partition: u32) -> Vec<Verdict> {
+        let offsets = self.settled.iter().map(|o| o.0).collect();
+        let mut verdicts = vec![Verdict::Settled {
+            partition,
+            offsets,
+            floor: self.floor.0,
+        }];
+        verdicts.extend(self.failed.iter().map(|(offset, failure)| Verdict::Failed {
+            partition,
+            offset: offset.0,
+            attempts: failure.attempts,
+            delay_ms: failure.delay.as_millis() as u64,
+            due_ms: failure.due.0,
+        }));
+        verdicts.extend(self.dying.iter().map(|(offset, obituary)| Verdict::Dead {
+            partition,
+            offset: offset.0,
+            attempts: obituary.attempts,
+            reason: obituary.reason.clone(),
+            detail: obituary.detail.clone(),
+            floor: self.floor.0,
+        }));
+        if let Some(at) = self.buried_at {
+            // An offset that no record has: only the position is to be told.
+            verdicts.push(Verdict::Buried {
+                partition,
+                offset: u64::MAX,
+                at: at.0,
+            });
+        }
+        verdicts
+    }
+}
+
+impl Partition {
+    pub(super) fn new(start: Offset) -> Self {
+        Self {
+            durable: Durable {
+                floor: start,
+                ..Durable::default()
+            },
+            scanned: start,
+            entries: BTreeMap::new(),
+            ready: BTreeSet::new(),
+        }
+    }
+
+    pub(super) fn wants(&self) -> Option<Offset> {
+        let room = self.ready.len() < WINDOW && self.entries.len() < limits::TOUCHED_PER_VIEW;
+        // After a restore the floor lies above where the view was made.
+        room.then_some(self.scanned.max(self.durable.floor))
+    }
+
+    /// The new entry, unless the record is behind the view or settled.
+    pub(super) fn arrive(
+        &mut self,
+        offset: Offset,
+        time: Timestamp,
+        key: Option<u64>,
+    ) -> Option<&mut Entry> {
+        if offset < self.scanned
+            || offset < self.durable.floor
+            || self.durable.settled.contains(&offset)
+        {
+            return None;
+        }
+        let entry = Entry {
+            state: State::Ready,
+            attempts: 0,
+            time,
+            key,
+        };
+        Some(self.entries.entry(offset).or_insert(entry))
+    }
+
+    /// Moves on; gives the floor if it should be journaled although nothing was settled.
+    pub(super) fn scanned_to(&mut self, next: Offset) -> Option<Offset> {
+        self.scanned = self.scanned.max(next);
+        let silent = self.entries.is_empty() && next.0 > self.durable.floor.0 + SILENT_OFFSETS;
+        silent.then_some(self.scanned)
+    }
+
+    /// The record is settled; gives the new floor.
+    pub(super) fn leave(&mut self, offset: Offset) -> Offset {
+        self.entries.remove(&offset);
+        self.ready.remove(&offset);
+        self.entries
+            .first_key_value()
+            .map_or(self.scanned, |(first, _)| *first)
+    }
+}

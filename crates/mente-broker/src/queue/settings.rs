@@ -1,0 +1,178 @@
+//! What a queue view is made with. The shape is also that of the HTTP body and the journal.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::filter::Filter;
+
+/// Durations are in milliseconds on the wire of our own HTTP.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Everything, if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Filter>,
+    /// How long a received record stays out before it is delivered again; 1 s to 1 h.
+    pub lock_duration_ms: u64,
+    /// Deliveries before a record goes to the dead letters; 1 to 2,000.
+    pub max_delivery_count: u32,
+    /// Older records go to the dead letters untried.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_to_live_ms: Option<u64>,
+    /// While a record of some key is out or waits for another try, no other of that key goes out.
+    pub ordered: bool,
+    /// Delivered to this receiver by Mente itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub push: Option<Push>,
+}
+
+/// A built-in receiver that posts every record to a webhook and settles by the answer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    pub url: String,
+    /// For the whole exchange, name look-up included; 100 ms to 60 s.
+    #[serde(default = "default_timeout_ms")]
+    pub timeout_ms: u64,
+    /// Posts under way at one time; 1 to 64.
+    #[serde(default = "default_concurrency")]
+    pub concurrency: u32,
+    #[serde(default)]
+    pub retry: RetrySchedule,
+}
+
+/// How long to wait after the n-th failed attempt: the n-th wait, the last one from then on,
+/// plus up to a tenth at random.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetrySchedule {
+    pub waits_ms: Vec<u64>,
+}
+
+fn default_timeout_ms() -> u64 {
+    30_000
+}
+
+fn default_concurrency() -> u32 {
+    8
+}
+
+impl Default for RetrySchedule {
+    /// Event Grid's schedule (10 s, 30 s, 1 m, 5 m, 10 m, 30 m, 1 h, 3 h, 6 h, 12 h).
+    fn default() -> Self {
+        let seconds = [10, 30, 60, 300, 600, 1_800, 3_600, 10_800, 21_600, 43_200];
+        Self {
+            waits_ms: seconds.iter().map(|s| s * 1_000).collect(),
+        }
+    }
+}
+
+impl RetrySchedule {
+    /// The wait after `attempts` failed ones, stretched by `jitter` of 0 to 1 tenths.
+    pub fn wait(&self, attempts: u32, jitter: f64) -> Duration {
+        let at = (attempts.max(1) as usize - 1).min(self.waits_ms.len().saturating_sub(1));
+        let base = self.waits_ms.get(at).copied().unwrap_or(0);
+        Duration::from_millis(base).mul_f64(1.0 + jitter.clamp(0.0, 1.0) / 10.0)
+    }
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            filter: None,
+            lock_duration_ms: 60_000,
+            max_delivery_count: 10,
+            time_to_live_ms: None,
+            ordered: false,
+            push: None,
+        }
+    }
+}
+
+impl Settings {
+    pub fn lock_duration(&self) -> Duration {
+        Duration::from_millis(self.lock_duration_ms)
+    }
+
+    pub fn time_to_live(&self) -> Option<Duration> {
+        self.time_to_live_ms.map(Duration::from_millis)
+    }
+
+    pub fn validate(&self) -> Result<()> {
+        if let Some(filter) = &self.filter {
+            filter.validate()?;
+        }
+        within("lock_duration_ms", self.lock_duration_ms, 1_000, 3_600_000)?;
+        within(
+            "max_delivery_count",
+            u64::from(self.max_delivery_count),
+            1,
+            2_000,
+        )?;
+        if let Some(ttl) = self.time_to_live_ms {
+            within("time_to_live_ms", ttl, 1, 100 * 365 * 24 * 3_600_000)?;
+        }
+        if let Some(push) = &self.push {
+            within("push.timeout_ms", push.timeout_ms, 100, 60_000)?;
+            within("push.concurrency", u64::from(push.concurrency), 1, 64)?;
+            within(
+                "the number of push.retry.waits_ms",
+                push.retry.waits_ms.len() as u64,
+                1,
+                100,
+            )?;
+            for wait in &push.retry.waits_ms {
+                within("push.retry.waits_ms", *wait, 0, 7 * 24 * 3_600_000)?;
+            }
+            // Every post must end before its lease does, or one record is posted twice at a time.
+            if push.timeout_ms >= self.lock_duration_ms {
+                return Err(Error::invalid(format!(
+                    "push.timeout_ms ({}) must be shorter than lock_duration_ms ({})",
+                    push.timeout_ms, self.lock_duration_ms
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn within(name: &str, value: u64, low: u64, high: u64) -> Result<()> {
+    if (low..=high).contains(&value) {
+        return Ok(());
+    }
+    Err(Error::invalid(format!(
+        "{name} is {value}, but must be from {low} to {high}"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_schedule_ends_in_its_last_wait() {
+        let schedule = RetrySchedule {
+            waits_ms: vec![100, 200],
+        };
+        let waits: Vec<_> = (1..=3).map(|n| schedule.wait(n, 0.0).as_millis()).collect();
+        assert_eq!(waits, [100, 200, 200]);
+        assert_eq!(schedule.wait(1, 1.0).as_millis(), 110);
+    }
+
+    #[test]
+    fn bounds_are_checked_with_their_names() {
+        let bad = Settings {
+            lock_duration_ms: 10,
+            ..Settings::default()
+        };
+        assert!(
+            bad.validate()
+                .unwrap_err()
+                .message
+                .contains("lock_duration_ms")
+        );
+        assert!(Settings::default().validate().is_ok());
+    }
+}

@@ -1,0 +1,377 @@
+//! Drives one shard: a future that names no executor.
+//!
+//! ```text
+//!  mailbox ──┐
+//!  reads ────┼─▶ round: decide all that is queued ─▶ append once ─▶ durable ─▶ replies
+//!  timers ───┘                                          │
+//!                                          failed or unknown: claim and restore
+//! ```
+//! One append is in flight at a time. A reply leaves only when everything that was decided
+//! before it is durable, refusals included, since they rest on that state.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures::channel::{mpsc, oneshot};
+use futures::future::{Either, select};
+use futures::stream::{FuturesUnordered, StreamExt};
+use mente_engine::{self as engine, Clock, Engine, Event, Fence, Limit, LogId, Offset};
+
+use crate::dead_letter;
+use crate::error::{Error, Kind, Result};
+use crate::journal::{self, Topic};
+use crate::name::EntityName;
+use crate::queue::Ticket;
+use crate::restore;
+use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard};
+
+/// Commands that one round decides at most.
+const ROUND_COMMANDS: usize = 1_024;
+/// Wait before what failed in the engine is tried again.
+const RETRY: Duration = Duration::from_millis(500);
+
+/// The topics as of the last durable decision, shared with the doors.
+pub type Catalogue = Arc<RwLock<Arc<BTreeMap<EntityName, Topic>>>>;
+
+#[derive(Debug)]
+pub(crate) struct Request {
+    pub(crate) command: Command,
+    pub(crate) reply: oneshot::Sender<Result<Reply>>,
+}
+
+pub(crate) struct Runtime {
+    pub(crate) engine: Arc<dyn Engine>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) journal: LogId,
+    pub(crate) mailbox: mpsc::Receiver<Request>,
+    /// Only the shard that holds the catalogue has it.
+    pub(crate) catalogue: Option<Catalogue>,
+}
+
+/// One ownership of the shard, from a claim to its loss.
+struct Tenure<'a> {
+    runtime: &'a mut Runtime,
+    fence: Fence,
+    shard: Shard,
+    next_ticket: u64,
+    callers: BTreeMap<Ticket, oneshot::Sender<Result<Reply>>>,
+    io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
+    /// Logs and positions that are being read or watched.
+    reading: BTreeSet<(LogId, Offset)>,
+    /// Dead letters that are being copied: view, log, offset.
+    burying: BTreeSet<(u64, LogId, Offset)>,
+}
+
+/// What a read, a watch or a copy came to.
+enum Io {
+    Read {
+        log: LogId,
+        from: Offset,
+        result: Result<(Vec<Arrival>, Offset), engine::Error>,
+    },
+    /// The log grew, or a pause is over.
+    Look { log: LogId, from: Offset },
+    Buried {
+        burial: Box<Burial>,
+        result: Result<Offset, engine::Error>,
+    },
+}
+
+/// What woke the shard.
+enum Wake {
+    Request(Request),
+    Io(Io),
+    Timer,
+    /// Every handle is gone.
+    Stop,
+}
+
+impl Runtime {
+    /// Runs until every handle is gone, or the journal cannot be trusted.
+    pub(crate) async fn run(mut self) -> Result<()> {
+        loop {
+            let error = match restore::restore(&*self.engine, self.journal).await {
+                Ok((fence, shard)) => match Tenure::new(&mut self, fence, shard).run().await {
+                    Ok(()) => return Ok(()),
+                    Err(error) => error,
+                },
+                Err(restore::Failure::Engine(error)) => error,
+                Err(restore::Failure::Journal(error)) => {
+                    tracing::error!(journal = %self.journal, %error, "shard stopped");
+                    return Err(error);
+                }
+            };
+            tracing::warn!(journal = %self.journal, %error, "shard claims its journal again");
+            let at = self.clock.now().monotone + RETRY;
+            self.clock.sleep_until(at).await;
+        }
+    }
+}
+
+impl<'a> Tenure<'a> {
+    fn new(runtime: &'a mut Runtime, fence: Fence, shard: Shard) -> Self {
+        let tenure = Self {
+            runtime,
+            fence,
+            shard,
+            next_ticket: 1,
+            callers: BTreeMap::new(),
+            io: FuturesUnordered::new(),
+            reading: BTreeSet::new(),
+            burying: BTreeSet::new(),
+        };
+        tenure.share_catalogue();
+        tenure
+    }
+
+    /// Rounds until every handle is gone; an error means that the state may not be the journal's.
+    async fn run(mut self) -> Result<(), engine::Error> {
+        self.start_burials(true);
+        loop {
+            self.start_reads();
+            let mut out = Outcome::default();
+            match self.wake().await {
+                Wake::Stop => return Ok(()),
+                wake => self.take(wake, &mut out),
+            }
+            self.drain(&mut out);
+            let now = self.runtime.clock.now();
+            self.shard.tick(now, &mut out);
+            self.commit(out).await?;
+        }
+    }
+
+    /// Waits for the first thing to do.
+    async fn wake(&mut self) -> Wake {
+        let timer = match self.shard.next_due() {
+            Some(at) => self.runtime.clock.sleep_until(at),
+            None => Box::pin(std::future::pending()),
+        };
+        let idle = self.io.is_empty();
+        let io = async {
+            if idle {
+                std::future::pending().await
+            } else {
+                self.io.next().await
+            }
+        };
+        futures::pin_mut!(io);
+        match select(self.runtime.mailbox.next(), select(io, timer)).await {
+            Either::Left((Some(request), _)) => Wake::Request(request),
+            Either::Left((None, _)) => Wake::Stop,
+            Either::Right((Either::Left((io, _)), _)) => io.map_or(Wake::Timer, Wake::Io),
+            Either::Right((Either::Right(_), _)) => Wake::Timer,
+        }
+    }
+
+    /// Takes whatever else is there already, so that one append serves it all.
+    fn drain(&mut self, out: &mut Outcome) {
+        for _ in 0..ROUND_COMMANDS {
+            let Ok(request) = self.runtime.mailbox.try_recv() else {
+                break;
+            };
+            self.take(Wake::Request(request), out);
+        }
+    }
+
+    fn take(&mut self, wake: Wake, out: &mut Outcome) {
+        let now = self.runtime.clock.now();
+        match wake {
+            Wake::Request(Request { command, reply }) => {
+                self.forget_callers_that_left();
+                let ticket = Ticket(self.next_ticket);
+                self.next_ticket += 1;
+                self.callers.insert(ticket, reply);
+                self.shard.decide(now, ticket, command, out);
+            }
+            Wake::Io(Io::Read { log, from, result }) => {
+                self.reading.remove(&(log, from));
+                self.arrived(log, from, result, out);
+            }
+            Wake::Io(Io::Look { log, from }) => {
+                self.reading.remove(&(log, from));
+            }
+            Wake::Io(Io::Buried { burial, result }) => {
+                self.burying
+                    .remove(&(burial.view, burial.log, burial.offset));
+                match result {
+                    Ok(at) => self.shard.buried(&burial, at, out),
+                    Err(error) => {
+                        tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet")
+                    }
+                }
+            }
+            Wake::Timer | Wake::Stop => {}
+        }
+    }
+
+    fn arrived(
+        &mut self,
+        log: LogId,
+        from: Offset,
+        result: Result<(Vec<Arrival>, Offset), engine::Error>,
+        out: &mut Outcome,
+    ) {
+        let now = self.runtime.clock.now();
+        match result {
+            Ok((_, next)) if next <= from => {
+                self.reading.insert((log, from));
+                let grown = self.runtime.engine.watch(log, from);
+                let pause = self.pause();
+                self.io.push(Box::pin(async move {
+                    if grown.await.is_err() {
+                        pause.await;
+                    }
+                    Io::Look { log, from }
+                }));
+            }
+            Ok((records, next)) => self.shard.arrive(now, log, from, &records, next, out),
+            Err(engine::Error::Trimmed(start)) => {
+                let views = self.shard.trimmed(now, log, start, out);
+                tracing::warn!(%log, %from, %start, views, "retention took records before they were delivered");
+            }
+            Err(error) => {
+                tracing::warn!(%log, %from, %error, "views cannot read on");
+                self.reading.insert((log, from));
+                let pause = self.pause();
+                self.io.push(Box::pin(async move {
+                    pause.await;
+                    Io::Look { log, from }
+                }));
+            }
+        }
+    }
+
+    /// Makes what was decided durable, then lets the replies go.
+    async fn commit(&mut self, out: Outcome) -> Result<(), engine::Error> {
+        if !out.decisions.is_empty() {
+            let now = self.runtime.clock.now();
+            let first = self.shard.seq() + 1 - out.decisions.len() as u64;
+            let batch = journal::encode(first, &out.decisions, now.wall);
+            let append = self
+                .runtime
+                .engine
+                .append(&[self.fence], vec![(self.fence.log, batch)]);
+            if let Err(error) = append.await {
+                self.disown(out.replies, &error);
+                return Err(error);
+            }
+            self.share_catalogue();
+            self.start_burials(false);
+        }
+        for (ticket, reply) in out.replies {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                // A caller that left gets nothing; a lease that it was to have runs out.
+                let _ = caller.send(reply);
+            }
+        }
+        Ok(())
+    }
+
+    /// The outcome is not known, so no reply of this round may claim one.
+    fn disown(&mut self, replies: Vec<(Ticket, Result<Reply>)>, error: &engine::Error) {
+        for (ticket, _) in replies {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                let message =
+                    format!("the decision may or may not be kept: {error}; look, then repeat it");
+                let _ = caller.send(Err(Error::new(Kind::Unknown, message)));
+            }
+        }
+    }
+
+    fn forget_callers_that_left(&mut self) {
+        let left = self
+            .callers
+            .iter()
+            .filter(|(_, caller)| caller.is_canceled());
+        for ticket in left.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
+            self.callers.remove(&ticket);
+            self.shard.forget(ticket);
+        }
+    }
+
+    fn start_reads(&mut self) {
+        for (log, from) in self.shard.wants() {
+            if self.reading.insert((log, from)) {
+                let read = self.runtime.engine.read(log, from, Limit::default());
+                self.io.push(Box::pin(async move {
+                    let result = read.await.map(|chunk| arrivals(log, from, &chunk));
+                    Io::Read { log, from, result }
+                }));
+            }
+        }
+    }
+
+    /// Starts every copy of a dead letter that is not under way. After a restart a copy may be
+    /// there already, so it looks first.
+    fn start_burials(&mut self, look_first: bool) {
+        for burial in self.shard.burials() {
+            if !self
+                .burying
+                .insert((burial.view, burial.log, burial.offset))
+            {
+                continue;
+            }
+            let engine = Arc::clone(&self.runtime.engine);
+            let clock = Arc::clone(&self.runtime.clock);
+            self.io.push(Box::pin(async move {
+                let mut look = look_first;
+                loop {
+                    let now = clock.now();
+                    match dead_letter::bury(&*engine, &burial, look, now.wall).await {
+                        // Whether the copy landed is not known: look the next time.
+                        Err(error) if error != engine::Error::Gone => {
+                            tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet");
+                            look = true;
+                            clock.sleep_until(now.monotone + RETRY).await;
+                        }
+                        result => return Io::Buried { burial: Box::new(burial), result },
+                    }
+                }
+            }));
+        }
+    }
+
+    fn pause(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        self.runtime
+            .clock
+            .sleep_until(self.runtime.clock.now().monotone + RETRY)
+    }
+
+    fn share_catalogue(&self) {
+        let Some(catalogue) = &self.runtime.catalogue else {
+            return;
+        };
+        let mut shared = catalogue.write().unwrap_or_else(PoisonError::into_inner);
+        if **shared != *self.shard.topics() {
+            *shared = Arc::new(self.shard.topics().clone());
+        }
+    }
+}
+
+/// The events of a chunk from `from` on.
+fn arrivals(log: LogId, from: Offset, chunk: &engine::Chunk) -> (Vec<Arrival>, Offset) {
+    let mut found = Vec::new();
+    for batch in chunk.batches.iter().filter(|batch| !batch.is_control()) {
+        for record in batch.records() {
+            match record {
+                Ok((offset, record)) if offset >= from => {
+                    let event = Event::from_record(&record, "", log.index, offset);
+                    found.push(Arrival {
+                        offset,
+                        time: record.timestamp,
+                        event,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%log, ?batch, %error, "a batch that views cannot read is passed over")
+                }
+            }
+        }
+    }
+    (found, chunk.next)
+}

@@ -1,0 +1,518 @@
+//! The machine of one shard: what it owns, decided command by command.
+//!
+//! [`Shard::decide`] takes a command, applies what it decides at once, so that the next command
+//! of the round sees it, and leaves decisions and replies in an [`Outcome`]. [`Shard::apply`]
+//! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
+
+use std::collections::BTreeMap;
+use std::hash::{DefaultHasher, Hasher};
+use std::time::Duration;
+
+use mente_engine::{Event, LogId, Now, Offset, Term, Timestamp};
+
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Decision, Subscription, Topic};
+use crate::name::{EntityName, SubscriptionName};
+use crate::queue::{
+    Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket, Verdict,
+};
+
+/// What a door asks of a shard.
+#[derive(Clone, Debug)]
+pub enum Command {
+    CreateTopic {
+        name: EntityName,
+        topic: Topic,
+    },
+    DeleteTopic {
+        name: EntityName,
+    },
+    CreateSubscription {
+        name: SubscriptionName,
+        topic: Topic,
+        starts: Vec<Offset>,
+        settings: Settings,
+    },
+    DeleteSubscription {
+        name: SubscriptionName,
+    },
+    /// The subscriptions of one topic, or of all.
+    ListSubscriptions {
+        topic: Option<EntityName>,
+    },
+    /// The topic is gone, and its subscriptions with it.
+    DropSubscriptions {
+        topic: EntityName,
+    },
+    Receive {
+        name: SubscriptionName,
+        max: usize,
+        wait: Duration,
+    },
+    Settle {
+        name: SubscriptionName,
+        tokens: Vec<LockToken>,
+        how: Settlement,
+    },
+    /// Answers once the shard has its state.
+    Ping,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    Done,
+    Topic(Topic),
+    Subscriptions(Vec<SubscriptionInfo>),
+    Deliveries(Vec<Delivery>),
+    /// By token: whether its lease held.
+    Settled(Vec<bool>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SubscriptionInfo {
+    pub name: SubscriptionName,
+    pub settings: Settings,
+    pub counts: Counts,
+}
+
+/// What a round leaves to be done: first make the decisions durable, then reply.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    pub decisions: Vec<Decision>,
+    pub replies: Vec<(Ticket, Result<Reply>)>,
+}
+
+/// A record to copy to the dead letters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Burial {
+    pub name: SubscriptionName,
+    pub view: u64,
+    pub log: LogId,
+    pub offset: Offset,
+    pub attempts: u32,
+    pub reason: String,
+    pub detail: String,
+    /// Where earlier copies may lie in the dead-letter log.
+    pub buried_at: Option<Offset>,
+}
+
+#[derive(Debug)]
+pub struct Shard {
+    term: Term,
+    /// Number of the last decision.
+    seq: u64,
+    topics: BTreeMap<EntityName, Topic>,
+    names: BTreeMap<SubscriptionName, u64>,
+    views: BTreeMap<u64, View>,
+}
+
+#[derive(Debug)]
+struct View {
+    name: SubscriptionName,
+    topic: Topic,
+    queue: Queue,
+}
+
+impl Shard {
+    pub fn new(term: Term) -> Self {
+        Self {
+            term,
+            seq: 0,
+            topics: BTreeMap::new(),
+            names: BTreeMap::new(),
+            views: BTreeMap::new(),
+        }
+    }
+
+    /// Number of the last decision, 0 before the first.
+    pub fn seq(&self) -> u64 {
+        self.seq
+    }
+
+    pub fn topics(&self) -> &BTreeMap<EntityName, Topic> {
+        &self.topics
+    }
+
+    pub fn decide(&mut self, now: Now, ticket: Ticket, command: Command, out: &mut Outcome) {
+        let reply = match command {
+            Command::CreateTopic { name, topic } => self.create_topic(name, topic, out),
+            Command::DeleteTopic { name } => self.delete_topic(name, out),
+            Command::CreateSubscription {
+                name,
+                topic,
+                starts,
+                settings,
+            } => self.create_subscription(name, topic, &starts, settings, out),
+            Command::DeleteSubscription { name } => self.delete_subscription(name, out),
+            Command::ListSubscriptions { topic } => Ok(self.subscriptions(topic.as_ref())),
+            Command::DropSubscriptions { topic } => self.drop_subscriptions(&topic, out),
+            Command::Receive { name, max, wait } => {
+                match self.with_queue(&name, out, |queue, effects| {
+                    queue.receive(now, ticket, max, now.monotone + wait, effects);
+                }) {
+                    // The queue replies, now or later.
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
+            }
+            Command::Settle { name, tokens, how } => {
+                self.with_queue(&name, out, |queue, effects| {
+                    let settle = |token| queue.settle(now, token, &how, effects);
+                    Reply::Settled(tokens.into_iter().map(settle).collect())
+                })
+            }
+            Command::Ping => Ok(Reply::Done),
+        };
+        out.replies.push((ticket, reply));
+    }
+
+    /// Folds decision number `seq`.
+    pub fn apply(&mut self, seq: u64, decision: &Decision) -> Result<()> {
+        if seq != self.seq + 1 {
+            let message = format!(
+                "decision {seq} follows decision {} in the journal",
+                self.seq
+            );
+            return Err(Error::new(Kind::Corrupt, message));
+        }
+        self.seq = seq;
+        match decision {
+            Decision::TopicCreated { name, topic } => {
+                self.topics.insert(name.clone(), topic.clone());
+            }
+            Decision::TopicDeleted { name } => {
+                self.topics.remove(name);
+            }
+            Decision::SubscriptionCreated { name, subscription } => {
+                let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
+                let queue = Queue::new(subscription.settings.clone(), self.term, &starts);
+                let view = View {
+                    name: name.clone(),
+                    topic: subscription.topic.clone(),
+                    queue,
+                };
+                self.names.insert(name.clone(), subscription.view);
+                self.views.insert(subscription.view, view);
+            }
+            Decision::SubscriptionDeleted { name } => {
+                if let Some(view) = self.names.remove(name) {
+                    self.views.remove(&view);
+                }
+            }
+            Decision::View { view, verdict } => match self.views.get_mut(view) {
+                Some(view) => view.queue.apply(verdict),
+                None => {
+                    let message =
+                        format!("decision {seq} is about view {view}, which is not there");
+                    return Err(Error::new(Kind::Corrupt, message));
+                }
+            },
+        }
+        Ok(())
+    }
+
+    /// Where views want to read on: each log and position once.
+    pub fn wants(&self) -> Vec<(LogId, Offset)> {
+        let logs = |view: &View| {
+            let set = view.topic.set;
+            let wanted = |index| view.queue.wants(index).map(|from| (set.log(index), from));
+            (0..view.topic.partitions)
+                .filter_map(wanted)
+                .collect::<Vec<_>>()
+        };
+        let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+
+    /// Records of one log read from `from` on: every view that stands there takes them.
+    pub fn arrive(
+        &mut self,
+        now: Now,
+        log: LogId,
+        from: Offset,
+        records: &[Arrival],
+        next: Offset,
+        out: &mut Outcome,
+    ) {
+        let at =
+            |view: &View| view.topic.set == log.set && view.queue.wants(log.index) == Some(from);
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| at(view))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in views {
+            self.with_view(id, out, |queue, effects| {
+                let filter = queue.settings().filter.clone();
+                for Arrival {
+                    offset,
+                    time,
+                    event,
+                } in records
+                {
+                    if filter.as_ref().is_none_or(|filter| filter.matches(event)) {
+                        let key = event.key.as_deref().map(key_hash);
+                        queue.arrive(log.index, *offset, *time, key, now);
+                    }
+                }
+                queue.scanned(log.index, next, now, effects);
+            });
+        }
+    }
+
+    /// The log begins only at `start` now: views that wanted less have lost records.
+    /// Gives how many views that concerns.
+    pub fn trimmed(&mut self, now: Now, log: LogId, start: Offset, out: &mut Outcome) -> usize {
+        let behind = |view: &View| {
+            view.topic.set == log.set
+                && view.queue.wants(log.index).is_some_and(|from| from < start)
+        };
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| behind(view))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &views {
+            self.with_view(*id, out, |queue, effects| {
+                queue.scanned(log.index, start, now, effects)
+            });
+        }
+        views.len()
+    }
+
+    pub fn next_due(&self) -> Option<Duration> {
+        self.views
+            .values()
+            .filter_map(|view| view.queue.next_due())
+            .min()
+    }
+
+    pub fn tick(&mut self, now: Now, out: &mut Outcome) {
+        let due = |view: &View| view.queue.next_due().is_some_and(|at| at <= now.monotone);
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| due(view))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in views {
+            self.with_view(id, out, |queue, effects| queue.tick(now, effects));
+        }
+    }
+
+    /// A receiver that waited went away.
+    pub fn forget(&mut self, ticket: Ticket) {
+        self.views
+            .values_mut()
+            .for_each(|view| view.queue.forget(ticket));
+    }
+
+    /// Dead letters whose copies are not confirmed.
+    pub fn burials(&self) -> Vec<Burial> {
+        let of_view = |(id, view): (&u64, &View)| {
+            let of_log = |(index, durable): (usize, &crate::queue::Durable)| {
+                let log = view.topic.set.log(index as u32);
+                let burial = |(offset, obituary): (&Offset, &crate::queue::Obituary)| Burial {
+                    name: view.name.clone(),
+                    view: *id,
+                    log,
+                    offset: *offset,
+                    attempts: obituary.attempts,
+                    reason: obituary.reason.clone(),
+                    detail: obituary.detail.clone(),
+                    buried_at: durable.buried_at,
+                };
+                durable.dying.iter().map(burial).collect::<Vec<_>>()
+            };
+            view.queue
+                .durable()
+                .enumerate()
+                .flat_map(of_log)
+                .collect::<Vec<_>>()
+        };
+        self.views.iter().flat_map(of_view).collect()
+    }
+
+    pub fn buried(&mut self, burial: &Burial, at: Offset, out: &mut Outcome) {
+        self.with_view(burial.view, out, |queue, effects| {
+            queue.buried(burial.log.index, burial.offset, at, effects);
+        });
+    }
+
+    fn create_topic(&mut self, name: EntityName, topic: Topic, out: &mut Outcome) -> Result<Reply> {
+        if let Some(exists) = self.topics.get(&name) {
+            // The engine gave the same set, so this is the same topic.
+            return Ok(Reply::Topic(exists.clone()));
+        }
+        self.push(
+            Decision::TopicCreated {
+                name,
+                topic: topic.clone(),
+            },
+            out,
+        );
+        Ok(Reply::Topic(topic))
+    }
+
+    fn delete_topic(&mut self, name: EntityName, out: &mut Outcome) -> Result<Reply> {
+        let topic = self.topics.get(&name).cloned();
+        let topic = topic.ok_or_else(|| Error::not_found("topic", name.as_str()))?;
+        self.push(Decision::TopicDeleted { name }, out);
+        Ok(Reply::Topic(topic))
+    }
+
+    fn create_subscription(
+        &mut self,
+        name: SubscriptionName,
+        topic: Topic,
+        starts: &[Offset],
+        settings: Settings,
+        out: &mut Outcome,
+    ) -> Result<Reply> {
+        settings.validate()?;
+        if let Some(exists) = self.names.get(&name).and_then(|id| self.views.get(id)) {
+            if *exists.queue.settings() == settings && exists.topic == topic {
+                return Ok(Reply::Done);
+            }
+            let message =
+                format!("subscription {name} exists with other settings; delete it first");
+            return Err(Error::new(Kind::Exists, message));
+        }
+        let of_topic = self
+            .names
+            .keys()
+            .filter(|other| other.topic == name.topic)
+            .count();
+        if of_topic >= mente_engine::limits::SUBSCRIPTIONS_PER_TOPIC {
+            return Err(Error::new(
+                Kind::Throttled,
+                format!(
+                    "topic {} has {of_topic} subscriptions, the most it may",
+                    name.topic
+                ),
+            ));
+        }
+        let view = self.seq + 1;
+        let starts = starts.iter().map(|offset| offset.0).collect();
+        let subscription = Subscription {
+            view,
+            topic,
+            starts,
+            settings,
+        };
+        self.push(Decision::SubscriptionCreated { name, subscription }, out);
+        Ok(Reply::Done)
+    }
+
+    fn delete_subscription(&mut self, name: SubscriptionName, out: &mut Outcome) -> Result<Reply> {
+        if !self.names.contains_key(&name) {
+            return Err(Error::not_found("subscription", &name.to_string()));
+        }
+        self.push(Decision::SubscriptionDeleted { name }, out);
+        Ok(Reply::Done)
+    }
+
+    fn drop_subscriptions(&mut self, topic: &EntityName, out: &mut Outcome) -> Result<Reply> {
+        let names: Vec<_> = self
+            .names
+            .keys()
+            .filter(|name| name.topic == *topic)
+            .cloned()
+            .collect();
+        for name in names {
+            self.push(Decision::SubscriptionDeleted { name }, out);
+        }
+        Ok(Reply::Done)
+    }
+
+    fn subscriptions(&self, topic: Option<&EntityName>) -> Reply {
+        let wanted = self
+            .views
+            .values()
+            .filter(|view| topic.is_none_or(|t| view.name.topic == *t));
+        let info = |view: &View| SubscriptionInfo {
+            name: view.name.clone(),
+            settings: view.queue.settings().clone(),
+            counts: view.queue.counts(),
+        };
+        Reply::Subscriptions(wanted.map(info).collect())
+    }
+
+    fn push(&mut self, decision: Decision, out: &mut Outcome) {
+        self.apply(self.seq + 1, &decision)
+            .expect("the owner numbers its decisions densely");
+        out.decisions.push(decision);
+    }
+
+    fn with_queue<T>(
+        &mut self,
+        name: &SubscriptionName,
+        out: &mut Outcome,
+        act: impl FnOnce(&mut Queue, &mut Effects) -> T,
+    ) -> Result<T> {
+        let id = self.names.get(name).copied();
+        let id = id.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        let done = self.with_view(id, out, act);
+        done.ok_or_else(|| Error::not_found("subscription", &name.to_string()))
+    }
+
+    /// Lets a queue act and takes up its effects: it has applied its verdicts itself.
+    fn with_view<T>(
+        &mut self,
+        id: u64,
+        out: &mut Outcome,
+        act: impl FnOnce(&mut Queue, &mut Effects) -> T,
+    ) -> Option<T> {
+        let view = self.views.get_mut(&id)?;
+        let mut effects = Effects::default();
+        let done = act(&mut view.queue, &mut effects);
+        for verdict in effects.verdicts {
+            self.seq += 1;
+            out.decisions.push(Decision::View { view: id, verdict });
+        }
+        for (ticket, deliveries) in effects.served {
+            out.replies
+                .push((ticket, Ok(Reply::Deliveries(deliveries))));
+        }
+        Some(done)
+    }
+
+    /// What would survive a restart now, for comparison.
+    pub fn durable_state(&self) -> String {
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .map(|(id, view)| {
+                let logs: Vec<_> = view.queue.durable().collect();
+                format!("{id} {} {:?} {logs:?}", view.name, view.queue.settings())
+            })
+            .collect();
+        format!("seq {} topics {:?} views {views:#?}", self.seq, self.topics)
+    }
+}
+
+/// One record of a log, read for the views.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub offset: Offset,
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+/// The same for equal keys in every run; a collision only orders two keys needlessly.
+fn key_hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
+}
+
+impl Verdict {
+    /// Whether the record is now on its way to the dead letters.
+    pub fn is_dead(&self) -> bool {
+        matches!(self, Self::Dead { .. })
+    }
+}
