@@ -34,7 +34,7 @@ const ROUND_COMMANDS: usize = 1_024;
 const RETRY: Duration = Duration::from_millis(500);
 
 /// The topics as of the last durable decision, shared with the doors.
-pub type Catalogue = Arc<RwLock<Arc<BTreeMap<EntityName, Topic>>>>;
+pub(crate) type Catalogue = Arc<RwLock<Arc<BTreeMap<EntityName, Topic>>>>;
 
 #[derive(Debug)]
 pub(crate) struct Request {
