@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Subscription, Topic};
 use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{
-    Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket, Verdict,
+    Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket,
 };
 
 /// What a door asks of a shard.
@@ -510,9 +510,5 @@ fn key_hash(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
-impl Verdict {
-    /// Whether the record is now on its way to the dead letters.
-    pub fn is_dead(&self) -> bool {
-        matches!(self, Self::Dead { .. })
-    }
-}
+#[cfg(test)]
+mod tests;
