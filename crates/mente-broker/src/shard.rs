@@ -13,9 +13,7 @@ use mente_engine::{Event, LogId, Now, Offset, Term, Timestamp};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Subscription, Topic};
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{
-    Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket,
-};
+use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
 
 /// What a door asks of a shard.
 #[derive(Clone, Debug)]

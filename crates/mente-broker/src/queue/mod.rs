@@ -356,7 +356,9 @@ impl Queue {
     /// Records that were scanned and are not settled, with their failed attempts.
     pub fn open(&self) -> impl Iterator<Item = (u32, Offset, u32)> {
         self.partitions.iter().zip(0..).flat_map(|(p, index)| {
-            p.entries.iter().map(move |(offset, entry)| (index, *offset, entry.attempts))
+            p.entries
+                .iter()
+                .map(move |(offset, entry)| (index, *offset, entry.attempts))
         })
     }
 
