@@ -18,6 +18,7 @@ use mente_engine::{
 };
 
 use crate::access::{Access, Action, Principal, authorize};
+use crate::bell::Bell;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName, set_name};
@@ -61,6 +62,7 @@ pub struct Broker {
     options: Options,
     shards: Arc<[mpsc::Sender<Request>]>,
     catalogue: SharedCatalogue,
+    subscriptions: Bell,
     store: LogId,
     /// Spreads events without a key.
     next_partition: Arc<AtomicU32>,
@@ -142,6 +144,7 @@ impl Broker {
             .log(0);
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
+        let subscriptions = Bell::default();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
         for index in 0..shards {
@@ -152,6 +155,7 @@ impl Broker {
                 journal: set.log(index),
                 store: (index == store_shard).then_some(store),
                 mailbox,
+                subscriptions: subscriptions.clone(),
                 catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
             };
             senders.push(sender);
@@ -163,6 +167,7 @@ impl Broker {
             options,
             shards: senders.into(),
             catalogue,
+            subscriptions,
             store,
             next_partition: Arc::default(),
         };
@@ -551,6 +556,11 @@ impl Broker {
             topic: Some(topic.clone()),
         };
         subscriptions(self.ask(self.shard_of(topic), command).await?)
+    }
+
+    /// Rings when subscriptions came or went.
+    pub fn subscription_bell(&self) -> &Bell {
+        &self.subscriptions
     }
 
     /// Every subscription, for the built-in receivers.

@@ -50,6 +50,15 @@ pub enum Decision {
     },
 }
 
+impl Decision {
+    pub(crate) fn changes_subscriptions(&self) -> bool {
+        matches!(
+            self,
+            Self::SubscriptionCreated { .. } | Self::SubscriptionDeleted { .. }
+        )
+    }
+}
+
 /// What can be declared beside topics and subscriptions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -12,6 +12,7 @@ pub mod queue;
 pub mod shard;
 pub mod store;
 
+mod bell;
 pub mod journal;
 mod restore;
 mod runtime;
@@ -26,6 +27,7 @@ pub mod name;
 pub mod partition;
 
 pub use access::{Access, Action, Principal};
+pub use bell::Bell;
 pub use broker::{Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent};
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;

@@ -22,9 +22,10 @@ use mente_engine::{
     self as engine, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
 };
 
+use crate::bell::Bell;
 use crate::dead_letter;
 use crate::error::{Error, Kind, Result};
-use crate::journal;
+use crate::journal::{self, Decision};
 use crate::queue::Ticket;
 use crate::restore::{self, Restored};
 use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
@@ -50,6 +51,8 @@ pub(crate) struct Runtime {
     /// Only the shard that owns the store has it.
     pub(crate) store: Option<LogId>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
+    /// Rung when subscriptions came or went.
+    pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
 }
@@ -282,6 +285,9 @@ impl<'a> Tenure<'a> {
             self.shard.placed(&append, base);
         }
         if decided {
+            if out.decisions.iter().any(Decision::changes_subscriptions) {
+                self.runtime.subscriptions.ring();
+            }
             self.share_catalogue();
             self.start_burials(false);
         }

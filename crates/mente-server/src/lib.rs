@@ -1,1 +1,2 @@
-//! Not begun.
+//! The doors.
+pub mod push;
