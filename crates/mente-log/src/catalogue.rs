@@ -10,6 +10,7 @@
 //!  5 Deleted    id u64
 //!  6 Log        set u64 · index u32 · start u64 · end u64 · term u64               in a snapshot only
 //!  7 Trim       set u64 · index u32 · start u64
+//!  8 Damaged    set u64 · index u32 · at u64          found by a reader; never in a snapshot
 //! ```
 //! Big-endian. A snapshot is one batch that begins with `Start`; nothing before it is needed
 //! any more, so that no old file lives for the catalogue's sake. `Start` also lists the commits
@@ -62,6 +63,10 @@ pub(crate) enum Record {
     Trim {
         log: LogId,
         start: Offset,
+    },
+    Damaged {
+        log: LogId,
+        at: Offset,
     },
 }
 
@@ -177,6 +182,11 @@ impl Catalogue {
                     head.start = head.start.max(*start);
                 }
             }
+            Record::Damaged { log, at } => {
+                if let Some(head) = self.head_mut(*log) {
+                    head.corrupt = Some(head.corrupt.map_or(*at, |known| known.min(*at)));
+                }
+            }
         }
     }
 
@@ -214,6 +224,11 @@ impl Catalogue {
             .map(|set| set_bytes(&set.name, set.logs.len()))
             .sum();
         256 + 16 * self.dropped.len() + sets
+    }
+
+    /// What later openings hold the reserved log against: once damaged, always damaged.
+    pub(crate) fn known_end(&self) -> Offset {
+        self.corrupt.map_or(self.end, |_| Offset(u64::MAX))
     }
 
     /// Adds to the dropped commits.
@@ -305,6 +320,10 @@ impl Record {
                 put_log(&mut out, *log);
                 put_u64(&mut out, start.0);
             }
+            Self::Damaged { log, at } => {
+                put_log(&mut out, *log);
+                put_u64(&mut out, at.0);
+            }
         }
         out
     }
@@ -318,6 +337,7 @@ impl Record {
             Self::Deleted { .. } => 5,
             Self::Log { .. } => 6,
             Self::Trim { .. } => 7,
+            Self::Damaged { .. } => 8,
         }
     }
 
@@ -374,6 +394,10 @@ impl Record {
             7 => Self::Trim {
                 log: take_log(&mut fields)?,
                 start: Offset(fields.u64()?),
+            },
+            8 => Self::Damaged {
+                log: take_log(&mut fields)?,
+                at: Offset(fields.u64()?),
             },
             _ => return None,
         };
@@ -466,6 +490,10 @@ mod tests {
             Record::Trim {
                 log: id.log(1),
                 start: Offset(5),
+            },
+            Record::Damaged {
+                log: id.log(0),
+                at: Offset(6),
             },
             Record::Deleted { id: SetId(8) },
         ]

@@ -14,7 +14,8 @@
 //! ```
 //! Big-endian. The header alone rebuilds the index and, under its own checksum, names the logs
 //! that a damaged body hurts. `durable upto` says what was synced when this was written: damage
-//! below it is rot, damage above may be a torn write. Magic, lengths, crc and version keep
+//! below it is rot, damage above may be a torn write. `catalogue end` lets the catalogue prove that it
+//! lost nothing; all ones once it cannot. Magic, lengths, crc and version keep
 //! their places in every later version.
 
 use std::fmt;

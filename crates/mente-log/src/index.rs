@@ -155,8 +155,8 @@ impl Index {
                 }
             }
             Record::Trim { log, start } => self.trim(*log, *start),
-            // A snapshot says nothing that is not here already.
-            Record::Start { .. } | Record::Log { .. } => {}
+            // A snapshot says nothing that is not here already, and readers report what they found.
+            Record::Start { .. } | Record::Log { .. } | Record::Damaged { .. } => {}
         }
     }
 

@@ -211,7 +211,7 @@ impl Writer {
     }
 
     fn has_spare(&mut self) -> Result<bool, Stopped> {
-        if self.refusals % REFUSALS_PER_TRY != 0 {
+        if !self.refusals.is_multiple_of(REFUSALS_PER_TRY) {
             self.refusals += 1;
             return Ok(false);
         }
@@ -262,7 +262,7 @@ impl Writer {
             position: self.position(),
             sequence: self.sequence + 1,
             durable_upto: self.durable_upto,
-            catalogue_end: self.catalogue.end,
+            catalogue_end: self.catalogue.known_end(),
             body_bytes: 0,
             body_crc: 0,
             entries: Vec::new(),

@@ -52,6 +52,9 @@ pub(super) fn replay(
             track.corrupt.get_or_insert(end);
         }
         index.set_bounds(*log, track.start, end);
+        if let Some(at) = folded.catalogue.head(*log).and_then(|head| head.corrupt) {
+            track.damage(at);
+        }
         if let Some(at) = track.corrupt {
             index.mark_corrupt(&Rot { log: *log, at });
             damaged.push(Damage {

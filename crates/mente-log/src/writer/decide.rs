@@ -48,11 +48,8 @@ impl Writer {
                 let result = self.claim(log, draft);
                 draft.answer(reply, result);
             }
-            Call::Rot { log, at } => {
-                if let Some(head) = self.catalogue.head_mut(log) {
-                    head.corrupt = Some(head.corrupt.map_or(at, |known| known.min(at)));
-                }
-            }
+            // Written down, since a restart would not see it before the next read there.
+            Call::Rot { log, at } => self.change(Record::Damaged { log, at }, draft),
         }
     }
 
