@@ -8,7 +8,8 @@ use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mente_engine::{Error, Offset};
+use futures::channel::oneshot;
+use mente_engine::{Error, Offset, Timestamp};
 
 use crate::Options;
 use crate::catalogue::{self, Catalogue, Record};
@@ -16,6 +17,7 @@ use crate::commit::{BLOCK, Header, Position, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{Preparer, Spares, WalFile};
+use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
@@ -131,6 +133,16 @@ impl Writer {
         })
     }
 
+    /// Queues the trims that the sets' retention asks for at `now`; the next turns do them.
+    pub fn enforce(&mut self, now: Timestamp) {
+        let expired = self.shared.index().expired(now);
+        for (log, before) in expired {
+            // Nobody waits for the answer, and what is refused now is asked for again.
+            let (reply, _) = oneshot::channel();
+            let _ = self.shared.queue.push(Call::Trim { log, before, reply });
+        }
+    }
+
     /// Ends the log in order: a last, empty commit says that everything before it was
     /// synced, so that later damage to the last data is told from a torn write.
     pub fn close(mut self) -> Result<(), Stopped> {
@@ -203,7 +215,8 @@ impl Writer {
                 Room::Bytes(bytes)
             });
         }
-        if needed > self.remaining() {
+        // More than once, if files made ahead by an earlier opening are smaller.
+        while needed > self.remaining() {
             self.next_file()?;
         }
         let room = self.remaining() - OVERHEAD_BYTES;
@@ -313,7 +326,7 @@ impl Writer {
             return Ok(false);
         }
         let needed = self.catalogue.snapshot_bytes() + 16 * dead.len() + OVERHEAD_BYTES;
-        if needed > self.remaining() {
+        while needed > self.remaining() {
             if !self.has_spare()? {
                 return Ok(false);
             }
