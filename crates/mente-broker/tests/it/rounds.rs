@@ -1,12 +1,9 @@
-//! The broker cranked by hand on one thread: no executor of its own, no clock but ours.
+//! Rounds over the memory engine: crashes, unknown outcomes, receivers that wait and leave.
 
-use std::future::Future;
-use std::pin::Pin;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::channel::oneshot;
 use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::{LocalSpawnExt, SpawnExt};
 use mente_broker::queue::{Settings, Settlement};
@@ -14,39 +11,9 @@ use mente_broker::{
     Broker, EntityName, Expected, Kind, Options, Principal, Start, StreamName, SubscriptionName,
 };
 use mente_engine::memory::{Fault, MemoryEngine};
-use mente_engine::{Clock, Data, Engine, Event, LogId, Now, Offset, Timestamp};
+use mente_engine::{Data, Engine, Event, LogId, Offset};
 
-/// A clock that stands still until it is moved.
-#[derive(Clone, Default)]
-struct HandClock(Arc<Mutex<HandTime>>);
-
-#[derive(Default)]
-struct HandTime {
-    now: Duration,
-    sleepers: Vec<(Duration, oneshot::Sender<()>)>,
-}
-
-impl Clock for HandClock {
-    fn now(&self) -> Now {
-        let now = self.0.lock().unwrap().now;
-        Now {
-            monotone: now,
-            wall: Timestamp(now.as_millis() as i64),
-        }
-    }
-
-    fn sleep_until(&self, at: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-        let mut time = self.0.lock().unwrap();
-        let (wake, woken) = oneshot::channel();
-        if at > time.now {
-            time.sleepers.push((at, wake));
-        }
-        Box::pin(async {
-            // Dropping the waker's end wakes as well.
-            let _ = woken.await;
-        })
-    }
-}
+use crate::clock::HandClock;
 
 /// The world of one test; dropping the pool is the crash.
 struct World {
@@ -155,15 +122,7 @@ impl World {
     }
 
     fn pass(&mut self, delay: Duration) {
-        let due: Vec<_> = {
-            let mut time = self.clock.0.lock().unwrap();
-            time.now += delay;
-            let now = time.now;
-            time.sleepers.extract_if(.., |(at, _)| *at <= now).collect()
-        };
-        for (_, wake) in due {
-            let _ = wake.send(());
-        }
+        self.clock.pass(delay);
         self.pool.run_until_stalled();
     }
 
