@@ -200,11 +200,15 @@ fn turn_until<T>(
 ) -> Option<T> {
     let mut work = Box::pin(work);
     for _ in 0..10_000 {
-        let polled = pool.run_until(async { futures::poll!(&mut work) });
-        if let std::task::Poll::Ready(done) = polled {
-            return Some(done);
+        // The disk gets its turn only when nothing else can go on, so that an answer that
+        // leaves too early is seen before the sync that it should have waited for.
+        for _ in 0..3 {
+            let polled = pool.run_until(async { futures::poll!(&mut work) });
+            if let std::task::Poll::Ready(done) = polled {
+                return Some(done);
+            }
+            pool.run_until_stalled();
         }
-        pool.run_until_stalled();
         writer.turn().ok()?;
     }
     None
