@@ -223,7 +223,7 @@ fn what_was_answered_outlives_the_power() {
         .unwrap();
     let operations = clean.ops();
     assert!(
-        operations > 50,
+        operations > 30,
         "the workload touches the disk: {operations}"
     );
     for cut in 1..operations {
