@@ -280,7 +280,10 @@ fn cut_at_every_byte_of_the_last_commits() {
                 let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
                 end < cut
             });
-            let mut expected = whole_states.next_back().map_or(acked_before, |(_, h)| h).clone();
+            let mut expected = whole_states
+                .next_back()
+                .map_or(acked_before, |(_, h)| h)
+                .clone();
             expected.sent = last.sent.clone();
             expected.check(&engine, &mut writer, cut as u64);
         }
