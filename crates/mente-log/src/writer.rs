@@ -3,7 +3,6 @@
 
 mod decide;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
@@ -33,8 +32,6 @@ pub struct Writer {
     options: Options,
     spares: Arc<Spares>,
     catalogue: Catalogue,
-    /// Sequences of the commits in each file up to the current one, half-open.
-    files: BTreeMap<u32, (u64, u64)>,
     current: WalFile,
     /// Where the next commit goes.
     at: u32,
@@ -95,7 +92,6 @@ impl Writer {
             options,
             spares: log.spares,
             catalogue: log.catalogue,
-            files: log.files,
             current: log.current,
             at: log.at,
             sequence: log.sequence,
@@ -249,9 +245,6 @@ impl Writer {
         self.shared
             .index()
             .add_file(next.header.number, next.file.clone());
-        let next_sequence = self.sequence + 1;
-        self.files
-            .insert(next.header.number, (next_sequence, next_sequence));
         self.current = next;
         self.at = BLOCK as u32;
         Ok(())
@@ -288,9 +281,6 @@ impl Writer {
         self.at = header.end().at;
         self.sequence = header.sequence;
         self.durable_upto = self.position();
-        if let Some(sequences) = self.files.get_mut(&self.current.header.number) {
-            sequences.1 = self.sequence + 1;
-        }
         self.publish(&header, bytes, &draft.records);
         Ok(())
     }
@@ -317,25 +307,20 @@ impl Writer {
         }
     }
 
-    /// Deletes files in which nothing is live: first a snapshot of the catalogue that names
-    /// their commits, so that none of their records is needed and none of them missed. While
+    /// Deletes files in which nothing is live: first a snapshot of the catalogue, so that
+    /// no record in them is needed any more and their absence is no damage. While
     /// a log is damaged all stays: an operator may want to look.
     fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
         let dead = self.shared.index().dead_files(self.current.header.number);
         if dead.is_empty() || self.is_damaged() {
             return Ok(false);
         }
-        let needed = self.catalogue.snapshot_bytes() + 16 * dead.len() + OVERHEAD_BYTES;
+        let needed = self.catalogue.snapshot_bytes() + OVERHEAD_BYTES;
         while needed > self.remaining() {
             if !self.has_spare()? {
                 return Ok(false);
             }
             self.next_file()?;
-        }
-        for number in &dead {
-            if let Some((from, to)) = self.files.get(number).filter(|(from, to)| from < to) {
-                self.catalogue.drop_commits(*from, *to);
-            }
         }
         let mut draft = Draft {
             records: self.catalogue.snapshot(),
@@ -344,7 +329,6 @@ impl Writer {
         self.write(&mut draft)?;
         for number in dead {
             self.shared.index().remove_file(number);
-            self.files.remove(&number);
             let removed = self.disk.remove(&crate::files::name(number));
             removed.map_err(Stopped::at("remove a WAL file"))?;
         }
