@@ -90,6 +90,27 @@ impl Event {
             .map(|(_, value)| value)
     }
 
+    /// Bytes of attribute values, extension names and data: what [`limits::EVENT_BYTES`] bounds.
+    pub fn size_bytes(&self) -> usize {
+        let required = self.id.len() + self.source.len() + self.kind.len();
+        let optional = [
+            &self.subject,
+            &self.time,
+            &self.datacontenttype,
+            &self.dataschema,
+        ];
+        let optional: usize = optional.into_iter().flatten().map(String::len).sum();
+        let extensions = self.extensions.iter().map(|(name, value)| {
+            name.len()
+                + match value {
+                    Attribute::Text(text) => text.len(),
+                    Attribute::Integer(_) | Attribute::Boolean(_) => size_of::<i32>(),
+                }
+        });
+        let data = self.data.bytes().map_or(0, Bytes::len);
+        required + optional + extensions.sum::<usize>() + data
+    }
+
     /// Sets the key from `partitionkey`, else the subject, unless a door has set one.
     pub fn place(&mut self) {
         if self.key.is_none() {
@@ -136,10 +157,10 @@ impl Event {
                 self.extensions.len()
             )));
         }
-        let size = self.data.bytes().map_or(0, Bytes::len);
+        let size = self.size_bytes();
         if size > limits::EVENT_BYTES {
             return Err(InvalidEvent(format!(
-                "data has {size} bytes, more than the limit of {}",
+                "the event has {size} bytes, more than the limit of {}",
                 limits::EVENT_BYTES
             )));
         }

@@ -34,5 +34,9 @@ pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
 pub const TOUCHED_PER_VIEW: usize = 100_000;
 /// Events that one receive call hands out.
 pub const RECEIVE_EVENTS: u32 = 100;
+/// Lock tokens that one settle call names.
+pub const LOCK_TOKENS_PER_SETTLE: usize = 5_000;
+/// Longest lock token that is looked at.
+pub const LOCK_TOKEN_BYTES: usize = 256;
 /// Longest wait of a receive call.
 pub const RECEIVE_WAIT_SECONDS: u32 = 120;
