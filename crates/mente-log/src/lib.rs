@@ -1,1 +1,97 @@
-//! Not begun.
+//! The embedded durable log: every log of the house in one WAL, one sync for all of them.
+//!
+//! ```text
+//!   Embedded (many clones) --submit--> queue --turn--> Writer (one) --write, sync--> Disk
+//!        ^                                                |
+//!        +------------ index, recent commits <--publish---+
+//! ```
+//!
+//! A turn of the [`Writer`] takes what was submitted since the last one and makes it one
+//! commit: one write, one sync, then the index moves and the futures answer. What arrives
+//! during a sync is the next commit, so that group commit needs no timer. The WAL files are the
+//! storage: the index in memory points into them, and a file goes when nothing in it is live.
+//!
+//! This crate refuses to know protocols, entities, executors, threads, clocks and randomness:
+//! it is a value that is driven, on a disk that is handed in.
+//!
+//! Start reading at [`open`], then `commit` for the bytes, `writer` for a turn, `recovery` for
+//! what a crash leaves.
+
+pub mod disk;
+pub mod mem_disk;
+
+mod catalogue;
+mod commit;
+mod file_header;
+mod files;
+
+mod index;
+mod queue;
+mod recent;
+
+mod embedded;
+mod recovery;
+mod writer;
+
+pub use disk::{Disk, DiskFile, RealDisk};
+pub use embedded::{Embedded, open};
+pub use files::Preparer;
+pub use mem_disk::MemDisk;
+pub use recovery::{Damage, Recovered};
+pub use writer::{Stopped, Writer};
+
+use std::io;
+
+/// How a log is laid out and how much memory it may use.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Size of one WAL file, a multiple of 4 KiB. May differ from one opening to the next.
+    pub file_bytes: u32,
+    /// A commit takes no further submission once it is this large.
+    pub commit_bytes: usize,
+    /// Appends that wait for a turn; beyond it they answer `Busy`.
+    pub queue_bytes: usize,
+    /// Recent commits kept in memory for readers at the tail.
+    pub recent_bytes: usize,
+    /// Salts of new files come from this; random in production, so that bytes of another
+    /// file or of a client never pass for a commit.
+    pub seed: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            file_bytes: 64 << 20,
+            commit_bytes: 4 << 20,
+            queue_bytes: 64 << 20,
+            recent_bytes: 32 << 20,
+            seed: 0,
+        }
+    }
+}
+
+/// Why a log could not be opened. Nothing was changed beyond what a later opening repeats.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    #[error("cannot {what}: {source}")]
+    Io { what: String, source: io::Error },
+    /// Another process holds the directory.
+    #[error("the directory {0} is in use by another process")]
+    Locked(String),
+    /// Written by a newer Mente.
+    #[error("{file} has format version {found}, newer than {known}: open it with a newer Mente")]
+    Newer {
+        file: String,
+        found: u16,
+        known: u16,
+    },
+    #[error("bad option: {0}")]
+    Options(&'static str),
+}
+
+impl OpenError {
+    pub(crate) fn io(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Io { what, source }
+    }
+}

@@ -1,0 +1,381 @@
+//! One commit: what one turn of the writer made durable.
+//!
+//! ```text
+//!   4 KiB boundary
+//!   | fixed header | entry | entry ... | batch | batch ... | zeros to the next boundary
+//!
+//!  0 magic u32 · 4 header bytes u32 (fixed and entries) · 8 crc u32 (CRC-32C of 12..header bytes)
+//! 12 format version u16 · 14 zero u16 · 16 salt u64 (of the file) · 24 position u64 (its own)
+//! 32 sequence u64 · 40 durable upto u64 (position) · 48 catalogue end u64 (offset)
+//! 56 body bytes u32 · 60 body crc u32 · 64 entries u32 · 68 zero u32
+//!
+//! entry: 0 set u64 · 8 index u32 · 12 flags u32 · 16 base offset u64 · 24 offset span u32
+//!       28 batch bytes u32 · 32 max timestamp i64
+//! ```
+//! Big-endian. The header alone rebuilds the index and, under its own checksum, names the logs
+//! that a damaged body hurts. `durable upto` says what was synced when this was written: damage
+//! below it is rot, damage above may be a torn write. `catalogue end` lets the catalogue prove that it
+//! lost nothing; all ones once it cannot. Magic, lengths, crc and version keep
+//! their places in every later version.
+
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+use mente_engine::{Batch, LogId, Offset, SetId, Timestamp};
+
+use crate::file_header::VERSION;
+
+/// Commits start on multiples of this, so that no acknowledged byte is ever written again.
+pub(crate) const BLOCK: usize = 4096;
+/// Bytes of a header without its entries.
+pub(crate) const FIXED_BYTES: usize = 72;
+pub(crate) const ENTRY_BYTES: usize = 40;
+const MAGIC: u32 = 0x4d6e_436d;
+const FLAG_TERM: u32 = 1;
+
+/// A place in the WAL: file number and byte in it. Ordered as written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Position {
+    pub(crate) file: u32,
+    pub(crate) at: u32,
+}
+
+impl Position {
+    fn to_u64(self) -> u64 {
+        u64::from(self.file) << 32 | u64::from(self.at)
+    }
+
+    fn from_u64(both: u64) -> Self {
+        Self {
+            file: (both >> 32) as u32,
+            at: both as u32,
+        }
+    }
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:08x}:{:x}", self.file, self.at)
+    }
+}
+
+/// The header of a commit, without what only its decoding needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Header {
+    pub(crate) salt: u64,
+    pub(crate) position: Position,
+    /// Dense over all files, from 1.
+    pub(crate) sequence: u64,
+    pub(crate) durable_upto: Position,
+    pub(crate) catalogue_end: Offset,
+    pub(crate) body_bytes: u32,
+    pub(crate) body_crc: u32,
+    pub(crate) entries: Vec<Entry>,
+}
+
+/// One batch of a commit, as the header lists it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Entry {
+    pub(crate) log: LogId,
+    pub(crate) is_term: bool,
+    pub(crate) base: Offset,
+    pub(crate) span: u32,
+    pub(crate) bytes: u32,
+    pub(crate) max_timestamp: Timestamp,
+}
+
+/// A batch on its way into a commit, its place in its log given.
+#[derive(Debug)]
+pub(crate) struct Staged {
+    pub(crate) log: LogId,
+    pub(crate) is_term: bool,
+    pub(crate) base: Offset,
+    pub(crate) batch: Batch,
+}
+
+/// What stands at a boundary.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Decoded {
+    Commit(Header),
+    /// The header is longer than the bytes given.
+    Longer(usize),
+    Newer(u16),
+    Nothing,
+}
+
+impl Entry {
+    /// The offset after its last record.
+    pub(crate) fn end(&self) -> Offset {
+        Offset(self.base.0.saturating_add(u64::from(self.span)))
+    }
+}
+
+/// Bytes on the disk of a commit with so many entries and body bytes.
+pub(crate) fn padded_bytes(entries: usize, body_bytes: usize) -> usize {
+    (FIXED_BYTES + entries * ENTRY_BYTES + body_bytes).next_multiple_of(BLOCK)
+}
+
+impl Header {
+    pub(crate) fn header_bytes(&self) -> usize {
+        FIXED_BYTES + self.entries.len() * ENTRY_BYTES
+    }
+
+    /// Where the first batch starts.
+    pub(crate) fn body_at(&self) -> u32 {
+        self.position.at + self.header_bytes() as u32
+    }
+
+    /// Where the next commit starts.
+    pub(crate) fn end(&self) -> Position {
+        let bytes = padded_bytes(self.entries.len(), self.body_bytes as usize);
+        Position {
+            file: self.position.file,
+            at: self.position.at + bytes as u32,
+        }
+    }
+
+    /// Each entry with the place of its batch in the file.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Entry, Position)> + '_ {
+        let mut at = self.body_at();
+        self.entries.iter().map(move |entry| {
+            let position = Position {
+                file: self.position.file,
+                at,
+            };
+            at += entry.bytes;
+            (*entry, position)
+        })
+    }
+
+    /// Lays out the whole commit; `entries`, `body_bytes` and `body_crc` are filled in.
+    pub(crate) fn encode(&mut self, staged: &[Staged]) -> Bytes {
+        self.entries = staged.iter().map(Staged::entry).collect();
+        let body_at = self.header_bytes();
+        let body: usize = staged.iter().map(|s| s.batch.size()).sum();
+        let mut out = BytesMut::zeroed(padded_bytes(staged.len(), body));
+        let mut at = body_at;
+        for staged in staged {
+            let bytes = staged.batch.as_bytes();
+            out[at..at + bytes.len()].copy_from_slice(bytes);
+            out[at..at + 8].copy_from_slice(&staged.base.0.to_be_bytes());
+            out[at + 12..at + 16].fill(0);
+            at += bytes.len();
+        }
+        self.body_bytes = body as u32;
+        self.body_crc = crc32c::crc32c(&out[body_at..at]);
+        self.encode_header(&mut out);
+        out.freeze()
+    }
+
+    fn encode_header(&self, out: &mut [u8]) {
+        let mut put = |at: usize, value: &[u8]| out[at..at + value.len()].copy_from_slice(value);
+        put(0, &MAGIC.to_be_bytes());
+        put(4, &(self.header_bytes() as u32).to_be_bytes());
+        put(12, &VERSION.to_be_bytes());
+        put(16, &self.salt.to_be_bytes());
+        put(24, &self.position.to_u64().to_be_bytes());
+        put(32, &self.sequence.to_be_bytes());
+        put(40, &self.durable_upto.to_u64().to_be_bytes());
+        put(48, &self.catalogue_end.0.to_be_bytes());
+        put(56, &self.body_bytes.to_be_bytes());
+        put(60, &self.body_crc.to_be_bytes());
+        put(64, &(self.entries.len() as u32).to_be_bytes());
+        for (at, entry) in self.entries.iter().enumerate() {
+            let at = FIXED_BYTES + at * ENTRY_BYTES;
+            put(at, &(entry.log.set.0 as u64).to_be_bytes());
+            put(at + 8, &entry.log.index.to_be_bytes());
+            put(at + 12, &u32::from(entry.is_term).to_be_bytes());
+            put(at + 16, &entry.base.0.to_be_bytes());
+            put(at + 24, &entry.span.to_be_bytes());
+            put(at + 28, &entry.bytes.to_be_bytes());
+            put(at + 32, &entry.max_timestamp.0.to_be_bytes());
+        }
+        let crc = crc32c::crc32c(&out[12..self.header_bytes()]);
+        out[8..12].copy_from_slice(&crc.to_be_bytes());
+    }
+
+    /// Reads the header that should stand at `position` of a file of `salt`.
+    pub(crate) fn decode(bytes: &[u8], position: Position, salt: u64) -> Decoded {
+        let mut fixed = Fields(bytes);
+        if fixed.u32() != Some(MAGIC) {
+            return Decoded::Nothing;
+        }
+        let (Some(header_bytes), Some(crc)) = (fixed.u32(), fixed.u32()) else {
+            return Decoded::Nothing;
+        };
+        let header_bytes = header_bytes as usize;
+        if header_bytes < FIXED_BYTES {
+            return Decoded::Nothing;
+        }
+        let Some(checked) = bytes.get(12..header_bytes) else {
+            return Decoded::Longer(header_bytes);
+        };
+        if crc32c::crc32c(checked) != crc {
+            return Decoded::Nothing;
+        }
+        let mut fields = Fields(checked);
+        let version = fields.u32().map_or(0, |both| (both >> 16) as u16);
+        if version > VERSION {
+            return Decoded::Newer(version);
+        }
+        match Self::decode_fields(&mut fields) {
+            Some(header)
+                if header.salt == salt
+                    && header.position == position
+                    && header.is_consistent(header_bytes) =>
+            {
+                Decoded::Commit(header)
+            }
+            _ => Decoded::Nothing,
+        }
+    }
+
+    fn decode_fields(fields: &mut Fields<'_>) -> Option<Self> {
+        let mut header = Self {
+            salt: fields.u64()?,
+            position: Position::from_u64(fields.u64()?),
+            sequence: fields.u64()?,
+            durable_upto: Position::from_u64(fields.u64()?),
+            catalogue_end: Offset(fields.u64()?),
+            body_bytes: fields.u32()?,
+            body_crc: fields.u32()?,
+            entries: Vec::new(),
+        };
+        let count = fields.u32()?;
+        fields.u32()?;
+        for _ in 0..count {
+            header.entries.push(Entry::decode(fields)?);
+        }
+        Some(header)
+    }
+
+    /// A checksum that holds by chance or by malice still must not lead outside the file.
+    fn is_consistent(&self, header_bytes: usize) -> bool {
+        let body: u64 = self.entries.iter().map(|e| u64::from(e.bytes)).sum();
+        let end = u64::from(self.position.at) + header_bytes as u64 + body + BLOCK as u64;
+        self.header_bytes() == header_bytes
+            && body == u64::from(self.body_bytes)
+            && end <= u64::from(u32::MAX)
+    }
+}
+
+impl Entry {
+    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
+        Some(Self {
+            log: LogId {
+                set: SetId(u128::from(fields.u64()?)),
+                index: fields.u32()?,
+            },
+            is_term: fields.u32()? & FLAG_TERM != 0,
+            base: Offset(fields.u64()?),
+            span: fields.u32()?,
+            bytes: fields.u32()?,
+            max_timestamp: Timestamp(fields.u64()?.cast_signed()),
+        })
+    }
+}
+
+impl Staged {
+    fn entry(&self) -> Entry {
+        Entry {
+            log: self.log,
+            is_term: self.is_term,
+            base: self.base,
+            span: self.batch.offset_span(),
+            bytes: self.batch.size() as u32,
+            max_timestamp: self.batch.max_timestamp(),
+        }
+    }
+}
+
+/// Big-endian numbers taken from the front of bytes that nobody vouches for.
+#[derive(Debug)]
+pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
+
+impl<'a> Fields<'a> {
+    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.0.split_at_checked(count)?;
+        self.0 = rest;
+        Some(taken)
+    }
+
+    pub(crate) fn u8(&mut self) -> Option<u8> {
+        Some(self.take(1)?[0])
+    }
+
+    pub(crate) fn u32(&mut self) -> Option<u32> {
+        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
+    }
+
+    pub(crate) fn u64(&mut self) -> Option<u64> {
+        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mente_engine::conformance::batch;
+
+    fn sample() -> (Header, Bytes) {
+        let staged = |set, base, values: &[&str]| Staged {
+            log: SetId(set).log(1),
+            is_term: set == 9,
+            base: Offset(base),
+            batch: batch(values),
+        };
+        let mut header = Header {
+            salt: 77,
+            position: Position { file: 3, at: 8192 },
+            sequence: 12,
+            durable_upto: Position { file: 2, at: 4096 },
+            catalogue_end: Offset(5),
+            body_bytes: 0,
+            body_crc: 0,
+            entries: Vec::new(),
+        };
+        let bytes = header.encode(&[staged(4, 100, &["a", "b"]), staged(9, 0, &["c"])]);
+        (header, bytes)
+    }
+
+    #[test]
+    fn a_commit_comes_back_with_its_batches() {
+        let (header, bytes) = sample();
+        assert_eq!(bytes.len() % BLOCK, 0);
+        assert_eq!(
+            Header::decode(&bytes, header.position, 77),
+            Decoded::Commit(header.clone())
+        );
+        let bases = header.placed().map(|(entry, position)| {
+            let from = (position.at - header.position.at) as usize;
+            let batch = Batch::parse(bytes.slice(from..from + entry.bytes as usize)).unwrap();
+            assert_eq!(Offset(batch.last_offset().0 + 1), entry.end());
+            batch.base_offset().0
+        });
+        assert_eq!(bases.collect::<Vec<_>>(), [100, 0]);
+    }
+
+    #[test]
+    fn another_salt_or_place_or_any_flipped_byte_is_nothing() {
+        let (header, bytes) = sample();
+        assert_eq!(
+            Header::decode(&bytes, header.position, 78),
+            Decoded::Nothing
+        );
+        let elsewhere = Position { file: 3, at: 4096 };
+        assert_eq!(Header::decode(&bytes, elsewhere, 77), Decoded::Nothing);
+        for at in 0..header.header_bytes() {
+            let mut bytes = bytes.to_vec();
+            bytes[at] ^= 0x04;
+            let decoded = Header::decode(&bytes, header.position, 77);
+            assert!(
+                matches!(decoded, Decoded::Nothing | Decoded::Longer(_)),
+                "byte {at}: {decoded:?}"
+            );
+        }
+        for cut in 0..header.header_bytes() {
+            let decoded = Header::decode(&bytes[..cut], header.position, 77);
+            assert!(matches!(decoded, Decoded::Nothing | Decoded::Longer(_)));
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! The handle that everybody holds: calls go into the queue, reads go to the index.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use futures::channel::oneshot;
+use mente_engine::engine::Change;
+use mente_engine::{
+    Answer, Appended, Batch, Bounds, Chunk, Engine, Error, Fence, Limit, LogConfig, LogId, Offset,
+    SetId, SetInfo, SetName, Timestamp, limits,
+};
+
+use crate::disk::Disk;
+use crate::index::Index;
+use crate::queue::{Call, Queue, Reply, append_bytes};
+use crate::writer::Writer;
+use crate::{OpenError, Options, recovery};
+
+/// The engine. Cheap to clone; clones share the log. What it answers depends on somebody
+/// driving the [`Writer`].
+#[derive(Clone, Debug)]
+pub struct Embedded {
+    shared: Arc<Shared>,
+}
+
+/// What the handles and the writer share.
+pub(crate) struct Shared {
+    pub(crate) queue: Queue,
+    index: Mutex<Index>,
+    batch_bytes_max: usize,
+    append_bytes_max: usize,
+    wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// Opens the log on `disk`, after whatever happened to it. `wake` is called, from any thread,
+/// when the writer has something to do; it must not block.
+pub fn open(
+    disk: Arc<dyn Disk>,
+    options: Options,
+    wake: Arc<dyn Fn() + Send + Sync>,
+) -> Result<(Embedded, Writer), OpenError> {
+    crate::files::check_file_bytes(options.file_bytes).map_err(OpenError::Options)?;
+    let opened = recovery::recover(&disk, &options)?;
+    // A quarter of a file is the most one call may weigh, so that little of a file is wasted.
+    let append_bytes_max = options.file_bytes as usize / 4;
+    let shared = Arc::new(Shared {
+        queue: Queue::new(options.queue_bytes),
+        index: Mutex::new(opened.index),
+        batch_bytes_max: batch_bytes_max(&options),
+        append_bytes_max,
+        wake,
+    });
+    let embedded = Embedded {
+        shared: shared.clone(),
+    };
+    Ok((embedded, Writer::new(shared, disk, options, opened.log)))
+}
+
+/// Largest batch that files of this size take.
+pub(crate) fn batch_bytes_max(options: &Options) -> usize {
+    limits::BATCH_BYTES.min(options.file_bytes as usize / 4 - 4096)
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+impl Shared {
+    pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
+        self.index.lock().expect("no panic while the index is held")
+    }
+
+    fn call<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> Call) -> Answer<T> {
+        let (reply, answer) = oneshot::channel();
+        if let Err(error) = self.queue.push(make(reply)) {
+            return done(Err(error));
+        }
+        (self.wake)();
+        Box::pin(async {
+            let stopped = || Error::Unknown("the log stopped before it answered".into());
+            answer.await.unwrap_or_else(|_| Err(stopped()))
+        })
+    }
+
+    /// What no commit can hold is refused before it takes a place.
+    fn check_size(&self, batches: &[(LogId, Batch)]) -> Result<(), Error> {
+        let largest = batches.iter().map(|(_, batch)| batch.size()).max();
+        let sizes = [
+            (largest.unwrap_or(0), self.batch_bytes_max),
+            (append_bytes(batches), self.append_bytes_max),
+        ];
+        match sizes.into_iter().find(|(size, limit)| size > limit) {
+            Some((size, limit)) => Err(Error::TooBig { size, limit }),
+            None => Ok(()),
+        }
+    }
+
+    fn read(&self, log: LogId, from: Offset, limit: Limit) -> Result<Chunk, Error> {
+        let plan = self.index().plan(log, from, limit)?;
+        let (chunk, rot) = plan.carry_out(limit);
+        if let Some(rot) = rot
+            && self.index().mark_corrupt(&rot)
+        {
+            self.queue.report(rot.log, rot.at);
+            (self.wake)();
+        }
+        chunk
+    }
+}
+
+fn done<T: Send + 'static>(result: Result<T, Error>) -> Answer<T> {
+    Box::pin(std::future::ready(result))
+}
+
+impl Engine for Embedded {
+    fn create(&self, name: &SetName, logs: u32, config: LogConfig) -> Answer<SetId> {
+        let name = name.clone();
+        self.shared.call(|reply| Call::Create {
+            name,
+            logs,
+            config,
+            reply,
+        })
+    }
+
+    fn alter(&self, set: SetId, change: Change) -> Answer<()> {
+        self.shared.call(|reply| Call::Alter { set, change, reply })
+    }
+
+    fn delete(&self, set: SetId) -> Answer<()> {
+        self.shared.call(|reply| Call::Delete { set, reply })
+    }
+
+    fn list(&self) -> Answer<Vec<SetInfo>> {
+        done(Ok(self.shared.index().list()))
+    }
+
+    fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>> {
+        if let Err(too_big) = self.shared.check_size(&batches) {
+            let fenced = self.shared.queue.refuse(fences);
+            return done(Err(fenced.err().unwrap_or(too_big)));
+        }
+        let fences = fences.to_vec();
+        self.shared.call(|reply| Call::Append {
+            fences,
+            batches,
+            reply,
+        })
+    }
+
+    /// Fetches from the disk when first polled, and blocks for it unless the batches are recent.
+    fn read(&self, log: LogId, from: Offset, limit: Limit) -> Answer<Chunk> {
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.read(log, from, limit) })
+    }
+
+    fn bounds(&self, log: LogId) -> Answer<Bounds> {
+        done(self.shared.index().bounds(log))
+    }
+
+    fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
+        let watch = self.shared.index().watch(log, seen);
+        watch.unwrap_or_else(|error| done(Err(error)))
+    }
+
+    fn offset_at(&self, log: LogId, time: Timestamp) -> Answer<Offset> {
+        done(self.shared.index().offset_at(log, time))
+    }
+
+    fn trim(&self, log: LogId, before: Offset) -> Answer<()> {
+        self.shared.call(|reply| Call::Trim { log, before, reply })
+    }
+
+    fn claim(&self, log: LogId) -> Answer<Fence> {
+        self.shared.call(|reply| Call::Claim { log, reply })
+    }
+}

@@ -1,0 +1,192 @@
+//! The WAL's files: made of zeros before use, so that an append pays for no metadata.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::commit::BLOCK;
+use crate::disk::{Disk, DiskFile};
+use crate::file_header::FileHeader;
+
+/// Zeros go out in pieces of this size.
+const PIECE_BYTES: usize = 1 << 20;
+/// A sync after so many pieces keeps the heap of dirty pages flat.
+const PIECES_PER_SYNC: usize = 8;
+
+/// A file that is ready for commits.
+#[derive(Clone, Debug)]
+pub(crate) struct WalFile {
+    pub(crate) header: FileHeader,
+    pub(crate) file: Arc<dyn DiskFile>,
+}
+
+pub(crate) fn name(number: u32) -> String {
+    format!("{number:08x}.wal")
+}
+
+/// The number in a name that [`name`] made.
+pub(crate) fn number(file_name: &str) -> Option<u32> {
+    let number = u32::from_str_radix(file_name.strip_suffix(".wal")?, 16).ok()?;
+    (name(number) == file_name).then_some(number)
+}
+
+/// A file on its way; one that a crash left behind is removed.
+pub(crate) fn is_unfinished(file_name: &str) -> bool {
+    file_name.ends_with(".wal.new")
+}
+
+/// Files made ahead of their use.
+#[derive(Debug)]
+pub(crate) struct Spares {
+    disk: Arc<dyn Disk>,
+    file_bytes: u32,
+    seed: u64,
+    /// Held while a file is made, so that who needs one waits instead of making it twice.
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    next_number: u32,
+    ready: VecDeque<WalFile>,
+}
+
+/// Makes the next file ahead of time. Drive it beside the writer, from a thread of its own, to
+/// keep the zeros out of the way of appends; without it the writer makes its files itself.
+#[derive(Debug)]
+pub struct Preparer {
+    spares: Arc<Spares>,
+}
+
+impl Preparer {
+    pub(crate) fn new(spares: Arc<Spares>) -> Self {
+        Self { spares }
+    }
+
+    /// Makes a file if none is ready; false if one was. An error (a full disk) may pass: the
+    /// writer tries for itself once it must.
+    pub fn turn(&mut self) -> io::Result<bool> {
+        let mut state = self.spares.lock();
+        if !state.ready.is_empty() {
+            return Ok(false);
+        }
+        self.spares.make(&mut state)?;
+        Ok(true)
+    }
+}
+
+impl Spares {
+    pub(crate) fn new(
+        disk: Arc<dyn Disk>,
+        file_bytes: u32,
+        seed: u64,
+        next_number: u32,
+        ready: VecDeque<WalFile>,
+    ) -> Self {
+        Self {
+            disk,
+            file_bytes,
+            seed,
+            state: Mutex::new(State { next_number, ready }),
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().expect("no panic while a file is made")
+    }
+
+    /// Whether a [`Preparer`] has something to do; false while it is at it.
+    pub(crate) fn is_wanting(&self) -> bool {
+        self.state
+            .try_lock()
+            .is_ok_and(|state| state.ready.is_empty())
+    }
+
+    /// Sees to it that [`Spares::take`] has a file to give.
+    pub(crate) fn ensure(&self) -> io::Result<()> {
+        let mut state = self.lock();
+        if state.ready.is_empty() {
+            self.make(&mut state)?;
+        }
+        Ok(())
+    }
+
+    pub(crate) fn take(&self) -> io::Result<WalFile> {
+        let mut state = self.lock();
+        if state.ready.is_empty() {
+            self.make(&mut state)?;
+        }
+        Ok(state.ready.pop_front().expect("one was just made"))
+    }
+
+    fn make(&self, state: &mut State) -> io::Result<()> {
+        let number = state.next_number;
+        let header = FileHeader {
+            number,
+            file_bytes: self.file_bytes,
+            salt: mix(self.seed, number),
+        };
+        let unfinished = format!("{}.new", name(number));
+        let file = self.fill(&unfinished, &header).inspect_err(|_| {
+            // What stays is removed by the next opening.
+            let _ = self.disk.remove(&unfinished);
+        })?;
+        state.next_number += 1;
+        state.ready.push_back(WalFile { header, file });
+        Ok(())
+    }
+
+    /// The name that counts appears only when every zero and the header are on the disk.
+    fn fill(&self, unfinished: &str, header: &FileHeader) -> io::Result<Arc<dyn DiskFile>> {
+        let file = self.disk.create(unfinished)?;
+        let zeros = vec![0; PIECE_BYTES.min(self.file_bytes as usize)];
+        let mut at = 0;
+        for piece in 1.. {
+            let count = zeros.len().min(self.file_bytes as usize - at);
+            if count == 0 {
+                break;
+            }
+            file.write_at(&zeros[..count], at as u64)?;
+            at += count;
+            if piece % PIECES_PER_SYNC == 0 {
+                file.sync_data()?;
+            }
+        }
+        file.write_at(&header.encode(), 0)?;
+        file.sync_data()?;
+        self.disk.rename(unfinished, &name(header.number))?;
+        self.disk.sync_dir()?;
+        Ok(file)
+    }
+}
+
+/// A salt of its own for every file (splitmix64).
+fn mix(seed: u64, number: u32) -> u64 {
+    let mut z = seed.wrapping_add(u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// Reads into `bytes` what the file has from `at` on; what lies beyond its end is zeros, as
+/// in a file that lost its size.
+pub(crate) fn read_padded(file: &dyn DiskFile, bytes: &mut [u8], at: u64) -> io::Result<()> {
+    let there = usize::try_from(file.len()?.saturating_sub(at)).unwrap_or(usize::MAX);
+    let (read, rest) = bytes.split_at_mut(there.min(bytes.len()));
+    rest.fill(0);
+    if read.is_empty() {
+        return Ok(());
+    }
+    file.read_at(read, at)
+}
+
+/// Checks what the rest of the crate relies on.
+pub(crate) fn check_file_bytes(file_bytes: u32) -> Result<(), &'static str> {
+    if !(file_bytes as usize).is_multiple_of(BLOCK) {
+        return Err("file_bytes must be a multiple of 4096");
+    }
+    if !(64 << 10..=1 << 30).contains(&file_bytes) {
+        return Err("file_bytes must lie between 64 KiB and 1 GiB");
+    }
+    Ok(())
+}

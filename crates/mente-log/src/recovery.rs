@@ -1,0 +1,244 @@
+//! Opening after whatever happened.
+//!
+//! 1. Scan every file for commit headers ([`scan`]).
+//! 2. Tell a torn tail from damage: a commit at or after the highest `durable upto` was perhaps
+//!    never answered, so a bad one there is cut ([`tail`]); what is missing below was synced once,
+//!    so it is damage and stays.
+//! 3. Make durable again what is kept, before anybody sees it: after a kill, or a failed sync,
+//!    the page cache shows more than the disk has.
+//! 4. Fold the catalogue, then follow every log through the headers ([`replay`]). Offsets are
+//!    dense here, so a log proves that it lost nothing by going on at its end; one that cannot
+//!    is read-only from there.
+//!
+//! A second crash anywhere in this repeats it. Nothing is deleted but the rests of files that
+//! were never finished.
+
+mod replay;
+mod scan;
+mod tail;
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io;
+use std::sync::Arc;
+
+use mente_engine::{LogId, Offset};
+
+use crate::catalogue::Catalogue;
+use crate::commit::{BLOCK, Header, Position};
+use crate::disk::{Disk, DiskFile};
+use crate::embedded::batch_bytes_max;
+use crate::file_header::{FileHeader, Unreadable, VERSION};
+use crate::files::{self, Spares, WalFile};
+use crate::index::Index;
+use crate::{OpenError, Options};
+
+/// What an opening found, for the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Recovered {
+    /// Commits that were read.
+    pub commits: u64,
+    /// Bytes of a torn tail that were cut, and the file that keeps them.
+    pub cut: Option<(u64, String)>,
+    /// Logs that are read-only from an offset on.
+    pub damaged: Vec<Damage>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damage {
+    /// `None` is the catalogue: sets can be neither made, changed nor deleted.
+    pub log: Option<LogId>,
+    pub at: Offset,
+}
+
+/// The writer's side of an opened log.
+#[derive(Debug)]
+pub(crate) struct OpenLog {
+    pub(crate) catalogue: Catalogue,
+    pub(crate) spares: Arc<Spares>,
+    pub(crate) files: BTreeMap<u32, (u64, u64)>,
+    pub(crate) current: WalFile,
+    pub(crate) at: u32,
+    pub(crate) sequence: u64,
+    pub(crate) durable_upto: Position,
+    pub(crate) recovered: Recovered,
+}
+
+#[derive(Debug)]
+pub(crate) struct Opened {
+    pub(crate) index: Index,
+    pub(crate) log: OpenLog,
+}
+
+/// One file as found. Without a readable header its commits are lost.
+#[derive(Clone, Debug)]
+struct Found {
+    number: u32,
+    file: Arc<dyn DiskFile>,
+    header: Option<FileHeader>,
+}
+
+pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
+    let found = find_files(&**disk)?;
+    let mut commits = scan::commits(&found)?;
+    let (cut, tail) = tail::settle(&**disk, &found, &mut commits)?;
+
+    let mut index = Index::new(options.recent_bytes, batch_bytes_max(options));
+    for file in &found {
+        if file.header.is_some() && file.number <= tail.file {
+            index.add_file(file.number, file.file.clone());
+        }
+    }
+    let lost_tail = found
+        .iter()
+        .any(|f| f.header.is_none() && f.number >= tail.file);
+    let reader = Reader(&found);
+    let (catalogue, damaged) = replay::replay(&reader, &commits, lost_tail, &mut index)?;
+
+    let mut sequences: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    for commit in &commits {
+        let range = (commit.sequence, commit.sequence + 1);
+        sequences.entry(commit.position.file).or_insert(range).1 = range.1;
+    }
+    let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
+    // What a lost file behind the tail held is unknown: its place in the sequence stays empty,
+    // so that the next opening sees the loss as well.
+    sequence += u64::from(lost_tail);
+    for file in found
+        .iter()
+        .filter(|f| f.header.is_some() && f.number <= tail.file)
+    {
+        sequences
+            .entry(file.number)
+            .or_insert((sequence + 1, sequence + 1));
+    }
+
+    let next_number = found.last().map_or(1, |file| file.number + 1);
+    let (current, ready) = usable_files(&found, tail, lost_tail);
+    let spares = Spares::new(
+        disk.clone(),
+        options.file_bytes,
+        options.seed,
+        next_number,
+        ready,
+    );
+    let (current, at) = match current {
+        Some(current) => (current, tail.at),
+        None => {
+            let fresh = spares.take().map_err(OpenError::io("make a WAL file"))?;
+            index.add_file(fresh.header.number, fresh.file.clone());
+            sequences.insert(fresh.header.number, (sequence + 1, sequence + 1));
+            (fresh, BLOCK as u32)
+        }
+    };
+    let log = OpenLog {
+        durable_upto: Position {
+            file: current.header.number,
+            at,
+        },
+        catalogue,
+        spares: Arc::new(spares),
+        files: sequences,
+        current,
+        at,
+        sequence,
+        recovered: Recovered {
+            commits: commits.len() as u64,
+            cut,
+            damaged,
+        },
+    };
+    Ok(Opened { index, log })
+}
+
+/// The files in order; leftovers of unfinished ones are removed.
+fn find_files(disk: &dyn Disk) -> Result<Vec<Found>, OpenError> {
+    let names = disk.list().map_err(OpenError::io("list the directory"))?;
+    for name in names.iter().filter(|name| files::is_unfinished(name)) {
+        disk.remove(name)
+            .map_err(OpenError::io(format!("remove {name}")))?;
+    }
+    // Names that a killed process made may not be on the disk yet.
+    disk.sync_dir()
+        .map_err(OpenError::io("sync the directory"))?;
+    let mut numbers: Vec<u32> = names
+        .iter()
+        .filter_map(|name| files::number(name))
+        .collect();
+    numbers.sort_unstable();
+    numbers
+        .into_iter()
+        .map(|number| find_file(disk, number))
+        .collect()
+}
+
+fn find_file(disk: &dyn Disk, number: u32) -> Result<Found, OpenError> {
+    let name = files::name(number);
+    let read = || -> io::Result<_> {
+        let (file, mut block) = (disk.open(&name)?, [0; BLOCK]);
+        files::read_padded(&*file, &mut block, 0)?;
+        Ok((file, block))
+    };
+    let (file, block) = read().map_err(OpenError::io(format!("read {name}")))?;
+    let header = match FileHeader::decode(&block) {
+        Ok(header) if header.number == number => Some(header),
+        Ok(_) | Err(Unreadable::Damaged) => None,
+        Err(Unreadable::Newer(found)) => {
+            return Err(OpenError::Newer {
+                file: name,
+                found,
+                known: VERSION,
+            });
+        }
+    };
+    Ok(Found {
+        number,
+        file,
+        header,
+    })
+}
+
+/// The file to go on in and those made ahead. After a loss behind the tail all is new.
+fn usable_files(
+    found: &[Found],
+    tail: Position,
+    lost_tail: bool,
+) -> (Option<WalFile>, VecDeque<WalFile>) {
+    if lost_tail {
+        return (None, VecDeque::new());
+    }
+    let usable = |found: &Found| {
+        let header = found.header.filter(|_| found.number >= tail.file)?;
+        Some(WalFile {
+            header,
+            file: found.file.clone(),
+        })
+    };
+    let mut usable: VecDeque<_> = found.iter().filter_map(usable).collect();
+    (usable.pop_front(), usable)
+}
+
+/// Fetches bytes of commits during recovery.
+#[derive(Debug)]
+struct Reader<'a>(&'a [Found]);
+
+impl Reader<'_> {
+    fn file(&self, number: u32) -> Option<&Found> {
+        self.0.iter().find(|found| found.number == number)
+    }
+
+    /// `count` bytes at `position`.
+    fn read(&self, position: Position, count: usize) -> Result<Vec<u8>, OpenError> {
+        let mut bytes = vec![0; count];
+        if let Some(found) = self.file(position.file) {
+            let read = files::read_padded(&*found.file, &mut bytes, u64::from(position.at));
+            read.map_err(OpenError::io(format!("read {position}")))?;
+        }
+        Ok(bytes)
+    }
+
+    /// The whole commit, padding included.
+    fn read_commit(&self, commit: &Header) -> Result<Vec<u8>, OpenError> {
+        let count = commit.end().at - commit.position.at;
+        self.read(commit.position, count as usize)
+    }
+}

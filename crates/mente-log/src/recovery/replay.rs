@@ -1,0 +1,231 @@
+//! From commit headers to the catalogue and the index, trusting only what is proved.
+
+use std::collections::BTreeMap;
+
+use mente_engine::{Batch, LogId, Offset, SetId, Term};
+
+use crate::OpenError;
+use crate::catalogue::{self, Catalogue, Record};
+use crate::commit::{Entry, Header, Position};
+use crate::index::{Index, Rot};
+
+use super::{Damage, Reader};
+
+/// The folded catalogue, and what following the logs needs of how it came about.
+#[derive(Debug)]
+struct Folded {
+    catalogue: Catalogue,
+    /// The commit of the last snapshot, and where each log ended in it.
+    snapshot: u64,
+    ends: BTreeMap<LogId, Offset>,
+    /// The commit that made a set, if that is later than the snapshot.
+    born: BTreeMap<SetId, u64>,
+}
+
+/// One log on its way through the commits.
+#[derive(Debug, Default)]
+struct Track {
+    start: Offset,
+    end: Option<Offset>,
+    /// Commits were lost since its last sign of life; they may have held some of it.
+    suspect: bool,
+    corrupt: Option<Offset>,
+    term: Term,
+}
+
+pub(super) fn replay(
+    reader: &Reader<'_>,
+    commits: &[Header],
+    lost_tail: bool,
+    index: &mut Index,
+) -> Result<(Catalogue, Vec<Damage>), OpenError> {
+    let mut folded = fold(reader, commits, lost_tail)?;
+    show_sets(&folded.catalogue, index);
+    let mut tracks = follow(reader, commits, &folded, index)?;
+    let mut damaged = Vec::new();
+    if let Some(at) = folded.catalogue.corrupt {
+        damaged.push(Damage { log: None, at });
+    }
+    for (log, track) in &mut tracks {
+        let end = track.end.unwrap_or_default().max(track.start);
+        if track.suspect || lost_tail {
+            track.corrupt.get_or_insert(end);
+        }
+        index.set_bounds(*log, track.start, end);
+        if let Some(at) = folded.catalogue.head(*log).and_then(|head| head.corrupt) {
+            track.damage(at);
+        }
+        if let Some(at) = track.corrupt {
+            index.mark_corrupt(&Rot { log: *log, at });
+            damaged.push(Damage {
+                log: Some(*log),
+                at,
+            });
+        }
+        if let Some(head) = folded.catalogue.head_mut(*log) {
+            head.end = end;
+            head.term = track.term;
+            head.corrupt = track.corrupt;
+        }
+    }
+    Ok((folded.catalogue, damaged))
+}
+
+/// Folds the reserved log from its last whole snapshot on.
+fn fold(reader: &Reader<'_>, commits: &[Header], lost_tail: bool) -> Result<Folded, OpenError> {
+    let placed = commits.iter().flat_map(|commit| {
+        let ours = commit
+            .placed()
+            .filter(|(entry, _)| entry.log == catalogue::LOG);
+        ours.map(|(entry, position)| (commit.sequence, entry, position))
+    });
+    let mut changes = Vec::new();
+    for (sequence, entry, position) in placed.collect::<Vec<_>>().into_iter().rev() {
+        let batch = read_batch(reader, &entry, position)?;
+        let records = batch.as_ref().and_then(catalogue::records);
+        let is_snapshot = records.as_deref().is_some_and(is_snapshot);
+        changes.push((sequence, entry, records));
+        if is_snapshot {
+            break;
+        }
+    }
+    let mut folded = Folded {
+        catalogue: Catalogue::new(),
+        snapshot: 0,
+        ends: BTreeMap::new(),
+        born: BTreeMap::new(),
+    };
+    for (sequence, entry, records) in changes.into_iter().rev() {
+        let catalogue = &mut folded.catalogue;
+        let starts_here = records.as_deref().is_some_and(is_snapshot);
+        let Some(records) = records.filter(|_| starts_here || entry.base == catalogue.end) else {
+            catalogue.corrupt = Some(catalogue.end);
+            break;
+        };
+        records.iter().for_each(|record| catalogue.apply(record));
+        catalogue.end = entry.end();
+        if starts_here {
+            folded.snapshot = sequence;
+            folded.ends = catalogue
+                .heads()
+                .map(|(log, head)| (log, head.end))
+                .collect();
+        } else {
+            let made = records.iter().filter_map(|record| match record {
+                Record::Set { id, .. } => Some((*id, sequence)),
+                _ => None,
+            });
+            folded.born.extend(made);
+        }
+    }
+    let end = commits.iter().map(|commit| commit.catalogue_end).max();
+    if lost_tail || end.is_some_and(|end| end > folded.catalogue.end) {
+        folded.catalogue.corrupt.get_or_insert(folded.catalogue.end);
+    }
+    Ok(folded)
+}
+
+fn is_snapshot(records: &[Record]) -> bool {
+    matches!(records.first(), Some(Record::Start { .. }))
+}
+
+fn read_batch(
+    reader: &Reader<'_>,
+    entry: &Entry,
+    position: Position,
+) -> Result<Option<Batch>, OpenError> {
+    let bytes = reader.read(position, entry.bytes as usize)?;
+    let batch = Batch::parse(bytes.into()).ok();
+    Ok(batch.filter(|batch| batch.base_offset() == entry.base))
+}
+
+fn show_sets(catalogue: &Catalogue, index: &mut Index) {
+    for (id, set) in &catalogue.sets {
+        index.apply(&Record::Set {
+            id: *id,
+            name: set.name.clone(),
+            config: set.config,
+            logs: set.logs.len() as u32,
+        });
+    }
+    for (log, head) in catalogue.heads() {
+        index.set_bounds(log, head.start, head.start);
+    }
+}
+
+fn follow(
+    reader: &Reader<'_>,
+    commits: &[Header],
+    folded: &Folded,
+    index: &mut Index,
+) -> Result<BTreeMap<LogId, Track>, OpenError> {
+    let track = |(log, head): (LogId, &catalogue::Head)| {
+        let track = Track {
+            start: head.start,
+            term: head.term,
+            ..Track::default()
+        };
+        (log, track)
+    };
+    let mut tracks: BTreeMap<_, _> = folded.catalogue.heads().map(track).collect();
+    let mut next = 1;
+    for commit in commits {
+        if !folded.catalogue.is_dropped(next, commit.sequence) {
+            let was_there = |log: &LogId| {
+                folded
+                    .born
+                    .get(&log.set)
+                    .is_none_or(|b| *b < commit.sequence)
+            };
+            let old = tracks.iter_mut().filter(|(log, _)| was_there(log));
+            old.for_each(|(_, track)| track.suspect = true);
+        }
+        next = commit.sequence + 1;
+        if commit.sequence == folded.snapshot {
+            for (log, end) in &folded.ends {
+                if let Some(track) = tracks.get_mut(log) {
+                    track.goes_on_at(*end);
+                }
+            }
+        }
+        for (entry, position) in commit.placed() {
+            let Some(track) = tracks.get_mut(&entry.log) else {
+                continue;
+            };
+            if !track.goes_on_at(entry.base) {
+                continue;
+            }
+            track.end = Some(entry.end());
+            index.push(&entry, position);
+            // Terms up to the snapshot are in the snapshot.
+            if entry.is_term && commit.sequence > folded.snapshot {
+                match read_batch(reader, &entry, position)?.and_then(|batch| batch.term()) {
+                    Some(term) => track.term = track.term.max(term),
+                    None => track.damage(entry.base),
+                }
+            }
+        }
+    }
+    Ok(tracks)
+}
+
+impl Track {
+    /// Whether the log can go on at `base`, having lost nothing that it should still have.
+    fn goes_on_at(&mut self, base: Offset) -> bool {
+        let end = self.end.unwrap_or(self.start.min(base));
+        let lost_only_trimmed = base > end && base <= self.start;
+        if self.corrupt.is_none() && (base == end || lost_only_trimmed) {
+            self.end = Some(base);
+            self.suspect = false;
+            return true;
+        }
+        // Going back is damage as much as a gap: an offset is never used again.
+        self.damage(base.min(end));
+        false
+    }
+
+    fn damage(&mut self, at: Offset) {
+        let at = at.max(self.start);
+        self.corrupt = Some(self.corrupt.map_or(at, |known| known.min(at)));
+    }
+}

@@ -1,0 +1,370 @@
+//! The one value that writes. A turn: take what was called, decide it in order, one commit,
+//! one sync, then readers see it and callers hear of it.
+
+mod decide;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mente_engine::{Error, Offset};
+
+use crate::Options;
+use crate::catalogue::{self, Catalogue, Record};
+use crate::commit::{BLOCK, Header, Position, Staged};
+use crate::disk::Disk;
+use crate::embedded::Shared;
+use crate::files::{Preparer, Spares, WalFile};
+use crate::recovery::{OpenLog, Recovered};
+
+/// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
+const OVERHEAD_BYTES: usize = 512;
+/// A full disk is tried again after so many refusals: to try is to write a file of zeros.
+const REFUSALS_PER_TRY: u32 = 64;
+
+/// Drive it with [`Writer::turn`]. Dropping it stops the log.
+#[derive(Debug)]
+pub struct Writer {
+    shared: Arc<Shared>,
+    disk: Arc<dyn Disk>,
+    options: Options,
+    spares: Arc<Spares>,
+    catalogue: Catalogue,
+    /// Sequences of the commits in each file up to the current one, half-open.
+    files: BTreeMap<u32, (u64, u64)>,
+    current: WalFile,
+    /// Where the next commit goes.
+    at: u32,
+    /// Of the last commit.
+    sequence: u64,
+    durable_upto: Position,
+    /// Appends refused since the disk was found full; 0 while it is not.
+    refusals: u32,
+    recovered: Recovered,
+    stopped: Option<Stopped>,
+}
+
+/// The disk failed under a commit. Nothing is tried again: what is on it is unknown until the
+/// log is opened anew. Exit non-zero.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("the log has stopped: cannot {what}: {why}")]
+pub struct Stopped {
+    pub what: &'static str,
+    pub why: String,
+}
+
+impl Stopped {
+    fn at(what: &'static str) -> impl FnOnce(io::Error) -> Self {
+        move |error| Self {
+            what,
+            why: error.to_string(),
+        }
+    }
+}
+
+/// Tells one caller the outcome, if the commit that it rests on is there.
+type Reply = Box<dyn FnOnce(Result<(), Error>) + Send>;
+
+/// A commit in the making.
+#[derive(Default)]
+struct Draft {
+    staged: Vec<Staged>,
+    records: Vec<Record>,
+    replies: Vec<Reply>,
+}
+
+/// What can be written now.
+enum Room {
+    Bytes(usize),
+    Full,
+}
+
+impl Writer {
+    pub(crate) fn new(
+        shared: Arc<Shared>,
+        disk: Arc<dyn Disk>,
+        options: Options,
+        log: OpenLog,
+    ) -> Self {
+        Self {
+            shared,
+            disk,
+            options,
+            spares: log.spares,
+            catalogue: log.catalogue,
+            files: log.files,
+            current: log.current,
+            at: log.at,
+            sequence: log.sequence,
+            durable_upto: log.durable_upto,
+            refusals: 0,
+            recovered: log.recovered,
+            stopped: None,
+        }
+    }
+
+    /// What the opening found.
+    pub fn recovered(&self) -> &Recovered {
+        &self.recovered
+    }
+
+    /// A value that makes files ahead of time; see there.
+    pub fn preparer(&self) -> Preparer {
+        Preparer::new(self.spares.clone())
+    }
+
+    /// Whether a [`Preparer`] should be driven now.
+    pub fn wants_file(&self) -> bool {
+        self.spares.is_wanting()
+    }
+
+    /// One commit of what waits; false if nothing does. After an error every later turn gives
+    /// it again, and so does every call.
+    pub fn turn(&mut self) -> Result<bool, Stopped> {
+        if let Some(stopped) = &self.stopped {
+            return Err(stopped.clone());
+        }
+        self.step().inspect_err(|stopped| {
+            self.stopped = Some(stopped.clone());
+            self.shared.queue.stop(&stopped.to_string());
+        })
+    }
+
+    /// Ends the log in order: a last, empty commit says that everything before it was
+    /// synced, so that later damage to the last data is told from a torn write.
+    pub fn close(mut self) -> Result<(), Stopped> {
+        while self.turn()? {}
+        self.shared.queue.stop("the log is closed");
+        if self.remaining() >= BLOCK {
+            let mut draft = Draft::default();
+            self.write(&mut draft)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self) -> Result<bool, Stopped> {
+        if self.drop_dead_files()? {
+            return Ok(true);
+        }
+        let Some((bytes, is_data)) = self.shared.queue.peek() else {
+            return Ok(false);
+        };
+        let room = match self.make_room(bytes, is_data)? {
+            Room::Bytes(room) => room,
+            Room::Full => {
+                let refused = self.shared.queue.take(bytes);
+                refused.into_iter().for_each(|call| self.refuse_full(call));
+                return Ok(true);
+            }
+        };
+        let calls = self.shared.queue.take(room);
+        let mut draft = Draft::default();
+        for call in calls {
+            self.decide(call, &mut draft);
+        }
+        // Refusals rest on what was decided before them in the same turn: they wait as well.
+        let written = if draft.is_empty() {
+            Ok(())
+        } else {
+            self.write(&mut draft)
+        };
+        let outcome = match &written {
+            Ok(()) => Ok(()),
+            Err(stopped) => Err(Error::Unknown(stopped.to_string())),
+        };
+        draft
+            .replies
+            .into_iter()
+            .for_each(|reply| reply(outcome.clone()));
+        written.map(|()| true)
+    }
+
+    fn remaining(&self) -> usize {
+        (self.current.header.file_bytes - self.at) as usize
+    }
+
+    /// What data may not take of the last file while the disk is full, so that trims and
+    /// deletions still find room to be written down.
+    fn reserve_bytes(&self) -> usize {
+        self.options.file_bytes as usize / 8
+    }
+
+    /// Sees to it that a call of this weight fits, in the next file if need be.
+    fn make_room(&mut self, bytes: usize, is_data: bool) -> Result<Room, Stopped> {
+        let needed = bytes + OVERHEAD_BYTES;
+        let is_near_end = self.remaining() < needed + self.reserve_bytes();
+        if is_near_end && !self.has_spare()? {
+            let fits = needed <= self.remaining();
+            // Alone, so that no data slips in behind it.
+            return Ok(if is_data || !fits {
+                Room::Full
+            } else {
+                Room::Bytes(bytes)
+            });
+        }
+        if needed > self.remaining() {
+            self.next_file()?;
+        }
+        let room = self.remaining() - OVERHEAD_BYTES;
+        Ok(Room::Bytes(room.min(self.options.commit_bytes.max(bytes))))
+    }
+
+    fn has_spare(&mut self) -> Result<bool, Stopped> {
+        if !self.refusals.is_multiple_of(REFUSALS_PER_TRY) {
+            self.refusals += 1;
+            return Ok(false);
+        }
+        match self.spares.ensure() {
+            Ok(()) => {
+                self.refusals = 0;
+                Ok(true)
+            }
+            Err(error) if is_full(&error) => {
+                self.refusals += 1;
+                Ok(false)
+            }
+            Err(error) => Err(Stopped::at("make the next WAL file")(error)),
+        }
+    }
+
+    fn next_file(&mut self) -> Result<(), Stopped> {
+        let next = self
+            .spares
+            .take()
+            .map_err(Stopped::at("make the next WAL file"))?;
+        self.shared
+            .index()
+            .add_file(next.header.number, next.file.clone());
+        let next_sequence = self.sequence + 1;
+        self.files
+            .insert(next.header.number, (next_sequence, next_sequence));
+        self.current = next;
+        self.at = BLOCK as u32;
+        Ok(())
+    }
+
+    /// Writes and syncs the draft as one commit, then shows it to readers.
+    fn write(&mut self, draft: &mut Draft) -> Result<(), Stopped> {
+        if !draft.records.is_empty() {
+            let batch = catalogue::batch(&draft.records);
+            let base = self.catalogue.end;
+            self.catalogue.end = Offset(base.0 + u64::from(batch.offset_span()));
+            draft.staged.push(Staged {
+                log: catalogue::LOG,
+                is_term: false,
+                base,
+                batch,
+            });
+        }
+        let mut header = Header {
+            salt: self.current.header.salt,
+            position: self.position(),
+            sequence: self.sequence + 1,
+            durable_upto: self.durable_upto,
+            catalogue_end: self.catalogue.known_end(),
+            body_bytes: 0,
+            body_crc: 0,
+            entries: Vec::new(),
+        };
+        let bytes = header.encode(&draft.staged);
+        let file = &self.current.file;
+        file.write_at(&bytes, u64::from(self.at))
+            .map_err(Stopped::at("write a commit"))?;
+        file.sync_data().map_err(Stopped::at("sync a commit"))?;
+        self.at = header.end().at;
+        self.sequence = header.sequence;
+        self.durable_upto = self.position();
+        if let Some(sequences) = self.files.get_mut(&self.current.header.number) {
+            sequences.1 = self.sequence + 1;
+        }
+        self.publish(&header, bytes, &draft.records);
+        Ok(())
+    }
+
+    fn position(&self) -> Position {
+        Position {
+            file: self.current.header.number,
+            at: self.at,
+        }
+    }
+
+    fn publish(&self, header: &Header, bytes: Bytes, records: &[Record]) {
+        let mut index = self.shared.index();
+        // A snapshot repeats what the index knows already.
+        if !matches!(records.first(), Some(Record::Start { .. })) {
+            records.iter().for_each(|record| index.apply(record));
+        }
+        index.remember(header.position, bytes);
+        for (entry, position) in header.placed() {
+            index.push(&entry, position);
+        }
+        for entry in &header.entries {
+            index.wake_watchers(entry.log);
+        }
+    }
+
+    /// Deletes files in which nothing is live: first a snapshot of the catalogue that names
+    /// their commits, so that none of their records is needed and none of them missed. While
+    /// a log is damaged all stays: an operator may want to look.
+    fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
+        let dead = self.shared.index().dead_files(self.current.header.number);
+        if dead.is_empty() || self.is_damaged() {
+            return Ok(false);
+        }
+        let needed = self.catalogue.snapshot_bytes() + 16 * dead.len() + OVERHEAD_BYTES;
+        if needed > self.remaining() {
+            if !self.has_spare()? {
+                return Ok(false);
+            }
+            self.next_file()?;
+        }
+        for number in &dead {
+            if let Some((from, to)) = self.files.get(number).filter(|(from, to)| from < to) {
+                self.catalogue.drop_commits(*from, *to);
+            }
+        }
+        let mut draft = Draft {
+            records: self.catalogue.snapshot(),
+            ..Draft::default()
+        };
+        self.write(&mut draft)?;
+        for number in dead {
+            self.shared.index().remove_file(number);
+            self.files.remove(&number);
+            let removed = self.disk.remove(&crate::files::name(number));
+            removed.map_err(Stopped::at("remove a WAL file"))?;
+        }
+        self.disk
+            .sync_dir()
+            .map_err(Stopped::at("sync the directory"))?;
+        // There is room again: the next refusal would be a guess.
+        self.refusals = 0;
+        Ok(true)
+    }
+
+    fn is_damaged(&self) -> bool {
+        self.catalogue.corrupt.is_some()
+            || self
+                .catalogue
+                .heads()
+                .any(|(_, head)| head.corrupt.is_some())
+    }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
+}
+
+impl Draft {
+    fn is_empty(&self) -> bool {
+        self.staged.is_empty() && self.records.is_empty()
+    }
+}
+
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.shared.queue.stop("the log is closed");
+    }
+}

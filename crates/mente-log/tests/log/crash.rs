@@ -1,0 +1,288 @@
+//! Power cuts before every operation, tears of the last commit at every byte, and crashes of
+//! the recovery itself. After each: everything acknowledged is there, nothing else but what was
+//! called is, offsets are not used again, and the log opens and goes on.
+
+use std::collections::BTreeMap;
+use std::pin::pin;
+use std::task::{Context, Poll, Waker};
+
+use mente_engine::conformance::batch;
+use mente_engine::{Answer, Appended, Engine, Fence, Limit, LogConfig, LogId, Offset, SetName};
+use mente_log::{Embedded, MemDisk, Writer};
+
+use crate::driven::{now, open, try_open};
+
+/// What a script called and what it was told.
+#[derive(Clone, Default)]
+struct History {
+    logs: Vec<LogId>,
+    /// Every value that was ever sent to a log.
+    sent: BTreeMap<LogId, Vec<String>>,
+    acked: BTreeMap<LogId, BTreeMap<u64, String>>,
+    /// Highest trim that was called; what lies below may be gone.
+    trimmed: BTreeMap<LogId, u64>,
+    fence: Option<Fence>,
+}
+
+type Sent = (LogId, String, Answer<Vec<Appended>>);
+
+fn ready<T>(answer: &mut Answer<T>) -> Option<Result<T, mente_engine::Error>> {
+    match pin!(answer)
+        .as_mut()
+        .poll(&mut Context::from_waker(Waker::noop()))
+    {
+        Poll::Ready(result) => Some(result),
+        Poll::Pending => None,
+    }
+}
+
+/// Turns until nothing is left or the power is gone.
+fn turn(writer: &mut Writer) -> bool {
+    loop {
+        match writer.turn() {
+            Ok(true) => {}
+            Ok(false) => return true,
+            Err(_) => return false,
+        }
+    }
+}
+
+impl History {
+    fn append(&mut self, engine: &Embedded, log: LogId, value: String) -> Sent {
+        let fences: Vec<_> = self.fence.into_iter().filter(|f| f.log == log).collect();
+        let answer = engine.append(&fences, vec![(log, batch(&[&value]))]);
+        self.sent.entry(log).or_default().push(value.clone());
+        (log, value, answer)
+    }
+
+    fn settle(&mut self, sent: Vec<Sent>) {
+        for (log, value, mut answer) in sent {
+            if let Some(Ok(appended)) = ready(&mut answer) {
+                let acked = self.acked.entry(log).or_default();
+                assert!(acked.insert(appended[0].base.0, value).is_none());
+            }
+        }
+    }
+
+    /// Makes two sets, writes to them in groups, trims, deletes a set; stops where the power does.
+    fn run(&mut self, engine: &Embedded, writer: &mut Writer, rounds: usize) -> Option<()> {
+        let owned = LogConfig {
+            owned: true,
+            ..LogConfig::default()
+        };
+        for (name, logs, config) in [("t/a", 2, LogConfig::default()), ("t/b", 1, owned)] {
+            let mut made = engine.create(&SetName::new(name).unwrap(), logs, config);
+            turn(writer);
+            let set = ready(&mut made)?.ok()?;
+            self.logs.extend((0..logs).map(|index| set.log(index)));
+        }
+        let mut claim = engine.claim(self.logs[2]);
+        turn(writer);
+        self.fence = Some(ready(&mut claim)?.ok()?);
+        for round in 0..rounds {
+            let mut sent = Vec::new();
+            for log in self.logs.clone() {
+                for i in 0..=round % 2 {
+                    let value = format!("{log} round {round} {i} {}", "x".repeat(round * 37 % 900));
+                    sent.push(self.append(engine, log, value));
+                }
+            }
+            let alive = turn(writer);
+            self.settle(sent);
+            if !alive {
+                return None;
+            }
+            if round % 3 == 2 {
+                self.trim(engine, writer, self.logs[round % 2])?;
+            }
+        }
+        Some(())
+    }
+
+    fn trim(&mut self, engine: &Embedded, writer: &mut Writer, log: LogId) -> Option<()> {
+        let before = now(engine.bounds(log)).ok()?.end.0.saturating_sub(3);
+        self.trimmed.insert(log, before);
+        let mut trim = engine.trim(log, Offset(before));
+        turn(writer);
+        ready(&mut trim)?.ok()
+    }
+
+    /// What is there after a crash, against what was told.
+    fn check(&self, engine: &Embedded, writer: &mut Writer, seed: u64) {
+        assert_eq!(writer.recovered().damaged, [], "seed {seed}");
+        for log in &self.logs {
+            let found = read(engine, *log);
+            let trimmed = self.trimmed.get(log).copied().unwrap_or(0);
+            for (offset, value) in self.acked.get(log).into_iter().flatten() {
+                if *offset >= trimmed {
+                    assert_eq!(found.get(offset), Some(value), "lost, seed {seed}");
+                }
+            }
+            let sent = self.sent.get(log).map_or(&[][..], Vec::as_slice);
+            assert!(
+                found.values().all(|v| sent.contains(v)),
+                "invented, seed {seed}"
+            );
+            let mut values: Vec<_> = found.values().collect();
+            values.sort();
+            values.dedup();
+            assert_eq!(values.len(), found.len(), "twice, seed {seed}");
+        }
+        let Some(fence) = self.fence else { return };
+        let mut claim = engine.claim(fence.log);
+        assert!(turn(writer));
+        let later = ready(&mut claim).expect("answered").expect("claimed");
+        assert!(
+            later.term > fence.term && later.at > fence.at,
+            "seed {seed}"
+        );
+        let last = self
+            .acked
+            .get(&fence.log)
+            .and_then(|acked| acked.keys().last());
+        assert!(
+            last.is_none_or(|last| later.at.0 > *last),
+            "an offset again, seed {seed}"
+        );
+    }
+}
+
+fn read(engine: &Embedded, log: LogId) -> BTreeMap<u64, String> {
+    let bounds = now(engine.bounds(log)).unwrap();
+    let (mut from, mut found) = (bounds.start, BTreeMap::new());
+    while from < bounds.end {
+        let chunk = now(engine.read(log, from, Limit::default())).unwrap();
+        for batch in chunk.batches.iter().filter(|b| b.term().is_none()) {
+            let (offset, record) = batch.records().next().unwrap().unwrap();
+            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            found.insert(offset.0, value);
+        }
+        from = chunk.next;
+    }
+    found
+}
+
+/// Runs the script until the power goes before operation `op`; `None` if it never went.
+fn run_until(op: u64, rounds: usize) -> (MemDisk, History, bool) {
+    let disk = MemDisk::default();
+    disk.cut_power_at(op);
+    let mut history = History::default();
+    let finished = try_open(&disk)
+        .ok()
+        .and_then(|(engine, mut writer)| history.run(&engine, &mut writer, rounds))
+        .is_some();
+    (disk, history, finished)
+}
+
+fn seeds(of: u64, count: u64) -> impl Iterator<Item = u64> {
+    (1..=count).map(move |i| (of * 1000 + i).wrapping_mul(0x9e37_79b9_7f4a_7c15))
+}
+
+#[test]
+fn power_cut_before_every_operation() {
+    for op in 0.. {
+        let (disk, history, finished) = run_until(op, 24);
+        for seed in seeds(op, 6) {
+            let after = disk.after_crash(seed);
+            let (engine, mut writer) = open(&after);
+            history.check(&engine, &mut writer, seed);
+        }
+        if finished {
+            assert!(op > 60, "the script does something");
+            break;
+        }
+    }
+}
+
+#[test]
+fn power_cut_again_during_recovery() {
+    for op in (0..).step_by(5) {
+        let (disk, history, finished) = run_until(op, 16);
+        for seed in seeds(op, 3) {
+            let first = disk.after_crash(seed);
+            for second_op in 0.. {
+                let second = first.after_kill();
+                second.cut_power_at(second_op);
+                let opened = try_open(&second).is_ok();
+                let after = second.after_crash(seed ^ second_op << 7);
+                let (engine, mut writer) = open(&after);
+                history.check(&engine, &mut writer, seed);
+                if opened {
+                    break;
+                }
+            }
+        }
+        if finished {
+            break;
+        }
+    }
+}
+
+#[test]
+fn a_crash_after_a_crash_keeps_what_was_written_between() {
+    for op in (3..120).step_by(3) {
+        let (disk, mut history, _) = run_until(op, 12);
+        for seed in seeds(op, 2) {
+            let between = disk.after_crash(seed);
+            let (engine, mut writer) = open(&between);
+            history.check(&engine, &mut writer, seed);
+            let mut history = history.clone();
+            if let Some(log) = history.logs.first().copied() {
+                let sent = history.append(&engine, log, format!("between {op} {seed}"));
+                assert!(turn(&mut writer));
+                history.settle(vec![sent]);
+            }
+            let (engine, mut writer) = open(&between.after_crash(seed + 1));
+            history.fence = None;
+            history.check(&engine, &mut writer, seed);
+        }
+        history.fence = None;
+    }
+}
+
+/// The bytes of the file that holds the end of the log, after each round of a script.
+#[test]
+fn cut_at_every_byte_of_the_last_commits() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let mut history = History::default();
+    history.run(&engine, &mut writer, 2).unwrap();
+    let file = "00000001.wal";
+    let mut states = vec![(disk.contents(file).unwrap(), history.clone())];
+    for round in 0..3 {
+        let mut sent = Vec::new();
+        for log in history.logs.clone() {
+            sent.push(history.append(&engine, log, format!("{log} late {round}")));
+        }
+        assert!(turn(&mut writer));
+        history.settle(sent);
+        states.push((disk.contents(file).unwrap(), history.clone()));
+    }
+    let (before, acked_before) = &states[1];
+    let (whole, last) = &states[3];
+    let from = (0..whole.len())
+        .find(|at| before[*at] != whole[*at])
+        .unwrap();
+    let end = whole.iter().rposition(|byte| *byte != 0).unwrap() + 2;
+    for cut in from..=end {
+        for gone in [false, true] {
+            let mut bytes = whole.clone();
+            if gone {
+                bytes.truncate(cut);
+            } else {
+                bytes[cut..].fill(0);
+            }
+            let after = MemDisk::default();
+            after.plant(file, bytes);
+            let (engine, mut writer) = open(&after);
+            // Acknowledged: every state whose bytes are all there.
+            let whole_states = states.iter().filter(|(bytes, _)| {
+                let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
+                end < cut
+            });
+            let mut expected = whole_states.last().map_or(acked_before, |(_, h)| h).clone();
+            expected.sent = last.sent.clone();
+            expected.check(&engine, &mut writer, cut as u64);
+        }
+    }
+}

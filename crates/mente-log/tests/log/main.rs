@@ -1,0 +1,8 @@
+//! The embedded log from outside: the conformance suite on a real directory, crashes on a disk
+//! in memory, damage of closed data.
+
+mod conforms;
+mod crash;
+mod driven;
+mod limits;
+mod rot;
