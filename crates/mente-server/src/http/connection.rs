@@ -29,7 +29,10 @@ pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router
     let drained = async { while open.join_next().await.is_some() {} };
     let time = Duration::from_secs(limits::HTTP_DRAIN_SECONDS);
     if tokio::time::timeout(time, drained).await.is_err() {
-        tracing::warn!(connections = open.len(), "cut off: they did not finish in time");
+        tracing::warn!(
+            connections = open.len(),
+            "cut off: they did not finish in time"
+        );
     }
 }
 

@@ -163,11 +163,7 @@ async fn settle(
     };
     let parsed: Vec<Option<LockToken>> = tokens.iter().map(|token| token.parse().ok()).collect();
     let known = parsed.iter().flatten().copied().collect();
-    let mut held = door
-        .broker
-        .settle(who, name, known, how)
-        .await?
-        .into_iter();
+    let mut held = door.broker.settle(who, name, known, how).await?.into_iter();
     let mut succeeded = Vec::new();
     let mut failed = Vec::new();
     for (token, parsed) in tokens.iter().zip(&parsed) {

@@ -52,12 +52,7 @@ pub(super) async fn count(State(door): State<Arc<Door>>, request: Request, next:
     let class = class(request.method().as_str(), request.uri().path());
     let response = next.run(request).await;
     let status = usize::from(response.status().as_u16() / 100).clamp(1, STATUSES.len()) - 1;
-    if let Some(counter) = door
-        .metrics
-        .requests
-        .get(class)
-        .and_then(|c| c.get(status))
-    {
+    if let Some(counter) = door.metrics.requests.get(class).and_then(|c| c.get(status)) {
         counter.add(1);
     }
     response
@@ -151,12 +146,12 @@ mod tests {
             ("POST", "/topics/a/events", "publish"),
             ("POST", "/topics/a:publish", "publish"),
             ("GET", "/topics/a/events", "read"),
+            ("POST", "/topics/a/eventsubscriptions/s:receive", "pull"),
             (
-                "POST",
-                "/topics/a/eventsubscriptions/s:receive",
-                "pull",
+                "GET",
+                "/topics/a/subscriptions/s/deadletters",
+                "subscription",
             ),
-            ("GET", "/topics/a/subscriptions/s/deadletters", "subscription"),
             ("PUT", "/topics/a", "topic"),
             ("GET", "/topics", "topic"),
             ("GET", "/metrics", "admin"),

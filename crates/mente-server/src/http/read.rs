@@ -77,7 +77,12 @@ pub(super) async fn events(
         Some(id) => From::after(id.unwrap_or_default())?,
         None => From::parse(asked.from.as_deref().unwrap_or("earliest"))?,
     };
-    let wait = within("wait_ms", asked.wait_ms.unwrap_or(0), 0, limits::READ_WAIT_MS)?;
+    let wait = within(
+        "wait_ms",
+        asked.wait_ms.unwrap_or(0),
+        0,
+        limits::READ_WAIT_MS,
+    )?;
     let reader = Reader::open(&door, who, topic, asked.partition, &from).await?;
     let form = match (accepted, follow) {
         (Accepted::Lines(form), _) => form,
@@ -87,8 +92,7 @@ pub(super) async fn events(
             return batch(&door, reader, limit, Duration::from_millis(wait)).await;
         }
         (Accepted::Batch, true) => {
-            let message =
-                "a batch cannot follow; accept application/x-ndjson or text/event-stream";
+            let message = "a batch cannot follow; accept application/x-ndjson or text/event-stream";
             return Err(Refusal::new(
                 StatusCode::NOT_ACCEPTABLE,
                 "NotAcceptable",
@@ -186,7 +190,10 @@ mod tests {
     #[test]
     fn accept_chooses_the_form() {
         check("text/event-stream", Accepted::Lines(Form::EventStream));
-        check("text/html, Application/X-NDJSON;q=0.9", Accepted::Lines(Form::Lines));
+        check(
+            "text/html, Application/X-NDJSON;q=0.9",
+            Accepted::Lines(Form::Lines),
+        );
         check("*/*", Accepted::Anything);
         check("text/html", Accepted::Anything);
         check("application/cloudevents-batch+json", Accepted::Batch);

@@ -136,7 +136,10 @@ mod tests {
     #[test]
     fn settings_come_with_a_start() {
         check("{}", Some(Start::Latest));
-        check(r#"{"from":"earliest","max_delivery_count":3}"#, Some(Start::Earliest));
+        check(
+            r#"{"from":"earliest","max_delivery_count":3}"#,
+            Some(Start::Earliest),
+        );
         check(r#"{"from":5}"#, None);
         check(r#"{"max_deliveries":3}"#, None);
     }
