@@ -44,3 +44,15 @@ pub const LOCK_TOKENS_PER_SETTLE: usize = 5_000;
 pub const LOCK_TOKEN_BYTES: usize = 256;
 /// Longest wait of a receive call.
 pub const RECEIVE_WAIT_SECONDS: u32 = 120;
+/// Largest head of an HTTP request: request line and headers.
+pub const HTTP_HEAD_BYTES: usize = 64 << 10;
+/// How long the head of an HTTP request, and then its body, may take to arrive.
+pub const HTTP_SENDER_SECONDS: u64 = 30;
+/// HTTP connections open at one time.
+pub const HTTP_CONNECTIONS: usize = 10_000;
+/// How long requests under way may take to finish when the server stops.
+pub const HTTP_DRAIN_SECONDS: u64 = 10;
+/// Most events that one read of a topic answers as one document.
+pub const READ_EVENTS: usize = 5_000;
+/// Longest wait of a read for its first event.
+pub const READ_WAIT_MS: u64 = 120_000;

@@ -1,2 +1,12 @@
-//! The doors.
+//! The doors: sockets, limits and protocols in front of the broker.
+//!
+//! A door turns bytes into commands and answers into bytes. It reserves room before it reads,
+//! gives every wait an end, and stops when told to: no new connections, requests under way
+//! finish, waiting receivers get an empty answer at once.
+//!
+//! This room refuses to know a concrete engine, the command line and what another door does.
+//!
+//! Start reading at [`http`], then `http/events.rs` as the model of a verb.
+
+pub mod http;
 pub mod push;

@@ -34,16 +34,24 @@ impl Ledger {
 
     /// Writes a line at once: the summary reads the file, not the memory.
     pub(crate) fn note(&self, what: &str, id: &str, number: Option<u64>) {
-        let line = Line { what: what.into(), id: id.into(), number };
+        let line = Line {
+            what: what.into(),
+            id: id.into(),
+            number,
+        };
         let mut text = serde_json::to_string(&line).expect("a line has a JSON form");
         text.push('\n');
         let mut file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        file.write_all(text.as_bytes()).expect("the demo can write its own files");
+        file.write_all(text.as_bytes())
+            .expect("the demo can write its own files");
     }
 
     /// Reads the file back from the disk.
     pub(crate) fn lines(&self) -> io::Result<Vec<Line>> {
         let reader = BufReader::new(File::open(&self.path)?);
-        reader.lines().map(|line| Ok(serde_json::from_str(&line?)?)).collect()
+        reader
+            .lines()
+            .map(|line| Ok(serde_json::from_str(&line?)?))
+            .collect()
     }
 }

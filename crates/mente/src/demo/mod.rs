@@ -10,4 +10,20 @@ mod server;
 mod shop;
 mod summary;
 
-pub(crate) use shop::{ShopArgs, run};
+pub(crate) use shop::ShopArgs;
+
+use anyhow::Context;
+
+use crate::failure::{Code, Failure, Result};
+
+/// Runs the shop to its summary; fails if something was lost, invented or stale.
+pub(crate) fn shop(args: ShopArgs) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    if runtime.block_on(shop::run(args))? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Failed,
+        "the books do not add up: see the summary above",
+    ))
+}

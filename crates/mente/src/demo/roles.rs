@@ -32,9 +32,22 @@ const REPETITIONS: u32 = 1_200;
 
 /// Repeats a request until it is answered with less than 500. The same event is sent with the
 /// same id, so that a reader can tell a repetition.
-pub(crate) async fn insist(client: &Client, method: &str, path: &str, body: &Value) -> Result<Response> {
-    let content_type = if body.get("specversion").is_some() { STRUCTURED } else { JSON };
-    let bytes = Bytes::from(if body.is_null() { String::new() } else { body.to_string() });
+pub(crate) async fn insist(
+    client: &Client,
+    method: &str,
+    path: &str,
+    body: &Value,
+) -> Result<Response> {
+    let content_type = if body.get("specversion").is_some() {
+        STRUCTURED
+    } else {
+        JSON
+    };
+    let bytes = Bytes::from(if body.is_null() {
+        String::new()
+    } else {
+        body.to_string()
+    });
     let mut last = String::new();
     for _ in 0..REPETITIONS {
         let request = client.request(method, path, Some(content_type), bytes.clone());
@@ -53,14 +66,25 @@ pub(crate) async fn insist(client: &Client, method: &str, path: &str, body: &Val
 pub(crate) async fn ask(client: &Client, method: &str, path: &str, body: &Value) -> Result<Value> {
     let response = insist(client, method, path, body).await?;
     if !(200..300).contains(&response.status) {
-        bail!("{method} {path} was refused: {} {}", response.status, response.text());
+        bail!(
+            "{method} {path} was refused: {} {}",
+            response.status,
+            response.text()
+        );
     }
     Ok(serde_json::from_slice(&response.body).unwrap_or(Value::Null))
 }
 
 /// A CloudEvent in structured form.
-pub(crate) fn event(id: &str, source: &str, kind: &str, subject: &str, data: Option<Value>) -> Value {
-    let mut event = json!({"specversion": "1.0", "id": id, "source": source, "type": kind, "subject": subject});
+pub(crate) fn event(
+    id: &str,
+    source: &str,
+    kind: &str,
+    subject: &str,
+    data: Option<Value>,
+) -> Value {
+    let mut event =
+        json!({"specversion": "1.0", "id": id, "source": source, "type": kind, "subject": subject});
     if let Some(data) = data {
         event["data"] = data;
     }
@@ -71,7 +95,10 @@ pub(crate) fn event(id: &str, source: &str, kind: &str, subject: &str, data: Opt
 pub(crate) async fn publish(client: &Client, topic: &str, event: &Value) -> Result<u64> {
     let answer = ask(client, "POST", &format!("/topics/{topic}/events"), event).await?;
     // One event is answered like a batch of one.
-    let first = answer.get("events").and_then(|events| events.get(0)).unwrap_or(&answer);
+    let first = answer
+        .get("events")
+        .and_then(|events| events.get(0))
+        .unwrap_or(&answer);
     match first.get("offset").and_then(Value::as_u64) {
         Some(offset) => Ok(offset),
         None => bail!("the answer to a publish names no offset: {answer}"),
@@ -85,7 +112,10 @@ pub(crate) struct Seen(Mutex<BTreeSet<String>>);
 impl Seen {
     /// Whether it is new.
     pub(crate) fn insert(&self, name: &str) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned())
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.to_owned())
     }
 
     pub(crate) fn len(&self) -> usize {

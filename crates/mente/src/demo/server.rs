@@ -26,7 +26,13 @@ impl Server {
         let (data, ports_file) = (folder.join("data"), folder.join("ports.json"));
         let log = folder.join("server.log");
         let child = spawn(&data, &ports_file, &log, "127.0.0.1:0")?;
-        let mut server = Self { data, ports_file, log, address: String::new(), child };
+        let mut server = Self {
+            data,
+            ports_file,
+            log,
+            address: String::new(),
+            child,
+        };
         server.address = server.ready().await?;
         Ok(server)
     }
@@ -46,19 +52,31 @@ impl Server {
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
-        bail!("the server did not come up again on {}; its log is {}", self.address, self.log.display())
+        bail!(
+            "the server did not come up again on {}; its log is {}",
+            self.address,
+            self.log.display()
+        )
     }
 
     /// Stops it as an operator would; it must end cleanly.
     pub(crate) async fn stop(mut self) -> Result<()> {
         let pid = self.child.id().context("the server has ended already")?;
-        let killed = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
+        let killed = Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .status()
+            .await?;
         if !killed.success() {
             bail!("cannot send SIGTERM to the server");
         }
-        let status = tokio::time::timeout(READY, self.child.wait()).await.context("the server does not stop")??;
+        let status = tokio::time::timeout(READY, self.child.wait())
+            .await
+            .context("the server does not stop")??;
         if !status.success() {
-            bail!("the server ended with {status}; its log is {}", self.log.display());
+            bail!(
+                "the server ended with {status}; its log is {}",
+                self.log.display()
+            );
         }
         Ok(())
     }
@@ -69,7 +87,10 @@ impl Server {
         while tokio::time::Instant::now() < deadline {
             if let Ok(text) = std::fs::read_to_string(&self.ports_file) {
                 let ports: serde_json::Value = serde_json::from_str(&text).context("ports file")?;
-                return Ok(ports["http"].as_str().context("ports file without http")?.to_owned());
+                return Ok(ports["http"]
+                    .as_str()
+                    .context("ports file without http")?
+                    .to_owned());
             }
             if let Some(status) = self.child.try_wait()? {
                 let log = std::fs::read_to_string(&self.log).unwrap_or_default();
@@ -77,14 +98,21 @@ impl Server {
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
-        bail!("the server was not ready within {READY:?}; its log is {}", self.log.display())
+        bail!(
+            "the server was not ready within {READY:?}; its log is {}",
+            self.log.display()
+        )
     }
 }
 
 fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str) -> Result<Child> {
     // Ready means that this start wrote it.
     let _ = std::fs::remove_file(ports_file);
-    let log = std::fs::File::options().create(true).append(true).open(log).context("server log")?;
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .context("server log")?;
     let mente = std::env::current_exe().context("cannot find the mente binary")?;
     let child = Command::new(mente)
         .arg("server")

@@ -27,7 +27,12 @@ pub(crate) struct ShopArgs {
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     orders: u64,
     /// Kill the server (SIGKILL) so often while the shop works, and start it again
-    #[arg(long, value_name = "COUNT", default_value_t = 0, conflicts_with = "server")]
+    #[arg(
+        long,
+        value_name = "COUNT",
+        default_value_t = 0,
+        conflicts_with = "server"
+    )]
     kills: u64,
     /// Use this server instead of one of the demo's own
     #[arg(long, value_name = "URL")]
@@ -40,8 +45,12 @@ pub(crate) struct ShopArgs {
 /// Runs the shop; `Ok(false)` if something was lost or invented.
 pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
     let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let folder = args.dir.clone().unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    let folder = args
+        .dir
+        .clone()
+        .unwrap_or_else(|| temporary.path().to_owned());
+    std::fs::create_dir_all(&folder)
+        .with_context(|| format!("cannot make {}", folder.display()))?;
     let server = match &args.server {
         None => Some(Server::start(&folder).await?),
         Some(_) => None,
@@ -50,7 +59,11 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
         (Some(server), _) => server.url(),
         (None, given) => given.context("no server")?,
     };
-    eprintln!("shop: {} orders, server {url}, files in {}", args.orders, folder.display());
+    eprintln!(
+        "shop: {} orders, server {url}, files in {}",
+        args.orders,
+        folder.display()
+    );
     let shop = Shop::open(&url, &folder, args.orders).await?;
     let (server, took) = shop.day(server, args.kills).await?;
     let dead = shop.dead_letters().await?;
@@ -78,7 +91,11 @@ impl Shop {
     async fn open(url: &str, folder: &Path, orders: u64) -> Result<Self> {
         let client = || Client::new(url);
         let ledger = |name| Ledger::create(folder, name);
-        let stock = Arc::new(Stock { client: client()?, ledger: ledger("stock")?, prices: Default::default() });
+        let stock = Arc::new(Stock {
+            client: client()?,
+            ledger: ledger("stock")?,
+            prices: Default::default(),
+        });
         let shop = Self {
             client: client()?,
             url: url.to_owned(),
@@ -101,7 +118,10 @@ impl Shop {
                 heard: Seen::default(),
                 down: AtomicBool::new(false),
             }),
-            catalogue: Arc::new(Catalogue { client: client()?, ledger: ledger("catalogue")? }),
+            catalogue: Arc::new(Catalogue {
+                client: client()?,
+                ledger: ledger("catalogue")?,
+            }),
             stock,
         };
         shop.furnish().await?;
@@ -110,21 +130,44 @@ impl Shop {
 
     async fn furnish(&self) -> Result<()> {
         for topic in ["orders", "shipments", "catalogue"] {
-            ask(&self.client, "PUT", &format!("/topics/{topic}"), &json!({"partitions": 1})).await?;
+            ask(
+                &self.client,
+                "PUT",
+                &format!("/topics/{topic}"),
+                &json!({"partitions": 1}),
+            )
+            .await?;
         }
         let shipping = json!({"from": "earliest", "lock_duration_ms": 1_000, "filter": {"exact": {"type": "shop.OrderPlaced"}}});
-        ask(&self.client, "PUT", "/topics/orders/subscriptions/shipping", &shipping).await?;
+        ask(
+            &self.client,
+            "PUT",
+            "/topics/orders/subscriptions/shipping",
+            &shipping,
+        )
+        .await?;
         let url = self.notified.open().await?;
         let notify = json!({
             "from": "earliest",
             "max_delivery_count": 1_000,
             "push": {"url": url, "timeout_ms": 5_000, "retry": {"waits_ms": [50, 100, 200, 400]}},
         });
-        ask(&self.client, "PUT", "/topics/shipments/subscriptions/notify", &notify).await.map(drop)
+        ask(
+            &self.client,
+            "PUT",
+            "/topics/shipments/subscriptions/notify",
+            &notify,
+        )
+        .await
+        .map(drop)
     }
 
     /// From the first order to the last notification.
-    async fn day(&self, mut server: Option<Server>, kills: u64) -> Result<(Option<Server>, Duration)> {
+    async fn day(
+        &self,
+        mut server: Option<Server>,
+        kills: u64,
+    ) -> Result<(Option<Server>, Duration)> {
         let started = Instant::now();
         let mut work: JoinSet<Result<()>> = JoinSet::new();
         let catalogue = Arc::clone(&self.catalogue);
@@ -151,7 +194,9 @@ impl Shop {
                     _ => {}
                 }
             }
-            let done = self.shipping.shipped.len() + self.notified.heard.len() + self.storefront.placed.len();
+            let done = self.shipping.shipped.len()
+                + self.notified.heard.len()
+                + self.storefront.placed.len();
             if done != last.1 {
                 last = (Instant::now(), done);
             } else if last.0.elapsed() > PATIENCE {
@@ -178,17 +223,25 @@ impl Shop {
     /// The catalogue stops at half of the day; the webhook is down for its second quarter.
     fn troubles(&self, done: u64, catalogue: &tokio::task::AbortHandle) {
         let all = self.orders * 3;
-        self.notified.down.store((all / 4..all / 2).contains(&done), Ordering::Relaxed);
+        self.notified
+            .down
+            .store((all / 4..all / 2).contains(&done), Ordering::Relaxed);
         if done >= all / 2 && !catalogue.is_finished() {
             catalogue.abort();
-            self.stock.ledger.note("catalogue stopped", "", Some(self.storefront.placed.len() as u64));
+            self.stock.ledger.note(
+                "catalogue stopped",
+                "",
+                Some(self.storefront.placed.len() as u64),
+            );
         }
     }
 
     fn over(&self) -> bool {
         let placed = self.storefront.placed.len();
         let (shipped, rejected) = (self.shipping.shipped.len(), self.shipping.rejected.len());
-        placed as u64 == self.orders && shipped + rejected >= placed && self.notified.heard.len() >= shipped
+        placed as u64 == self.orders
+            && shipped + rejected >= placed
+            && self.notified.heard.len() >= shipped
     }
 
     /// What the shipping subscription gave up on, read as an outsider reads it.
@@ -199,7 +252,11 @@ impl Shop {
         // The copies follow the decision; they are not long.
         for _ in 0..200 {
             let answer = ask(&self.client, "GET", path, &Value::Null).await?;
-            let ids = answer.as_array().into_iter().flatten().filter_map(|e| e["id"].as_str());
+            let ids = answer
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(|e| e["id"].as_str());
             dead = ids.map(str::to_owned).collect();
             if dead.len() >= expected {
                 break;
@@ -211,7 +268,11 @@ impl Shop {
 
     /// Everybody's files, read back.
     fn books(&self, dead_letters: Vec<String>) -> Result<Books> {
-        let read = |ledger: &Ledger| ledger.lines().with_context(|| format!("the files of {}", self.url));
+        let read = |ledger: &Ledger| {
+            ledger
+                .lines()
+                .with_context(|| format!("the files of {}", self.url))
+        };
         Ok(Books {
             storefront: read(&self.storefront.ledger)?,
             shipping: read(&self.shipping.ledger)?,

@@ -48,8 +48,11 @@ impl Summary {
         let notified = names(&books.notified, "notified");
         let dead: BTreeSet<&str> = books.dead_letters.iter().map(String::as_str).collect();
         let ended: BTreeSet<&str> = shipped.union(&dead).copied().collect();
-        let strangers = ended.difference(&attempted).chain(notified.difference(&shipped));
-        let count = |lines: &[Line], what: &str| lines.iter().filter(|line| line.what == what).count();
+        let strangers = ended
+            .difference(&attempted)
+            .chain(notified.difference(&shipped));
+        let count =
+            |lines: &[Line], what: &str| lines.iter().filter(|line| line.what == what).count();
         let ship_count = count(&books.shipping, "shipped");
         Self {
             published: placed.len(),
@@ -79,33 +82,75 @@ impl Summary {
         let mut row = |name: &str, count: usize, note: &str| {
             writeln!(out, "  {name:<14}{count:>9}   {note}").expect("writing to a string");
         };
-        row("published", self.published, "orders that the storefront has an acknowledgement for");
+        row(
+            "published",
+            self.published,
+            "orders that the storefront has an acknowledgement for",
+        );
         row("delivered", self.delivered, "orders shipped");
-        row("retried", self.retried, "given back because the carrier was busy, shipped later");
-        row("dead-lettered", self.dead_lettered, "orders to an address that does not exist");
-        row("duplicated", self.duplicated, "came twice: forgotten acknowledgements, repeated publishes");
+        row(
+            "retried",
+            self.retried,
+            "given back because the carrier was busy, shipped later",
+        );
+        row(
+            "dead-lettered",
+            self.dead_lettered,
+            "orders to an address that does not exist",
+        );
+        row(
+            "duplicated",
+            self.duplicated,
+            "came twice: forgotten acknowledgements, repeated publishes",
+        );
         row("lost", self.lost.len(), "");
         row("invented", self.invented.len(), "");
-        row("notified", self.notified, &format!("webhook heard of the shipment, {} times it was down", self.missed));
+        row(
+            "notified",
+            self.notified,
+            &format!(
+                "webhook heard of the shipment, {} times it was down",
+                self.missed
+            ),
+        );
         row("unheard", self.unheard.len(), "");
-        row("sold alone", self.sold_without_catalogue, "orders priced from the stock's own copy, the catalogue stopped");
+        row(
+            "sold alone",
+            self.sold_without_catalogue,
+            "orders priced from the stock's own copy, the catalogue stopped",
+        );
         row("stale copies", self.stale.len(), "");
-        let faults = [("lost", &self.lost), ("invented", &self.invented), ("unheard", &self.unheard), ("stale", &self.stale)];
+        let faults = [
+            ("lost", &self.lost),
+            ("invented", &self.invented),
+            ("unheard", &self.unheard),
+            ("stale", &self.stale),
+        ];
         for (name, fault) in faults.iter().filter(|(_, fault)| !fault.is_empty()) {
             let some = fault.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
             writeln!(out, "  {name}: {some}").expect("writing to a string");
         }
         if !self.reused.is_empty() {
-            writeln!(out, "  offsets told to two orders: {:?}", self.reused).expect("writing to a string");
+            writeln!(out, "  offsets told to two orders: {:?}", self.reused)
+                .expect("writing to a string");
         }
         let rate = self.published as f64 / took.as_secs_f64();
-        write!(out, "  in {:.1} s, {rate:.0} orders a second", took.as_secs_f64()).expect("writing to a string");
+        write!(
+            out,
+            "  in {:.1} s, {rate:.0} orders a second",
+            took.as_secs_f64()
+        )
+        .expect("writing to a string");
         out
     }
 }
 
 fn names<'a>(lines: &'a [Line], what: &str) -> BTreeSet<&'a str> {
-    lines.iter().filter(|line| line.what == what).map(|line| line.id.as_str()).collect()
+    lines
+        .iter()
+        .filter(|line| line.what == what)
+        .map(|line| line.id.as_str())
+        .collect()
 }
 
 fn owned<'a>(names: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
@@ -123,7 +168,10 @@ fn reused_offsets(storefront: &[Line]) -> Vec<u64> {
 
 /// Orders placed after the moment that the stock noted.
 fn sold_after_stop(books: &Books, placed: usize) -> usize {
-    let stop = books.stock.iter().find(|line| line.what == "catalogue stopped");
+    let stop = books
+        .stock
+        .iter()
+        .find(|line| line.what == "catalogue stopped");
     let before = stop.and_then(|line| line.number).unwrap_or(placed as u64);
     placed.saturating_sub(before as usize)
 }
@@ -131,16 +179,25 @@ fn sold_after_stop(books: &Books, placed: usize) -> usize {
 fn stale_products(books: &Books) -> Vec<String> {
     let last = |lines: &[Line], what: &str| {
         let lines = lines.iter().filter(|line| line.what == what);
-        lines.map(|line| (line.id.clone(), line.number)).collect::<BTreeMap<_, _>>()
+        lines
+            .map(|line| (line.id.clone(), line.number))
+            .collect::<BTreeMap<_, _>>()
     };
     let copied = last(&books.stock, "copied");
-    let (changed, changing) = (last(&books.catalogue, "changed"), last(&books.catalogue, "changing"));
+    let (changed, changing) = (
+        last(&books.catalogue, "changed"),
+        last(&books.catalogue, "changing"),
+    );
     // The catalogue may have been stopped between a change and its acknowledgement.
     let right = |product: &String| {
         let copy = copied.get(product);
         copy == changed.get(product) || copy == changing.get(product)
     };
-    changed.keys().filter(|product| !right(product)).cloned().collect()
+    changed
+        .keys()
+        .filter(|product| !right(product))
+        .cloned()
+        .collect()
 }
 
 #[cfg(test)]
@@ -148,7 +205,11 @@ mod tests {
     use super::*;
 
     fn line(what: &str, id: &str, number: u64) -> Line {
-        Line { what: what.into(), id: id.into(), number: Some(number) }
+        Line {
+            what: what.into(),
+            id: id.into(),
+            number: Some(number),
+        }
     }
 
     fn day() -> Books {
@@ -170,7 +231,10 @@ mod tests {
     fn a_good_day_is_clean() {
         let summary = Summary::of(&day());
         assert!(summary.is_clean(), "{summary:?}");
-        assert_eq!((summary.published, summary.delivered, summary.dead_lettered), (2, 1, 1));
+        assert_eq!(
+            (summary.published, summary.delivered, summary.dead_lettered),
+            (2, 1, 1)
+        );
     }
 
     #[test]
@@ -187,7 +251,9 @@ mod tests {
         fault(|books| books.notified.push(line("notified", "never shipped", 1)));
         fault(|books| books.storefront[3].number = Some(0));
         fault(|books| {
-            books.catalogue.extend([line("changing", "p", 5), line("changed", "p", 5)]);
+            books
+                .catalogue
+                .extend([line("changing", "p", 5), line("changed", "p", 5)]);
             books.stock.push(line("copied", "p", 4));
         });
     }

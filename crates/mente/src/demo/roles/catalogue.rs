@@ -31,7 +31,13 @@ impl Catalogue {
             let price = 500 + change % PRODUCTS * 100 + change / PRODUCTS;
             let id = format!("change-{change}");
             let data = json!({"product": product, "price": price, "name": format!("Thing number {}", change % PRODUCTS)});
-            let changed = event(&id, "/shop/catalogue", "shop.ProductChanged", &product, Some(data));
+            let changed = event(
+                &id,
+                "/shop/catalogue",
+                "shop.ProductChanged",
+                &product,
+                Some(data),
+            );
             self.ledger.note("changing", &product, Some(price));
             publish(&self.client, "catalogue", &changed).await?;
             self.ledger.note("changed", &product, Some(price));

@@ -27,7 +27,9 @@ pub(crate) struct Notified {
 impl Notified {
     /// Opens the webhook; answers its URL.
     pub(crate) async fn open(self: &Arc<Self>) -> Result<String> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("webhook of the demo")?;
+        let listener = TcpListener::bind("127.0.0.1:0")
+            .await
+            .context("webhook of the demo")?;
         let url = format!("http://{}/shipped", listener.local_addr()?);
         let this = Arc::clone(self);
         tokio::spawn(async move {
@@ -37,7 +39,8 @@ impl Notified {
                     let this = Arc::clone(&this);
                     async move { Ok::<_, Infallible>(this.hear(request).await) }
                 });
-                let serve = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+                let serve = hyper::server::conn::http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service);
                 // A broken connection is the sender's to notice.
                 tokio::spawn(async { drop(serve.await) });
             }
@@ -47,7 +50,12 @@ impl Notified {
 
     async fn hear(&self, request: Request<Incoming>) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::default());
-        let body = request.into_body().collect().await.map(|body| body.to_bytes()).unwrap_or_default();
+        let body = request
+            .into_body()
+            .collect()
+            .await
+            .map(|body| body.to_bytes())
+            .unwrap_or_default();
         let event: Value = serde_json::from_slice(&body).unwrap_or_default();
         let order = event["subject"].as_str().unwrap_or_default();
         if self.down.load(Ordering::Relaxed) {

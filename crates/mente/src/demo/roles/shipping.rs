@@ -66,12 +66,20 @@ impl Shipping {
 
     async fn handle(&self, delivery: &Value) -> Result<Day> {
         let order = delivery["event"]["id"].as_str().unwrap_or_default();
-        let count = delivery["brokerProperties"]["deliveryCount"].as_u64().unwrap_or(0);
+        let count = delivery["brokerProperties"]["deliveryCount"]
+            .as_u64()
+            .unwrap_or(0);
         self.ledger.note("delivered", order, Some(count));
         let day = day(order, count);
         match day {
             Day::Good | Day::Forgotten => {
-                let shipped = event(&format!("shipped-{order}"), "/shop/shipping", "shop.OrderShipped", order, None);
+                let shipped = event(
+                    &format!("shipped-{order}"),
+                    "/shop/shipping",
+                    "shop.OrderShipped",
+                    order,
+                    None,
+                );
                 publish(&self.client, "shipments", &shipped).await?;
                 self.ledger.note("shipped", order, None);
                 self.shipped.insert(order);
@@ -90,7 +98,15 @@ impl Shipping {
         if tokens.is_empty() {
             return Ok(());
         }
-        let path = format!("/topics/orders/eventsubscriptions/shipping:{verb}?api-version=2024-06-01");
-        insist(&self.client, "POST", &path, &json!({ "lockTokens": tokens })).await.map(drop)
+        let path =
+            format!("/topics/orders/eventsubscriptions/shipping:{verb}?api-version=2024-06-01");
+        insist(
+            &self.client,
+            "POST",
+            &path,
+            &json!({ "lockTokens": tokens }),
+        )
+        .await
+        .map(drop)
     }
 }

@@ -32,10 +32,19 @@ impl Storefront {
     async fn place_one(&self, number: u64) -> Result<()> {
         let order = format!("order-{number}");
         let product = format!("product-{}", number % super::catalogue::PRODUCTS);
-        let price = self.stock.price(&product).context("the stock knows no price")?;
+        let price = self
+            .stock
+            .price(&product)
+            .context("the stock knows no price")?;
         self.ledger.note("placing", &order, Some(price));
         let data = json!({"order": order, "product": product, "price": price});
-        let placed = event(&order, "/shop/storefront", "shop.OrderPlaced", &order, Some(data));
+        let placed = event(
+            &order,
+            "/shop/storefront",
+            "shop.OrderPlaced",
+            &order,
+            Some(data),
+        );
         let offset = publish(&self.client, "orders", &placed).await?;
         self.ledger.note("placed", &order, Some(offset));
         self.placed.insert(&order);

@@ -1,0 +1,169 @@
+//! The HTTP door: CloudEvents, topics and subscriptions, and Event Grid's pull API.
+//!
+//! ```text
+//! connection.rs ─▶ metrics.rs ─▶ one file per noun ─▶ broker
+//!   limits,          counts       events · read · grid · topics · subscriptions · admin
+//!   shutdown                      with body.rs (byte budget), caller.rs (keys), query.rs
+//! ```
+//! Every refusal leaves through `error.rs`, which holds the one table from kinds to statuses.
+
+mod events;
+mod read;
+mod reader;
+mod tail;
+
+mod grid;
+mod subscriptions;
+mod topics;
+
+mod admin;
+
+mod body;
+mod caller;
+mod connection;
+mod error;
+mod metrics;
+mod position;
+mod query;
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post};
+use mente_broker::Broker;
+use mente_engine::limits;
+use tokio::net::TcpListener;
+use tokio::sync::{Semaphore, watch};
+
+use metrics::Metrics;
+
+/// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
+#[derive(Clone)]
+pub struct Key {
+    pub name: String,
+    pub secret: String,
+}
+
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    /// Whom the door lets in by name; who shows another key is refused. Whether a key is needed
+    /// at all is the broker's to say.
+    pub keys: Vec<Key>,
+}
+
+/// A bound HTTP door that does not serve yet.
+#[derive(Debug)]
+pub struct Http {
+    listener: TcpListener,
+    broker: Broker,
+    options: Options,
+}
+
+/// What every request shares.
+#[derive(Debug)]
+struct Door {
+    broker: Broker,
+    keys: Vec<Key>,
+    metrics: Metrics,
+    /// Bytes of request bodies that may still be taken into memory.
+    room: Arc<Semaphore>,
+    stopping: Stopping,
+}
+
+/// Tells when the server begins to stop.
+#[derive(Clone, Debug)]
+struct Stopping(watch::Receiver<bool>);
+
+impl Http {
+    /// Takes the port; connections wait in its backlog until [`Http::run`].
+    pub async fn bind(address: SocketAddr, broker: Broker, options: Options) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await?;
+        Ok(Self {
+            listener,
+            broker,
+            options,
+        })
+    }
+
+    pub fn address(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `stop` holds true, then finishes what is under way, within
+    /// [`limits::HTTP_DRAIN_SECONDS`].
+    pub async fn run(self, stop: watch::Receiver<bool>) {
+        let door = Arc::new(Door {
+            broker: self.broker,
+            keys: self.options.keys,
+            metrics: Metrics::default(),
+            room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
+            stopping: Stopping(stop),
+        });
+        connection::serve(self.listener, Arc::clone(&door), router(door)).await;
+    }
+}
+
+fn router(door: Arc<Door>) -> Router {
+    Router::new()
+        .route("/topics", get(topics::list))
+        .route(
+            // Posting to a topic is Event Grid's `{topic}:publish`.
+            "/topics/{topic}",
+            get(topics::get)
+                .put(topics::put)
+                .delete(topics::delete)
+                .post(grid::publish),
+        )
+        .route(
+            "/topics/{topic}/events",
+            get(read::events).post(events::publish),
+        )
+        .route(
+            "/topics/{topic}/eventsubscriptions/{subscription}",
+            post(grid::subscription),
+        )
+        .route("/topics/{topic}/subscriptions", get(subscriptions::list))
+        .route(
+            "/topics/{topic}/subscriptions/{subscription}",
+            get(subscriptions::get)
+                .put(subscriptions::put)
+                .delete(subscriptions::delete),
+        )
+        .route(
+            "/topics/{topic}/subscriptions/{subscription}/deadletters",
+            get(read::dead_letters),
+        )
+        .route("/livez", get(admin::livez))
+        .route("/readyz", get(admin::readyz))
+        .route("/metrics", get(admin::metrics))
+        .fallback(error::no_such_path)
+        .method_not_allowed_fallback(error::no_such_method)
+        .layer(axum::middleware::from_fn_with_state(
+            Arc::clone(&door),
+            metrics::count,
+        ))
+        .with_state(door)
+}
+
+impl Stopping {
+    fn now(&self) -> bool {
+        *self.0.borrow()
+    }
+
+    /// Resolves once the server stops; at once if it does already.
+    async fn wait(&self) {
+        // A sender that is gone means the same: nobody could say it any more.
+        let _ = self.0.clone().wait_for(|stop| *stop).await;
+    }
+}
+
+impl std::fmt::Debug for Key {
+    /// Without the secret, which must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}

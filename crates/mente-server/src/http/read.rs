@@ -1,0 +1,201 @@
+//! `GET /topics/{topic}/events`: reads by position, once or for ever; and dead letters likewise.
+//!
+//! | `Accept` | answer |
+//! |---|---|
+//! | anything else | one batch of CloudEvents; the header `mente-next-offset` says where to read on |
+//! | `application/x-ndjson` | a line `{"partition":0,"offset":5,"event":{…}}` per event |
+//! | `text/event-stream` | the same as SSE, with `id: 0:5`; `Last-Event-ID` resumes behind it |
+//!
+//! `follow=true` makes a tail without end (SSE follows unless `follow=false`, and a client that
+//! takes anything gets lines). Without it lines end where the topic ends. `wait_ms` lets an
+//! answer without events wait for the first one. Reading takes no locks and moves no
+//! subscription.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, HeaderName, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mente_broker::{EntityName, StoredEvent};
+use mente_engine::{Offset, limits};
+use mente_wire::cloudevents;
+use serde::Deserialize;
+
+use super::Door;
+use super::caller::Caller;
+use super::error::{Refusal, Result};
+use super::position::{From, next_text};
+use super::query::{Asked, Named, subscription_name, within};
+use super::reader::Reader;
+use super::subscriptions;
+use super::tail::{self, Form};
+
+/// Where to read on.
+const NEXT: HeaderName = HeaderName::from_static("mente-next-offset");
+const EVENTS_DEFAULT: usize = 100;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    from: Option<String>,
+    partition: Option<u32>,
+    limit: Option<usize>,
+    follow: Option<bool>,
+    wait_ms: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct DeadLetterParameters {
+    from: Option<u64>,
+    limit: Option<usize>,
+}
+
+/// What the client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Accepted {
+    Batch,
+    Lines(Form),
+    /// Nothing in particular.
+    Anything,
+}
+
+pub(super) async fn events(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(topic): Named<String>,
+    Asked(asked): Asked<Parameters>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let topic = EntityName::new(topic)?;
+    let accepted = accepted(&headers);
+    let follow = asked
+        .follow
+        .unwrap_or(accepted == Accepted::Lines(Form::EventStream));
+    let from = match headers.get("last-event-id").map(|id| id.to_str()) {
+        Some(id) => From::after(id.unwrap_or_default())?,
+        None => From::parse(asked.from.as_deref().unwrap_or("earliest"))?,
+    };
+    let wait = within(
+        "wait_ms",
+        asked.wait_ms.unwrap_or(0),
+        0,
+        limits::READ_WAIT_MS,
+    )?;
+    let reader = Reader::open(&door, who, topic, asked.partition, &from).await?;
+    let form = match (accepted, follow) {
+        (Accepted::Lines(form), _) => form,
+        (Accepted::Anything, true) => Form::Lines,
+        (Accepted::Anything | Accepted::Batch, false) => {
+            let limit = limit(asked.limit)?;
+            return batch(&door, reader, limit, Duration::from_millis(wait)).await;
+        }
+        (Accepted::Batch, true) => {
+            let message = "a batch cannot follow; accept application/x-ndjson or text/event-stream";
+            return Err(Refusal::new(
+                StatusCode::NOT_ACCEPTABLE,
+                "NotAcceptable",
+                message,
+            ));
+        }
+    };
+    let left = asked.limit.unwrap_or(usize::MAX);
+    Ok(tail::answer(door, reader, form, follow, left))
+}
+
+/// The dead letters of a subscription, oldest first.
+pub(super) async fn dead_letters(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named((topic, name)): Named<(String, String)>,
+    Asked(asked): Asked<DeadLetterParameters>,
+    headers: HeaderMap,
+) -> Result<Response> {
+    let name = subscription_name(topic, name)?;
+    subscriptions::find(&door, &who, &name).await?;
+    let (from, limit) = (Offset(asked.from.unwrap_or(0)), limit(asked.limit)?);
+    let (events, next) = door
+        .broker
+        .read_dead_letters(&who, &name, from, limit)
+        .await?;
+    door.metrics.read.add(events.len());
+    if let Accepted::Lines(form) = accepted(&headers) {
+        let mut out = Vec::new();
+        for stored in &events {
+            tail::write(stored, form, &[], &mut out);
+        }
+        return Ok(([(header::CONTENT_TYPE, form.content_type())], out).into_response());
+    }
+    Ok(answer(&events, &[(0, next)]))
+}
+
+/// Up to `limit` events as one document of a few MiB at most.
+async fn batch(door: &Door, mut reader: Reader, limit: usize, wait: Duration) -> Result<Response> {
+    let mut events = reader.read(limit).await?;
+    if events.is_empty() && !wait.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(wait) => {}
+            () = door.stopping.wait() => {}
+            grown = reader.first(limit) => events = grown?,
+        }
+    }
+    door.metrics.read.add(events.len());
+    Ok(answer(&events, &reader.positions()))
+}
+
+fn answer(events: &[StoredEvent], next: &[(u32, Offset)]) -> Response {
+    let mut out = Vec::new();
+    cloudevents::write_batch(events.iter().map(|stored| &stored.event), &mut out);
+    let headers = [
+        (header::CONTENT_TYPE, cloudevents::BATCH.to_owned()),
+        (NEXT, next_text(next)),
+    ];
+    (headers, out).into_response()
+}
+
+fn limit(asked: Option<usize>) -> Result<usize> {
+    let limit = asked.unwrap_or(EVENTS_DEFAULT);
+    within("limit", limit, 1, limits::READ_EVENTS)
+}
+
+/// The first known type in `Accept`; weights are not looked at.
+fn accepted(headers: &HeaderMap) -> Accepted {
+    let Some(text) = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()) else {
+        return Accepted::Anything;
+    };
+    let known = text.split(',').find_map(|entry| {
+        let media = entry.split(';').next().unwrap_or_default().trim();
+        match media.to_ascii_lowercase().as_str() {
+            "application/x-ndjson" | "application/jsonl" => Some(Accepted::Lines(Form::Lines)),
+            "text/event-stream" => Some(Accepted::Lines(Form::EventStream)),
+            "*/*" | "application/*" => Some(Accepted::Anything),
+            cloudevents::BATCH | "application/json" => Some(Accepted::Batch),
+            _ => None,
+        }
+    });
+    known.unwrap_or(Accepted::Anything)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(accept: &str, expect: Accepted) {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, accept.parse().unwrap());
+        assert_eq!(accepted(&headers), expect, "{accept}");
+    }
+
+    #[test]
+    fn accept_chooses_the_form() {
+        check("text/event-stream", Accepted::Lines(Form::EventStream));
+        check(
+            "text/html, Application/X-NDJSON;q=0.9",
+            Accepted::Lines(Form::Lines),
+        );
+        check("*/*", Accepted::Anything);
+        check("text/html", Accepted::Anything);
+        check("application/cloudevents-batch+json", Accepted::Batch);
+    }
+}

@@ -1,0 +1,140 @@
+//! Reads one partition of a topic or all of them in turn, from where it stands.
+
+use futures::future::select_all;
+use mente_broker::{Broker, EntityName, Error, Kind, Principal, Start, StoredEvent};
+use mente_engine::{Offset, Timestamp, limits};
+
+use super::Door;
+use super::error::Result;
+use super::position::From;
+
+#[derive(Debug)]
+pub(super) struct Reader {
+    broker: Broker,
+    who: Principal,
+    topic: EntityName,
+    places: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    partition: u32,
+    next: Offset,
+    /// Events before this time are passed over until the first that is not: a position by time
+    /// is that of a whole batch.
+    since: Option<Timestamp>,
+}
+
+impl Reader {
+    /// Stands at `from` in `partition`, or in every partition.
+    pub(super) async fn open(
+        door: &Door,
+        who: Principal,
+        topic: EntityName,
+        partition: Option<u32>,
+        from: &From,
+    ) -> Result<Self> {
+        let broker = door.broker.clone();
+        let count = broker.topic(&who, &topic)?.partitions;
+        let partitions = match partition {
+            Some(partition) => partition..partition.saturating_add(1),
+            None => 0..count,
+        };
+        // An offset says nothing about several partitions.
+        if partition.is_none() && count > 1 && matches!(from, From::One(Start::At(_))) {
+            let message = format!(
+                "topic {topic} has {count} partitions: name one with partition=, or give an offset for each as in 0:17,1:4"
+            );
+            return Err(Error::new(Kind::Invalid, message).into());
+        }
+        let mut places = Vec::new();
+        for partition in partitions {
+            let start = from.of(partition);
+            let next = broker.locate(&who, &topic, partition, start).await?;
+            let since = match start {
+                Start::Time(time) => Some(time),
+                Start::Earliest | Start::Latest | Start::At(_) => None,
+            };
+            places.push(Place {
+                partition,
+                next,
+                since,
+            });
+        }
+        Ok(Self {
+            broker,
+            who,
+            topic,
+            places,
+        })
+    }
+
+    /// Up to `max` events and a few MiB of those that are there now.
+    pub(super) async fn read(&mut self, max: usize) -> Result<Vec<StoredEvent>> {
+        let mut events: Vec<StoredEvent> = Vec::new();
+        let mut bytes = 0;
+        for place in &mut self.places {
+            while events.len() < max && bytes < limits::READ_BYTES {
+                let before = place.next;
+                let (found, next) = self
+                    .broker
+                    .read(
+                        &self.who,
+                        &self.topic,
+                        place.partition,
+                        before,
+                        max - events.len(),
+                    )
+                    .await?;
+                place.next = next;
+                let kept = events.len();
+                for stored in found {
+                    if place.since.is_some_and(|since| stored.time < since) {
+                        continue;
+                    }
+                    place.since = None;
+                    bytes += stored.event.size_bytes();
+                    events.push(stored);
+                }
+                // Nothing but records that are no events may lie before the next one.
+                if next <= before || events.len() > kept {
+                    break;
+                }
+            }
+        }
+        // Another partition comes first the next time, or a busy one starves the others.
+        let turn = usize::from(self.places.len() > 1);
+        self.places.rotate_left(turn);
+        Ok(events)
+    }
+
+    /// Waits for events that were not there yet.
+    pub(super) async fn first(&mut self, max: usize) -> Result<Vec<StoredEvent>> {
+        loop {
+            self.grown().await?;
+            let events = self.read(max).await?;
+            if !events.is_empty() {
+                return Ok(events);
+            }
+        }
+    }
+
+    /// Resolves once any of the partitions has something to read.
+    pub(super) async fn grown(&self) -> Result<()> {
+        let watches = self.places.iter().map(|place| {
+            let watch = self
+                .broker
+                .grown(&self.who, &self.topic, place.partition, place.next);
+            Box::pin(watch)
+        });
+        let (grown, _, _) = select_all(watches).await;
+        Ok(grown.map(|_| ())?)
+    }
+
+    /// Where it stands, by partition.
+    pub(super) fn positions(&self) -> Vec<(u32, Offset)> {
+        let mut positions: Vec<_> = self.places.iter().map(|p| (p.partition, p.next)).collect();
+        positions.sort_unstable();
+        positions
+    }
+}

@@ -1,0 +1,147 @@
+//! `/topics/{topic}/subscriptions/{subscription}`: who wants the events of a topic, and how.
+//!
+//! A PUT takes the settings and `"from": "earliest" | "latest"` (latest if absent); what comes
+//! back has the settings apart from the counts.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use mente_broker::queue::{Counts, Settings};
+use mente_broker::shard::SubscriptionInfo;
+use mente_broker::{EntityName, Error, Principal, Start, SubscriptionName};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+use super::caller::Caller;
+use super::error::{Refusal, Result};
+use super::events::json_of;
+use super::query::{Named, subscription_name};
+use super::{Door, body};
+
+#[derive(Debug, Serialize)]
+struct List {
+    subscriptions: Vec<Subscription>,
+}
+
+#[derive(Debug, Serialize)]
+struct Subscription {
+    topic: String,
+    name: String,
+    settings: Settings,
+    counts: Counts,
+}
+
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(topic): Named<String>,
+) -> Result<Response> {
+    let topic = EntityName::new(topic)?;
+    let found = door.broker.subscriptions(&who, &topic).await?;
+    let subscriptions = found.into_iter().map(Subscription::from).collect();
+    json_of(StatusCode::OK, &List { subscriptions })
+}
+
+pub(super) async fn get(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named((topic, name)): Named<(String, String)>,
+) -> Result<Response> {
+    let name = subscription_name(topic, name)?;
+    let found = find(&door, &who, &name).await?;
+    json_of(StatusCode::OK, &Subscription::from(found))
+}
+
+/// 201 if the subscription was not there before; 200 if it is already as wanted; else 409.
+pub(super) async fn put(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named((topic, name)): Named<(String, String)>,
+    body: Body,
+) -> Result<Response> {
+    let name = subscription_name(topic, name)?;
+    let held = body::read(&door, body).await?;
+    let (settings, start) = wanted(body::json(&held.bytes)?)?;
+    settings.push.as_ref().map_or(Ok(()), crate::push::check)?;
+    let status = match find(&door, &who, &name).await {
+        Ok(_) => StatusCode::OK,
+        Err(_) => StatusCode::CREATED,
+    };
+    let broker = &door.broker;
+    broker
+        .create_subscription(&who, &name, settings, start)
+        .await?;
+    let found = find(&door, &who, &name).await?;
+    json_of(status, &Subscription::from(found))
+}
+
+pub(super) async fn delete(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named((topic, name)): Named<(String, String)>,
+) -> Result<StatusCode> {
+    let name = subscription_name(topic, name)?;
+    door.broker.delete_subscription(&who, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+pub(super) async fn find(
+    door: &Door,
+    who: &Principal,
+    name: &SubscriptionName,
+) -> Result<SubscriptionInfo> {
+    let all = door.broker.subscriptions(who, &name.topic).await?;
+    let found = all.into_iter().find(|info| info.name == *name);
+    Ok(found.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?)
+}
+
+/// Where to begin is no setting: it is said once and not kept.
+fn wanted(mut body: Map<String, Value>) -> Result<(Settings, Start)> {
+    let start = match body.remove("from") {
+        None => Start::Latest,
+        Some(Value::String(word)) if word == "latest" => Start::Latest,
+        Some(Value::String(word)) if word == "earliest" => Start::Earliest,
+        Some(other) => {
+            let message = format!("from is {other}, but must be \"earliest\" or \"latest\"");
+            return Err(Refusal::bad_request(message));
+        }
+    };
+    let settings = serde_json::from_value(Value::Object(body))
+        .map_err(|error| Refusal::bad_request(format!("the settings: {error}")))?;
+    Ok((settings, start))
+}
+
+impl From<SubscriptionInfo> for Subscription {
+    fn from(info: SubscriptionInfo) -> Self {
+        Self {
+            topic: info.name.topic.to_string(),
+            name: info.name.name.to_string(),
+            settings: info.settings,
+            counts: info.counts,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(body: &str, expect: Option<Start>) {
+        let body = serde_json::from_str(body).unwrap();
+        assert_eq!(wanted(body).ok().map(|(_, start)| start), expect);
+    }
+
+    #[test]
+    fn settings_come_with_a_start() {
+        check("{}", Some(Start::Latest));
+        check(
+            r#"{"from":"earliest","max_delivery_count":3}"#,
+            Some(Start::Earliest),
+        );
+        check(r#"{"from":5}"#, None);
+        check(r#"{"max_deliveries":3}"#, None);
+    }
+}

@@ -1,0 +1,119 @@
+//! `/topics` and `/topics/{topic}`: what topics there are.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use mente_broker::EntityName;
+use serde::{Deserialize, Serialize};
+
+use super::caller::Caller;
+use super::error::Result;
+use super::events::json_of;
+use super::query::Named;
+use super::{Door, body};
+
+/// The body of a PUT.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Wanted {
+    /// One, or what the topic has already.
+    partitions: Option<u32>,
+}
+
+#[derive(Debug, Serialize)]
+struct List {
+    topics: Vec<Topic>,
+}
+
+#[derive(Debug, Serialize)]
+struct Topic {
+    name: String,
+    partitions: u32,
+    /// By partition; only where one topic is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bounds: Option<Vec<Bounds>>,
+}
+
+/// Events have offsets from `start` up to, but not including, `end`.
+#[derive(Debug, Serialize)]
+struct Bounds {
+    partition: u32,
+    start: u64,
+    end: u64,
+}
+
+pub(super) async fn list(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
+    let catalogue = door.broker.catalogue(&who)?;
+    let topics = catalogue.topics.iter().map(|(name, topic)| Topic {
+        name: name.to_string(),
+        partitions: topic.partitions,
+        bounds: None,
+    });
+    let topics = topics.collect();
+    json_of(StatusCode::OK, &List { topics })
+}
+
+pub(super) async fn get(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+) -> Result<Response> {
+    let name = EntityName::new(name)?;
+    let partitions = door.broker.topic(&who, &name)?.partitions;
+    let mut bounds = Vec::new();
+    for partition in 0..partitions {
+        let found = door.broker.bounds(&who, &name, partition).await?;
+        bounds.push(Bounds {
+            partition,
+            start: found.start.0,
+            end: found.end.0,
+        });
+    }
+    let topic = Topic {
+        name: name.to_string(),
+        partitions,
+        bounds: Some(bounds),
+    };
+    json_of(StatusCode::OK, &topic)
+}
+
+/// 201 if the topic was not there before; 200 if it is already as wanted; else 409.
+pub(super) async fn put(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+    body: Body,
+) -> Result<Response> {
+    let name = EntityName::new(name)?;
+    let held = body::read(&door, body).await?;
+    let wanted: Wanted = body::json(&held.bytes)?;
+    let before = door.broker.topic(&who, &name).ok();
+    let partitions = wanted
+        .partitions
+        .or(before.as_ref().map(|topic| topic.partitions))
+        .unwrap_or(1);
+    let topic = door.broker.create_topic(&who, &name, partitions).await?;
+    let status = match before {
+        Some(_) => StatusCode::OK,
+        None => StatusCode::CREATED,
+    };
+    let topic = Topic {
+        name: name.to_string(),
+        partitions: topic.partitions,
+        bounds: None,
+    };
+    json_of(status, &topic)
+}
+
+pub(super) async fn delete(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+) -> Result<StatusCode> {
+    let name = EntityName::new(name)?;
+    door.broker.delete_topic(&who, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}

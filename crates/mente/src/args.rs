@@ -1,0 +1,297 @@
+//! Flags. Each has an environment twin where it makes sense; a flag wins.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+
+/// Where a server listens unless told otherwise.
+pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
+
+/// One durable event log with every door an event-driven system needs.
+#[derive(Debug, Parser)]
+#[command(version, arg_required_else_help = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run everything on this machine's loopback, with data in ./mente-data
+    Dev(Dev),
+    /// Run a server: every listener is explicit, an open door needs to be said
+    Server(Server),
+    /// Show what events are good for, on real processes
+    #[command(subcommand)]
+    Demo(Demo),
+    #[command(flatten)]
+    Verb(Verb),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Demo {
+    /// A shop: storefront, stock, shipping and a webhook, each with its bad moments
+    Shop(crate::demo::ShopArgs),
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Dev {
+    /// Where the data is kept
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "MENTE_DATA_DIR",
+        default_value = "mente-data"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// HTTP listener; a busy port is replaced by a free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP", default_value = HTTP_DEFAULT)]
+    pub(crate) http: SocketAddr,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Server {
+    /// Where the data is kept
+    #[arg(long, value_name = "DIR", env = "MENTE_DATA_DIR")]
+    pub(crate) data_dir: PathBuf,
+    /// HTTP listener; port 0 is any free one
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
+    pub(crate) http: SocketAddr,
+    /// Make a topic when somebody first publishes to it
+    #[arg(long)]
+    pub(crate) create_topics: bool,
+    /// Let in only who shows a key of this file: lines NAME=KEY, # begins a comment
+    #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
+    pub(crate) keys_file: Option<PathBuf>,
+    /// Serve plain HTTP beyond loopback: who is on the way reads events and keys
+    #[arg(long)]
+    pub(crate) insecure_http: bool,
+    /// Let webhooks lead to loopback and private networks too
+    #[arg(long)]
+    pub(crate) allow_private_webhooks: bool,
+    #[command(flatten)]
+    pub(crate) process: Process,
+}
+
+/// What every server process takes.
+#[derive(Debug, Group)]
+pub(crate) struct Process {
+    /// Write the addresses there, as JSON, once the server is ready
+    #[arg(long, value_name = "FILE", env = "MENTE_PORTS_FILE")]
+    pub(crate) ports_file: Option<PathBuf>,
+    /// How log lines look; MENTE_LOG chooses which there are (such as mente=debug)
+    #[arg(long, env = "MENTE_LOG_FORMAT", default_value = "text")]
+    pub(crate) log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Verb {
+    /// What topics there are
+    #[command(subcommand)]
+    Topic(Topic),
+    /// Who wants the events of a topic
+    #[command(subcommand)]
+    Subscription(Subscription),
+    /// Publish an event: short for topic publish
+    Pub(Publish),
+    /// Show events as they come: short for topic tail
+    Tail(Tail),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Topic {
+    /// List the topics
+    Ls(Connection),
+    /// Make a topic
+    Create {
+        name: String,
+        /// Logs that it is spread over
+        #[arg(long, default_value_t = 1)]
+        partitions: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show a topic and how far its partitions reach
+    Get {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a topic with its events and subscriptions
+    Rm {
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Publish an event
+    Publish(Publish),
+    /// Show events as they come
+    Tail(Tail),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Subscription {
+    /// List the subscriptions of a topic
+    Ls {
+        topic: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make a subscription
+    Create {
+        topic: String,
+        name: String,
+        /// Where it begins
+        #[arg(long, default_value = "latest")]
+        from: End,
+        /// Which events it wants, such as {"prefix":{"type":"order."}}
+        #[arg(long, value_name = "JSON")]
+        filter: Option<String>,
+        /// How long a received event stays out before it is delivered again
+        #[arg(long, value_name = "MS")]
+        lock_duration_ms: Option<u64>,
+        /// Deliveries before an event goes to the dead letters
+        #[arg(long, value_name = "COUNT")]
+        max_delivery_count: Option<u32>,
+        /// Older events go to the dead letters untried
+        #[arg(long, value_name = "MS")]
+        time_to_live_ms: Option<u64>,
+        /// Never have two events of one key out at a time
+        #[arg(long)]
+        ordered: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show a subscription and its counts
+    Get {
+        topic: String,
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a subscription
+    Rm {
+        topic: String,
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Receive events under locks
+    Receive {
+        topic: String,
+        name: String,
+        /// Most events to take
+        #[arg(long, default_value_t = 1)]
+        max: u32,
+        /// How long to wait for the first one
+        #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+        wait: u32,
+        /// Acknowledge them once they are shown
+        #[arg(long)]
+        ack: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the dead letters
+    Dlq {
+        topic: String,
+        name: String,
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Publish {
+    pub(crate) topic: String,
+    /// The data; - publishes every line of standard input
+    pub(crate) json: String,
+    #[arg(long = "type", value_name = "TYPE", default_value = "mente.event")]
+    pub(crate) kind: String,
+    #[arg(long, default_value = "/mente/cli")]
+    pub(crate) source: String,
+    #[arg(long)]
+    pub(crate) subject: Option<String>,
+    /// Made up if absent
+    #[arg(long)]
+    pub(crate) id: Option<String>,
+    /// Events of one key keep their order
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Debug, Group)]
+pub(crate) struct Tail {
+    pub(crate) topic: String,
+    /// earliest, latest, an offset, or a time such as 2026-11-30T12:00:00Z
+    #[arg(long, default_value = "latest")]
+    pub(crate) from: String,
+    #[arg(long)]
+    pub(crate) partition: Option<u32>,
+    /// Stop after so many events
+    #[arg(long)]
+    pub(crate) limit: Option<u64>,
+    /// Stop at the end of the topic
+    #[arg(long)]
+    pub(crate) no_follow: bool,
+    #[command(flatten)]
+    pub(crate) connection: Connection,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum End {
+    Earliest,
+    Latest,
+}
+
+/// How a verb reaches its server and shows what came. A key is taken from MENTE_KEY.
+#[derive(Debug, Group)]
+pub(crate) struct Connection {
+    #[arg(
+        long,
+        value_name = "URL",
+        env = "MENTE_SERVER",
+        default_value = "http://127.0.0.1:8480"
+    )]
+    pub(crate) server: String,
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub(crate) output: Output,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_flags_hold_together() {
+        use clap::CommandFactory;
+        Args::command().debug_assert();
+    }
+}

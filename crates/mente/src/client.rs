@@ -1,0 +1,321 @@
+//! A small HTTP client: one host, keep-alive, no redirects. Cheap to share; each request under
+//! way has a connection of its own, and those that are free are used again.
+//!
+//! ```no_run
+//! # async fn example() -> Result<(), mente::client::Error> {
+//! let client = mente::client::Client::new("http://127.0.0.1:8480")?;
+//! let topics = client.request("GET", "/topics", None, "").await?;
+//! assert_eq!(topics.status, 200);
+//! let mut tail = client.lines("/topics/orders/events?follow=true", "application/x-ndjson").await?;
+//! while let Some(line) = tail.next().await? {
+//!     println!("{line}");
+//! }
+//! # Ok(()) }
+//! ```
+
+use std::sync::{Mutex, PoisonError};
+
+use bytes::{Bytes, BytesMut};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
+use hyper::{Method, Request, Uri};
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("{0:?} is no server: give its address as http://HOST:PORT")]
+    Url(String),
+    #[error("cannot make the request: {0}")]
+    Request(String),
+    #[error("cannot reach {address}: {source}")]
+    Unreachable {
+        address: String,
+        source: std::io::Error,
+    },
+    #[error("the connection to {address} broke: {source}")]
+    Broken {
+        address: String,
+        source: hyper::Error,
+    },
+    #[error("a line of the answer is longer than {LINE_BYTES_MAX} bytes")]
+    LongLine,
+    #[error("the server answered {}: {}", .0.status, .0.text())]
+    Refused(Response),
+}
+
+/// Longest line that a tail takes: an event and its frame, with every byte escaped.
+const LINE_BYTES_MAX: usize = 16 << 20;
+
+#[derive(Debug)]
+pub struct Client {
+    /// `host:port`.
+    address: String,
+    /// Path under which the server's paths lie; empty or `/like/this`.
+    prefix: String,
+    authorization: Option<HeaderValue>,
+    idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Response {
+    pub status: u16,
+    pub headers: HeaderMap,
+    pub body: Bytes,
+}
+
+/// The lines of an answer, as they come.
+#[derive(Debug)]
+pub struct Lines {
+    address: String,
+    body: Incoming,
+    begun: BytesMut,
+    /// Where a line break has not been looked for yet.
+    looked: usize,
+    ended: bool,
+}
+
+impl Client {
+    /// `base` is `http://host:port`, with a path in front of the server's own if need be.
+    pub fn new(base: &str) -> Result<Self, Error> {
+        let wrong = || Error::Url(base.to_owned());
+        let uri: Uri = base.parse().map_err(|_| wrong())?;
+        if uri.scheme_str() != Some("http") || uri.query().is_some() {
+            return Err(wrong());
+        }
+        let authority = uri.authority().ok_or_else(wrong)?;
+        let port = authority.port_u16().unwrap_or(80);
+        Ok(Self {
+            address: format!("{}:{port}", authority.host()),
+            prefix: uri.path().trim_end_matches('/').to_owned(),
+            authorization: None,
+            idle: Mutex::default(),
+        })
+    }
+
+    /// Shows this key with every request.
+    pub fn with_key(mut self, key: &str) -> Result<Self, Error> {
+        let value = HeaderValue::from_str(&format!("SharedAccessKey {key}"));
+        let mut value = value.map_err(|error| Error::Request(error.to_string()))?;
+        value.set_sensitive(true);
+        self.authorization = Some(value);
+        Ok(self)
+    }
+
+    pub async fn request(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: impl Into<Bytes>,
+    ) -> Result<Response, Error> {
+        let mut headers = HeaderMap::new();
+        if let Some(content_type) = content_type {
+            headers.insert(CONTENT_TYPE, header(content_type)?);
+        }
+        self.request_with(method, path, headers, body).await
+    }
+
+    /// The same with any headers.
+    pub async fn request_with(
+        &self,
+        method: &str,
+        path: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+    ) -> Result<Response, Error> {
+        let request = self.build(method, path, headers, body.into())?;
+        let (response, connection) = self.send(request).await?;
+        let (parts, body) = response.into_parts();
+        let body = body.collect().await.map_err(|error| self.broken(error))?;
+        self.idle().push(connection);
+        Ok(Response {
+            status: parts.status.as_u16(),
+            headers: parts.headers,
+            body: body.to_bytes(),
+        })
+    }
+
+    /// Begins an answer that is read line by line; one that is not 200 is an error.
+    pub async fn lines(&self, path: &str, accept: &str) -> Result<Lines, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, header(accept)?);
+        self.lines_with(path, headers).await
+    }
+
+    /// The same with any headers.
+    pub async fn lines_with(&self, path: &str, headers: HeaderMap) -> Result<Lines, Error> {
+        let request = self.build("GET", path, headers, Bytes::new())?;
+        // The connection lives on in its own task and ends with the body.
+        let (response, _) = self.send(request).await?;
+        let (parts, body) = response.into_parts();
+        if parts.status != 200 {
+            let body = body.collect().await.map_err(|error| self.broken(error))?;
+            return Err(Error::Refused(Response {
+                status: parts.status.as_u16(),
+                headers: parts.headers,
+                body: body.to_bytes(),
+            }));
+        }
+        Ok(Lines {
+            address: self.address.clone(),
+            body,
+            begun: BytesMut::new(),
+            looked: 0,
+            ended: false,
+        })
+    }
+
+    fn build(
+        &self,
+        method: &str,
+        path: &str,
+        headers: HeaderMap,
+        body: Bytes,
+    ) -> Result<Request<Full<Bytes>>, Error> {
+        let wrong = |error: &dyn std::fmt::Display| Error::Request(error.to_string());
+        let method: Method = method.parse().map_err(|error| wrong(&error))?;
+        let uri: Uri = format!("{}{path}", self.prefix)
+            .parse()
+            .map_err(|error| wrong(&error))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        *request.uri_mut() = uri;
+        *request.headers_mut() = headers;
+        let host = header(&self.address)?;
+        request.headers_mut().insert(HOST, host);
+        if let Some(value) = &self.authorization {
+            request.headers_mut().insert(AUTHORIZATION, value.clone());
+        }
+        Ok(request)
+    }
+
+    /// Sends on a free connection, or on a new one if the server has closed all of those.
+    async fn send(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> Result<(hyper::Response<Incoming>, SendRequest<Full<Bytes>>), Error> {
+        loop {
+            let free = self.idle().pop();
+            let Some(mut connection) = free else {
+                break;
+            };
+            if connection.ready().await.is_err() {
+                continue;
+            }
+            match connection.try_send_request(request).await {
+                Ok(response) => return Ok((response, connection)),
+                // Only what certainly was not sent is sent again.
+                Err(mut error) => match error.take_message() {
+                    Some(unsent) => request = unsent,
+                    None => return Err(self.broken(error.into_error())),
+                },
+            }
+        }
+        let mut connection = self.connect().await?;
+        let response = connection
+            .send_request(request)
+            .await
+            .map_err(|error| self.broken(error))?;
+        Ok((response, connection))
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, Error> {
+        let unreachable = |source| Error::Unreachable {
+            address: self.address.clone(),
+            source,
+        };
+        let socket = TcpStream::connect(&self.address)
+            .await
+            .map_err(unreachable)?;
+        socket.set_nodelay(true).map_err(unreachable)?;
+        let handshake = http1::handshake(TokioIo::new(socket));
+        let (sender, connection) = handshake.await.map_err(|error| self.broken(error))?;
+        // Its failure reaches whoever waits for an answer on it.
+        tokio::spawn(connection);
+        Ok(sender)
+    }
+
+    fn broken(&self, source: hyper::Error) -> Error {
+        Error::Broken {
+            address: self.address.clone(),
+            source,
+        }
+    }
+
+    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<SendRequest<Full<Bytes>>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Response {
+    /// The body, for people.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.body).into_owned()
+    }
+}
+
+impl Lines {
+    /// The next line without its break; `None` at the end of the answer.
+    pub async fn next(&mut self) -> Result<Option<String>, Error> {
+        loop {
+            let unseen = self.begun.iter().skip(self.looked);
+            if let Some(at) = unseen.copied().position(|byte| byte == b'\n') {
+                let mut line = self.begun.split_to(self.looked + at + 1);
+                line.truncate(line.len() - 1);
+                self.looked = 0;
+                return Ok(Some(String::from_utf8_lossy(&line).into_owned()));
+            }
+            self.looked = self.begun.len();
+            if self.looked > LINE_BYTES_MAX {
+                return Err(Error::LongLine);
+            }
+            if self.ended {
+                let rest = self.begun.split();
+                self.looked = 0;
+                let rest = String::from_utf8_lossy(&rest).into_owned();
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+            match self.body.frame().await {
+                None => self.ended = true,
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.begun.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(source)) => {
+                    let address = self.address.clone();
+                    return Err(Error::Broken { address, source });
+                }
+            }
+        }
+    }
+}
+
+fn header(value: &str) -> Result<HeaderValue, Error> {
+    HeaderValue::from_str(value).map_err(|error| Error::Request(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_http_addresses_are_taken() {
+        let client = Client::new("http://localhost:81/ns/").unwrap();
+        assert_eq!((&*client.address, &*client.prefix), ("localhost:81", "/ns"));
+        assert_eq!(Client::new("http://[::1]:1").unwrap().address, "[::1]:1");
+        for bad in [
+            "",
+            "localhost:80",
+            "https://localhost",
+            "http://",
+            "/x",
+            "http://h?a=b",
+        ] {
+            assert!(Client::new(bad).is_err(), "{bad:?}");
+        }
+    }
+}

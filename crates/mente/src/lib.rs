@@ -1,0 +1,40 @@
+//! The binary's inside: the composition root, the command line, and the HTTP client behind its
+//! verbs, which demos and benches use too.
+//!
+//! This is the one place that names a concrete engine, brings threads and an executor, and
+//! reads flags and the environment. It decides nothing about events.
+//!
+//! Start reading at `run/mod.rs` (how a server is put together) or [`client`].
+
+pub mod client;
+
+mod args;
+mod demo;
+mod failure;
+mod output;
+mod run;
+mod verb;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use args::{Args, Command};
+
+/// Runs the command line; the process should exit with what comes back.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    let outcome = match args.command {
+        Command::Dev(dev) => run::dev(dev),
+        Command::Server(server) => run::server(server),
+        Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
+        Command::Verb(verb) => verb::run(verb),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("mente: {failure}");
+            failure.code.into()
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The embedded log and the two threads that drive it: one writes and syncs, one makes the
+//! next file ahead of time.
+//!
+//! If the disk fails under a commit nobody can tell what is on it, so the process ends at once
+//! and the next one reads what is there.
+
+use std::path::Path;
+use std::process;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, JoinHandle, Thread};
+use std::time::Duration;
+
+use anyhow::Context;
+use mente_log::{Embedded, Preparer, RealDisk, Stopped, Writer};
+
+use crate::failure::{Code, Failure, Result};
+
+/// Wait before a file is made ahead again after that failed; meanwhile the writer does it.
+const PREPARE_PAUSE: Duration = Duration::from_secs(1);
+
+/// An open log and its threads.
+pub(super) struct Driven {
+    engine: Embedded,
+    closing: Arc<AtomicBool>,
+    writer: JoinHandle<Result<(), Stopped>>,
+}
+
+/// Opens the log in `directory` and starts to drive it.
+pub(super) fn open(directory: &Path) -> Result<Driven> {
+    let shown = directory.display();
+    let disk =
+        RealDisk::open(directory).with_context(|| format!("cannot use the directory {shown}"))?;
+    let options = mente_log::Options {
+        seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        ..mente_log::Options::default()
+    };
+    // Known once the thread runs; what is called before that is found by its first turn.
+    let sleeper: Arc<OnceLock<Thread>> = Arc::default();
+    let wake = {
+        let sleeper = Arc::clone(&sleeper);
+        Arc::new(move || {
+            if let Some(thread) = sleeper.get() {
+                thread.unpark();
+            }
+        })
+    };
+    let (engine, writer) = mente_log::open(Arc::new(disk), options, wake)
+        .with_context(|| format!("cannot open the data in {shown}"))?;
+    tell(&writer);
+    let closing = Arc::new(AtomicBool::new(false));
+    let preparer = prepare(writer.preparer(), Arc::clone(&closing))?;
+    let drive = {
+        let closing = Arc::clone(&closing);
+        move || {
+            let _ = sleeper.set(thread::current());
+            drive(writer, &closing, &preparer)
+        }
+    };
+    let writer = thread::Builder::new().name("mente-log".into()).spawn(drive);
+    Ok(Driven {
+        engine,
+        closing,
+        writer: writer.context("cannot start the thread of the log")?,
+    })
+}
+
+impl Driven {
+    pub(super) fn engine(&self) -> Embedded {
+        self.engine.clone()
+    }
+
+    /// Syncs and closes; what is called from now on fails.
+    pub(super) fn close(self) -> Result<()> {
+        self.closing.store(true, Ordering::Release);
+        self.writer.thread().unpark();
+        match self.writer.join() {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(stopped)) => Err(Failure::new(Code::Disk, stopped.to_string())),
+            Err(_) => Err(Failure::new(Code::Bug, "the thread of the log panicked")),
+        }
+    }
+}
+
+fn drive(mut writer: Writer, closing: &AtomicBool, preparer: &Thread) -> Result<(), Stopped> {
+    let end = End;
+    loop {
+        match writer.turn() {
+            Ok(true) => {
+                if writer.wants_file() {
+                    preparer.unpark();
+                }
+            }
+            Ok(false) if closing.load(Ordering::Acquire) => {
+                let closed = writer.close();
+                std::mem::forget(end);
+                preparer.unpark();
+                return closed;
+            }
+            Ok(false) => thread::park(),
+            Err(stopped) => {
+                tracing::error!(error = %stopped, "the log has stopped; nothing is acknowledged any more");
+                process::exit(Code::Disk as i32);
+            }
+        }
+    }
+}
+
+/// Ends the process if the thread of the log ends in a panic: without it every call would wait
+/// for ever.
+struct End;
+
+impl Drop for End {
+    fn drop(&mut self) {
+        tracing::error!("the thread of the log panicked; report it");
+        process::exit(Code::Bug as i32);
+    }
+}
+
+fn prepare(mut preparer: Preparer, closing: Arc<AtomicBool>) -> Result<Thread> {
+    let work = move || {
+        while !closing.load(Ordering::Acquire) {
+            match preparer.turn() {
+                Ok(_) => thread::park(),
+                Err(error) => {
+                    tracing::warn!(%error, "no file of the log is made ahead");
+                    thread::park_timeout(PREPARE_PAUSE);
+                }
+            }
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("mente-log-files".into())
+        .spawn(work)
+        .context("cannot start the thread that makes files ahead")?;
+    Ok(thread.thread().clone())
+}
+
+/// Says what the last process left behind.
+fn tell(writer: &Writer) {
+    let recovered = writer.recovered();
+    tracing::info!(commits = recovered.commits, "log read");
+    if let Some((bytes, file)) = &recovered.cut {
+        tracing::warn!(
+            bytes,
+            file,
+            "a torn tail was cut off and kept in a file of its own"
+        );
+    }
+    for damage in &recovered.damaged {
+        let log = damage
+            .log
+            .map_or("the catalogue".to_owned(), |log| log.to_string());
+        tracing::error!(log, offset = %damage.at, "damaged: read-only from this offset on");
+    }
+}

@@ -1,0 +1,268 @@
+//! Puts a server together: engine, broker, doors; and takes it apart again in order.
+//!
+//! ```text
+//! signal ─▶ doors stop accepting and finish ─▶ shards stop ─▶ the log syncs and closes ─▶ 0
+//! ```
+
+mod clock;
+mod engine;
+mod keys;
+mod ports;
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::Context;
+use mente_broker::{Access, Broker, ShardTask};
+use mente_engine::Engine;
+use mente_server::http::{self, Http};
+use mente_server::push::{self, Reach};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tracing_subscriber::EnvFilter;
+
+use crate::args::{Dev, LogFormat, Process, Server};
+use crate::failure::{Failure, Result};
+use crate::output::{bold, line};
+use clock::TokioClock;
+
+/// How long shards may take to stop once nobody asks them anything.
+const SHARDS_STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// What differs between a developer's server and any other.
+struct Plan {
+    http: SocketAddr,
+    /// Take another port if this one is busy.
+    any_port: bool,
+    broker: mente_broker::Options,
+    keys: Vec<http::Key>,
+    is_dev: bool,
+    /// Where webhooks may lead.
+    reach: Reach,
+}
+
+pub(crate) fn dev(dev: Dev) -> Result<()> {
+    if !dev.http.ip().is_loopback() {
+        return Err(Failure::usage(format!(
+            "mente dev has no login and listens on loopback only, not on {}; for others run mente server",
+            dev.http
+        )));
+    }
+    let plan = Plan {
+        http: dev.http,
+        any_port: true,
+        broker: mente_broker::Options {
+            create_topics: true,
+            ..mente_broker::Options::default()
+        },
+        keys: Vec::new(),
+        is_dev: true,
+        reach: Reach::Anywhere,
+    };
+    run(&plan, &dev.data_dir, &dev.process)
+}
+
+pub(crate) fn server(server: Server) -> Result<()> {
+    if !server.http.ip().is_loopback() && !server.insecure_http {
+        return Err(Failure::usage(format!(
+            "--http {} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; put a TLS proxy before a loopback listener, or say --insecure-http",
+            server.http
+        )));
+    }
+    let keys = match &server.keys_file {
+        Some(file) => keys::read(file)?,
+        None => Vec::new(),
+    };
+    let access = if server.keys_file.is_some() {
+        Access::Keys
+    } else {
+        Access::Open
+    };
+    let plan = Plan {
+        http: server.http,
+        any_port: false,
+        broker: mente_broker::Options {
+            create_topics: server.create_topics,
+            access,
+            ..mente_broker::Options::default()
+        },
+        keys,
+        is_dev: false,
+        reach: if server.allow_private_webhooks {
+            Reach::Anywhere
+        } else {
+            Reach::Public
+        },
+    };
+    run(&plan, &server.data_dir, &server.process)
+}
+
+fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
+    log_to_stderr(process.log_format)?;
+    if let Some(file) = &process.ports_file {
+        ports::forget(file)?;
+    }
+    let began = Instant::now();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("cannot start the executor")?;
+    let driven = engine::open(data_dir)?;
+    let served = runtime.block_on(serve(plan, &driven, data_dir, process, began));
+    // Every task that could still call the engine ends here, before the log is closed.
+    runtime.shutdown_timeout(SHARDS_STOP_WAIT);
+    let closed = driven.close();
+    served.and(closed)
+}
+
+async fn serve(
+    plan: &Plan,
+    driven: &engine::Driven,
+    data_dir: &Path,
+    process: &Process,
+    began: Instant,
+) -> Result<()> {
+    let engine: Arc<dyn Engine> = Arc::new(driven.engine());
+    let clock = Arc::new(TokioClock::new());
+    let (broker, tasks) = Broker::open(engine, clock, plan.broker)
+        .await
+        .context("cannot open the broker on this data")?;
+    let mut shards = spawn(tasks);
+    let (stop, stopping) = watch::channel(false);
+    let http = bind(plan, broker.clone()).await?;
+    let address = http.address().context("cannot tell the HTTP port")?;
+    broker.ready().await.context("a shard did not start")?;
+    let push = push::run(broker.clone(), plan.reach, stopped(stopping.clone()));
+    let push = tokio::spawn(push);
+    drop(broker);
+    let door = tokio::spawn(http.run(stopping));
+    let took = began.elapsed();
+    tracing::info!(http = %address, data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    if plan.is_dev {
+        greet(address, data_dir, took)?;
+    }
+    if let Some(file) = &process.ports_file {
+        ports::write(file, address)?;
+    }
+    let failed = tokio::select! {
+        signal = signal() => signal.map(|name| tracing::info!(signal = name, "stopping")).err(),
+        error = failure(&mut shards) => Some(error),
+    };
+    // The doors hold the last handles; shards end when those are gone.
+    let _ = stop.send(true);
+    door.await.context("the HTTP door failed")?;
+    push.await.context("the webhook sender failed")?;
+    let stopped = async { while shards.join_next().await.is_some() {} };
+    if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)
+        .await
+        .is_err()
+    {
+        tracing::warn!("shards did not stop in time");
+    }
+    failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Resolves when the server begins to stop.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // The sender is gone only after it said so.
+    let _ = stopping.wait_for(|stop| *stop).await;
+}
+
+fn spawn(tasks: Vec<ShardTask>) -> JoinSet<mente_broker::Result<()>> {
+    let mut shards = JoinSet::new();
+    for task in tasks {
+        shards.spawn(task);
+    }
+    shards
+}
+
+/// Resolves when a shard ends although its handles are there.
+async fn failure(shards: &mut JoinSet<mente_broker::Result<()>>) -> anyhow::Error {
+    match shards.join_next().await {
+        Some(Ok(Err(error))) => anyhow::Error::new(error).context("a shard cannot go on"),
+        Some(Err(error)) => anyhow::Error::new(error).context("a shard failed"),
+        Some(Ok(Ok(()))) | None => anyhow::anyhow!("a shard ended by itself"),
+    }
+}
+
+async fn bind(plan: &Plan, broker: Broker) -> Result<Http> {
+    let options = http::Options {
+        keys: plan.keys.clone(),
+    };
+    let bound = Http::bind(plan.http, broker.clone(), options.clone()).await;
+    let error = match bound {
+        Ok(http) => return Ok(http),
+        Err(error) => error,
+    };
+    if plan.any_port && error.kind() == std::io::ErrorKind::AddrInUse {
+        let any = SocketAddr::new(plan.http.ip(), 0);
+        let http = Http::bind(any, broker, options)
+            .await
+            .context("no free port")?;
+        let address = http.address().context("cannot tell the HTTP port")?;
+        let words = format!(
+            "port {} is busy: HTTP is on {address} instead",
+            plan.http.port()
+        );
+        eprintln!("{}", bold(&words));
+        return Ok(http);
+    }
+    let words = format!(
+        "cannot listen on {}; end what holds the port, or choose another with --http",
+        plan.http
+    );
+    Err(anyhow::Error::new(error).context(words).into())
+}
+
+/// The first lines of a development server: addresses, and what to paste next.
+fn greet(http: SocketAddr, data_dir: &Path, took: Duration) -> Result<()> {
+    let version = env!("CARGO_PKG_VERSION");
+    let seconds = took.as_secs_f32();
+    let data = data_dir.display();
+    let server = if http.to_string() == crate::args::HTTP_DEFAULT {
+        String::new()
+    } else {
+        format!(" --server http://{http}")
+    };
+    line(&format!(
+        "mente {version}  embedded engine  data {data}  ready in {seconds:.1} s
+  Events      POST http://{http}/topics/TOPIC/events
+  Event Grid  http://{http}  any key
+  Health      http://{http}/readyz  /metrics
+  Next        mente pub orders '{{\"id\":1}}'{server}
+              mente tail orders --from earliest{server}
+              curl http://{http}/topics/orders/events
+  Development: loopback only, no login. Ctrl-C stops cleanly. For others: mente server --help"
+    ))
+}
+
+async fn signal() -> anyhow::Result<&'static str> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
+    Ok(tokio::select! {
+        _ = terminate.recv() => "SIGTERM",
+        _ = interrupt.recv() => "SIGINT",
+    })
+}
+
+fn log_to_stderr(format: LogFormat) -> Result<()> {
+    let filter = match std::env::var("MENTE_LOG") {
+        Ok(text) => EnvFilter::try_new(&text).map_err(|error| {
+            Failure::usage(format!(
+                "MENTE_LOG is {text:?}: {error}; say something like info or mente_broker=debug"
+            ))
+        })?,
+        Err(_) => EnvFilter::new("info"),
+    };
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr);
+    match format {
+        LogFormat::Text => lines.init(),
+        LogFormat::Json => lines.json().init(),
+    }
+    Ok(())
+}

@@ -1,0 +1,162 @@
+//! Verbs: each is one or a few HTTP calls to a running server.
+
+mod publish;
+mod subscription;
+mod tail;
+mod topic;
+
+use std::io::{IsTerminal, Write};
+
+use bytes::Bytes;
+use serde_json::Value;
+
+use crate::args::{Connection, Output, Verb};
+use crate::client::{Client, Error, Response};
+use crate::failure::{Code, Failure, Result};
+use crate::output;
+
+const JSON: &str = "application/json";
+
+pub(crate) fn run(verb: Verb) -> Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Code::Failed, format!("cannot start: {error}")))?;
+    runtime.block_on(async {
+        match verb {
+            Verb::Pub(publish) => publish::publish(publish).await,
+            Verb::Tail(tail) => tail::tail(tail).await,
+            Verb::Topic(topic) => topic::run(topic).await,
+            Verb::Subscription(subscription) => subscription::run(subscription).await,
+        }
+    })
+}
+
+/// A server and how to show what it says.
+struct Caller {
+    client: Client,
+    output: Output,
+}
+
+impl Caller {
+    /// The key comes from the environment: a flag would show it to everyone on the machine.
+    fn new(connection: &Connection) -> Result<Self> {
+        let client = Client::new(&connection.server).map_err(failed)?;
+        let client = match std::env::var("MENTE_KEY") {
+            Ok(key) if !key.is_empty() => client.with_key(&key).map_err(failed)?,
+            _ => client,
+        };
+        Ok(Self {
+            client,
+            output: connection.output,
+        })
+    }
+
+    async fn call(
+        &self,
+        method: &str,
+        path: &str,
+        content_type: Option<&str>,
+        body: impl Into<Bytes>,
+    ) -> Result<Response> {
+        let response = self.client.request(method, path, content_type, body).await;
+        let response = response.map_err(failed)?;
+        if (200..300).contains(&response.status) && response.status != 207 {
+            return Ok(response);
+        }
+        Err(refused(&response))
+    }
+
+    /// Calls and prints: the answer as it is, or what `show` makes of it.
+    async fn print(
+        &self,
+        method: &str,
+        path: &str,
+        body: impl Into<Bytes>,
+        show: impl FnOnce(&Value) -> Result<()>,
+    ) -> Result<()> {
+        let response = self.call(method, path, Some(JSON), body).await?;
+        match self.output {
+            Output::Json => output::line(&response.text()),
+            Output::Table => show(&json(&response)?),
+        }
+    }
+}
+
+fn json(response: &Response) -> Result<Value> {
+    serde_json::from_slice(&response.body).map_err(|error| {
+        let message = format!("the answer is not JSON ({error}); is this a Mente server?");
+        Failure::new(Code::Failed, message)
+    })
+}
+
+/// The items of a list in an answer.
+fn items<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    answer
+        .get(name)
+        .and_then(Value::as_array)
+        .into_iter()
+        .flatten()
+}
+
+fn failed(error: Error) -> Failure {
+    let code = match &error {
+        Error::Url(_) | Error::Request(_) => Code::Usage,
+        Error::Unreachable { .. } | Error::Broken { .. } => Code::Unreachable,
+        Error::LongLine => Code::Failed,
+        Error::Refused(response) => return refused(response),
+    };
+    let mut message = error.to_string();
+    if let Error::Unreachable { .. } = error {
+        message.push_str("; start one with `mente dev`, or name another with --server");
+    }
+    Failure::new(code, message)
+}
+
+/// What the server said, with the exit code that fits its status.
+fn refused(response: &Response) -> Failure {
+    let code = match response.status {
+        400 | 405 | 406 | 413 | 415 => Code::Usage,
+        401 | 403 => Code::Denied,
+        404 => Code::NotFound,
+        409 | 410 => Code::Conflict,
+        408 | 504 => Code::TimedOut,
+        _ => Code::Failed,
+    };
+    let body = serde_json::from_slice::<Value>(&response.body).ok();
+    let said = body
+        .as_ref()
+        .and_then(|body| body.pointer("/error/message")?.as_str());
+    let mut message = match said {
+        Some(said) => output::printable(said),
+        None => format!(
+            "the server answered {}: {}",
+            response.status,
+            output::printable(&response.text())
+        ),
+    };
+    if code == Code::Denied {
+        message.push_str(" (the environment variable MENTE_KEY holds the key)");
+    }
+    Failure::new(code, message)
+}
+
+/// Asks before something is lost; without a terminal only `--yes` answers.
+fn confirm(yes: bool, what: &str) -> Result<()> {
+    if yes {
+        return Ok(());
+    }
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage(format!(
+            "{what}? Nobody is there to ask: say --yes"
+        )));
+    }
+    eprint!("{what}? [y/N] ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    let read = std::io::stdin().read_line(&mut answer);
+    if read.is_ok() && matches!(answer.trim(), "y" | "Y" | "yes") {
+        return Ok(());
+    }
+    Err(Failure::new(Code::Failed, "left as it is"))
+}
