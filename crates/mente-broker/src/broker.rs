@@ -13,8 +13,8 @@ use std::time::Duration;
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use mente_engine::{
-    BatchBuilder, Bounds, Clock, Engine, Event, Limit, LogConfig, LogId, Offset, SetName,
-    Timestamp, limits,
+    Batch, BatchBuilder, Bounds, Chunk, Clock, Engine, Event, Limit, LogConfig, LogId, Offset,
+    Record, SetName, Timestamp, limits,
 };
 
 use crate::access::{Access, Action, Principal, authorize};
@@ -28,6 +28,8 @@ use crate::runtime::{Request, Runtime, SharedCatalogue};
 use crate::shard::{Catalogue, Command, Reply, SubscriptionInfo};
 use crate::store::{self, AppendedTo, Expected, Place};
 
+/// What an event weighs when nothing is known of it.
+const ORDINARY_BYTES: usize = 2 << 10;
 /// The shard whose journal is the catalogue.
 const CATALOGUE_SHARD: usize = 0;
 /// The set of the namespace's store; its one log is owned by the shard of this key.
@@ -437,33 +439,14 @@ impl Broker {
         from: Offset,
         max: usize,
     ) -> Result<(Vec<StoredEvent>, Offset)> {
-        let chunk = self.engine.read(log, from, Limit::default()).await?;
+        let chunk = self.engine.read(log, from, near(max)).await?;
         let mut events = Vec::new();
-        for batch in chunk
-            .batches
-            .iter()
-            .filter(|b| b.term().is_none() && !b.is_control())
-        {
-            for record in batch.records() {
-                let (offset, record) =
-                    record.map_err(|e| Error::new(Kind::Corrupt, e.to_string()))?;
-                if offset < from {
-                    continue;
-                }
-                if events.len() == max {
-                    return Ok((events, offset));
-                }
-                let event = Event::from_record(&record, origin, log.index, offset);
-                let position = Position {
-                    partition: log.index,
-                    offset,
-                };
-                events.push(StoredEvent {
-                    position,
-                    time: record.timestamp,
-                    event,
-                });
+        for record in records(&chunk, from) {
+            let (offset, record) = record?;
+            if events.len() == max {
+                return Ok((events, offset));
             }
+            events.push(stored(log, origin, offset, &record));
         }
         Ok((events, chunk.next))
     }
@@ -605,17 +588,26 @@ impl Broker {
         let mut left = deliveries.into_iter().peekable();
         while let Some(first) = left.peek() {
             let (log, from) = (topic.set.log(first.partition), first.offset);
-            let (events, next) = self.read_log(log, &origin, from, usize::MAX).await?;
-            let mut events = events.into_iter().peekable();
+            let chunk = self.engine.read(log, from, near(left.len())).await?;
+            let next = chunk.next;
+            let mut records = records(&chunk, from).peekable();
             while let Some(delivery) =
                 left.next_if(|d| d.partition == log.index && (d.offset < next || d.offset == from))
             {
-                while events
-                    .next_if(|e| e.position.offset < delivery.offset)
-                    .is_some()
-                {}
+                // Only what is delivered becomes an event.
+                let before = |r: &Result<(Offset, Record)>| {
+                    r.as_ref()
+                        .is_ok_and(|(offset, _)| *offset < delivery.offset)
+                };
+                while records.next_if(before).is_some() {}
+                let wanted = |r: &Result<(Offset, Record)>| {
+                    r.as_ref()
+                        .map_or(true, |(offset, _)| *offset == delivery.offset)
+                };
                 // A record that retention took is not delivered; its lease runs out.
-                if let Some(stored) = events.next_if(|e| e.position.offset == delivery.offset) {
+                if let Some(record) = records.next_if(wanted) {
+                    let (offset, record) = record?;
+                    let stored = stored(log, &origin, offset, &record);
                     received.push(Received {
                         token: delivery.token,
                         count: delivery.count,
@@ -703,21 +695,18 @@ impl Broker {
         };
         let mut events = Vec::with_capacity(places.len());
         while let Some(place) = places.get(events.len()) {
-            let (found, _) = self.read_store_log(place.offset).await?;
+            let limit = near(places.len() - events.len());
+            let chunk = self.engine.read(self.store, place.offset, limit).await?;
             let before = events.len();
-            for event in found {
-                if places
-                    .get(events.len())
-                    .is_some_and(|p| p.offset == event.place.offset)
-                {
-                    events.push(event);
+            for record in records(&chunk, place.offset) {
+                let (offset, record) = record?;
+                if places.get(events.len()).is_some_and(|p| p.offset == offset) {
+                    events.extend(stream_event(offset, &record)?);
                 }
             }
             if events.len() == before {
-                let message = format!(
-                    "stream {stream}: no event at offset {} of the store",
-                    place.offset
-                );
+                let at = place.offset;
+                let message = format!("stream {stream}: no event at offset {at} of the store");
                 return Err(Error::new(Kind::Corrupt, message));
             }
         }
@@ -731,7 +720,13 @@ impl Broker {
         from: Offset,
     ) -> Result<(Vec<StreamEvent>, Offset)> {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
-        self.read_store_log(from).await
+        let chunk = self.engine.read(self.store, from, Limit::default()).await?;
+        let mut events = Vec::new();
+        for record in records(&chunk, from) {
+            let (offset, record) = record?;
+            events.extend(stream_event(offset, &record)?);
+        }
+        Ok((events, chunk.next))
     }
 
     /// Resolves once the store has grown beyond `seen`.
@@ -754,35 +749,6 @@ impl Broker {
             Reply::Streams(streams) => Ok(streams),
             other => Err(unexpected(&other)),
         }
-    }
-
-    async fn read_store_log(&self, from: Offset) -> Result<(Vec<StreamEvent>, Offset)> {
-        let chunk = self.engine.read(self.store, from, Limit::default()).await?;
-        let mut events = Vec::new();
-        for batch in chunk
-            .batches
-            .iter()
-            .filter(|b| b.term().is_none() && !b.is_control())
-        {
-            for record in batch.records() {
-                let (offset, record) =
-                    record.map_err(|e| Error::new(Kind::Corrupt, e.to_string()))?;
-                let Some(place) = store::place_of(offset, &record).filter(|_| offset >= from)
-                else {
-                    continue;
-                };
-                let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-                let stream = StreamName::new(key.into_owned())?;
-                let event = Event::from_record(&record, "/streams", 0, offset);
-                events.push(StreamEvent {
-                    stream,
-                    place,
-                    time: record.timestamp,
-                    event,
-                });
-            }
-        }
-        Ok((events, chunk.next))
     }
 
     fn store_shard(&self) -> usize {
@@ -856,6 +822,53 @@ impl std::fmt::Debug for Broker {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// A read for about this many events of ordinary size.
+fn near(events: usize) -> Limit {
+    Limit {
+        bytes: events
+            .saturating_mul(ORDINARY_BYTES)
+            .min(limits::READ_BYTES),
+    }
+}
+
+/// The records of a chunk from `from` on, without those that claims wrote.
+fn records(chunk: &Chunk, from: Offset) -> impl Iterator<Item = Result<(Offset, Record)>> {
+    let batches = chunk
+        .batches
+        .iter()
+        .filter(|b| b.term().is_none() && !b.is_control());
+    let records = batches.flat_map(Batch::records);
+    let records = records.map(|r| r.map_err(|e| Error::new(Kind::Corrupt, e.to_string())));
+    records.filter(move |r| r.as_ref().map_or(true, |(offset, _)| *offset >= from))
+}
+
+fn stored(log: LogId, origin: &str, offset: Offset, record: &Record) -> StoredEvent {
+    StoredEvent {
+        position: Position {
+            partition: log.index,
+            offset,
+        },
+        time: record.timestamp,
+        event: Event::from_record(record, origin, log.index, offset),
+    }
+}
+
+/// `None` for a record that is not the store's own.
+fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
+    let Some(place) = store::place_of(offset, record) else {
+        return Ok(None);
+    };
+    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+    let stream = StreamName::new(key.into_owned())?;
+    let event = Event::from_record(record, "/streams", 0, offset);
+    Ok(Some(StreamEvent {
+        stream,
+        place,
+        time: record.timestamp,
+        event,
+    }))
 }
 
 /// The shard that owns the entity of this placement key.
