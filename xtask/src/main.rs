@@ -1,1 +1,102 @@
-fn main() {}
+//! Development commands: `cargo xtask COMMAND`. Only the standard library, so that it builds
+//! in a second on a machine that has nothing yet.
+
+mod setup;
+mod tidy;
+
+use std::env;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode};
+
+const HELP: &str = "\
+cargo xtask COMMAND
+
+  test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
+  setup         only set up: Python packages, JDK, Maven, Node, Chromium
+  tidy          format, lints, and the rules of the house that no tool knows
+  long NAME     a long proof, its report in docs/proof: kill, bench
+";
+
+/// Why a command ended; the message says what to do.
+type Outcome = Result<(), String>;
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match args.split_first() {
+        Some((&"test", rest)) => test(rest),
+        Some((&"setup", _)) => setup::run(),
+        Some((&"tidy", _)) => tidy::run(),
+        Some((&"long", [name])) => long(name),
+        _ => {
+            print!("{HELP}");
+            return ExitCode::from(2);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("xtask: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The root of the checkout.
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn test(args: &[&str]) -> Outcome {
+    // What is missing is named here and fails the tests that need it, never silently.
+    if let Err(missing) = setup::run() {
+        eprintln!("xtask: {missing}");
+    }
+    execute(
+        Command::new("cargo")
+            .args(["test", "--workspace"])
+            .args(args),
+    )
+}
+
+fn long(name: &str) -> Outcome {
+    match name {
+        "kill" => execute(Command::new("cargo").args([
+            "run",
+            "--release",
+            "--package",
+            "mente",
+            "--",
+            "demo",
+            "shop",
+            "--orders",
+            "20000",
+            "--kills",
+            "50",
+        ])),
+        "bench" => execute(Command::new("cargo").args([
+            "run",
+            "--release",
+            "--package",
+            "mente",
+            "--",
+            "bench",
+        ])),
+        other => Err(format!("no long proof {other:?}; there are kill and bench")),
+    }
+}
+
+/// Runs a command in the checkout, its output shown.
+fn execute(command: &mut Command) -> Outcome {
+    let line = format!("{command:?}").replace('"', "");
+    eprintln!("xtask: {line}");
+    let status = command
+        .current_dir(root())
+        .status()
+        .map_err(|e| format!("cannot run {line}: {e}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("{line}: {status}"))
+    }
+}

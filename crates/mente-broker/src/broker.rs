@@ -13,17 +13,25 @@ use std::time::Duration;
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use mente_engine::{
-    BatchBuilder, Bounds, Clock, Engine, Event, Limit, LogConfig, LogId, Offset, Timestamp, limits,
+    BatchBuilder, Bounds, Clock, Engine, Event, Limit, LogConfig, LogId, Offset, SetName,
+    Timestamp, limits,
 };
 
 use crate::access::{Access, Action, Principal, authorize};
+use crate::bell::Bell;
 use crate::error::{Error, Kind, Result};
-use crate::journal::Topic;
-use crate::name::{EntityName, SubscriptionName, set_name};
+use crate::journal::{Definition, Topic};
+use crate::name::{EntityName, StreamName, SubscriptionName, set_name};
 use crate::partition;
 use crate::queue::{Delivery, LockToken, Settings, Settlement};
-use crate::runtime::{Catalogue, Request, Runtime};
-use crate::shard::{Command, Reply, SubscriptionInfo};
+use crate::runtime::{Request, Runtime, SharedCatalogue};
+use crate::shard::{Catalogue, Command, Reply, SubscriptionInfo};
+use crate::store::{self, AppendedTo, Expected, Place};
+
+/// The shard whose journal is the catalogue.
+const CATALOGUE_SHARD: usize = 0;
+/// The set of the namespace's store; its one log is owned by the shard of this key.
+const STORE: &str = "$store";
 
 /// A future that runs one shard; the caller brings the executor.
 pub type ShardTask = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -53,7 +61,9 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     options: Options,
     shards: Arc<[mpsc::Sender<Request>]>,
-    catalogue: Catalogue,
+    catalogue: SharedCatalogue,
+    subscriptions: Bell,
+    store: LogId,
     /// Spreads events without a key.
     next_partition: Arc<AtomicU32>,
 }
@@ -69,6 +79,15 @@ pub struct Position {
 #[derive(Clone, Debug, PartialEq)]
 pub struct StoredEvent {
     pub position: Position,
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+/// An event of the store and where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamEvent {
+    pub stream: StreamName,
+    pub place: Place,
     pub time: Timestamp,
     pub event: Event,
 }
@@ -118,7 +137,14 @@ impl Broker {
             );
             return Err(Error::new(Kind::Conflict, message));
         }
-        let catalogue = Catalogue::default();
+        let store = engine
+            .create(&set_name(STORE), 1, config)
+            .await
+            .map_err(Error::from)?
+            .log(0);
+        let store_shard = shard_of(STORE, shards);
+        let catalogue = SharedCatalogue::default();
+        let subscriptions = Bell::default();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
         for index in 0..shards {
@@ -127,8 +153,10 @@ impl Broker {
                 engine: Arc::clone(&engine),
                 clock: Arc::clone(&clock),
                 journal: set.log(index),
+                store: (index == store_shard).then_some(store),
                 mailbox,
-                catalogue: (index == 0).then(|| Arc::clone(&catalogue)),
+                subscriptions: subscriptions.clone(),
+                catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -139,6 +167,8 @@ impl Broker {
             options,
             shards: senders.into(),
             catalogue,
+            subscriptions,
+            store,
             next_partition: Arc::default(),
         };
         Ok((broker, tasks))
@@ -195,7 +225,7 @@ impl Broker {
             name: name.clone(),
             topic: Topic { set, partitions },
         };
-        match self.ask(0, command).await? {
+        match self.ask(CATALOGUE_SHARD, command).await? {
             Reply::Topic(topic) => Ok(topic),
             other => Err(unexpected(&other)),
         }
@@ -218,6 +248,8 @@ impl Broker {
             },
         )
         .await?;
+        self.delete_dead_letters(|set| name.owns_dead_letters(set))
+            .await?;
         self.engine.delete(topic.set).await.map_err(Error::from)
     }
 
@@ -227,9 +259,41 @@ impl Broker {
             .ok_or_else(|| Error::not_found("topic", name.as_str()))
     }
 
-    pub fn topics(&self, who: &Principal) -> Result<Arc<BTreeMap<EntityName, Topic>>> {
-        authorize(self.options.access, who, Action::Manage, &"topics")?;
+    /// Topics and declarations as of the last durable decision.
+    pub fn catalogue(&self, who: &Principal) -> Result<Arc<Catalogue>> {
+        authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
         Ok(self.snapshot())
+    }
+
+    /// Declares something, durable on return; replaces what had the name.
+    pub async fn define(
+        &self,
+        who: &Principal,
+        kind: Definition,
+        name: &EntityName,
+        body: serde_json::Value,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let command = Command::Define {
+            kind,
+            name: name.clone(),
+            body,
+        };
+        self.ask(CATALOGUE_SHARD, command).await.map(|_| ())
+    }
+
+    pub async fn undefine(
+        &self,
+        who: &Principal,
+        kind: Definition,
+        name: &EntityName,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let command = Command::Undefine {
+            kind,
+            name: name.clone(),
+        };
+        self.ask(CATALOGUE_SHARD, command).await.map(|_| ())
     }
 
     /// Publishes each event on its own: durable where it answers a position.
@@ -461,9 +525,23 @@ impl Broker {
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let command = Command::DeleteSubscription { name: name.clone() };
-        self.ask(self.shard_of(&name.topic), command)
+        self.ask(self.shard_of(&name.topic), command).await?;
+        self.delete_dead_letters(|set| *set == name.dead_letter_set())
             .await
-            .map(|_| ())
+    }
+
+    /// Dead letters go with their subscription, or the next one of that name would have them.
+    async fn delete_dead_letters(&self, of: impl Fn(&SetName) -> bool) -> Result<()> {
+        for info in self
+            .engine
+            .list()
+            .await?
+            .into_iter()
+            .filter(|info| of(&info.name))
+        {
+            self.engine.delete(info.id).await?;
+        }
+        Ok(())
     }
 
     /// The subscriptions of a topic.
@@ -478,6 +556,11 @@ impl Broker {
             topic: Some(topic.clone()),
         };
         subscriptions(self.ask(self.shard_of(topic), command).await?)
+    }
+
+    /// Rings when subscriptions came or went.
+    pub fn subscription_bell(&self) -> &Bell {
+        &self.subscriptions
     }
 
     /// Every subscription, for the built-in receivers.
@@ -564,6 +647,148 @@ impl Broker {
         }
     }
 
+    /// Appends to a stream, all events or none, durable on return.
+    pub async fn append_stream(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        expected: Expected,
+        events: Vec<Event>,
+    ) -> Result<AppendedTo> {
+        authorize(self.options.access, who, Action::Send, stream)?;
+        let mut size = 0;
+        for event in &events {
+            event
+                .validate()
+                .map_err(|invalid| Error::invalid(invalid.to_string()))?;
+            size += event.size_bytes();
+        }
+        if events.len() > limits::EVENTS_PER_BATCH || size > limits::APPEND_BYTES {
+            let message = format!(
+                "an append holds at most {} events and {} bytes, this one has {} and {size}",
+                limits::EVENTS_PER_BATCH,
+                limits::APPEND_BYTES,
+                events.len()
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let command = Command::Append {
+            stream: stream.clone(),
+            expected,
+            events,
+        };
+        match self.ask(self.store_shard(), command).await? {
+            Reply::Appended(to) => Ok(to),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a stream's events from revision `from` on, at most `max`.
+    pub async fn read_stream(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StreamEvent>> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
+        let command = Command::Places {
+            stream: stream.clone(),
+            from,
+            max,
+        };
+        let places = match self.ask(self.store_shard(), command).await? {
+            Reply::Places(places) => places,
+            other => return Err(unexpected(&other)),
+        };
+        let mut events = Vec::with_capacity(places.len());
+        while let Some(place) = places.get(events.len()) {
+            let (found, _) = self.read_store_log(place.offset).await?;
+            let before = events.len();
+            for event in found {
+                if places
+                    .get(events.len())
+                    .is_some_and(|p| p.offset == event.place.offset)
+                {
+                    events.push(event);
+                }
+            }
+            if events.len() == before {
+                let message = format!(
+                    "stream {stream}: no event at offset {} of the store",
+                    place.offset
+                );
+                return Err(Error::new(Kind::Corrupt, message));
+            }
+        }
+        Ok(events)
+    }
+
+    /// Reads the whole store in the order of positions, from `from` on; and where to read on.
+    pub async fn read_store(
+        &self,
+        who: &Principal,
+        from: Offset,
+    ) -> Result<(Vec<StreamEvent>, Offset)> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        self.read_store_log(from).await
+    }
+
+    /// Resolves once the store has grown beyond `seen`.
+    pub async fn store_grown(&self, seen: Offset) -> Result<Offset> {
+        Ok(self.engine.watch(self.store, seen).await?)
+    }
+
+    /// Names of streams in order, from after `after`, each with its number of events.
+    pub async fn streams(
+        &self,
+        who: &Principal,
+        after: Option<StreamName>,
+        max: usize,
+    ) -> Result<Vec<(StreamName, u64)>> {
+        authorize(self.options.access, who, Action::Manage, &"streams")?;
+        match self
+            .ask(self.store_shard(), Command::ListStreams { after, max })
+            .await?
+        {
+            Reply::Streams(streams) => Ok(streams),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn read_store_log(&self, from: Offset) -> Result<(Vec<StreamEvent>, Offset)> {
+        let chunk = self.engine.read(self.store, from, Limit::default()).await?;
+        let mut events = Vec::new();
+        for batch in chunk
+            .batches
+            .iter()
+            .filter(|b| b.term().is_none() && !b.is_control())
+        {
+            for record in batch.records() {
+                let (offset, record) =
+                    record.map_err(|e| Error::new(Kind::Corrupt, e.to_string()))?;
+                let Some(place) = store::place_of(offset, &record).filter(|_| offset >= from)
+                else {
+                    continue;
+                };
+                let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+                let stream = StreamName::new(key.into_owned())?;
+                let event = Event::from_record(&record, "/streams", 0, offset);
+                events.push(StreamEvent {
+                    stream,
+                    place,
+                    time: record.timestamp,
+                    event,
+                });
+            }
+        }
+        Ok((events, chunk.next))
+    }
+
+    fn store_shard(&self) -> usize {
+        shard_of(STORE, self.shards.len() as u32) as usize
+    }
+
     fn log(&self, who: &Principal, name: &EntityName, partition: u32) -> Result<LogId> {
         let topic = self.topic(who, name)?;
         if partition >= topic.partitions {
@@ -577,10 +802,10 @@ impl Broker {
     }
 
     fn find_topic(&self, name: &EntityName) -> Option<Topic> {
-        self.snapshot().get(name).cloned()
+        self.snapshot().topics.get(name).cloned()
     }
 
-    fn snapshot(&self) -> Arc<BTreeMap<EntityName, Topic>> {
+    fn snapshot(&self) -> Arc<Catalogue> {
         Arc::clone(
             &self
                 .catalogue
@@ -591,7 +816,7 @@ impl Broker {
 
     /// The shard of a topic and of all that belongs to it.
     fn shard_of(&self, topic: &EntityName) -> usize {
-        partition::for_key(topic.as_str().as_bytes(), self.shards.len() as u32) as usize
+        shard_of(topic.as_str(), self.shards.len() as u32) as usize
     }
 
     async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
@@ -631,6 +856,11 @@ impl std::fmt::Debug for Broker {
             .field("options", &self.options)
             .finish_non_exhaustive()
     }
+}
+
+/// The shard that owns the entity of this placement key.
+fn shard_of(key: &str, shards: u32) -> u32 {
+    partition::for_key(key.as_bytes(), shards)
 }
 
 fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {

@@ -23,9 +23,9 @@ pub enum Filter {
     Prefix(BTreeMap<String, String>),
     /// Every named attribute ends with its value.
     Suffix(BTreeMap<String, String>),
-    All(Vec<Filter>),
-    Any(Vec<Filter>),
-    Not(Box<Filter>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
+    Not(Box<Self>),
 }
 
 impl Filter {

@@ -26,6 +26,16 @@ pub enum Decision {
     TopicDeleted {
         name: EntityName,
     },
+    /// In the catalogue: a declaration that the broker keeps for who reads it.
+    Defined {
+        kind: Definition,
+        name: EntityName,
+        body: serde_json::Value,
+    },
+    Undefined {
+        kind: Definition,
+        name: EntityName,
+    },
     SubscriptionCreated {
         name: SubscriptionName,
         subscription: Subscription,
@@ -38,6 +48,25 @@ pub enum Decision {
         view: u64,
         verdict: Verdict,
     },
+}
+
+impl Decision {
+    pub(crate) fn changes_subscriptions(&self) -> bool {
+        matches!(
+            self,
+            Self::SubscriptionCreated { .. } | Self::SubscriptionDeleted { .. }
+        )
+    }
+}
+
+/// What can be declared beside topics and subscriptions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Definition {
+    /// SQL statements by event type.
+    Projection,
+    /// How the events of a category of streams make its state.
+    Fold,
 }
 
 /// What the catalogue knows of a topic.

@@ -10,7 +10,9 @@
 
 pub mod queue;
 pub mod shard;
+pub mod store;
 
+mod bell;
 pub mod journal;
 mod restore;
 mod runtime;
@@ -25,7 +27,11 @@ pub mod name;
 pub mod partition;
 
 pub use access::{Access, Action, Principal};
-pub use broker::{Broker, Options, Position, Received, ShardTask, Start, StoredEvent};
+pub use bell::Bell;
+pub use broker::{Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent};
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
-pub use name::{EntityName, SubscriptionName};
+pub use journal::{Definition, Topic};
+pub use name::{EntityName, StreamName, SubscriptionName};
+pub use shard::{Catalogue, SubscriptionInfo};
+pub use store::Expected;

@@ -23,6 +23,40 @@ pub struct SubscriptionName {
     pub name: EntityName,
 }
 
+/// A stream of the store, such as `order-17`: 1 to 200 bytes of text without control
+/// characters. What stands before the first `-` is its category.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamName(String);
+
+impl StreamName {
+    pub fn new(name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        let plain = !name.chars().any(char::is_control) && !name.starts_with('$');
+        if plain && (1..=limits::STREAM_NAME_BYTES).contains(&name.len()) {
+            return Ok(Self(name));
+        }
+        Err(Error::invalid(format!(
+            "the stream name {name:?} is not 1 to {} bytes without control characters and without $ first",
+            limits::STREAM_NAME_BYTES
+        )))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// What stands before the first `-`, or all of it.
+    pub fn category(&self) -> &str {
+        self.0.split('-').next().unwrap_or(&self.0)
+    }
+}
+
+impl fmt::Display for StreamName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl EntityName {
     pub fn new(name: impl Into<String>) -> Result<Self> {
         let name = name.into();
@@ -47,6 +81,12 @@ impl EntityName {
     /// The set that holds a topic of this name.
     pub fn topic_set(&self) -> SetName {
         set_name(&self.0)
+    }
+
+    /// Whether the set holds dead letters of one of this topic's subscriptions.
+    pub(crate) fn owns_dead_letters(&self, set: &SetName) -> bool {
+        set.as_str()
+            .starts_with(&format!("{DEFAULT_NAMESPACE}/{}/", self.0))
     }
 }
 

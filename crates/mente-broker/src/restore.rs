@@ -1,6 +1,6 @@
 //! How an owner comes by its state: claim the journal, read on to the claim, fold.
 
-use mente_engine::{self as engine, Engine, Fence, Limit, LogId};
+use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record};
 
 use crate::error::{Error, Kind};
 use crate::journal;
@@ -29,16 +29,52 @@ impl From<Error> for Failure {
     }
 }
 
-/// Claims `journal` and folds it up to the claim.
+/// The state of a shard and the fences of the logs that it owns.
+pub(crate) struct Restored {
+    pub(crate) shard: Shard,
+    pub(crate) journal: Fence,
+    pub(crate) store: Option<Fence>,
+}
+
+/// Claims the journal, and the store if this shard owns it, and folds both up to the claims.
 pub(crate) async fn restore(
     engine: &dyn Engine,
     journal: LogId,
-) -> Result<(Fence, Shard), Failure> {
-    let fence = engine.claim(journal).await?;
-    let mut shard = Shard::new(fence.term);
-    let mut from = engine.bounds(journal).await?.start;
+    store: Option<LogId>,
+) -> Result<Restored, Failure> {
+    let journal = engine.claim(journal).await?;
+    let mut shard = Shard::new(journal.term);
+    fold(engine, journal, |_, record| {
+        let (seq, decision) = journal::decode(record)?;
+        shard.apply(seq, &decision)
+    })
+    .await?;
+    let mut restored = Restored {
+        shard,
+        journal,
+        store: None,
+    };
+    if let Some(store) = store {
+        let fence = engine.claim(store).await?;
+        fold(engine, fence, |offset, record| {
+            restored.shard.fold(offset, record)
+        })
+        .await?;
+        restored.store = Some(fence);
+    }
+    Ok(restored)
+}
+
+/// Hands every record of the log up to the claim to `take`; the log's term records are left out.
+async fn fold(
+    engine: &dyn Engine,
+    fence: Fence,
+    mut take: impl FnMut(Offset, &Record) -> Result<(), Error>,
+) -> Result<(), Failure> {
+    let log = fence.log;
+    let mut from = engine.bounds(log).await?.start;
     while from <= fence.at {
-        let chunk = engine.read(journal, from, Limit::default()).await?;
+        let chunk = engine.read(log, from, Limit::default()).await?;
         for batch in chunk
             .batches
             .iter()
@@ -48,18 +84,16 @@ pub(crate) async fn restore(
                 break;
             }
             for record in batch.records() {
-                let (_, record) = record
-                    .map_err(|e| Error::new(Kind::Corrupt, format!("journal {journal}: {e}")))?;
-                let (seq, decision) = journal::decode(&record)?;
-                shard.apply(seq, &decision)?;
+                let (offset, record) =
+                    record.map_err(|e| Error::new(Kind::Corrupt, format!("log {log}: {e}")))?;
+                take(offset, &record)?;
             }
         }
         if chunk.next <= from {
-            return Err(Failure::Engine(engine::Error::Unknown(
-                "the journal ends before the claim".into(),
-            )));
+            let message = "the log ends before the claim".to_owned();
+            return Err(Failure::Engine(engine::Error::Unknown(message)));
         }
         from = chunk.next;
     }
-    Ok((fence, shard))
+    Ok(())
 }

@@ -18,23 +18,25 @@ use std::time::Duration;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
-use mente_engine::{self as engine, Clock, Engine, Event, Fence, Limit, LogId, Offset};
+use mente_engine::{
+    self as engine, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
+};
 
+use crate::bell::Bell;
 use crate::dead_letter;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{self, Topic};
-use crate::name::EntityName;
+use crate::journal::{self, Decision};
 use crate::queue::Ticket;
-use crate::restore;
-use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard};
+use crate::restore::{self, Restored};
+use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// The topics as of the last durable decision, shared with the doors.
-pub type Catalogue = Arc<RwLock<Arc<BTreeMap<EntityName, Topic>>>>;
+/// The catalogue as of the last durable decision, shared with the doors.
+pub(crate) type SharedCatalogue = Arc<RwLock<Arc<Catalogue>>>;
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -46,15 +48,20 @@ pub(crate) struct Runtime {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) journal: LogId,
+    /// Only the shard that owns the store has it.
+    pub(crate) store: Option<LogId>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
+    /// Rung when subscriptions came or went.
+    pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
-    pub(crate) catalogue: Option<Catalogue>,
+    pub(crate) catalogue: Option<SharedCatalogue>,
 }
 
 /// One ownership of the shard, from a claim to its loss.
 struct Tenure<'a> {
     runtime: &'a mut Runtime,
     fence: Fence,
+    store_fence: Option<Fence>,
     shard: Shard,
     next_ticket: u64,
     callers: BTreeMap<Ticket, oneshot::Sender<Result<Reply>>>,
@@ -93,8 +100,8 @@ impl Runtime {
     /// Runs until every handle is gone, or the journal cannot be trusted.
     pub(crate) async fn run(mut self) -> Result<()> {
         loop {
-            let error = match restore::restore(&*self.engine, self.journal).await {
-                Ok((fence, shard)) => match Tenure::new(&mut self, fence, shard).run().await {
+            let error = match restore::restore(&*self.engine, self.journal, self.store).await {
+                Ok(restored) => match Tenure::new(&mut self, restored).run().await {
                     Ok(()) => return Ok(()),
                     Err(error) => error,
                 },
@@ -112,11 +119,12 @@ impl Runtime {
 }
 
 impl<'a> Tenure<'a> {
-    fn new(runtime: &'a mut Runtime, fence: Fence, shard: Shard) -> Self {
+    fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
         let tenure = Self {
             runtime,
-            fence,
-            shard,
+            fence: restored.journal,
+            store_fence: restored.store,
+            shard: restored.shard,
             next_ticket: 1,
             callers: BTreeMap::new(),
             io: FuturesUnordered::new(),
@@ -246,18 +254,39 @@ impl<'a> Tenure<'a> {
     }
 
     /// Makes what was decided durable, then lets the replies go.
-    async fn commit(&mut self, out: Outcome) -> Result<(), engine::Error> {
-        if !out.decisions.is_empty() {
-            let now = self.runtime.clock.now();
+    async fn commit(&mut self, mut out: Outcome) -> Result<(), engine::Error> {
+        let decided = !out.decisions.is_empty();
+        let now = self.runtime.clock.now();
+        let journal = decided.then(|| {
             let first = self.shard.seq() + 1 - out.decisions.len() as u64;
             let batch = journal::encode(first, &out.decisions, now.wall);
-            let append = self
-                .runtime
+            self.runtime
                 .engine
-                .append(&[self.fence], vec![(self.fence.log, batch)]);
-            if let Err(error) = append.await {
+                .append(&[self.fence], vec![(self.fence.log, batch)])
+        });
+        let stored = self.append_to_store(&out.appends);
+        // Both were called; only now does anybody wait.
+        let journal = async {
+            if let Some(append) = journal {
+                append.await.map(drop)
+            } else {
+                Ok(())
+            }
+        };
+        let result = futures::future::try_join(journal, stored).await;
+        let bases = match result {
+            Ok(((), bases)) => bases,
+            Err(error) => {
                 self.disown(out.replies, &error);
                 return Err(error);
+            }
+        };
+        for (append, base) in out.appends.drain(..).zip(bases) {
+            self.shard.placed(&append, base);
+        }
+        if decided {
+            if out.decisions.iter().any(Decision::changes_subscriptions) {
+                self.runtime.subscriptions.ring();
             }
             self.share_catalogue();
             self.start_burials(false);
@@ -269,6 +298,55 @@ impl<'a> Tenure<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Appends to the store, several appends to a batch but each one whole; answers the offset
+    /// of each append's first event.
+    fn append_to_store(
+        &self,
+        appends: &[StoreAppend],
+    ) -> impl Future<Output = Result<Vec<Offset>, engine::Error>> + use<> {
+        let mut calls = Vec::new();
+        let mut batch = BatchBuilder::default();
+        // Records that precede each append in its batch.
+        let mut before: Vec<u64> = Vec::new();
+        let mut count = 0;
+        let mut close = |batch: BatchBuilder, before: Vec<u64>| {
+            if let Some(fence) = self.store_fence
+                && !batch.is_empty()
+            {
+                let append = self
+                    .runtime
+                    .engine
+                    .append(&[fence], vec![(fence.log, batch.finish())]);
+                calls.push((append, before));
+            }
+        };
+        for append in appends {
+            if batch.size() > limits::BATCH_BYTES / 4 {
+                close(std::mem::take(&mut batch), std::mem::take(&mut before));
+                count = 0;
+            }
+            before.push(count);
+            append.records.iter().for_each(|record| batch.push(record));
+            count += append.records.len() as u64;
+        }
+        close(batch, before);
+        async move {
+            let mut bases = Vec::new();
+            for (append, before) in calls {
+                let appended = append.await?;
+                let first = appended
+                    .first()
+                    .ok_or(engine::Error::Unknown("no answer".into()))?;
+                bases.extend(
+                    before
+                        .into_iter()
+                        .map(|before| Offset(first.base.0 + before)),
+                );
+            }
+            Ok(bases)
+        }
     }
 
     /// The outcome is not known, so no reply of this round may claim one.
@@ -346,8 +424,8 @@ impl<'a> Tenure<'a> {
             return;
         };
         let mut shared = catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        if **shared != *self.shard.topics() {
-            *shared = Arc::new(self.shard.topics().clone());
+        if **shared != *self.shard.catalogue() {
+            *shared = Arc::new(self.shard.catalogue().clone());
         }
     }
 }

@@ -8,14 +8,13 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use mente_engine::{Event, LogId, Now, Offset, Term, Timestamp};
+use mente_engine::{Event, LogId, Now, Offset, Record, Term, Timestamp};
 
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Decision, Subscription, Topic};
-use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{
-    Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket, Verdict,
-};
+use crate::journal::{Decision, Definition, Subscription, Topic};
+use crate::name::{EntityName, StreamName, SubscriptionName};
+use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
+use crate::store::{AppendedTo, Expected, Place, Store};
 
 /// What a door asks of a shard.
 #[derive(Clone, Debug)]
@@ -54,6 +53,32 @@ pub enum Command {
         tokens: Vec<LockToken>,
         how: Settlement,
     },
+    /// Replaces what was declared under the name.
+    Define {
+        kind: Definition,
+        name: EntityName,
+        body: serde_json::Value,
+    },
+    Undefine {
+        kind: Definition,
+        name: EntityName,
+    },
+    /// Only for the shard that owns the store.
+    Append {
+        stream: StreamName,
+        expected: Expected,
+        events: Vec<Event>,
+    },
+    /// Where the events of a stream lie.
+    Places {
+        stream: StreamName,
+        from: u64,
+        max: usize,
+    },
+    ListStreams {
+        after: Option<StreamName>,
+        max: usize,
+    },
     /// Answers once the shard has its state.
     Ping,
 }
@@ -66,6 +91,10 @@ pub enum Reply {
     Deliveries(Vec<Delivery>),
     /// By token: whether its lease held.
     Settled(Vec<bool>),
+    Appended(AppendedTo),
+    Places(Vec<Place>),
+    /// Each with its number of events.
+    Streams(Vec<(StreamName, u64)>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -79,7 +108,17 @@ pub struct SubscriptionInfo {
 #[derive(Debug, Default)]
 pub struct Outcome {
     pub decisions: Vec<Decision>,
+    /// Appends to the store, each to be kept whole.
+    pub appends: Vec<StoreAppend>,
     pub replies: Vec<(Ticket, Result<Reply>)>,
+}
+
+/// Events that were decided for a stream and where they belong in it.
+#[derive(Debug)]
+pub struct StoreAppend {
+    pub stream: StreamName,
+    pub to: AppendedTo,
+    pub records: Vec<Record>,
 }
 
 /// A record to copy to the dead letters.
@@ -96,14 +135,23 @@ pub struct Burial {
     pub buried_at: Option<Offset>,
 }
 
+/// What all doors know: the state of the shard that holds the catalogue.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    pub topics: BTreeMap<EntityName, Topic>,
+    pub definitions: BTreeMap<(Definition, EntityName), serde_json::Value>,
+}
+
 #[derive(Debug)]
 pub struct Shard {
     term: Term,
     /// Number of the last decision.
     seq: u64,
-    topics: BTreeMap<EntityName, Topic>,
+    catalogue: Catalogue,
     names: BTreeMap<SubscriptionName, u64>,
     views: BTreeMap<u64, View>,
+    /// The store's index, in the shard that owns it.
+    store: Store,
 }
 
 #[derive(Debug)]
@@ -118,9 +166,10 @@ impl Shard {
         Self {
             term,
             seq: 0,
-            topics: BTreeMap::new(),
+            catalogue: Catalogue::default(),
             names: BTreeMap::new(),
             views: BTreeMap::new(),
+            store: Store::default(),
         }
     }
 
@@ -129,8 +178,8 @@ impl Shard {
         self.seq
     }
 
-    pub fn topics(&self) -> &BTreeMap<EntityName, Topic> {
-        &self.topics
+    pub fn catalogue(&self) -> &Catalogue {
+        &self.catalogue
     }
 
     pub fn decide(&mut self, now: Now, ticket: Ticket, command: Command, out: &mut Outcome) {
@@ -143,6 +192,24 @@ impl Shard {
                 starts,
                 settings,
             } => self.create_subscription(name, topic, &starts, settings, out),
+            Command::Define { kind, name, body } => {
+                if self.catalogue.definitions.get(&(kind, name.clone())) != Some(&body) {
+                    self.push(Decision::Defined { kind, name, body }, out);
+                }
+                Ok(Reply::Done)
+            }
+            Command::Undefine { kind, name } => {
+                if self
+                    .catalogue
+                    .definitions
+                    .contains_key(&(kind, name.clone()))
+                {
+                    self.push(Decision::Undefined { kind, name }, out);
+                    Ok(Reply::Done)
+                } else {
+                    Err(Error::not_found("declaration of", name.as_str()))
+                }
+            }
             Command::DeleteSubscription { name } => self.delete_subscription(name, out),
             Command::ListSubscriptions { topic } => Ok(self.subscriptions(topic.as_ref())),
             Command::DropSubscriptions { topic } => self.drop_subscriptions(&topic, out),
@@ -161,6 +228,20 @@ impl Shard {
                     Reply::Settled(tokens.into_iter().map(settle).collect())
                 })
             }
+            Command::Append {
+                stream,
+                expected,
+                events,
+            } => self.append(now, stream, expected, &events, out),
+            Command::Places { stream, from, max } => {
+                let places = self.store.places(&stream, from, max);
+                places
+                    .map(Reply::Places)
+                    .ok_or_else(|| Error::not_found("stream", stream.as_str()))
+            }
+            Command::ListStreams { after, max } => {
+                Ok(Reply::Streams(self.store.names(after.as_ref(), max)))
+            }
             Command::Ping => Ok(Reply::Done),
         };
         out.replies.push((ticket, reply));
@@ -178,10 +259,18 @@ impl Shard {
         self.seq = seq;
         match decision {
             Decision::TopicCreated { name, topic } => {
-                self.topics.insert(name.clone(), topic.clone());
+                self.catalogue.topics.insert(name.clone(), topic.clone());
             }
             Decision::TopicDeleted { name } => {
-                self.topics.remove(name);
+                self.catalogue.topics.remove(name);
+            }
+            Decision::Defined { kind, name, body } => {
+                self.catalogue
+                    .definitions
+                    .insert((*kind, name.clone()), body.clone());
+            }
+            Decision::Undefined { kind, name } => {
+                self.catalogue.definitions.remove(&(*kind, name.clone()));
             }
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
@@ -209,6 +298,18 @@ impl Shard {
             },
         }
         Ok(())
+    }
+
+    /// Folds a record of the store.
+    pub fn fold(&mut self, offset: Offset, record: &Record) -> Result<()> {
+        self.store.fold(offset, record)
+    }
+
+    /// The append is durable, its first event at `base`.
+    pub fn placed(&mut self, append: &StoreAppend, base: Offset) {
+        // Offsets are adjacent inside a batch, and an append lies whole in one.
+        let offsets = (base.0..).take(append.records.len()).map(Offset);
+        self.store.placed(&append.stream, append.to, offsets);
     }
 
     /// Where views want to read on: each log and position once.
@@ -344,7 +445,7 @@ impl Shard {
     }
 
     fn create_topic(&mut self, name: EntityName, topic: Topic, out: &mut Outcome) -> Result<Reply> {
-        if let Some(exists) = self.topics.get(&name) {
+        if let Some(exists) = self.catalogue.topics.get(&name) {
             // The engine gave the same set, so this is the same topic.
             return Ok(Reply::Topic(exists.clone()));
         }
@@ -359,7 +460,7 @@ impl Shard {
     }
 
     fn delete_topic(&mut self, name: EntityName, out: &mut Outcome) -> Result<Reply> {
-        let topic = self.topics.get(&name).cloned();
+        let topic = self.catalogue.topics.get(&name).cloned();
         let topic = topic.ok_or_else(|| Error::not_found("topic", name.as_str()))?;
         self.push(Decision::TopicDeleted { name }, out);
         Ok(Reply::Topic(topic))
@@ -429,6 +530,25 @@ impl Shard {
         Ok(Reply::Done)
     }
 
+    fn append(
+        &mut self,
+        now: Now,
+        stream: StreamName,
+        expected: Expected,
+        events: &[Event],
+        out: &mut Outcome,
+    ) -> Result<Reply> {
+        let (to, records) = self.store.append(&stream, expected, events, now.wall)?;
+        if !records.is_empty() {
+            out.appends.push(StoreAppend {
+                stream,
+                to,
+                records,
+            });
+        }
+        Ok(Reply::Appended(to))
+    }
+
     fn subscriptions(&self, topic: Option<&EntityName>) -> Reply {
         let wanted = self
             .views
@@ -491,7 +611,7 @@ impl Shard {
                 format!("{id} {} {:?} {logs:?}", view.name, view.queue.settings())
             })
             .collect();
-        format!("seq {} topics {:?} views {views:#?}", self.seq, self.topics)
+        format!("seq {} {:?} views {views:#?}", self.seq, self.catalogue)
     }
 }
 
@@ -510,9 +630,5 @@ fn key_hash(key: &[u8]) -> u64 {
     hasher.finish()
 }
 
-impl Verdict {
-    /// Whether the record is now on its way to the dead letters.
-    pub fn is_dead(&self) -> bool {
-        matches!(self, Self::Dead { .. })
-    }
-}
+#[cfg(test)]
+mod tests;

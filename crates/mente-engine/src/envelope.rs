@@ -26,7 +26,17 @@ const BOOLEAN: u8 = 2;
 impl Event {
     /// The record that holds this event.
     pub fn to_record(&self, timestamp: Timestamp) -> Record {
-        let mut headers = Vec::with_capacity(8 + self.extensions.len());
+        self.to_record_with(timestamp, Vec::new())
+    }
+
+    /// The record that holds this event behind headers of the caller's own, none of them `ce_*`.
+    pub fn to_record_with(
+        &self,
+        timestamp: Timestamp,
+        first: Vec<(Bytes, Option<Bytes>)>,
+    ) -> Record {
+        let mut headers = first;
+        headers.reserve(8 + self.extensions.len());
         let mut put = |name: &str, value: &str| {
             headers.push((
                 Bytes::from(format!("{PREFIX}{name}")),

@@ -4,12 +4,16 @@
 pub const SET_NAME_BYTES: usize = 200;
 /// Longest name of an entity (topic, subscription, stream, projection).
 pub const ENTITY_NAME_BYTES: usize = 80;
+/// Longest name of a stream.
+pub const STREAM_NAME_BYTES: usize = 200;
 /// Most logs in one set.
 pub const LOGS_PER_SET: u32 = 1_000;
 /// Largest record batch an engine takes.
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
+/// Largest append to a stream: one batch holds it whole.
+pub const APPEND_BYTES: usize = 2 << 20;
 /// Most events in one published batch.
 pub const EVENTS_PER_BATCH: usize = 5_000;
 /// Most headers of one record.

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!  0 kind u8 · 1 version u8 = 1 · 2 fields
-//!  1 Start      next set u64 · count u32 · (from sequence u64, to sequence u64)*   begins a snapshot
+//!  1 Start      next set u64                                                      begins a snapshot
 //!  2 Set        id u64 · owned u8 · age ms u64 · bytes u64 (all ones = none) · logs u32 · name to the end
 //!  3 Logs       id u64 · logs u32
 //!  4 Retention  id u64 · age ms u64 · bytes u64
@@ -13,8 +13,8 @@
 //!  8 Damaged    set u64 · index u32 · at u64          found by a reader; never in a snapshot
 //! ```
 //! Big-endian. A snapshot is one batch that begins with `Start`; nothing before it is needed
-//! any more, so that no old file lives for the catalogue's sake. `Start` also lists the commits
-//! (by sequence, half-open) that went with deleted files: any other one missing is damage.
+//! any more, so that no old file lives for the catalogue's sake. It also says where every log
+//! ended, so that commits missing before it are damage only to a log that should have more.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -37,7 +37,6 @@ const NONE: u64 = u64::MAX;
 pub(crate) enum Record {
     Start {
         next_set: u64,
-        dropped: Vec<(u64, u64)>,
     },
     Set {
         id: SetId,
@@ -77,8 +76,6 @@ pub(crate) struct Catalogue {
     pub(crate) next_set: u64,
     pub(crate) sets: BTreeMap<SetId, Set>,
     pub(crate) names: BTreeMap<SetName, SetId>,
-    /// Sequences of commits in deleted files, half-open, in order, apart.
-    pub(crate) dropped: Vec<(u64, u64)>,
     /// The end of the reserved log itself.
     pub(crate) end: Offset,
     /// Where the reserved log is damaged.
@@ -133,10 +130,9 @@ impl Catalogue {
     /// before a damaged stretch.
     pub(crate) fn apply(&mut self, record: &Record) {
         match record {
-            Record::Start { next_set, dropped } => {
+            Record::Start { next_set } => {
                 *self = Self {
                     next_set: *next_set,
-                    dropped: dropped.clone(),
                     end: self.end,
                     ..Self::default()
                 };
@@ -194,7 +190,6 @@ impl Catalogue {
     pub(crate) fn snapshot(&self) -> Vec<Record> {
         let mut records = vec![Record::Start {
             next_set: self.next_set,
-            dropped: self.dropped.clone(),
         }];
         for (id, set) in &self.sets {
             records.push(Record::Set {
@@ -223,31 +218,12 @@ impl Catalogue {
             .values()
             .map(|set| set_bytes(&set.name, set.logs.len()))
             .sum();
-        256 + 16 * self.dropped.len() + sets
+        256 + sets
     }
 
     /// What later openings hold the reserved log against: once damaged, always damaged.
     pub(crate) fn known_end(&self) -> Offset {
         self.corrupt.map_or(self.end, |_| Offset(u64::MAX))
-    }
-
-    /// Adds to the dropped commits.
-    pub(crate) fn drop_commits(&mut self, from: u64, to: u64) {
-        self.dropped.push((from, to));
-        self.dropped.sort_unstable();
-        let mut merged: Vec<(u64, u64)> = Vec::new();
-        for (from, to) in self.dropped.drain(..) {
-            match merged.last_mut() {
-                Some(last) if from <= last.1 => last.1 = last.1.max(to),
-                _ => merged.push((from, to)),
-            }
-        }
-        self.dropped = merged;
-    }
-
-    /// Whether all commits of `from..to` went with deleted files.
-    pub(crate) fn is_dropped(&self, from: u64, to: u64) -> bool {
-        from >= to || self.dropped.iter().any(|(a, b)| *a <= from && to <= *b)
     }
 }
 
@@ -281,14 +257,7 @@ impl Record {
     fn encode(&self) -> Vec<u8> {
         let mut out = vec![self.kind(), VERSION];
         match self {
-            Self::Start { next_set, dropped } => {
-                put_u64(&mut out, *next_set);
-                put_u32(&mut out, dropped.len() as u32);
-                for (from, to) in dropped {
-                    put_u64(&mut out, *from);
-                    put_u64(&mut out, *to);
-                }
-            }
+            Self::Start { next_set } => put_u64(&mut out, *next_set),
             Self::Set {
                 id,
                 name,
@@ -348,14 +317,9 @@ impl Record {
             return None;
         }
         let record = match kind {
-            1 => {
-                let next_set = fields.u64()?;
-                let mut dropped = Vec::new();
-                for _ in 0..fields.u32()? {
-                    dropped.push((fields.u64()?, fields.u64()?));
-                }
-                Self::Start { next_set, dropped }
-            }
+            1 => Self::Start {
+                next_set: fields.u64()?,
+            },
             2 => {
                 let id = take_set(&mut fields)?;
                 let owned = fields.u8()? != 0;
@@ -468,10 +432,7 @@ mod tests {
             ..Head::default()
         };
         vec![
-            Record::Start {
-                next_set: 3,
-                dropped: vec![(1, 4), (7, 9)],
-            },
+            Record::Start { next_set: 3 },
             Record::Set {
                 id,
                 name,
@@ -523,15 +484,5 @@ mod tests {
         assert_eq!(again.snapshot(), snapshot);
         assert_eq!(again.head(SetId(3).log(1)).unwrap().start, Offset(5));
         assert_eq!(again.next_set, 4);
-    }
-
-    #[test]
-    fn dropped_commits_are_merged() {
-        let mut catalogue = Catalogue::new();
-        for (from, to) in [(5, 8), (1, 3), (3, 5), (10, 12)] {
-            catalogue.drop_commits(from, to);
-        }
-        assert_eq!(catalogue.dropped, [(1, 8), (10, 12)]);
-        assert!(catalogue.is_dropped(2, 8) && !catalogue.is_dropped(7, 11));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
+use mente_engine::engine::Retention;
 use mente_engine::watch::Watchers;
 use mente_engine::{
     Answer, Batch, Bounds, Chunk, Error, Limit, LogConfig, LogId, Offset, SetId, SetInfo, SetName,
@@ -223,6 +224,18 @@ impl Index {
         news
     }
 
+    /// Where each log should start by the retention of its set, if that is not where it does.
+    pub(crate) fn expired(&self, now: Timestamp) -> Vec<(LogId, Offset)> {
+        let mut expired = Vec::new();
+        for (id, set) in &self.sets {
+            for (index, log) in set.logs.iter().enumerate() {
+                let start = log.expired_upto(&set.config.retention, now);
+                expired.extend(start.map(|start| (id.log(index as u32), start)));
+            }
+        }
+        expired
+    }
+
     pub(crate) fn list(&self) -> Vec<SetInfo> {
         let info = |(id, set): (&SetId, &Set)| SetInfo {
             name: set.name.clone(),
@@ -316,6 +329,32 @@ impl Log {
             start: self.start,
             end: self.end,
         }
+    }
+}
+
+impl Log {
+    /// Whole batches go from the front, while they are too old or the log is too large.
+    fn expired_upto(&self, retention: &Retention, now: Timestamp) -> Option<Offset> {
+        if *retention == Retention::default() {
+            return None;
+        }
+        let mut bytes: u64 = self
+            .batches
+            .iter()
+            .map(|place| u64::from(place.bytes))
+            .sum();
+        let mut upto = None;
+        for place in &self.batches {
+            let age = now.since(place.max_timestamp);
+            let is_old = retention.age.is_some_and(|limit| age > limit);
+            let is_over = retention.bytes.is_some_and(|limit| bytes > limit);
+            if !is_old && !is_over {
+                break;
+            }
+            bytes -= u64::from(place.bytes);
+            upto = Some(Offset(place.last().0 + 1));
+        }
+        upto
     }
 }
 

@@ -17,7 +17,7 @@ mod replay;
 mod scan;
 mod tail;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 
@@ -55,7 +55,6 @@ pub struct Damage {
 pub(crate) struct OpenLog {
     pub(crate) catalogue: Catalogue,
     pub(crate) spares: Arc<Spares>,
-    pub(crate) files: BTreeMap<u32, (u64, u64)>,
     pub(crate) current: WalFile,
     pub(crate) at: u32,
     pub(crate) sequence: u64,
@@ -94,24 +93,10 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened,
     let reader = Reader(&found);
     let (catalogue, damaged) = replay::replay(&reader, &commits, lost_tail, &mut index)?;
 
-    let mut sequences: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    for commit in &commits {
-        let range = (commit.sequence, commit.sequence + 1);
-        sequences.entry(commit.position.file).or_insert(range).1 = range.1;
-    }
     let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
     // What a lost file behind the tail held is unknown: its place in the sequence stays empty,
     // so that the next opening sees the loss as well.
     sequence += u64::from(lost_tail);
-    for file in found
-        .iter()
-        .filter(|f| f.header.is_some() && f.number <= tail.file)
-    {
-        sequences
-            .entry(file.number)
-            .or_insert((sequence + 1, sequence + 1));
-    }
-
     let next_number = found.last().map_or(1, |file| file.number + 1);
     let (current, ready) = usable_files(&found, tail, lost_tail);
     let spares = Spares::new(
@@ -126,7 +111,6 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened,
         None => {
             let fresh = spares.take().map_err(OpenError::io("make a WAL file"))?;
             index.add_file(fresh.header.number, fresh.file.clone());
-            sequences.insert(fresh.header.number, (sequence + 1, sequence + 1));
             (fresh, BLOCK as u32)
         }
     };
@@ -137,7 +121,6 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened,
         },
         catalogue,
         spares: Arc::new(spares),
-        files: sequences,
         current,
         at,
         sequence,

@@ -3,12 +3,12 @@
 
 mod decide;
 
-use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mente_engine::{Error, Offset};
+use futures::channel::oneshot;
+use mente_engine::{Error, Offset, Timestamp};
 
 use crate::Options;
 use crate::catalogue::{self, Catalogue, Record};
@@ -16,6 +16,7 @@ use crate::commit::{BLOCK, Header, Position, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{Preparer, Spares, WalFile};
+use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
@@ -31,8 +32,6 @@ pub struct Writer {
     options: Options,
     spares: Arc<Spares>,
     catalogue: Catalogue,
-    /// Sequences of the commits in each file up to the current one, half-open.
-    files: BTreeMap<u32, (u64, u64)>,
     current: WalFile,
     /// Where the next commit goes.
     at: u32,
@@ -93,7 +92,6 @@ impl Writer {
             options,
             spares: log.spares,
             catalogue: log.catalogue,
-            files: log.files,
             current: log.current,
             at: log.at,
             sequence: log.sequence,
@@ -129,6 +127,16 @@ impl Writer {
             self.stopped = Some(stopped.clone());
             self.shared.queue.stop(&stopped.to_string());
         })
+    }
+
+    /// Queues the trims that the sets' retention asks for at `now`; the next turns do them.
+    pub fn enforce(&mut self, now: Timestamp) {
+        let expired = self.shared.index().expired(now);
+        for (log, before) in expired {
+            // Nobody waits for the answer, and what is refused now is asked for again.
+            let (reply, _) = oneshot::channel();
+            let _ = self.shared.queue.push(Call::Trim { log, before, reply });
+        }
     }
 
     /// Ends the log in order: a last, empty commit says that everything before it was
@@ -203,7 +211,8 @@ impl Writer {
                 Room::Bytes(bytes)
             });
         }
-        if needed > self.remaining() {
+        // More than once, if files made ahead by an earlier opening are smaller.
+        while needed > self.remaining() {
             self.next_file()?;
         }
         let room = self.remaining() - OVERHEAD_BYTES;
@@ -236,9 +245,6 @@ impl Writer {
         self.shared
             .index()
             .add_file(next.header.number, next.file.clone());
-        let next_sequence = self.sequence + 1;
-        self.files
-            .insert(next.header.number, (next_sequence, next_sequence));
         self.current = next;
         self.at = BLOCK as u32;
         Ok(())
@@ -275,9 +281,6 @@ impl Writer {
         self.at = header.end().at;
         self.sequence = header.sequence;
         self.durable_upto = self.position();
-        if let Some(sequences) = self.files.get_mut(&self.current.header.number) {
-            sequences.1 = self.sequence + 1;
-        }
         self.publish(&header, bytes, &draft.records);
         Ok(())
     }
@@ -304,25 +307,20 @@ impl Writer {
         }
     }
 
-    /// Deletes files in which nothing is live: first a snapshot of the catalogue that names
-    /// their commits, so that none of their records is needed and none of them missed. While
+    /// Deletes files in which nothing is live: first a snapshot of the catalogue, so that
+    /// no record in them is needed any more and their absence is no damage. While
     /// a log is damaged all stays: an operator may want to look.
     fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
         let dead = self.shared.index().dead_files(self.current.header.number);
         if dead.is_empty() || self.is_damaged() {
             return Ok(false);
         }
-        let needed = self.catalogue.snapshot_bytes() + 16 * dead.len() + OVERHEAD_BYTES;
-        if needed > self.remaining() {
+        let needed = self.catalogue.snapshot_bytes() + OVERHEAD_BYTES;
+        while needed > self.remaining() {
             if !self.has_spare()? {
                 return Ok(false);
             }
             self.next_file()?;
-        }
-        for number in &dead {
-            if let Some((from, to)) = self.files.get(number).filter(|(from, to)| from < to) {
-                self.catalogue.drop_commits(*from, *to);
-            }
         }
         let mut draft = Draft {
             records: self.catalogue.snapshot(),
@@ -331,7 +329,6 @@ impl Writer {
         self.write(&mut draft)?;
         for number in dead {
             self.shared.index().remove_file(number);
-            self.files.remove(&number);
             let removed = self.disk.remove(&crate::files::name(number));
             removed.map_err(Stopped::at("remove a WAL file"))?;
         }

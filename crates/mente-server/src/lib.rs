@@ -9,3 +9,4 @@
 //! Start reading at [`http`], then `http/events.rs` as the model of a verb.
 
 pub mod http;
+pub mod push;

@@ -22,8 +22,17 @@ pub(crate) enum Command {
     Dev(Dev),
     /// Run a server: every listener is explicit, an open door needs to be said
     Server(Server),
+    /// Show what events are good for, on real processes
+    #[command(subcommand)]
+    Demo(Demo),
     #[command(flatten)]
     Verb(Verb),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Demo {
+    /// A shop: storefront, stock, shipping and a webhook, each with its bad moments
+    Shop(crate::demo::ShopArgs),
 }
 
 #[derive(Debug, Group)]
@@ -60,6 +69,9 @@ pub(crate) struct Server {
     /// Serve plain HTTP beyond loopback: who is on the way reads events and keys
     #[arg(long)]
     pub(crate) insecure_http: bool,
+    /// Let webhooks lead to loopback and private networks too
+    #[arg(long)]
+    pub(crate) allow_private_webhooks: bool,
     #[command(flatten)]
     pub(crate) process: Process,
 }

@@ -9,6 +9,7 @@
 pub mod client;
 
 mod args;
+mod demo;
 mod failure;
 mod output;
 mod run;
@@ -26,6 +27,7 @@ pub fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Dev(dev) => run::dev(dev),
         Command::Server(server) => run::server(server),
+        Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Verb(verb) => verb::run(verb),
     };
     match outcome {

@@ -353,6 +353,15 @@ impl Queue {
         self.serve(now, effects);
     }
 
+    /// Records that were scanned and are not settled, with their failed attempts.
+    pub fn open(&self) -> impl Iterator<Item = (u32, Offset, u32)> {
+        self.partitions.iter().zip(0..).flat_map(|(p, index)| {
+            p.entries
+                .iter()
+                .map(move |(offset, entry)| (index, *offset, entry.attempts))
+        })
+    }
+
     pub fn counts(&self) -> Counts {
         let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
         Counts {

@@ -170,7 +170,7 @@ fn follow(
     let mut tracks: BTreeMap<_, _> = folded.catalogue.heads().map(track).collect();
     let mut next = 1;
     for commit in commits {
-        if !folded.catalogue.is_dropped(next, commit.sequence) {
+        if commit.sequence > next {
             let was_there = |log: &LogId| {
                 folded
                     .born

@@ -139,7 +139,7 @@ impl History {
         let last = self
             .acked
             .get(&fence.log)
-            .and_then(|acked| acked.keys().last());
+            .and_then(|acked| acked.keys().next_back());
         assert!(
             last.is_none_or(|last| later.at.0 > *last),
             "an offset again, seed {seed}"
@@ -276,11 +276,14 @@ fn cut_at_every_byte_of_the_last_commits() {
             after.plant(file, bytes);
             let (engine, mut writer) = open(&after);
             // Acknowledged: every state whose bytes are all there.
-            let whole_states = states.iter().filter(|(bytes, _)| {
+            let mut whole_states = states.iter().filter(|(bytes, _)| {
                 let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
                 end < cut
             });
-            let mut expected = whole_states.last().map_or(acked_before, |(_, h)| h).clone();
+            let mut expected = whole_states
+                .next_back()
+                .map_or(acked_before, |(_, h)| h)
+                .clone();
             expected.sent = last.sent.clone();
             expected.check(&engine, &mut writer, cut as u64);
         }

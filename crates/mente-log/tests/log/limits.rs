@@ -1,8 +1,11 @@
 //! Full queues, full disks, failed syncs, files that go.
 
+use std::time::Duration;
+
 use futures::FutureExt;
 use mente_engine::conformance::batch;
-use mente_engine::{Engine, Error, Limit, LogConfig, Offset, SetName};
+use mente_engine::engine::Retention;
+use mente_engine::{Engine, Error, Limit, LogConfig, Offset, SetName, Timestamp};
 use mente_log::MemDisk;
 
 use crate::driven::{now, open, small, turned};
@@ -164,5 +167,39 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     for seed in 1..50 {
         let (engine, _writer) = open(&seen.after_crash(seed * 0x9e37_79b9));
         assert_eq!(now(engine.bounds(log)).unwrap().end, end);
+    }
+}
+
+#[test]
+fn retention_takes_what_is_too_old_or_too_much() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let one = batch(&["a"]);
+    let retained = |age, bytes| LogConfig {
+        owned: false,
+        retention: Retention { age, bytes },
+    };
+    let configs = [
+        retained(None, None),
+        retained(Some(Duration::from_millis(500)), None),
+        retained(None, Some(one.size() as u64 * 2)),
+    ];
+    for (at, config) in configs.into_iter().enumerate() {
+        let name = SetName::new(format!("test/{at}")).unwrap();
+        let set = turned(&mut writer, engine.create(&name, 1, config)).unwrap();
+        for _ in 0..5 {
+            turned(
+                &mut writer,
+                engine.append(&[], vec![(set.log(0), one.clone())]),
+            )
+            .unwrap();
+        }
+        // The records are of time 1000.
+        for (now_ms, starts) in [(1400, [0, 0, 3]), (1600, [0, 5, 3])] {
+            writer.enforce(Timestamp(now_ms));
+            while writer.turn().unwrap() {}
+            let bounds = now(engine.bounds(set.log(0))).unwrap();
+            assert_eq!((bounds.start.0, bounds.end.0), (starts[at], 5));
+        }
     }
 }

@@ -65,6 +65,7 @@ pub(super) async fn put(
     let name = subscription_name(topic, name)?;
     let held = body::read(&door, body).await?;
     let (settings, start) = wanted(body::json(&held.bytes)?)?;
+    settings.push.as_ref().map_or(Ok(()), crate::push::check)?;
     let status = match find(&door, &who, &name).await {
         Ok(_) => StatusCode::OK,
         Err(_) => StatusCode::CREATED,

@@ -46,8 +46,8 @@ struct Bounds {
 }
 
 pub(super) async fn list(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
-    let topics = door.broker.topics(&who)?;
-    let topics = topics.iter().map(|(name, topic)| Topic {
+    let catalogue = door.broker.catalogue(&who)?;
+    let topics = catalogue.topics.iter().map(|(name, topic)| Topic {
         name: name.to_string(),
         partitions: topic.partitions,
         bounds: None,

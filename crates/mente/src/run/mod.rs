@@ -18,6 +18,7 @@ use anyhow::Context;
 use mente_broker::{Access, Broker, ShardTask};
 use mente_engine::Engine;
 use mente_server::http::{self, Http};
+use mente_server::push::{self, Reach};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
@@ -38,6 +39,8 @@ struct Plan {
     broker: mente_broker::Options,
     keys: Vec<http::Key>,
     is_dev: bool,
+    /// Where webhooks may lead.
+    reach: Reach,
 }
 
 pub(crate) fn dev(dev: Dev) -> Result<()> {
@@ -56,6 +59,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         },
         keys: Vec::new(),
         is_dev: true,
+        reach: Reach::Anywhere,
     };
     run(&plan, &dev.data_dir, &dev.process)
 }
@@ -86,6 +90,11 @@ pub(crate) fn server(server: Server) -> Result<()> {
         },
         keys,
         is_dev: false,
+        reach: if server.allow_private_webhooks {
+            Reach::Anywhere
+        } else {
+            Reach::Public
+        },
     };
     run(&plan, &server.data_dir, &server.process)
 }
@@ -125,6 +134,8 @@ async fn serve(
     let http = bind(plan, broker.clone()).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
     broker.ready().await.context("a shard did not start")?;
+    let push = push::run(broker.clone(), plan.reach, stopped(stopping.clone()));
+    let push = tokio::spawn(push);
     drop(broker);
     let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
@@ -142,6 +153,7 @@ async fn serve(
     // The doors hold the last handles; shards end when those are gone.
     let _ = stop.send(true);
     door.await.context("the HTTP door failed")?;
+    push.await.context("the webhook sender failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
     if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)
         .await
@@ -150,6 +162,12 @@ async fn serve(
         tracing::warn!("shards did not stop in time");
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Resolves when the server begins to stop.
+async fn stopped(mut stopping: watch::Receiver<bool>) {
+    // The sender is gone only after it said so.
+    let _ = stopping.wait_for(|stop| *stop).await;
 }
 
 fn spawn(tasks: Vec<ShardTask>) -> JoinSet<mente_broker::Result<()>> {

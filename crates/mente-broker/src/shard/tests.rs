@@ -1,0 +1,311 @@
+//! Restored = live: whatever commands come, the fold of the journal is the state of its owner.
+
+use mente_engine::{Batch, SetId};
+use proptest::prelude::*;
+
+use super::*;
+use crate::filter::Filter;
+use crate::journal;
+use crate::queue::Verdict;
+
+#[derive(Clone, Debug)]
+enum Step {
+    Publish {
+        records: u8,
+    },
+    Receive {
+        view: usize,
+        max: usize,
+    },
+    Settle {
+        nth: usize,
+        how: Settlement,
+    },
+    Pass {
+        millis: u64,
+    },
+    Bury,
+    /// The owner dies; another one restores from the journal.
+    Restart,
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let release = (0u64..3_000).prop_map(|ms| Settlement::Release {
+        delay: Duration::from_millis(ms),
+        detail: "later".into(),
+    });
+    let reject = Just(Settlement::Reject {
+        reason: "Rejected".into(),
+        detail: "no".into(),
+    });
+    let how = prop_oneof![3 => Just(Settlement::Complete), 2 => release, 1 => reject, 1 => Just(Settlement::Renew)];
+    prop_oneof![
+        3 => (1u8..6).prop_map(|records| Step::Publish { records }),
+        4 => (0usize..2, 1usize..4).prop_map(|(view, max)| Step::Receive { view, max }),
+        5 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
+        2 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
+        1 => Just(Step::Bury),
+        1 => Just(Step::Restart),
+    ]
+}
+
+struct World {
+    shard: Shard,
+    now: Now,
+    /// The topic: offsets have holes.
+    log: Vec<Arrival>,
+    end: Offset,
+    journal: Vec<Batch>,
+    out: Vec<(usize, LockToken)>,
+    next_ticket: u64,
+}
+
+const VIEWS: [&str; 2] = ["all", "some"];
+
+fn name(view: usize) -> SubscriptionName {
+    SubscriptionName {
+        topic: EntityName::new("orders").unwrap(),
+        name: EntityName::new(VIEWS[view]).unwrap(),
+    }
+}
+
+impl World {
+    fn new() -> Self {
+        let mut world = Self {
+            shard: Shard::new(Term(1)),
+            now: Now::default(),
+            log: Vec::new(),
+            end: Offset(0),
+            journal: Vec::new(),
+            out: Vec::new(),
+            next_ticket: 1,
+        };
+        let topic = Topic {
+            set: SetId(9),
+            partitions: 1,
+        };
+        let placed = r#"{"exact":{"type":"placed"}}"#;
+        for (view, filter) in [
+            (0, None),
+            (1, Some(serde_json::from_str::<Filter>(placed).unwrap())),
+        ] {
+            let settings = Settings {
+                filter,
+                ordered: view == 1,
+                lock_duration_ms: 2_000,
+                max_delivery_count: 3,
+                ..Settings::default()
+            };
+            let starts = vec![Offset(0)];
+            let topic = topic.clone();
+            world
+                .command(Command::CreateSubscription {
+                    name: name(view),
+                    topic,
+                    starts,
+                    settings,
+                })
+                .unwrap();
+        }
+        world
+    }
+
+    fn round(&mut self, act: impl FnOnce(&mut Shard, Now, Ticket, &mut Outcome)) -> Outcome {
+        let mut out = Outcome::default();
+        self.next_ticket += 1;
+        act(
+            &mut self.shard,
+            self.now,
+            Ticket(self.next_ticket),
+            &mut out,
+        );
+        if !out.decisions.is_empty() {
+            let first = self.shard.seq() + 1 - out.decisions.len() as u64;
+            self.journal
+                .push(journal::encode(first, &out.decisions, self.now.wall));
+        }
+        out
+    }
+
+    fn command(&mut self, command: Command) -> Result<Reply> {
+        let mut out = self.round(|shard, now, ticket, out| shard.decide(now, ticket, command, out));
+        out.replies
+            .pop()
+            .expect("every command here is answered at once")
+            .1
+    }
+
+    fn scan(&mut self) {
+        for (log, from) in self.shard.wants() {
+            let records: Vec<_> = self
+                .log
+                .iter()
+                .filter(|a| a.offset >= from)
+                .cloned()
+                .collect();
+            let end = self.end;
+            if from < end {
+                self.round(|shard, now, _, out| shard.arrive(now, log, from, &records, end, out));
+            }
+        }
+    }
+
+    fn take(&mut self, step: Step) {
+        match step {
+            Step::Publish { records } => {
+                for i in 0..u64::from(records) {
+                    let offset = Offset(self.end.0 + i % 3);
+                    let kind = if offset.0.is_multiple_of(2) {
+                        "placed"
+                    } else {
+                        "other"
+                    };
+                    let key = Some(bytes::Bytes::from(format!("{}", offset.0 % 3)));
+                    let event = Event {
+                        kind: kind.into(),
+                        key,
+                        ..Event::default()
+                    };
+                    self.log.push(Arrival {
+                        offset,
+                        time: self.now.wall,
+                        event,
+                    });
+                    self.end = Offset(offset.0 + 1);
+                }
+            }
+            Step::Receive { view, max } => {
+                let command = Command::Receive {
+                    name: name(view),
+                    max,
+                    wait: Duration::ZERO,
+                };
+                let Ok(Reply::Deliveries(deliveries)) = self.command(command) else {
+                    panic!()
+                };
+                self.out
+                    .extend(deliveries.into_iter().map(|d| (view, d.token)));
+            }
+            Step::Settle { nth, how } => {
+                if self.out.is_empty() {
+                    return;
+                }
+                let (view, token) = self.out[nth % self.out.len()];
+                self.command(Command::Settle {
+                    name: name(view),
+                    tokens: vec![token],
+                    how,
+                })
+                .unwrap();
+            }
+            Step::Pass { millis } => {
+                self.now.monotone += Duration::from_millis(millis);
+                self.now.wall.0 += millis as i64;
+                self.round(|shard, now, _, out| shard.tick(now, out));
+            }
+            Step::Bury => {
+                for burial in self.shard.burials() {
+                    self.round(|shard, _, _, out| shard.buried(&burial, Offset(7), out));
+                }
+            }
+            Step::Restart => {
+                self.shard = restored(&self.journal, self.shard.term);
+                self.out.clear();
+            }
+        }
+        self.scan();
+    }
+}
+
+fn restored(journal: &[Batch], last: Term) -> Shard {
+    let mut shard = Shard::new(Term(last.0 + 1));
+    for record in journal.iter().flat_map(Batch::records) {
+        let (seq, decision) = journal::decode(&record.unwrap().1).unwrap();
+        shard.apply(seq, &decision).unwrap();
+    }
+    shard
+}
+
+/// Records that are still to be settled, whoever has them.
+fn open(shard: &Shard) -> Vec<(u64, u32, Offset, u32)> {
+    let of_view = |(id, view): (&u64, &View)| {
+        let open = view.queue.open();
+        open.map(|(partition, offset, attempts)| (*id, partition, offset, attempts))
+            .collect::<Vec<_>>()
+    };
+    shard.views.iter().flat_map(of_view).collect()
+}
+
+/// How often the journal says that each record of a view came to its end.
+fn ends(world: &World, id: u64, filter: Option<&Filter>) -> BTreeMap<u64, u32> {
+    let matching = world
+        .log
+        .iter()
+        .filter(|a| filter.is_none_or(|f| f.matches(&a.event)));
+    let mut ends: BTreeMap<u64, u32> = matching.map(|a| (a.offset.0, 0)).collect();
+    let mut count = |offset| *ends.get_mut(&offset).expect("published and matching") += 1;
+    for record in world.journal.iter().flat_map(Batch::records) {
+        match journal::decode(&record.unwrap().1).unwrap().1 {
+            Decision::View {
+                view,
+                verdict: Verdict::Settled { offsets, .. },
+            } if view == id => {
+                offsets.into_iter().for_each(&mut count);
+            }
+            Decision::View {
+                view,
+                verdict: Verdict::Dead { offset, .. },
+            } if view == id => count(offset),
+            _ => {}
+        }
+    }
+    ends
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn restored_is_live(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+            let mut other = World {
+                shard: restored(&world.journal, world.shard.term),
+                now: world.now,
+                log: world.log.clone(),
+                end: world.end,
+                journal: Vec::new(),
+                out: Vec::new(),
+                next_ticket: 1,
+            };
+            prop_assert_eq!(other.shard.durable_state(), world.shard.durable_state());
+            other.scan();
+            prop_assert_eq!(open(&other.shard), open(&world.shard));
+        }
+    }
+
+    #[test]
+    fn every_record_comes_to_one_end(steps in prop::collection::vec(step(), 1..60)) {
+        let mut world = World::new();
+        for step in steps {
+            world.take(step);
+        }
+        // Drain: every lease runs out, then everything is received and completed.
+        for _ in 0..100 {
+            world.take(Step::Pass { millis: 3_000 });
+            for view in 0..VIEWS.len() {
+                world.out.clear();
+                world.take(Step::Receive { view, max: 10 });
+                for nth in 0..world.out.len() {
+                    world.take(Step::Settle { nth, how: Settlement::Complete });
+                }
+            }
+        }
+        prop_assert_eq!(open(&world.shard), vec![]);
+        for (id, view) in &world.shard.views {
+            let ends = ends(&world, *id, view.queue.settings().filter.as_ref());
+            prop_assert!(ends.values().all(|count| *count == 1), "view {}: {:?}", id, ends);
+        }
+    }
+}

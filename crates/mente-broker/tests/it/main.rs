@@ -1,0 +1,5 @@
+//! The broker as a door sees it, on one thread, with a clock that only we move.
+
+mod clock;
+mod crank;
+mod rounds;

@@ -1,0 +1,314 @@
+//! Rounds over the memory engine: crashes, unknown outcomes, receivers that wait and leave.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::executor::{LocalPool, LocalSpawner};
+use futures::task::{LocalSpawnExt, SpawnExt};
+use mente_broker::queue::{Settings, Settlement};
+use mente_broker::{
+    Broker, EntityName, Expected, Kind, Options, Principal, Start, StreamName, SubscriptionName,
+};
+use mente_engine::memory::{Fault, MemoryEngine};
+use mente_engine::{Data, Engine, Event, LogId, Offset};
+
+use crate::clock::HandClock;
+
+/// The world of one test; dropping the pool is the crash.
+struct World {
+    engine: MemoryEngine,
+    clock: HandClock,
+    pool: LocalPool,
+    broker: Broker,
+}
+
+const ME: Principal = Principal::Anonymous;
+
+fn topic() -> EntityName {
+    EntityName::new("orders").unwrap()
+}
+
+fn shipping() -> SubscriptionName {
+    SubscriptionName {
+        topic: topic(),
+        name: EntityName::new("shipping").unwrap(),
+    }
+}
+
+fn event(id: usize) -> Event {
+    Event {
+        id: id.to_string(),
+        source: "/shop".into(),
+        kind: "OrderPlaced".into(),
+        data: Data::Json(Bytes::from(format!("{{\"order\": {id}}}"))),
+        ..Event::default()
+    }
+}
+
+fn open(engine: MemoryEngine, clock: HandClock) -> World {
+    let mut pool = LocalPool::new();
+    let spawner: LocalSpawner = pool.spawner();
+    let options = Options {
+        shards: 4,
+        create_topics: true,
+        ..Options::default()
+    };
+    let shared: Arc<dyn Engine> = Arc::new(engine.clone());
+    let (broker, tasks) = pool
+        .run_until(Broker::open(shared, Arc::new(clock.clone()), options))
+        .unwrap();
+    for task in tasks {
+        spawner.spawn(async { drop(task.await) }).unwrap();
+    }
+    pool.run_until(broker.ready()).unwrap();
+    World {
+        engine,
+        clock,
+        pool,
+        broker,
+    }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let mut world = open(MemoryEngine::new(seed), HandClock::default());
+        let settings = Settings {
+            lock_duration_ms: 1_000,
+            max_delivery_count: 2,
+            ..Settings::default()
+        };
+        let broker = world.broker.clone();
+        let name = shipping();
+        let created = broker.create_subscription(&ME, &name, settings, Start::Earliest);
+        world.pool.run_until(created).unwrap();
+        world
+    }
+
+    fn crash(self) -> Self {
+        let (engine, clock) = (self.engine.clone(), self.clock.clone());
+        drop(self);
+        open(engine, clock)
+    }
+
+    fn publish(&mut self, ids: std::ops::Range<usize>) {
+        let broker = self.broker.clone();
+        let results = self
+            .pool
+            .run_until(broker.publish(&ME, &topic(), ids.map(event).collect()));
+        results
+            .unwrap()
+            .into_iter()
+            .for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        self.pool.run_until_stalled();
+    }
+
+    fn receive(&mut self, max: usize) -> Vec<mente_broker::Received> {
+        let broker = self.broker.clone();
+        self.pool
+            .run_until(broker.receive(&ME, &shipping(), max, Duration::ZERO))
+            .unwrap()
+    }
+
+    fn settle(
+        &mut self,
+        received: &[mente_broker::Received],
+        how: Settlement,
+    ) -> mente_broker::Result<Vec<bool>> {
+        let broker = self.broker.clone();
+        let tokens = received.iter().map(|r| r.token).collect();
+        self.pool
+            .run_until(broker.settle(&ME, &shipping(), tokens, how))
+    }
+
+    fn pass(&mut self, delay: Duration) {
+        self.clock.pass(delay);
+        self.pool.run_until_stalled();
+    }
+
+    fn journal_of_shipping(&mut self) -> LogId {
+        let sets = self.pool.run_until(self.engine.list()).unwrap();
+        let journal = sets
+            .iter()
+            .find(|s| s.name.as_str().ends_with("$journal"))
+            .unwrap()
+            .id;
+        journal.log(mente_broker::partition::for_key(b"orders", 4))
+    }
+}
+
+fn ids(received: &[mente_broker::Received]) -> Vec<usize> {
+    received
+        .iter()
+        .map(|r| r.stored.event.id.parse().unwrap())
+        .collect()
+}
+
+#[test]
+fn what_is_settled_stays_settled_over_a_crash() {
+    for seed in 1..10 {
+        let mut world = World::new(seed);
+        world.publish(0..5);
+        let out = world.receive(3);
+        assert_eq!(ids(&out), [0, 1, 2]);
+        assert_eq!(
+            out[0].stored.event.data,
+            Data::Json(Bytes::from_static(b"{\"order\": 0}"))
+        );
+        assert_eq!(
+            world.settle(&out[1..2], Settlement::Complete).unwrap(),
+            [true]
+        );
+        let mut world = world.crash();
+        world.pool.run_until_stalled();
+        let again = world.receive(9);
+        assert_eq!(ids(&again), [0, 2, 3, 4]);
+        assert_eq!(
+            again[0].count, 1,
+            "a lease that the crash ended is no failed attempt"
+        );
+        assert_eq!(
+            world.settle(&out[..1], Settlement::Complete).unwrap(),
+            [false],
+            "old tokens are void"
+        );
+    }
+}
+
+#[test]
+fn an_unknown_outcome_is_told_as_unknown_and_the_journal_decides() {
+    for fault in [Fault::UnknownButDone, Fault::UnknownAndLost] {
+        let mut world = World::new(5);
+        world.publish(0..2);
+        let out = world.receive(1);
+        let journal = world.journal_of_shipping();
+        world.engine.inject(journal, fault);
+        let error = world.settle(&out, Settlement::Complete).unwrap_err();
+        assert_eq!(error.kind, Kind::Unknown);
+        world.pass(Duration::from_secs(1));
+        let left: &[usize] = if fault == Fault::UnknownButDone {
+            &[1]
+        } else {
+            &[0, 1]
+        };
+        assert_eq!(ids(&world.receive(9)), left);
+    }
+}
+
+#[test]
+fn a_receiver_waits_for_the_first_event() {
+    let mut world = World::new(2);
+    let broker = world.broker.clone();
+    let spawner = world.pool.spawner();
+    let waiting = spawner
+        .spawn_local_with_handle(async move {
+            broker
+                .receive(&ME, &shipping(), 5, Duration::from_secs(30))
+                .await
+        })
+        .unwrap();
+    world.pool.run_until_stalled();
+    world.publish(0..1);
+    assert_eq!(ids(&world.pool.run_until(waiting).unwrap()), [0]);
+}
+
+#[test]
+fn a_receiver_that_left_takes_nothing_with_it() {
+    let mut world = World::new(2);
+    let broker = world.broker.clone();
+    let name = shipping();
+    let mut waiting = Box::pin(broker.receive(&ME, &name, 5, Duration::from_secs(30)));
+    assert!(
+        world
+            .pool
+            .run_until(async { futures::poll!(&mut waiting) })
+            .is_pending()
+    );
+    world.pool.run_until_stalled();
+    drop(waiting);
+    // The next command finds out; an event published after it goes to who asks.
+    assert!(world.receive(1).is_empty());
+    world.publish(0..1);
+    assert_eq!(ids(&world.receive(1)), [0]);
+}
+
+#[test]
+fn what_fails_too_often_is_one_dead_letter_over_a_crash() {
+    for crash in [false, true] {
+        let mut world = World::new(8);
+        world.publish(0..2);
+        for _ in 0..2 {
+            assert_eq!(ids(&world.receive(1)), [0]);
+            world.pass(Duration::from_secs(1));
+        }
+        if crash {
+            world = world.crash();
+            world.pool.run_until_stalled();
+        }
+        assert_eq!(ids(&world.receive(9)), [1]);
+        let broker = world.broker.clone();
+        let name = shipping();
+        let dead = broker.read_dead_letters(&ME, &name, Offset(0), 9);
+        let (dead, _) = world.pool.run_until(dead).unwrap();
+        assert_eq!(dead.len(), 1);
+        let event = &dead[0].event;
+        assert_eq!(event.id, "0");
+        let reason = event
+            .extension(mente_broker::dead_letter::REASON)
+            .unwrap()
+            .to_text();
+        assert_eq!(reason, "MaxDeliveryAttemptsExceeded");
+    }
+}
+
+#[test]
+fn a_deleted_topic_takes_its_subscriptions_along() {
+    let mut world = World::new(4);
+    world.publish(0..1);
+    let broker = world.broker.clone();
+    world
+        .pool
+        .run_until(broker.delete_topic(&ME, &topic()))
+        .unwrap();
+    let gone = world
+        .pool
+        .run_until(broker.receive(&ME, &shipping(), 1, Duration::ZERO));
+    assert_eq!(gone.unwrap_err().kind, Kind::NotFound);
+    world.publish(5..6);
+    let listed = world
+        .pool
+        .run_until(broker.subscriptions(&ME, &topic()))
+        .unwrap();
+    assert!(listed.is_empty());
+}
+
+#[test]
+fn a_stream_keeps_its_order_and_a_retry_gets_the_first_answer_over_a_crash() {
+    let mut world = World::new(6);
+    let stream = StreamName::new("order-1").unwrap();
+    let mut answers = Vec::new();
+    for round in 0..2 {
+        for (revision, id) in [(None, 0), (Some(0), 1), (Some(1), 2)] {
+            let expected = revision.map_or(Expected::NoStream, Expected::Revision);
+            let broker = world.broker.clone();
+            let append = broker.append_stream(&ME, &stream, expected, vec![event(id)]);
+            let to = world.pool.run_until(append).unwrap();
+            assert_eq!(to.repeated, round == 1);
+            answers.push((to.first_revision, to.last_position));
+        }
+        world = world.crash();
+    }
+    assert_eq!(answers[..3], answers[3..]);
+    let broker = world.broker.clone();
+    let late = broker.append_stream(&ME, &stream, Expected::Revision(0), vec![event(9)]);
+    assert_eq!(world.pool.run_until(late).unwrap_err().kind, Kind::Conflict);
+    let read = world
+        .pool
+        .run_until(broker.read_stream(&ME, &stream, 1, 10))
+        .unwrap();
+    let found: Vec<_> = read
+        .iter()
+        .map(|e| (e.place.revision, e.event.id.as_str()))
+        .collect();
+    assert_eq!(found, [(1, "1"), (2, "2")]);
+}

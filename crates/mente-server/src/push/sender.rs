@@ -1,0 +1,249 @@
+//! One webhook attempt: an event out, a verdict back.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper::client::conn::http1::{self, SendRequest};
+use hyper::{Request, Response, StatusCode, body::Incoming, header};
+use hyper_util::rt::TokioIo;
+use mente_broker::queue::{Push, Settlement};
+use mente_broker::{Received, SubscriptionName};
+use tokio::net::TcpStream;
+
+use super::address::{Reach, Target};
+
+/// What is read of an answer; the rest closes the connection.
+const ANSWER_BYTES: usize = 64 << 10;
+/// The longest wait that a receiver can ask for with Retry-After.
+const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
+
+/// Posts to one webhook, one event at a time, over a connection that it keeps.
+#[derive(Debug)]
+pub(super) struct Sender {
+    target: Target,
+    reach: Reach,
+    timeout: Duration,
+    connection: Option<SendRequest<Full<Bytes>>>,
+}
+
+/// How an attempt ended.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Attempt {
+    Delivered,
+    /// Try again, not before `wait`.
+    Failed {
+        detail: String,
+        wait: Option<Duration>,
+    },
+    /// No attempt will do better.
+    Refused {
+        reason: &'static str,
+        detail: String,
+    },
+}
+
+impl Sender {
+    pub(super) fn new(target: Target, reach: Reach, push: &Push) -> Self {
+        let timeout = Duration::from_millis(push.timeout_ms);
+        Self {
+            target,
+            reach,
+            timeout,
+            connection: None,
+        }
+    }
+
+    /// One attempt, name look-up and answer included, within the time-out.
+    pub(super) async fn attempt(
+        &mut self,
+        name: &SubscriptionName,
+        received: &Received,
+    ) -> Attempt {
+        let timeout = self.timeout;
+        match tokio::time::timeout(timeout, self.exchange(name, received)).await {
+            Ok(Ok(attempt)) => attempt,
+            Ok(Err(detail)) => self.failed(detail),
+            Err(_) => self.failed(format!("no answer within {} ms", timeout.as_millis())),
+        }
+    }
+
+    /// A connection on which something went wrong is not used again.
+    fn failed(&mut self, detail: String) -> Attempt {
+        self.connection = None;
+        Attempt::Failed { detail, wait: None }
+    }
+
+    async fn exchange(
+        &mut self,
+        name: &SubscriptionName,
+        received: &Received,
+    ) -> Result<Attempt, String> {
+        let mut body = Vec::new();
+        mente_wire::cloudevents::write_event(&received.stored.event, &mut body);
+        let body = Bytes::from(body);
+        let kept = self.connection.take_if(|kept| kept.is_ready());
+        if let Some(mut kept) = kept {
+            // A server may close an idle connection just now: only then is it sent again, and a
+            // receiver must bear an event that comes twice anyway.
+            if let Ok(answer) = kept
+                .send_request(self.request(name, received, body.clone()))
+                .await
+            {
+                return self.judge(kept, answer).await;
+            }
+        }
+        let mut fresh = self.connect().await?;
+        let answer = fresh.send_request(self.request(name, received, body)).await;
+        self.judge(
+            fresh,
+            answer.map_err(|e| format!("the exchange broke: {e}"))?,
+        )
+        .await
+    }
+
+    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
+        let address = self.target.resolve(self.reach).await?;
+        let stream = TcpStream::connect(address).await;
+        let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
+        // Small bodies must not wait for each other; without it the exchange is only slower.
+        let _ = stream.set_nodelay(true);
+        let handshake = http1::handshake(TokioIo::new(stream)).await;
+        let (sender, connection) = handshake.map_err(|e| format!("no HTTP at {address}: {e}"))?;
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                tracing::debug!(%error, "webhook connection ended");
+            }
+        });
+        Ok(sender)
+    }
+
+    /// `webhook-id` is one for all attempts at this delivery; `-timestamp` is the attempt's.
+    fn request(
+        &self,
+        name: &SubscriptionName,
+        received: &Received,
+        body: Bytes,
+    ) -> Request<Full<Bytes>> {
+        let position = received.stored.position;
+        let seconds = std::time::SystemTime::UNIX_EPOCH
+            .elapsed()
+            .map_or(0, |d| d.as_secs());
+        Request::post(self.target.path.as_str())
+            .header(header::HOST, self.target.authority.as_str())
+            .header(header::CONTENT_TYPE, mente_wire::cloudevents::STRUCTURED)
+            .header(
+                header::USER_AGENT,
+                concat!("mente/", env!("CARGO_PKG_VERSION")),
+            )
+            .header(
+                "webhook-id",
+                format!(
+                    "{}-{}-{}-{}",
+                    name.topic, name.name, position.partition, position.offset
+                ),
+            )
+            .header("webhook-timestamp", seconds)
+            .header("mente-subscription", name.to_string())
+            .header("mente-delivery-count", received.count)
+            .body(Full::new(body))
+            .expect("the path was parsed, names and numbers are plain")
+    }
+
+    /// Reads the answer, as much as is allowed, and keeps the connection if it was all.
+    async fn judge(
+        &mut self,
+        connection: SendRequest<Full<Bytes>>,
+        answer: Response<Incoming>,
+    ) -> Result<Attempt, String> {
+        let attempt = verdict(answer.status(), retry_after(&answer));
+        let body = http_body_util::Limited::new(answer.into_body(), ANSWER_BYTES)
+            .collect()
+            .await;
+        if body.is_ok() {
+            self.connection = Some(connection);
+        }
+        Ok(attempt)
+    }
+}
+
+/// What a status means: Event Grid's rules for webhooks, 410 for a receiver that is gone.
+fn verdict(status: StatusCode, wait: Option<Duration>) -> Attempt {
+    let detail = format!("HTTP {status}");
+    let refused = |reason| Attempt::Refused {
+        reason,
+        detail: detail.clone(),
+    };
+    match status.as_u16() {
+        200..300 => Attempt::Delivered,
+        400 => refused("BadRequest"),
+        401 => refused("Unauthorized"),
+        403 => refused("Forbidden"),
+        410 => refused("Gone"),
+        413 => refused("PayloadTooLarge"),
+        // A redirect is not followed: the address behind it was not checked by anybody.
+        _ => Attempt::Failed { detail, wait },
+    }
+}
+
+fn retry_after(answer: &Response<Incoming>) -> Option<Duration> {
+    let seconds = answer
+        .headers()
+        .get(header::RETRY_AFTER)?
+        .to_str()
+        .ok()?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(Duration::from_secs(seconds).min(RETRY_AFTER_MAX))
+}
+
+/// What the queue is told.
+pub(super) fn settlement(attempt: Attempt, push: &Push, count: u32, jitter: f64) -> Settlement {
+    match attempt {
+        Attempt::Delivered => Settlement::Complete,
+        Attempt::Refused { reason, detail } => Settlement::Reject {
+            reason: reason.into(),
+            detail,
+        },
+        Attempt::Failed { detail, wait } => {
+            let delay = push.retry.wait(count, jitter).max(wait.unwrap_or_default());
+            Settlement::Release { delay, detail }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn statuses_mean_what_event_grid_says() {
+        assert_eq!(verdict(StatusCode::NO_CONTENT, None), Attempt::Delivered);
+        for status in [301, 404, 408, 429, 500, 503] {
+            let attempt = verdict(StatusCode::from_u16(status).unwrap(), None);
+            assert!(matches!(attempt, Attempt::Failed { .. }), "{status}");
+        }
+        for status in [400, 401, 403, 410, 413] {
+            let attempt = verdict(StatusCode::from_u16(status).unwrap(), None);
+            assert!(matches!(attempt, Attempt::Refused { .. }), "{status}");
+        }
+    }
+
+    #[test]
+    fn a_receiver_may_ask_for_more_time_but_not_for_less() {
+        let push: Push =
+            serde_json::from_str(r#"{"url":"http://a/","retry":{"waits_ms":[1000]}}"#).unwrap();
+        let failed = |wait| Attempt::Failed {
+            detail: String::new(),
+            wait,
+        };
+        let delay = |wait| match settlement(failed(wait), &push, 1, 0.0) {
+            Settlement::Release { delay, .. } => delay.as_secs(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(delay(Some(Duration::from_secs(9))), 9);
+        assert_eq!(delay(Some(Duration::ZERO)), 1);
+        assert_eq!(delay(None), 1);
+    }
+}

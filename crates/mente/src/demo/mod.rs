@@ -1,0 +1,29 @@
+//! `mente demo`: the four patterns on a small shop, with real processes and real faults.
+//!
+//! The server is a process of its own. Everybody else (storefront, shipping, stock, a webhook)
+//! talks to it over HTTP as any program would, and writes down what it did in a file of its own.
+//! The summary is made from those files: the server is never asked how it did.
+
+mod ledger;
+mod roles;
+mod server;
+mod shop;
+mod summary;
+
+pub(crate) use shop::ShopArgs;
+
+use anyhow::Context;
+
+use crate::failure::{Code, Failure, Result};
+
+/// Runs the shop to its summary; fails if something was lost, invented or stale.
+pub(crate) fn shop(args: ShopArgs) -> Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    if runtime.block_on(shop::run(args))? {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Failed,
+        "the books do not add up: see the summary above",
+    ))
+}

@@ -1,0 +1,112 @@
+//! Shipping: receives orders under locks, with the calls of Event Grid namespaces, ships them
+//! and tells it with an `OrderShipped` that holds identifiers only. It has bad days on purpose.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Result;
+use serde_json::{Value, json};
+
+use super::{Seen, ask, event, insist, publish};
+use crate::client::Client;
+use crate::demo::ledger::Ledger;
+
+#[derive(Debug)]
+pub(crate) struct Shipping {
+    pub(crate) client: Client,
+    pub(crate) ledger: Ledger,
+    pub(crate) shipped: Seen,
+    pub(crate) rejected: Seen,
+    pub(crate) stop: AtomicBool,
+}
+
+/// What happens to an order on its n-th delivery.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Day {
+    Good,
+    /// The carrier is busy: not now.
+    Busy,
+    /// Shipped, but the clerk forgets to say so: the lock runs out and it is delivered again.
+    Forgotten,
+    /// The address does not exist: never.
+    Impossible,
+}
+
+fn day(order: &str, delivery: u64) -> Day {
+    let number: u64 = order.trim_start_matches("order-").parse().unwrap_or(0);
+    match (number, delivery) {
+        (n, _) if n % 211 == 7 => Day::Impossible,
+        (n, 1) if n % 17 == 3 => Day::Busy,
+        (n, 1) if n % 97 == 5 => Day::Forgotten,
+        _ => Day::Good,
+    }
+}
+
+impl Shipping {
+    pub(crate) async fn work(&self) -> Result<()> {
+        let receive = "/topics/orders/eventsubscriptions/shipping:receive?api-version=2024-06-01&maxEvents=10&maxWaitTime=10";
+        while !self.stop.load(Ordering::Relaxed) {
+            let answer = ask(&self.client, "POST", receive, &Value::Null).await?;
+            let deliveries = answer["value"].as_array().cloned().unwrap_or_default();
+            let (mut done, mut later, mut never) = (Vec::new(), Vec::new(), Vec::new());
+            for delivery in deliveries {
+                let token = delivery["brokerProperties"]["lockToken"].clone();
+                match self.handle(&delivery).await? {
+                    Day::Good => done.push(token),
+                    Day::Busy => later.push(token),
+                    Day::Impossible => never.push(token),
+                    Day::Forgotten => {}
+                }
+            }
+            self.settle("acknowledge", done).await?;
+            self.settle("release", later).await?;
+            self.settle("reject", never).await?;
+        }
+        Ok(())
+    }
+
+    async fn handle(&self, delivery: &Value) -> Result<Day> {
+        let order = delivery["event"]["id"].as_str().unwrap_or_default();
+        let count = delivery["brokerProperties"]["deliveryCount"]
+            .as_u64()
+            .unwrap_or(0);
+        self.ledger.note("delivered", order, Some(count));
+        let day = day(order, count);
+        match day {
+            Day::Good | Day::Forgotten => {
+                let shipped = event(
+                    &format!("shipped-{order}"),
+                    "/shop/shipping",
+                    "shop.OrderShipped",
+                    order,
+                    None,
+                );
+                publish(&self.client, "shipments", &shipped).await?;
+                self.ledger.note("shipped", order, None);
+                self.shipped.insert(order);
+            }
+            Day::Busy => self.ledger.note("retried", order, Some(count)),
+            Day::Impossible => {
+                self.ledger.note("rejected", order, None);
+                self.rejected.insert(order);
+            }
+        }
+        Ok(day)
+    }
+
+    /// A lock may be lost meanwhile: the order comes again, and that is fine.
+    async fn settle(&self, verb: &str, tokens: Vec<Value>) -> Result<()> {
+        if tokens.is_empty() {
+            return Ok(());
+        }
+        let path =
+            format!("/topics/orders/eventsubscriptions/shipping:{verb}?api-version=2024-06-01");
+        insist(
+            &self.client,
+            "POST",
+            &path,
+            &json!({ "lockTokens": tokens }),
+        )
+        .await
+        .map(drop)
+    }
+}

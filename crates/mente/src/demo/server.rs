@@ -1,0 +1,131 @@
+//! The demo's own server: a child process on a directory of its own, which can be killed.
+
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use tokio::process::{Child, Command};
+
+/// How long a server may take to come up.
+const READY: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(crate) struct Server {
+    data: PathBuf,
+    ports_file: PathBuf,
+    log: PathBuf,
+    /// `127.0.0.1:PORT`, the same after every restart.
+    address: String,
+    child: Child,
+}
+
+impl Server {
+    /// Starts `mente server` in `folder` and waits until it is ready.
+    pub(crate) async fn start(folder: &Path) -> Result<Self> {
+        let (data, ports_file) = (folder.join("data"), folder.join("ports.json"));
+        let log = folder.join("server.log");
+        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0")?;
+        let mut server = Self {
+            data,
+            ports_file,
+            log,
+            address: String::new(),
+            child,
+        };
+        server.address = server.ready().await?;
+        Ok(server)
+    }
+
+    pub(crate) fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    /// Kills the process as `kill -9` does and starts another one on what it left.
+    pub(crate) async fn kill_and_restart(&mut self) -> Result<()> {
+        self.child.kill().await.context("cannot kill the server")?;
+        // The kernel may hold the port for a moment.
+        for _ in 0..50 {
+            self.child = spawn(&self.data, &self.ports_file, &self.log, &self.address)?;
+            match self.ready().await {
+                Ok(address) if address == self.address => return Ok(()),
+                _ => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+        bail!(
+            "the server did not come up again on {}; its log is {}",
+            self.address,
+            self.log.display()
+        )
+    }
+
+    /// Stops it as an operator would; it must end cleanly.
+    pub(crate) async fn stop(mut self) -> Result<()> {
+        let pid = self.child.id().context("the server has ended already")?;
+        let killed = Command::new("kill")
+            .args(["-TERM", &pid.to_string()])
+            .status()
+            .await?;
+        if !killed.success() {
+            bail!("cannot send SIGTERM to the server");
+        }
+        let status = tokio::time::timeout(READY, self.child.wait())
+            .await
+            .context("the server does not stop")??;
+        if !status.success() {
+            bail!(
+                "the server ended with {status}; its log is {}",
+                self.log.display()
+            );
+        }
+        Ok(())
+    }
+
+    /// Waits for the ports file of this start.
+    async fn ready(&mut self) -> Result<String> {
+        let deadline = tokio::time::Instant::now() + READY;
+        while tokio::time::Instant::now() < deadline {
+            if let Ok(text) = std::fs::read_to_string(&self.ports_file) {
+                let ports: serde_json::Value = serde_json::from_str(&text).context("ports file")?;
+                return Ok(ports["http"]
+                    .as_str()
+                    .context("ports file without http")?
+                    .to_owned());
+            }
+            if let Some(status) = self.child.try_wait()? {
+                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+                bail!("the server ended with {status}:\n{log}");
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        bail!(
+            "the server was not ready within {READY:?}; its log is {}",
+            self.log.display()
+        )
+    }
+}
+
+fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str) -> Result<Child> {
+    // Ready means that this start wrote it.
+    let _ = std::fs::remove_file(ports_file);
+    let log = std::fs::File::options()
+        .create(true)
+        .append(true)
+        .open(log)
+        .context("server log")?;
+    let mente = std::env::current_exe().context("cannot find the mente binary")?;
+    let child = Command::new(mente)
+        .arg("server")
+        .args(["--http", http])
+        .arg("--data-dir")
+        .arg(data)
+        .arg("--ports-file")
+        .arg(ports_file)
+        .arg("--allow-private-webhooks")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(log)
+        .kill_on_drop(true)
+        .spawn();
+    child.context("cannot start the server")
+}

@@ -1,0 +1,260 @@
+//! What the day came to, from everybody's files alone.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write;
+use std::time::Duration;
+
+use super::ledger::Line;
+
+/// Everybody's files.
+#[derive(Debug, Default)]
+pub(crate) struct Books {
+    pub(crate) storefront: Vec<Line>,
+    pub(crate) shipping: Vec<Line>,
+    pub(crate) notified: Vec<Line>,
+    pub(crate) catalogue: Vec<Line>,
+    pub(crate) stock: Vec<Line>,
+    pub(crate) dead_letters: Vec<String>,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Summary {
+    published: usize,
+    delivered: usize,
+    retried: usize,
+    dead_lettered: usize,
+    duplicated: usize,
+    /// Acknowledged orders that were neither shipped nor dead-lettered, by name.
+    lost: Vec<String>,
+    /// What came to somebody although nobody sent it.
+    invented: Vec<String>,
+    /// Offsets that two acknowledged orders were told.
+    reused: Vec<u64>,
+    notified: usize,
+    /// Notifications that found the webhook down.
+    missed: usize,
+    /// Shipped orders that the webhook never heard of.
+    unheard: Vec<String>,
+    sold_without_catalogue: usize,
+    /// Products whose copy is not what the catalogue said last.
+    stale: Vec<String>,
+}
+
+impl Summary {
+    pub(crate) fn of(books: &Books) -> Self {
+        let attempted = names(&books.storefront, "placing");
+        let placed = names(&books.storefront, "placed");
+        let shipped = names(&books.shipping, "shipped");
+        let notified = names(&books.notified, "notified");
+        let dead: BTreeSet<&str> = books.dead_letters.iter().map(String::as_str).collect();
+        let ended: BTreeSet<&str> = shipped.union(&dead).copied().collect();
+        let strangers = ended
+            .difference(&attempted)
+            .chain(notified.difference(&shipped));
+        let count =
+            |lines: &[Line], what: &str| lines.iter().filter(|line| line.what == what).count();
+        let ship_count = count(&books.shipping, "shipped");
+        Self {
+            published: placed.len(),
+            delivered: shipped.len(),
+            retried: count(&books.shipping, "retried"),
+            dead_lettered: dead.len(),
+            duplicated: ship_count - shipped.len() + books.dead_letters.len() - dead.len(),
+            lost: owned(placed.difference(&ended)),
+            invented: owned(strangers),
+            reused: reused_offsets(&books.storefront),
+            notified: notified.len(),
+            missed: count(&books.notified, "was down"),
+            unheard: owned(shipped.difference(&notified)),
+            sold_without_catalogue: sold_after_stop(books, placed.len()),
+            stale: stale_products(books),
+        }
+    }
+
+    pub(crate) fn is_clean(&self) -> bool {
+        let faults = [&self.lost, &self.invented, &self.unheard, &self.stale];
+        faults.iter().all(|fault| fault.is_empty()) && self.reused.is_empty()
+    }
+
+    /// For people; the numbers of faults are followed by some of the names.
+    pub(crate) fn show(&self, took: Duration) -> String {
+        let mut out = String::new();
+        let mut row = |name: &str, count: usize, note: &str| {
+            writeln!(out, "  {name:<14}{count:>9}   {note}").expect("writing to a string");
+        };
+        row(
+            "published",
+            self.published,
+            "orders that the storefront has an acknowledgement for",
+        );
+        row("delivered", self.delivered, "orders shipped");
+        row(
+            "retried",
+            self.retried,
+            "given back because the carrier was busy, shipped later",
+        );
+        row(
+            "dead-lettered",
+            self.dead_lettered,
+            "orders to an address that does not exist",
+        );
+        row(
+            "duplicated",
+            self.duplicated,
+            "came twice: forgotten acknowledgements, repeated publishes",
+        );
+        row("lost", self.lost.len(), "");
+        row("invented", self.invented.len(), "");
+        row(
+            "notified",
+            self.notified,
+            &format!(
+                "webhook heard of the shipment, {} times it was down",
+                self.missed
+            ),
+        );
+        row("unheard", self.unheard.len(), "");
+        row(
+            "sold alone",
+            self.sold_without_catalogue,
+            "orders priced from the stock's own copy, the catalogue stopped",
+        );
+        row("stale copies", self.stale.len(), "");
+        let faults = [
+            ("lost", &self.lost),
+            ("invented", &self.invented),
+            ("unheard", &self.unheard),
+            ("stale", &self.stale),
+        ];
+        for (name, fault) in faults.iter().filter(|(_, fault)| !fault.is_empty()) {
+            let some = fault.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
+            writeln!(out, "  {name}: {some}").expect("writing to a string");
+        }
+        if !self.reused.is_empty() {
+            writeln!(out, "  offsets told to two orders: {:?}", self.reused)
+                .expect("writing to a string");
+        }
+        let rate = self.published as f64 / took.as_secs_f64();
+        write!(
+            out,
+            "  in {:.1} s, {rate:.0} orders a second",
+            took.as_secs_f64()
+        )
+        .expect("writing to a string");
+        out
+    }
+}
+
+fn names<'a>(lines: &'a [Line], what: &str) -> BTreeSet<&'a str> {
+    lines
+        .iter()
+        .filter(|line| line.what == what)
+        .map(|line| line.id.as_str())
+        .collect()
+}
+
+fn owned<'a>(names: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
+    names.map(|name| (*name).to_owned()).collect()
+}
+
+fn reused_offsets(storefront: &[Line]) -> Vec<u64> {
+    let mut owner: BTreeMap<u64, &str> = BTreeMap::new();
+    let placed = storefront.iter().filter(|line| line.what == "placed");
+    let told = placed.filter_map(|line| Some((line.number?, line.id.as_str())));
+    told.filter(|(offset, id)| owner.insert(*offset, id).is_some_and(|other| other != *id))
+        .map(|(offset, _)| offset)
+        .collect()
+}
+
+/// Orders placed after the moment that the stock noted.
+fn sold_after_stop(books: &Books, placed: usize) -> usize {
+    let stop = books
+        .stock
+        .iter()
+        .find(|line| line.what == "catalogue stopped");
+    let before = stop.and_then(|line| line.number).unwrap_or(placed as u64);
+    placed.saturating_sub(before as usize)
+}
+
+fn stale_products(books: &Books) -> Vec<String> {
+    let last = |lines: &[Line], what: &str| {
+        let lines = lines.iter().filter(|line| line.what == what);
+        lines
+            .map(|line| (line.id.clone(), line.number))
+            .collect::<BTreeMap<_, _>>()
+    };
+    let copied = last(&books.stock, "copied");
+    let (changed, changing) = (
+        last(&books.catalogue, "changed"),
+        last(&books.catalogue, "changing"),
+    );
+    // The catalogue may have been stopped between a change and its acknowledgement.
+    let right = |product: &String| {
+        let copy = copied.get(product);
+        copy == changed.get(product) || copy == changing.get(product)
+    };
+    changed
+        .keys()
+        .filter(|product| !right(product))
+        .cloned()
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(what: &str, id: &str, number: u64) -> Line {
+        Line {
+            what: what.into(),
+            id: id.into(),
+            number: Some(number),
+        }
+    }
+
+    fn day() -> Books {
+        Books {
+            storefront: vec![
+                line("placing", "a", 1),
+                line("placed", "a", 0),
+                line("placing", "b", 1),
+                line("placed", "b", 1),
+            ],
+            shipping: vec![line("delivered", "a", 1), line("shipped", "a", 1)],
+            notified: vec![line("notified", "a", 1)],
+            dead_letters: vec!["b".into()],
+            ..Books::default()
+        }
+    }
+
+    #[test]
+    fn a_good_day_is_clean() {
+        let summary = Summary::of(&day());
+        assert!(summary.is_clean(), "{summary:?}");
+        assert_eq!(
+            (summary.published, summary.delivered, summary.dead_lettered),
+            (2, 1, 1)
+        );
+    }
+
+    #[test]
+    fn every_fault_is_found() {
+        let fault = |spoil: fn(&mut Books)| {
+            let mut books = day();
+            spoil(&mut books);
+            assert!(!Summary::of(&books).is_clean(), "{books:?}");
+        };
+        fault(|books| books.dead_letters.clear());
+        fault(|books| books.shipping.clear());
+        fault(|books| books.notified.clear());
+        fault(|books| books.shipping.push(line("shipped", "never placed", 1)));
+        fault(|books| books.notified.push(line("notified", "never shipped", 1)));
+        fault(|books| books.storefront[3].number = Some(0));
+        fault(|books| {
+            books
+                .catalogue
+                .extend([line("changing", "p", 5), line("changed", "p", 5)]);
+            books.stock.push(line("copied", "p", 4));
+        });
+    }
+}

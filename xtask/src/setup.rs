@@ -1,0 +1,135 @@
+//! Sets up what the tests need beyond Rust. As root on Debian it installs what is missing;
+//! elsewhere it names it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use crate::{Outcome, execute, root};
+
+/// Program, its Debian packages, and what needs it.
+const PROGRAMS: [(&str, &str, &str); 5] = [
+    (
+        "java",
+        "openjdk-17-jdk-headless",
+        "the Kafka engine's tests",
+    ),
+    ("mvn", "maven", "the Kafka engine's tests"),
+    ("node", "nodejs", "the JavaScript clients' tests"),
+    ("npm", "npm", "the JavaScript clients' tests"),
+    ("chromium", "chromium", "the shop page's test"),
+];
+
+/// Installs or names everything; `Err` lists what is still missing.
+pub(crate) fn run() -> Outcome {
+    let mut missing = Vec::new();
+    let absent: Vec<_> = PROGRAMS
+        .iter()
+        .filter(|(program, ..)| !works(program))
+        .collect();
+    if !absent.is_empty() && can_install() {
+        let packages = absent.iter().map(|(_, package, _)| *package);
+        // A failure shows below: the program is still absent.
+        let _ = run_quietly("apt-get", ["update"]);
+        let install = ["install", "--yes", "--no-install-recommends"];
+        let _ = run_quietly("apt-get", install.into_iter().chain(packages));
+    }
+    for (program, package, purpose) in absent {
+        if !works(program) {
+            missing.push(format!("{program} (Debian: {package}) for {purpose}"));
+        }
+    }
+    if let Err(error) = python() {
+        missing.push(error);
+    }
+    if let Err(error) = node() {
+        missing.push(error);
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "missing, so the tests that need it will fail:\n  {}",
+        missing.join("\n  ")
+    ))
+}
+
+/// The virtual environment `.venv` with the clients that the tests drive.
+fn python() -> Outcome {
+    let requirements = root().join("tests/python/requirements.txt");
+    let (venv, stamp) = (root().join(".venv"), root().join(".venv/requirements.txt"));
+    if !requirements.exists() || same(&requirements, &stamp) {
+        return Ok(());
+    }
+    let create = || execute(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+    if create().is_err() && can_install() {
+        let _ = run_quietly("apt-get", ["install", "--yes", "python3-venv"]);
+        create()?;
+    }
+    let python = venv.join("bin/python");
+    execute(
+        Command::new(python)
+            .args([
+                "-m",
+                "pip",
+                "install",
+                "--quiet",
+                "--disable-pip-version-check",
+                "-r",
+            ])
+            .arg(&requirements),
+    )
+    .map_err(|error| format!("Python packages of {}: {error}", requirements.display()))?;
+    copy(&requirements, &stamp)
+}
+
+/// The packages of `tests/node`, if npm is there.
+fn node() -> Outcome {
+    let folder = root().join("tests/node");
+    let (lock, stamp) = (
+        folder.join("package-lock.json"),
+        folder.join("node_modules/.installed"),
+    );
+    if !lock.exists() || same(&lock, &stamp) {
+        return Ok(());
+    }
+    execute(
+        Command::new("npm")
+            .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
+            .arg(&folder),
+    )?;
+    copy(&lock, &stamp)
+}
+
+fn same(one: &Path, other: &Path) -> bool {
+    matches!((std::fs::read(one), std::fs::read(other)), (Ok(a), Ok(b)) if a == b)
+}
+
+fn copy(from: &Path, to: &Path) -> Outcome {
+    std::fs::copy(from, to)
+        .map(drop)
+        .map_err(|e| format!("cannot write {}: {e}", to.display()))
+}
+
+fn works(program: &str) -> bool {
+    let run = Command::new(program)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .status();
+    run.is_ok()
+}
+
+fn can_install() -> bool {
+    let id = Command::new("id").arg("-u").output();
+    let root = id.is_ok_and(|output| output.stdout.trim_ascii() == b"0");
+    root && works("apt-get")
+}
+
+fn run_quietly<'a>(program: &str, args: impl IntoIterator<Item = &'a str>) -> Outcome {
+    execute(
+        Command::new(program)
+            .args(args)
+            .env("DEBIAN_FRONTEND", "noninteractive")
+            .stdout(Stdio::null()),
+    )
+}
