@@ -161,6 +161,25 @@ fn a_newer_format_is_refused() {
     );
 }
 
+/// The checksum of a batch leaves out its first bytes: the index vouches for those.
+#[test]
+fn a_flip_in_the_bytes_before_the_checksum_is_noticed() {
+    let (good, logs, _) = sample();
+    let body = 2 * 4096 + 72 + 40;
+    for at in (body..body + 16).filter(|at| good[*at] == 0) {
+        let mut bytes = good.clone();
+        bytes[at] ^= 1;
+        let disk = MemDisk::default();
+        disk.plant(FILE, bytes);
+        let (engine, _writer) = open(&disk);
+        assert_eq!(
+            read(&engine, logs[0]),
+            (vec![], Some(Error::Corrupt(Offset(0)))),
+            "byte {at}"
+        );
+    }
+}
+
 #[test]
 fn rot_that_a_reader_found_is_remembered() {
     let (good, logs, values) = sample();

@@ -203,7 +203,7 @@ impl Shop {
                 eprintln!("shop: nothing happens any more, the books are closed as they are");
                 break;
             }
-            self.troubles(done as u64, &catalogue);
+            self.troubles(&catalogue);
             if let Some(server) = &mut server
                 && killed < kills
                 && done as u64 >= (killed + 1) * self.orders * 3 / (kills + 1)
@@ -220,19 +220,20 @@ impl Shop {
         Ok((server, took))
     }
 
-    /// The catalogue stops at half of the day; the webhook is down for its second quarter.
-    fn troubles(&self, done: u64, catalogue: &tokio::task::AbortHandle) {
-        let all = self.orders * 3;
-        self.notified
-            .down
-            .store((all / 4..all / 2).contains(&done), Ordering::Relaxed);
-        if done >= all / 2 && !catalogue.is_finished() {
+    /// The catalogue stops when half of the orders are placed; the webhook is down while the
+    /// second quarter is shipped.
+    fn troubles(&self, catalogue: &tokio::task::AbortHandle) {
+        let (placed, shipped) = (
+            self.storefront.placed.len() as u64,
+            self.shipping.shipped.len() as u64,
+        );
+        let down = (self.orders / 4..self.orders / 2).contains(&shipped);
+        self.notified.down.store(down, Ordering::Relaxed);
+        if placed >= self.orders / 2 && !catalogue.is_finished() {
             catalogue.abort();
-            self.stock.ledger.note(
-                "catalogue stopped",
-                "",
-                Some(self.storefront.placed.len() as u64),
-            );
+            self.stock
+                .ledger
+                .note("catalogue stopped", "", Some(placed));
         }
     }
 
