@@ -157,6 +157,18 @@ async fn waits_end_at_once_when_the_server_stops() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_left_takes_nothing_with_it() {
+    let server = start("{}").await;
+    let left = tokio::time::timeout(Duration::from_millis(200), receive(&server, 1, 60)).await;
+    assert!(left.is_err());
+    // The server learns of it by the end of the connection.
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    server.publish("t", "1", "1").await;
+    let received = receive(&server, 1, 10).await;
+    assert_eq!((received[0].1, &*received[0].2), (1, "1"));
+}
+
+#[tokio::test]
 async fn a_filter_chooses() {
     let server = start(r#"{"from":"earliest","filter":{"prefix":{"id":"a"}}}"#).await;
     for id in ["a1", "b1", "a2"] {
