@@ -141,7 +141,10 @@ impl<'a> Tenure<'a> {
         loop {
             self.start_reads();
             let mut out = Outcome::default();
-            match self.wake().await {
+            let wake = self.wake().await;
+            // Before anything arrives or falls due: a receiver that left must not be served.
+            self.forget_callers_that_left();
+            match wake {
                 Wake::Stop => return Ok(()),
                 wake => self.take(wake, &mut out),
             }
@@ -189,7 +192,6 @@ impl<'a> Tenure<'a> {
         let now = self.runtime.clock.now();
         match wake {
             Wake::Request(Request { command, reply }) => {
-                self.forget_callers_that_left();
                 let ticket = Ticket(self.next_ticket);
                 self.next_ticket += 1;
                 self.callers.insert(ticket, reply);

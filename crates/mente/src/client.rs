@@ -43,7 +43,7 @@ pub enum Error {
     #[error("a line of the answer is longer than {LINE_BYTES_MAX} bytes")]
     LongLine,
     #[error("the server answered {}: {}", .0.status, .0.text())]
-    Refused(Response),
+    Refused(Box<Response>),
 }
 
 /// Longest line that a tail takes: an event and its frame, with every byte escaped.
@@ -153,11 +153,11 @@ impl Client {
         let (parts, body) = response.into_parts();
         if parts.status != 200 {
             let body = body.collect().await.map_err(|error| self.broken(error))?;
-            return Err(Error::Refused(Response {
+            return Err(Error::Refused(Box::new(Response {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
                 body: body.to_bytes(),
-            }));
+            })));
         }
         Ok(Lines {
             address: self.address.clone(),

@@ -59,13 +59,18 @@ pub(crate) fn printable(text: &str) -> String {
     text.chars().map(visible).collect()
 }
 
-/// Bold where somebody looks and wants colours.
+/// Bold where somebody looks at standard error and wants colours.
 pub(crate) fn bold(text: &str) -> String {
-    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    if plain || !io::stderr().is_terminal() {
-        return text.to_owned();
+    if is_colourful() {
+        format!("\u{1b}[1m{text}\u{1b}[0m")
+    } else {
+        text.to_owned()
     }
-    format!("\u{1b}[1m{text}\u{1b}[0m")
+}
+
+pub(crate) fn is_colourful() -> bool {
+    let plain = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    !plain && io::stderr().is_terminal()
 }
 
 #[cfg(test)]

@@ -25,7 +25,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::args::{Dev, LogFormat, Process, Server};
 use crate::failure::{Failure, Result};
-use crate::output::{bold, line};
+use crate::output::{bold, is_colourful, line};
 use clock::TokioClock;
 
 /// How long shards may take to stop once nobody asks them anything.
@@ -259,7 +259,8 @@ fn log_to_stderr(format: LogFormat) -> Result<()> {
     };
     let lines = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(std::io::stderr);
+        .with_writer(std::io::stderr)
+        .with_ansi(is_colourful());
     match format {
         LogFormat::Text => lines.init(),
         LogFormat::Json => lines.json().init(),

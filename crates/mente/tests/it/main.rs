@@ -1,0 +1,11 @@
+//! The real binary, from outside: every test spawns its own server in a directory of its own.
+
+mod server;
+
+mod eventgrid_sdk;
+mod events;
+mod process;
+mod pull;
+mod refusals;
+mod tail;
+mod verbs;
