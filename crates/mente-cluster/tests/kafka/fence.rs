@@ -1,0 +1,240 @@
+//! What a fence is worth: late writes of an earlier owner, in every order that time allows.
+
+use std::time::Duration;
+
+use mente_engine::conformance::{batch, read_all};
+use mente_engine::{Batch, Engine, Error, Fence, Limit, LogId, Offset};
+use tokio::time::sleep;
+
+use crate::broker::{self, Broker, COORDINATOR_MEMORY, PRODUCER_MEMORY};
+use crate::raw::{self, ACCEPTED, INVALID_PRODUCER_EPOCH, Producer};
+use crate::{engine, log};
+
+/// Beyond a memory of the broker, and its next look for what to forget.
+const MARGIN: Duration = Duration::from_millis(1_500);
+
+/// One test after the other: they share the wire that stops.
+static WIRE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
+async fn append(engine: &dyn Engine, fence: Fence, value: &str) -> Result<Offset, Error> {
+    let appended = engine
+        .append(&[fence], vec![(fence.log, batch(&[value]))])
+        .await;
+    appended.map(|appended| appended[0].base)
+}
+
+async fn values(engine: &dyn Engine, log: LogId) -> Vec<String> {
+    let found = read_all(engine, log, Limit::default()).await;
+    found.into_iter().map(|(_, value)| value).collect()
+}
+
+async fn batch_at(engine: &dyn Engine, log: LogId, at: Offset) -> Batch {
+    let chunk = engine.read(log, at, Limit::default()).await.expect("read");
+    chunk.batches.into_iter().next().expect("a batch")
+}
+
+/// Who claimed: the producer of the term record.
+async fn claimant(engine: &dyn Engine, fence: Fence) -> Producer {
+    raw::producer(&batch_at(engine, fence.log, fence.at).await)
+}
+
+/// A batch as that producer would send it next.
+fn forged(by: Producer, value: &str, sequence: i32) -> Batch {
+    batch(&[value]).with_producer(by.id, by.epoch, sequence)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_flight_while_another_claims_is_refused() {
+    let _wire = WIRE.lock().await;
+    let broker = broker::shared();
+    let (a, b) = (engine(&broker.proxy.address()), engine(&broker.bootstrap));
+    let log = log(&b, "in-flight", true).await;
+    let first = a.claim(log).await.expect("claim of a");
+    append(&a, first, "early").await.expect("a owns it");
+    broker.proxy.hold();
+    let late = a.append(&[first], vec![(log, batch(&["late"]))]);
+    let later = a.append(&[first], vec![(log, batch(&["later"]))]);
+    sleep(Duration::from_millis(100)).await;
+    let second = b.claim(log).await.expect("claim of b");
+    broker.proxy.release();
+    assert_eq!(late.await, Err(Error::Fenced));
+    assert_eq!(later.await, Err(Error::Fenced));
+    append(&b, second, "b").await.expect("b owns it");
+    assert_eq!(values(&b, log).await, ["early", "b"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_cut_off_past_every_memory_is_refused() {
+    let _wire = WIRE.lock().await;
+    let broker = broker::shared();
+    // Past the memory of the log's leader, and past that of the coordinator, too.
+    for away in [PRODUCER_MEMORY, COORDINATOR_MEMORY] {
+        let (a, b) = (engine(&broker.proxy.address()), engine(&broker.bootstrap));
+        let log = log(&b, "cut-off", true).await;
+        let first = a.claim(log).await.expect("claim of a");
+        append(&a, first, "early").await.expect("a owns it");
+        broker.proxy.hold();
+        sleep(away + MARGIN).await;
+        let second = b.claim(log).await.expect("claim of b");
+        broker.proxy.release();
+        assert_eq!(
+            append(&a, first, "late").await,
+            Err(Error::Fenced),
+            "{away:?}"
+        );
+        append(&b, second, "b").await.expect("b owns it");
+        assert_eq!(values(&b, log).await, ["early", "b"], "{away:?}");
+    }
+}
+
+/// The owner that claimed last died, and Kafka forgot its claim: a request still held from
+/// before cannot come, since its connection was closed long before.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_held_until_a_dead_owner_is_forgotten_never_comes() {
+    let _wire = WIRE.lock().await;
+    let broker = broker::shared();
+    let (a, b) = (engine(&broker.proxy.address()), engine(&broker.bootstrap));
+    let log = log(&b, "held", true).await;
+    let first = a.claim(log).await.expect("claim of a");
+    append(&a, first, "early").await.expect("a owns it");
+    let old = claimant(&a, first).await;
+    broker.proxy.hold();
+    let held = a.append(&[first], vec![(log, batch(&["held"]))]);
+    sleep(Duration::from_millis(100)).await;
+    let second = b.claim(log).await.expect("claim of b");
+    append(&b, second, "b").await.expect("b owns it");
+    drop(b);
+    sleep(PRODUCER_MEMORY + MARGIN).await;
+    broker.proxy.release();
+    let held = held.await;
+    assert!(
+        matches!(held, Err(Error::Unknown(_) | Error::Fenced)),
+        "{held:?}"
+    );
+    assert_eq!(append(&a, first, "late").await, Err(Error::Fenced));
+    sleep(Duration::from_millis(200)).await;
+    let c = engine(&broker.bootstrap);
+    assert_eq!(values(&c, log).await, ["early", "b"]);
+    // That the connection is what protects here: on a new one the same batch is taken.
+    let taken = raw::produce(&broker.bootstrap, log, &forged(old, "forged", 2)).await;
+    assert_eq!(
+        taken, ACCEPTED,
+        "Kafka remembers longer: simplify the fence"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_owner_renews_and_stays() {
+    let broker = broker::shared();
+    let (a, b) = (engine(&broker.bootstrap), engine(&broker.bootstrap));
+    let log = log(&b, "idle", true).await;
+    let first = a.claim(log).await.expect("claim of a");
+    append(&a, first, "early").await.expect("a owns it");
+    let old = claimant(&a, first).await;
+    drop(a);
+    let second = b.claim(log).await.expect("claim of b");
+    sleep(COORDINATOR_MEMORY + MARGIN).await;
+    let late = raw::produce(&broker.bootstrap, log, &forged(old, "late", 2)).await;
+    assert_eq!(
+        late, INVALID_PRODUCER_EPOCH,
+        "b renewed, so a is still known as old"
+    );
+    append(&b, second, "b").await.expect("b owns it still");
+    assert_eq!(values(&b, log).await, ["early", "b"]);
+}
+
+/// An owner that writes but is forgotten by the coordinator: the next one gets another
+/// producer id, which shuts out nobody by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_claim_under_another_producer_id_shuts_out_the_old_one() {
+    let broker = broker::shared();
+    let (a, b) = (engine(&broker.bootstrap), engine(&broker.bootstrap));
+    let log = log(&b, "another-id", true).await;
+    let first = a.claim(log).await.expect("claim of a");
+    let old = claimant(&a, first).await;
+    drop(a);
+    let mut sequence = old.sequence + 1;
+    let until = tokio::time::Instant::now() + COORDINATOR_MEMORY + MARGIN;
+    while tokio::time::Instant::now() < until {
+        let early = forged(old, "early", sequence);
+        assert_eq!(raw::produce(&broker.bootstrap, log, &early).await, ACCEPTED);
+        sequence += 1;
+        sleep(Duration::from_millis(500)).await;
+    }
+    let second = b.claim(log).await.expect("claim of b");
+    assert_ne!(
+        claimant(&b, second).await.id,
+        old.id,
+        "the coordinator forgot"
+    );
+    let late = raw::produce(&broker.bootstrap, log, &forged(old, "late", sequence)).await;
+    assert_eq!(late, INVALID_PRODUCER_EPOCH);
+    append(&b, second, "b").await.expect("b owns it");
+    assert_eq!(values(&b, log).await.last().map(String::as_str), Some("b"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn many_claims_at_once_leave_one_owner_at_each_place() {
+    let broker = broker::shared();
+    let log = log(&engine(&broker.bootstrap), "many", true).await;
+    let rivals: Vec<_> = (0..3)
+        .map(|_| tokio::spawn(rival(broker.clone(), log)))
+        .collect();
+    let mut promised = Vec::new();
+    for rival in rivals {
+        promised.extend(rival.await.expect("no panic"));
+    }
+    let c = engine(&broker.bootstrap);
+    let (mut from, mut term, mut found) = (Offset(0), None, Vec::new());
+    let end = c.bounds(log).await.expect("bounds").end;
+    while from < end {
+        let chunk = c.read(log, from, Limit::default()).await.expect("read");
+        for batch in chunk.batches {
+            if batch.term().is_some() {
+                assert!(batch.term() >= term, "terms rise");
+                term = batch.term();
+            } else {
+                let (_, record) = batch.records().next().expect("one").expect("well-formed");
+                let value = String::from_utf8(record.value.expect("a value").to_vec());
+                let value = value.expect("text");
+                let of = value.split_once(' ').expect("term and number").0.to_owned();
+                assert_eq!(
+                    Some(of),
+                    term.map(|t| t.to_string()),
+                    "written under its term"
+                );
+                found.push(value);
+            }
+        }
+        from = chunk.next;
+    }
+    for value in &promised {
+        assert!(found.contains(value), "{value} was acknowledged");
+    }
+    assert!(
+        promised.len() > 20,
+        "they came to write: {}",
+        promised.len()
+    );
+}
+
+/// Claims, writes until it is shut out, and again; what was acknowledged.
+async fn rival(broker: std::sync::Arc<Broker>, log: LogId) -> Vec<String> {
+    let engine = engine(&broker.bootstrap);
+    let mut promised = Vec::new();
+    for _ in 0..8 {
+        let fence = match engine.claim(log).await {
+            Ok(fence) => fence,
+            Err(Error::Busy(_) | Error::Unknown(_) | Error::Fenced) => continue,
+            Err(error) => panic!("{error}"),
+        };
+        for number in 0..10 {
+            let value = format!("{} {number}", fence.term);
+            match append(&engine, fence, &value).await {
+                Ok(_) => promised.push(value),
+                Err(_) => break,
+            }
+        }
+    }
+    promised
+}

@@ -1,0 +1,50 @@
+//! The engine on a real Kafka: what every engine promises, what a fence is worth, and that
+//! batches come back as they were sent.
+//!
+//! One broker for all, started through `scripts/kafka`, with memories so short that they end
+//! within a test. `MENTE_TEST_KAFKA=host:port` has the tests that need no such broker run
+//! on another one. Without Java or Maven they fail.
+
+mod broker;
+mod fence;
+mod identity;
+mod proxy;
+mod raw;
+
+use std::sync::Arc;
+
+use mente_cluster::{ClusterEngine, Options};
+use mente_engine::{Engine, LogConfig, LogId, SetName, conformance};
+
+/// Different in every run, since runs may share a cluster.
+fn run_name() -> String {
+    let since = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .expect("a clock after 1970");
+    format!("{:x}-{:x}", since.as_millis(), std::process::id())
+}
+
+fn engine(bootstrap: &str) -> ClusterEngine {
+    ClusterEngine::new(Options::new([bootstrap]))
+}
+
+async fn log(engine: &dyn Engine, name: &str, owned: bool) -> LogId {
+    let name = SetName::new(format!("test/{}.{name}", run_name())).expect("a plain name");
+    let config = LogConfig {
+        owned,
+        ..LogConfig::default()
+    };
+    engine
+        .create(&name, 1, config)
+        .await
+        .expect("create")
+        .log(0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn conforms() {
+    let broker = broker::shared();
+    let bootstrap = broker::other().unwrap_or_else(|| broker.bootstrap.clone());
+    let open = || Arc::new(engine(&bootstrap)) as Arc<dyn Engine>;
+    conformance::run(&open, &run_name()).await;
+}
