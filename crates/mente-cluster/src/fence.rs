@@ -114,7 +114,7 @@ async fn take_over(
     loop {
         let term = Term(seen.0 + 1);
         let record = sequence.stamp(&Batch::of_term(term, now()));
-        let at = produce::send(connection, topic, log, record.clone())
+        let at = produce::send(connection, log, record.clone())
             .await?
             .outcome()
             .await?
@@ -179,7 +179,7 @@ async fn shut_out_strangers(
         let Some(epoch) = epoch else { continue };
         let mut sequence = Sequence::new(stranger.producer_id.0, epoch);
         let record = sequence.stamp(&Batch::of_term(Term(0), now()));
-        match produce::send(connection, topic, log, record)
+        match produce::send(connection, log, record)
             .await?
             .outcome()
             .await
@@ -212,7 +212,7 @@ pub(crate) async fn renew(
     }
     let mut sequence = Sequence::new(id, epoch);
     let record = sequence.stamp(&Batch::of_term(claim.fence.term, now()));
-    produce::send(&connection, &topic, log, record)
+    produce::send(&connection, log, record)
         .await?
         .outcome()
         .await?;

@@ -160,34 +160,38 @@ impl Worker {
             other_fences,
             reply,
         } = append;
-        let sent = match &owner {
-            Some(owner) => self.send_owned(owner, &batch).await,
-            None => self.send_ownerless(batch, other_fences).await,
+        let proven = match &owner {
+            Some(owner) => self.prove(owner).await,
+            None => Ok(()),
         };
         let permit = Arc::clone(&self.in_flight).acquire_owned().await;
-        let (state, cluster, set) = (
-            Arc::clone(&self.state),
-            Arc::clone(&self.cluster),
-            self.log.set,
-        );
-        let settle = async move {
+        let sent = match (proven, &owner) {
+            (Ok(()), Some(owner)) => self.send_owned(owner, &batch).await,
+            (Ok(()), None) => self.send_ownerless(batch, other_fences).await,
+            (Err(error), _) => Err(error),
+        };
+        if let (Err(_), Some(owner)) = (&sent, &owner) {
+            // Here, not in the task below: the next append is not to get ahead of it.
+            owner.end();
+        }
+        let (state, cluster) = (Arc::clone(&self.state), Arc::clone(&self.cluster));
+        let set = self.log.set;
+        tokio::spawn(async move {
             let outcome = match sent {
                 Ok(sent) => sent.outcome().await,
                 Err(error) => Err(error),
             };
-            match &outcome {
-                Ok(_) => state.grown.notify_waiters(),
-                Err(_) => {
-                    owner.inspect(|owner| owner.end());
-                    // Perhaps somebody else leads now.
-                    cluster.forget(set);
-                }
+            if outcome.is_ok() {
+                state.grown.notify_waiters();
+            } else {
+                owner.inspect(|owner| owner.end());
+                // Perhaps somebody else leads now.
+                cluster.forget(set);
             }
             // Dropping an answer does not undo the append.
             let _ = reply.send(outcome.map(|appended| vec![appended]));
             drop(permit);
-        };
-        tokio::spawn(settle);
+        });
     }
 
     async fn send_ownerless(&self, batch: Batch, other_fences: bool) -> Result<Sent, Error> {
@@ -202,18 +206,28 @@ impl Worker {
                 "on Kafka a fence covers its own log only",
             ));
         }
-        produce::send(&leader, &topic, self.log, batch).await
+        produce::send(&leader, self.log, batch).await
     }
 
-    async fn send_owned(&mut self, owner: &Owner, batch: &Batch) -> Result<Sent, Error> {
+    /// Makes sure that the claim was proven lately, on a connection that is open.
+    async fn prove(&mut self, owner: &Owner) -> Result<(), Error> {
         owner.check()?;
         if self.claim.as_ref().is_some_and(Claim::is_due) {
             self.renew(owner).await?;
         }
-        let claim = self.claim.as_mut().ok_or(Error::Fenced)?;
-        let topic = ask_again(|| self.cluster.topic(self.log.set)).await?;
+        Ok(())
+    }
+
+    async fn send_owned(&mut self, owner: &Owner, batch: &Batch) -> Result<Sent, Error> {
+        owner.check()?;
+        // Waiting for a place can take long: an owner that is due again by now goes no further.
+        let claim = self
+            .claim
+            .as_mut()
+            .filter(|claim| !claim.is_due())
+            .ok_or(Error::Fenced)?;
         let batch = claim.sequence.stamp(batch);
-        produce::send(&claim.connection, &topic, self.log, batch).await
+        produce::send(&claim.connection, self.log, batch).await
     }
 
     async fn claim(&mut self) -> Result<Fence, Error> {

@@ -8,7 +8,6 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use mente_engine::{Appended, Batch, Error, LogId, Offset};
 use uuid::Uuid;
 
-use crate::cluster::Topic;
 use crate::connection::{Connection, Pending, Trouble};
 use crate::limits;
 
@@ -53,16 +52,21 @@ pub(crate) struct Sent {
 /// Puts the batch onto the connection. An error is certain: nothing left.
 pub(crate) async fn send(
     leader: &Arc<Connection>,
-    topic: &Topic,
     log: LogId,
     batch: Batch,
 ) -> Result<Sent, Error> {
     let (span, size) = (batch.offset_span(), batch.size());
+    // A batch that comes out of another log has its offset there; Kafka wants none.
+    let batch = if batch.base_offset() == Offset(0) {
+        batch
+    } else {
+        batch.at(Offset(0))
+    };
     let data = PartitionProduceData::default()
         .with_index(log.index.cast_signed())
         .with_records(Some(batch.as_bytes().clone()));
     let data = TopicProduceData::default()
-        .with_topic_id(Uuid::from_u128(topic.id.0))
+        .with_topic_id(Uuid::from_u128(log.set.0))
         .with_partition_data(vec![data]);
     let request = ProduceRequest::default()
         .with_acks(ALL_REPLICAS)
@@ -90,9 +94,10 @@ impl Sent {
             .next();
         let done = done.ok_or_else(|| Error::Unknown("the answer names no log".into()))?;
         if let Some(error) = ResponseError::try_from_code(done.error_code) {
-            let detail = done
+            let reason = done
                 .error_message
-                .map_or_else(|| error.to_string(), |m| m.to_string());
+                .map_or_else(String::new, |m| format!(" ({m})"));
+            let detail = format!("the broker answers {error}{reason}");
             return Err(meaning(error, detail, self.size));
         }
         let base = u64::try_from(done.base_offset)
