@@ -67,16 +67,16 @@ pub(crate) struct Pending<R> {
 
 impl Connection {
     pub(crate) async fn open(address: &str) -> Result<Arc<Self>, Trouble> {
-        let opening = async {
-            let socket = TcpStream::connect(address).await?;
-            socket.set_nodelay(true)?;
-            Ok::<_, std::io::Error>(socket)
-        };
-        let socket = match timeout(limits::CONNECT, opening).await {
-            Ok(Ok(socket)) => socket,
-            Ok(Err(error)) => return Err(Trouble::NotSent(format!("{address}: {error}"))),
-            Err(_) => return Err(Trouble::NotSent(format!("{address} does not answer"))),
-        };
+        match timeout(limits::CONNECT, Self::greet(address)).await {
+            Ok(connection) => connection,
+            Err(_) => Err(Trouble::NotSent(format!("{address} does not answer"))),
+        }
+    }
+
+    async fn greet(address: &str) -> Result<Arc<Self>, Trouble> {
+        let failed = |error: std::io::Error| Trouble::NotSent(format!("{address}: {error}"));
+        let socket = TcpStream::connect(address).await.map_err(failed)?;
+        socket.set_nodelay(true).map_err(failed)?;
         let (calls, queue) = mpsc::channel(limits::PIPELINE);
         let closed = watch::Sender::new(false);
         tokio::spawn(carry(socket, queue, closed.clone()));

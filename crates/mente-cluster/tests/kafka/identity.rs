@@ -1,9 +1,10 @@
-//! Batches of ownerless logs come back as they were sent.
+//! Batches of ownerless logs come back as they were sent; what others abort does not.
 
 use bytes::Bytes;
+use mente_engine::conformance::{batch, read_all};
 use mente_engine::{BatchBuilder, Engine, Limit, Offset, Record, Timestamp};
 
-use crate::{broker, engine, log};
+use crate::{broker, engine, log, raw, run_name};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_twelve_patched_bytes_differ() {
@@ -56,4 +57,43 @@ async fn only_the_twelve_patched_bytes_differ() {
             "all that the checksum covers, and itself"
         );
     }
+}
+
+/// Kafka's own clients write beside us, some in transactions.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_client_aborted_is_a_hole() {
+    let broker = broker::shared();
+    let bootstrap = broker::other().unwrap_or_else(|| broker.bootstrap.clone());
+    let engine = engine(&bootstrap);
+    let log = log(&engine, "aborted", false).await;
+    let (name, mut client) = (run_name(), raw::Client::connect(&bootstrap).await);
+    let mut producer = client.transactional(&name).await;
+    for (value, commit) in [("no", false), ("yes", true), ("never", false)] {
+        // A transaction whose end is still on its way keeps the next one waiting.
+        let sent = raw::transactional(&batch(&[value]), producer);
+        while client.produce(log, &sent, Some(&name)).await != raw::ACCEPTED {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+        let plain = format!("beside {value}");
+        engine
+            .append(&[], vec![(log, batch(&[&plain]))])
+            .await
+            .expect("appended");
+        producer = client.end(&name, producer, commit).await;
+    }
+    let end = engine
+        .append(&[], vec![(log, batch(&["end"]))])
+        .await
+        .expect("appended")[0]
+        .last;
+    engine
+        .watch(log, end)
+        .await
+        .expect("the transactions are over");
+    let found = read_all(&engine, log, Limit::default()).await;
+    let found: Vec<_> = found.into_iter().map(|(_, value)| value).collect();
+    assert_eq!(
+        found,
+        ["beside no", "yes", "beside yes", "beside never", "end"]
+    );
 }

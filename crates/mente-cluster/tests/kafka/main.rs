@@ -7,6 +7,7 @@
 
 mod broker;
 mod fence;
+mod figures;
 mod identity;
 mod proxy;
 mod raw;
