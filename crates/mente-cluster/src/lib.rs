@@ -5,7 +5,7 @@
 //!        |             claim, renew: fence                       +--> connection --> broker
 //!        +-------> read, sets (questions, asked again) ----------+
 //! ```
-//! Sets are topics ([`name`](self) has the table of names), logs are partitions, a fence is the
+//! Sets are topics (`name.rs` has the table of names), logs are partitions, a fence is the
 //! epoch of a producer. Batches pass as they are, but for the twelve bytes that a broker patches
 //! and, in owned logs, the producer's fields.
 //!

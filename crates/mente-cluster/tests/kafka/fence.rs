@@ -1,9 +1,12 @@
 //! What a fence is worth: late writes of an earlier owner, in every order that time allows.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::conformance::{batch, read_all};
-use mente_engine::{Batch, Engine, Error, Fence, Limit, LogId, Offset};
+use mente_engine::{Batch, Engine, Error, Fence, Limit, LogId, Offset, Term};
+use tokio::sync::{Barrier, Mutex};
 use tokio::time::sleep;
 
 use crate::broker::{self, Broker, COORDINATOR_MEMORY, PRODUCER_MEMORY};
@@ -14,7 +17,10 @@ use crate::{engine, log};
 const MARGIN: Duration = Duration::from_millis(1_500);
 
 /// One test after the other: they share the wire that stops.
-static WIRE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+static WIRE: Mutex<()> = Mutex::const_new(());
+/// Who claim one log at the same moment, and how often.
+const RIVALS: usize = 3;
+const ROUNDS: usize = 30;
 
 async fn append(engine: &dyn Engine, fence: Fence, value: &str) -> Result<Offset, Error> {
     let appended = engine
@@ -177,64 +183,82 @@ async fn a_claim_under_another_producer_id_shuts_out_the_old_one() {
 async fn many_claims_at_once_leave_one_owner_at_each_place() {
     let broker = broker::shared();
     let log = log(&engine(&broker.bootstrap), "many", true).await;
-    let rivals: Vec<_> = (0..3)
-        .map(|_| tokio::spawn(rival(broker.clone(), log)))
+    let together = Arc::new(Barrier::new(RIVALS));
+    let rivals: Vec<_> = (0..RIVALS)
+        .map(|_| tokio::spawn(rival(broker.clone(), log, together.clone())))
         .collect();
-    let mut promised = Vec::new();
+    let (mut terms, mut promised) = (Vec::new(), Vec::new());
     for rival in rivals {
-        promised.extend(rival.await.expect("no panic"));
+        let (claimed, acknowledged) = rival.await.expect("no panic");
+        terms.extend(claimed);
+        promised.extend(acknowledged);
     }
-    let c = engine(&broker.bootstrap);
+    let found = written_under_their_terms(&engine(&broker.bootstrap), log).await;
+    for value in &promised {
+        assert!(found.contains(value), "{value} was acknowledged");
+    }
+    let (claims, distinct) = (terms.len(), terms.iter().collect::<BTreeSet<_>>().len());
+    assert_eq!(distinct, claims, "no term was given twice");
+    assert!(
+        claims >= ROUNDS && promised.len() > ROUNDS,
+        "{claims} claims, {promised:?}"
+    );
+}
+
+/// The values of the log, each of which begins with the term that it was written under.
+async fn written_under_their_terms(engine: &dyn Engine, log: LogId) -> Vec<String> {
     let (mut from, mut term, mut found) = (Offset(0), None, Vec::new());
-    let end = c.bounds(log).await.expect("bounds").end;
+    let end = engine.bounds(log).await.expect("bounds").end;
     while from < end {
-        let chunk = c.read(log, from, Limit::default()).await.expect("read");
+        let chunk = engine
+            .read(log, from, Limit::default())
+            .await
+            .expect("read");
         for batch in chunk.batches {
             if batch.term().is_some() {
                 assert!(batch.term() >= term, "terms rise");
                 term = batch.term();
-            } else {
-                let (_, record) = batch.records().next().expect("one").expect("well-formed");
-                let value = String::from_utf8(record.value.expect("a value").to_vec());
-                let value = value.expect("text");
-                let of = value.split_once(' ').expect("term and number").0.to_owned();
-                assert_eq!(
-                    Some(of),
-                    term.map(|t| t.to_string()),
-                    "written under its term"
-                );
-                found.push(value);
+                continue;
             }
+            let (_, record) = batch.records().next().expect("one").expect("well-formed");
+            let value = String::from_utf8(record.value.expect("a value").to_vec()).expect("text");
+            let of = value.split_once(' ').expect("term and number").0.to_owned();
+            assert_eq!(
+                Some(of),
+                term.map(|t| t.to_string()),
+                "written under its term"
+            );
+            found.push(value);
         }
         from = chunk.next;
     }
-    for value in &promised {
-        assert!(found.contains(value), "{value} was acknowledged");
-    }
-    assert!(
-        promised.len() > 20,
-        "they came to write: {}",
-        promised.len()
-    );
+    found
 }
 
-/// Claims, writes until it is shut out, and again; what was acknowledged.
-async fn rival(broker: std::sync::Arc<Broker>, log: LogId) -> Vec<String> {
+/// Claims at the same moment as the others and writes until it is shut out, again and again;
+/// the terms that it was given, and what was acknowledged.
+async fn rival(
+    broker: Arc<Broker>,
+    log: LogId,
+    together: Arc<Barrier>,
+) -> (Vec<Term>, Vec<String>) {
     let engine = engine(&broker.bootstrap);
-    let mut promised = Vec::new();
-    for _ in 0..8 {
+    let (mut claimed, mut acknowledged) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        together.wait().await;
         let fence = match engine.claim(log).await {
             Ok(fence) => fence,
             Err(Error::Busy(_) | Error::Unknown(_) | Error::Fenced) => continue,
             Err(error) => panic!("{error}"),
         };
+        claimed.push(fence.term);
         for number in 0..10 {
             let value = format!("{} {number}", fence.term);
             match append(&engine, fence, &value).await {
-                Ok(_) => promised.push(value),
+                Ok(_) => acknowledged.push(value),
                 Err(_) => break,
             }
         }
     }
-    promised
+    (claimed, acknowledged)
 }
