@@ -208,6 +208,7 @@ async fn many_claims_at_once_leave_one_owner_at_each_place() {
 /// The values of the log, each of which begins with the term that it was written under.
 async fn written_under_their_terms(engine: &dyn Engine, log: LogId) -> Vec<String> {
     let (mut from, mut term, mut found) = (Offset(0), None, Vec::new());
+    let mut highest = None;
     let end = engine.bounds(log).await.expect("bounds").end;
     while from < end {
         let chunk = engine
@@ -216,7 +217,7 @@ async fn written_under_their_terms(engine: &dyn Engine, log: LogId) -> Vec<Strin
             .expect("read");
         for batch in chunk.batches {
             if batch.term().is_some() {
-                assert!(batch.term() >= term, "terms rise");
+                // A claim that finds a rival's record before its own writes a higher one.
                 term = batch.term();
                 continue;
             }
@@ -228,6 +229,8 @@ async fn written_under_their_terms(engine: &dyn Engine, log: LogId) -> Vec<Strin
                 term.map(|t| t.to_string()),
                 "written under its term"
             );
+            assert!(term >= highest, "terms rise");
+            highest = term;
             found.push(value);
         }
         from = chunk.next;
