@@ -145,3 +145,21 @@ fn meaning(error: ResponseError, detail: String, size: usize) -> Error {
         _ => Error::Unknown(detail),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sequence_goes_on_at_zero() {
+        let three = mente_engine::conformance::batch(&["a", "b", "c"]);
+        let mut sequence = Sequence {
+            id: 1,
+            epoch: 0,
+            next: SEQUENCES - 2,
+        };
+        let base = |batch: &Batch| batch.as_bytes()[53..57].to_vec();
+        assert_eq!(base(&sequence.stamp(&three)), (i32::MAX - 1).to_be_bytes());
+        assert_eq!(base(&sequence.stamp(&three)), 1i32.to_be_bytes());
+    }
+}

@@ -25,11 +25,28 @@ pub(crate) struct Broker {
     /// The same broker, by way of something that can hold requests back.
     pub(crate) proxy: Proxy,
     directory: TempDir,
+    port: u16,
+    settings: Vec<String>,
 }
 
-/// A broker that is named from outside.
-pub(crate) fn other() -> Option<String> {
-    std::env::var("MENTE_TEST_KAFKA").ok()
+/// For tests that any broker will do for: one that is named from outside, else ours.
+#[derive(Debug)]
+pub(crate) enum Any {
+    Other(String),
+    Ours(Arc<Broker>),
+}
+
+pub(crate) fn any() -> Any {
+    std::env::var("MENTE_TEST_KAFKA").map_or_else(|_| Any::Ours(shared()), Any::Other)
+}
+
+impl Any {
+    pub(crate) fn bootstrap(&self) -> &str {
+        match self {
+            Self::Other(bootstrap) => bootstrap,
+            Self::Ours(broker) => &broker.bootstrap,
+        }
+    }
 }
 
 /// The one broker of all tests that run now.
@@ -47,42 +64,70 @@ pub(crate) fn shared() -> Arc<Broker> {
 }
 
 impl Broker {
-    fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let directory = tempfile::tempdir().expect("a temporary directory");
         let [port, controller, proxied] = free_ports();
         let proxy = Proxy::start(proxied);
         let at = |name: &str, port: u16| format!("{name}://127.0.0.1:{port}");
         let (direct, behind) = (at("PLAINTEXT", port), at("PROXIED", proxied));
         let control = at("CONTROLLER", controller);
-        let ms = |time: Duration| time.as_millis();
-        let settings = [
+        let mut protocols = String::from("listener.security.protocol.map=CONTROLLER:PLAINTEXT");
+        protocols.push_str(",PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT");
+        let ms = |name: &str, time: Duration| format!("{name}={}", time.as_millis());
+        let settings = vec![
             format!("controller.quorum.voters=1@127.0.0.1:{controller}"),
             format!("listeners={direct},{behind},{control}"),
-            format!("advertised.listeners={direct},{}", at("PROXIED", proxy.port)),
-            "listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,PROXIED:PLAINTEXT".into(),
-            format!("connections.max.idle.ms={}", ms(SILENCE)),
-            format!("producer.id.expiration.ms={}", ms(PRODUCER_MEMORY)),
-            format!("producer.id.expiration.check.interval.ms={}", ms(CHECK)),
-            format!("transactional.id.expiration.ms={}", ms(COORDINATOR_MEMORY)),
-            format!("transaction.remove.expired.transaction.cleanup.interval.ms={}", ms(CHECK)),
+            format!(
+                "advertised.listeners={direct},{}",
+                at("PROXIED", proxy.port)
+            ),
+            protocols,
+            ms("connections.max.idle.ms", SILENCE),
+            ms("producer.id.expiration.ms", PRODUCER_MEMORY),
+            ms("producer.id.expiration.check.interval.ms", CHECK),
+            ms("transactional.id.expiration.ms", COORDINATOR_MEMORY),
+            ms(
+                "transaction.remove.expired.transaction.cleanup.interval.ms",
+                CHECK,
+            ),
         ];
+        let bootstrap = format!("127.0.0.1:{port}");
+        let broker = Self {
+            bootstrap,
+            proxy,
+            directory,
+            port,
+            settings,
+        };
+        broker.run();
+        broker
+    }
+
+    fn run(&self) {
         let started = Command::new(script())
             .arg("start")
-            .arg(directory.path())
-            .arg(port.to_string())
-            .args(settings)
+            .arg(self.directory.path())
+            .arg(self.port.to_string())
+            .args(&self.settings)
             // It is to start fast; nothing here is measured against another broker.
             .env("MENTE_KAFKA_JVM", "-Xmx512m -XX:TieredStopAtLevel=1")
             .output()
             .expect("scripts/kafka runs");
         let said = String::from_utf8_lossy(&started.stderr);
         assert!(started.status.success(), "no Kafka to test against: {said}");
-        let bootstrap = String::from_utf8_lossy(&started.stdout).trim().to_owned();
-        Self {
-            bootstrap,
-            proxy,
-            directory,
-        }
+    }
+
+    fn stop(&self) -> bool {
+        let stopped = Command::new(script())
+            .arg("stop")
+            .arg(self.directory.path())
+            .status();
+        stopped.is_ok_and(|status| status.success())
+    }
+
+    pub(crate) fn restart(&self) {
+        assert!(self.stop(), "the broker stops");
+        self.run();
     }
 }
 
@@ -94,11 +139,7 @@ impl Drop for Broker {
             let last: Vec<_> = log.lines().rev().take(20).collect();
             eprintln!("the broker's last words, newest first: {last:#?}");
         }
-        let stopped = Command::new(script())
-            .arg("stop")
-            .arg(self.directory.path())
-            .status();
-        if !stopped.is_ok_and(|status| status.success()) {
+        if !self.stop() {
             eprintln!(
                 "the broker in {} may still run",
                 self.directory.path().display()

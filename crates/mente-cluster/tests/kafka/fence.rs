@@ -7,7 +7,7 @@ use std::time::Duration;
 use mente_engine::conformance::{batch, read_all};
 use mente_engine::{Batch, Engine, Error, Fence, Limit, LogId, Offset, Term};
 use tokio::sync::{Barrier, Mutex};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::broker::{self, Broker, COORDINATOR_MEMORY, PRODUCER_MEMORY};
 use crate::raw::{self, ACCEPTED, INVALID_PRODUCER_EPOCH, Producer};
@@ -69,27 +69,37 @@ async fn a_request_in_flight_while_another_claims_is_refused() {
     assert_eq!(values(&b, log).await, ["early", "b"]);
 }
 
+/// The next owner claims at once and dies, so that it is forgotten as well; or when the log's
+/// leader has forgotten the first; or when the coordinator has, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn an_owner_cut_off_past_every_memory_is_refused() {
     let _wire = WIRE.lock().await;
     let broker = broker::shared();
-    // Past the memory of the log's leader, and past that of the coordinator, too.
-    for away in [PRODUCER_MEMORY, COORDINATOR_MEMORY] {
-        let (a, b) = (engine(&broker.proxy.address()), engine(&broker.bootstrap));
-        let log = log(&b, "cut-off", true).await;
+    let (a, b) = (engine(&broker.proxy.address()), engine(&broker.bootstrap));
+    let claim_after = [
+        Duration::ZERO,
+        PRODUCER_MEMORY + MARGIN,
+        COORDINATOR_MEMORY + MARGIN,
+    ];
+    let mut firsts = Vec::new();
+    for after in claim_after {
+        let log = log(&b, &format!("cut-off-{}", after.as_millis()), true).await;
         let first = a.claim(log).await.expect("claim of a");
         append(&a, first, "early").await.expect("a owns it");
-        broker.proxy.hold();
-        sleep(away + MARGIN).await;
-        let second = b.claim(log).await.expect("claim of b");
-        broker.proxy.release();
-        assert_eq!(
-            append(&a, first, "late").await,
-            Err(Error::Fenced),
-            "{away:?}"
-        );
+        firsts.push(first);
+    }
+    broker.proxy.hold();
+    let cut_off = Instant::now();
+    for (first, after) in firsts.iter().zip(claim_after) {
+        sleep_until(cut_off + after).await;
+        let b = engine(&broker.bootstrap);
+        let second = b.claim(first.log).await.expect("claim of b");
         append(&b, second, "b").await.expect("b owns it");
-        assert_eq!(values(&b, log).await, ["early", "b"], "{away:?}");
+    }
+    broker.proxy.release();
+    for first in firsts {
+        assert_eq!(append(&a, first, "late").await, Err(Error::Fenced));
+        assert_eq!(values(&b, first.log).await, ["early", "b"]);
     }
 }
 
@@ -160,8 +170,8 @@ async fn a_claim_under_another_producer_id_shuts_out_the_old_one() {
     let old = claimant(&a, first).await;
     drop(a);
     let mut sequence = old.sequence + 1;
-    let until = tokio::time::Instant::now() + COORDINATOR_MEMORY + MARGIN;
-    while tokio::time::Instant::now() < until {
+    let until = Instant::now() + COORDINATOR_MEMORY + MARGIN;
+    while Instant::now() < until {
         let early = forged(old, "early", sequence);
         assert_eq!(raw::produce(&broker.bootstrap, log, &early).await, ACCEPTED);
         sequence += 1;

@@ -8,9 +8,8 @@ use crate::{broker, engine, log, raw, run_name};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_twelve_patched_bytes_differ() {
-    let broker = broker::shared();
-    let bootstrap = broker::other().unwrap_or_else(|| broker.bootstrap.clone());
-    let engine = engine(&bootstrap);
+    let broker = broker::any();
+    let engine = engine(broker.bootstrap());
     let log = log(&engine, "identity", false).await;
     let text = |text: &'static str| Bytes::from_static(text.as_bytes());
     // Order of time, repeated headers, empty and missing parts: all to be kept.
@@ -62,11 +61,10 @@ async fn only_the_twelve_patched_bytes_differ() {
 /// Kafka's own clients write beside us, some in transactions.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_another_client_aborted_is_a_hole() {
-    let broker = broker::shared();
-    let bootstrap = broker::other().unwrap_or_else(|| broker.bootstrap.clone());
-    let engine = engine(&bootstrap);
+    let broker = broker::any();
+    let engine = engine(broker.bootstrap());
     let log = log(&engine, "aborted", false).await;
-    let (name, mut client) = (run_name(), raw::Client::connect(&bootstrap).await);
+    let (name, mut client) = (run_name(), raw::Client::connect(broker.bootstrap()).await);
     let mut producer = client.transactional(&name).await;
     for (value, commit) in [("no", false), ("yes", true), ("never", false)] {
         // A transaction whose end is still on its way keeps the next one waiting.
