@@ -90,9 +90,7 @@ impl Cluster {
 
     /// Where a coordinator said that it is.
     pub(crate) async fn at(&self, host: &str, port: i32) -> Result<Arc<Connection>, Again> {
-        Ok(self
-            .connect(format!("{host}:{port}"), Role::Question)
-            .await?)
+        Ok(self.connect(address(host, port), Role::Question).await?)
     }
 
     async fn connect(&self, address: String, role: Role) -> Result<Arc<Connection>, Trouble> {
@@ -200,13 +198,22 @@ impl Cluster {
         let answer = self.any().await?.ask(12..=13, &request).await?;
         let addresses = answer.brokers.iter();
         self.known().addresses = addresses
-            .map(|broker| (broker.node_id.0, format!("{}:{}", broker.host, broker.port)))
+            .map(|broker| (broker.node_id.0, address(&broker.host, broker.port)))
             .collect();
         Ok(answer.topics)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panic while this is held")
+    }
+}
+
+fn address(host: &str, port: i32) -> String {
+    // An IPv6 address would run into its port.
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
     }
 }
 

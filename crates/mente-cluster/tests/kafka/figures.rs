@@ -1,6 +1,6 @@
 //! What the fence costs, beside a transaction per append. Not a promise, so not run by itself:
 //!
-//!     cargo test -p mente-cluster --test kafka figures -- --ignored --nocapture
+//!     cargo test -p mente-cluster --test kafka --release figures -- --ignored --nocapture
 
 use std::time::{Duration, Instant};
 
@@ -14,8 +14,8 @@ const ROUNDS: usize = 500;
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "measures, and proves nothing"]
 async fn figures() {
-    let broker = broker::shared();
-    let engine = engine(&broker.bootstrap);
+    let broker = broker::any();
+    let engine = engine(broker.bootstrap());
     let value = batch(&["x".repeat(200).as_str()]);
 
     let log = log(&engine, "figures", true).await;
@@ -49,7 +49,7 @@ async fn figures() {
 
     let log = self::log(&engine, "figures-transactions", false).await;
     let name = "mente-test-figures";
-    let mut client = raw::Client::connect(&broker.bootstrap).await;
+    let mut client = raw::Client::connect(broker.bootstrap()).await;
     let mut producer = client.transactional(name).await;
     let (mut transactions, mut refused) = (Vec::new(), 0);
     for _ in 0..ROUNDS {
