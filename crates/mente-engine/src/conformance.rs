@@ -32,6 +32,7 @@ const CASES: &[Case] = cases![
     a_set_is_made_once_and_listed,
     a_name_made_again_gets_a_new_id,
     what_was_appended_is_read_back_byte_for_byte,
+    what_was_read_is_appended_elsewhere,
     reads_go_on_where_the_last_one_stopped,
     a_read_from_inside_a_batch_gives_that_batch,
     a_watch_wakes_for_the_next_append,
@@ -210,6 +211,36 @@ async fn what_was_appended_is_read_back_byte_for_byte(world: World<'_>) {
         assert_eq!(sent.as_bytes()[8..12], read.as_bytes()[8..12]);
         assert_eq!(sent.as_bytes()[16..], read.as_bytes()[16..]);
     }
+}
+
+async fn what_was_read_is_appended_elsewhere(world: World<'_>) {
+    let engine = world.open();
+    let (from, to) = (
+        world.log(&*engine, "from", false).await,
+        world.log(&*engine, "to", true).await,
+    );
+    for value in ["a", "b"] {
+        engine
+            .append(&[], vec![(from, batch(&[value]))])
+            .await
+            .unwrap();
+    }
+    let fence = engine.claim(to).await.unwrap();
+    // A batch out of a log carries the offset it has there.
+    for read in engine
+        .read(from, Offset(0), Limit::default())
+        .await
+        .unwrap()
+        .batches
+    {
+        engine
+            .append(&[fence], vec![(to, read.clone())])
+            .await
+            .unwrap();
+        engine.append(&[], vec![(from, read)]).await.unwrap();
+    }
+    assert_eq!(values(&*engine, to).await, ["a", "b"]);
+    assert_eq!(values(&*engine, from).await, ["a", "b", "a", "b"]);
 }
 
 async fn reads_go_on_where_the_last_one_stopped(world: World<'_>) {

@@ -46,8 +46,9 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Appends the batches, in order. `Ok` means durable and visible, all of them or none;
     /// the answers stand in the order of the batches.
     ///
-    /// An owned log needs its fence in `fences`. More than one log in one call is atomic or
-    /// `Unsupported`: a caller that must run on every engine appends to one log a call.
+    /// An owned log needs its fence in `fences`. More than one batch in one call, to one log or
+    /// to several, is atomic or `Unsupported`, and so is a fence of a log that is not written:
+    /// a caller that must run on every engine appends one batch a call, under its log's fence.
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>>;
 
     /// Reads whole batches from the first one that ends at or after `from`, so the first may

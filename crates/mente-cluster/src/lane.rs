@@ -1,0 +1,277 @@
+//! The appends of one log, in the order of their calls: a queue and the task that works on
+//! it. For an owned log the same task claims and renews, so that a claim never overtakes an
+//! append of its own engine.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use mente_engine::{Appended, Batch, Error, Fence, LogId, Term};
+use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::time::sleep_until;
+
+use crate::cluster::{Cluster, Role, ask_again};
+use crate::fence::{self, Claim};
+use crate::limits;
+use crate::produce::{self, Sent};
+
+pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
+
+/// Where calls take their place.
+#[derive(Clone, Debug)]
+pub(crate) struct Lane {
+    pub(crate) queue: mpsc::Sender<Command>,
+    pub(crate) state: Arc<State>,
+}
+
+/// What the callers and the task of a lane share.
+#[derive(Debug, Default)]
+pub(crate) struct State {
+    /// Of the last claim; none while a claim is under way.
+    owner: Mutex<Option<Arc<Owner>>>,
+    /// Told after every append.
+    pub(crate) grown: Notify,
+}
+
+#[derive(Debug)]
+pub(crate) struct Owner {
+    term: Term,
+    /// An append under it failed, or a later claim began.
+    ended: AtomicBool,
+}
+
+#[derive(Debug)]
+pub(crate) enum Command {
+    Append(Append),
+    Claim(Reply<Fence>),
+}
+
+#[derive(Debug)]
+pub(crate) struct Append {
+    pub(crate) batch: Batch,
+    pub(crate) owner: Option<Arc<Owner>>,
+    /// The caller also holds fences of other logs, which do not cover this one.
+    pub(crate) other_fences: bool,
+    pub(crate) reply: Reply<Vec<Appended>>,
+}
+
+impl Owner {
+    pub(crate) fn end(&self) {
+        self.ended.store(true, Ordering::SeqCst);
+    }
+
+    fn check(&self) -> Result<(), Error> {
+        if self.ended.load(Ordering::SeqCst) {
+            Err(Error::Fenced)
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl State {
+    /// The owner that this fence stands for, if it still is one.
+    pub(crate) fn owner(&self, fence: &Fence) -> Result<Arc<Owner>, Error> {
+        let owner = self
+            .owner
+            .lock()
+            .expect("no panic while this is held")
+            .clone();
+        let owner = owner
+            .filter(|owner| owner.term == fence.term)
+            .ok_or(Error::Fenced)?;
+        owner.check()?;
+        Ok(owner)
+    }
+
+    /// Ends the present owner, if there is one, and names the next.
+    pub(crate) fn succeed(&self, next: Option<Arc<Owner>>) {
+        let mut owner = self.owner.lock().expect("no panic while this is held");
+        if let Some(old) = std::mem::replace(&mut *owner, next) {
+            old.end();
+        }
+    }
+}
+
+/// Works on the commands of one log until all its [`Lane`]s are dropped.
+pub(crate) struct Worker {
+    cluster: Arc<Cluster>,
+    log: LogId,
+    role: Role,
+    /// Longest time between two proofs of a claim.
+    longest: Duration,
+    state: Arc<State>,
+    claim: Option<Claim>,
+    in_flight: Arc<Semaphore>,
+}
+
+/// Makes a lane; `runtime` runs its task.
+pub(crate) fn start(
+    runtime: &tokio::runtime::Handle,
+    cluster: Arc<Cluster>,
+    log: LogId,
+    longest: Duration,
+) -> Lane {
+    let (queue, commands) = mpsc::channel(limits::LANE_APPENDS);
+    let state = Arc::new(State::default());
+    let spread = (log.set.0 as u32).wrapping_add(log.index) % u32::from(limits::APPEND_CONNECTIONS);
+    let worker = Worker {
+        cluster,
+        log,
+        role: Role::Append(spread as u8),
+        longest,
+        state: Arc::clone(&state),
+        claim: None,
+        in_flight: Arc::new(Semaphore::new(limits::IN_FLIGHT as usize)),
+    };
+    runtime.spawn(worker.run(commands));
+    Lane { queue, state }
+}
+
+impl Worker {
+    async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        loop {
+            let renew_at = self.claim.as_ref().map(Claim::renew_at);
+            let renewal = async {
+                match renew_at {
+                    Some(at) => sleep_until(at.into()).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Append(append)) => self.append(append).await,
+                    Some(Command::Claim(reply)) => {
+                        let fence = self.claim().await;
+                        // The fence holds whether or not somebody still waits for it.
+                        let _ = reply.send(fence);
+                    }
+                    None => return,
+                },
+                () = renewal => self.renew_in_time().await,
+            }
+        }
+    }
+
+    async fn append(&mut self, append: Append) {
+        let Append {
+            batch,
+            owner,
+            other_fences,
+            reply,
+        } = append;
+        let proven = match &owner {
+            Some(owner) => self.prove(owner).await,
+            None => Ok(()),
+        };
+        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
+        let sent = match (proven, &owner) {
+            (Ok(()), Some(owner)) => self.send_owned(owner, &batch).await,
+            (Ok(()), None) => self.send_ownerless(batch, other_fences).await,
+            (Err(error), _) => Err(error),
+        };
+        if let (Err(_), Some(owner)) = (&sent, &owner) {
+            // Here, not in the task below: the next append is not to get ahead of it.
+            owner.end();
+        }
+        let (state, cluster) = (Arc::clone(&self.state), Arc::clone(&self.cluster));
+        let set = self.log.set;
+        tokio::spawn(async move {
+            let outcome = match sent {
+                Ok(sent) => sent.outcome().await,
+                Err(error) => Err(error),
+            };
+            if outcome.is_ok() {
+                state.grown.notify_waiters();
+            } else {
+                owner.inspect(|owner| owner.end());
+                // Perhaps somebody else leads now.
+                cluster.forget(set);
+            }
+            // Dropping an answer does not undo the append.
+            let _ = reply.send(outcome.map(|appended| vec![appended]));
+            drop(permit);
+        });
+    }
+
+    async fn send_ownerless(&self, batch: Batch, other_fences: bool) -> Result<Sent, Error> {
+        let (topic, leader) = ask_again(|| self.cluster.leader(self.log, self.role)).await?;
+        if topic.owned {
+            return Err(Error::NotDone(
+                "an owned log is written under its fence only".into(),
+            ));
+        }
+        if other_fences {
+            return Err(Error::Unsupported(
+                "on Kafka a fence covers its own log only",
+            ));
+        }
+        produce::send(&leader, self.log, batch).await
+    }
+
+    /// Makes sure that the claim was proven lately, on a connection that is open.
+    async fn prove(&mut self, owner: &Owner) -> Result<(), Error> {
+        owner.check()?;
+        if self.claim.as_ref().is_some_and(Claim::is_due) {
+            self.renew(owner).await?;
+        }
+        Ok(())
+    }
+
+    async fn send_owned(&mut self, owner: &Owner, batch: &Batch) -> Result<Sent, Error> {
+        owner.check()?;
+        // Waiting for a place can take long: an owner that is due again by now goes no further.
+        let claim = self
+            .claim
+            .as_mut()
+            .filter(|claim| !claim.is_due())
+            .ok_or(Error::Fenced)?;
+        let batch = claim.sequence.stamp(batch);
+        produce::send(&claim.connection, self.log, batch).await
+    }
+
+    async fn claim(&mut self) -> Result<Fence, Error> {
+        self.state.succeed(None);
+        self.claim = None;
+        self.quiet().await;
+        let claim = fence::claim(&self.cluster, self.log, self.role, self.longest).await?;
+        let fence = claim.fence;
+        self.claim = Some(claim);
+        let owner = Owner {
+            term: fence.term,
+            ended: AtomicBool::new(false),
+        };
+        self.state.succeed(Some(Arc::new(owner)));
+        Ok(fence)
+    }
+
+    async fn renew(&mut self, owner: &Owner) -> Result<(), Error> {
+        // The sequence starts anew, so nothing of the old one may be under way.
+        self.quiet().await;
+        owner.check()?;
+        let claim = self.claim.as_mut().ok_or(Error::Fenced)?;
+        fence::renew(&self.cluster, claim, self.role, self.longest).await
+    }
+
+    /// Without an append that asks for it.
+    async fn renew_in_time(&mut self) {
+        let Some(fence) = self.claim.as_ref().map(|claim| claim.fence) else {
+            return;
+        };
+        let renewed = match self.state.owner(&fence) {
+            Ok(owner) => self.renew(&owner).await,
+            Err(error) => Err(error),
+        };
+        if renewed.is_err() {
+            // Whatever it was, an owner that cannot prove itself is none.
+            self.claim = None;
+            self.state.succeed(None);
+        }
+    }
+
+    /// Waits until nothing is under way.
+    async fn quiet(&self) {
+        let all = self.in_flight.acquire_many(limits::IN_FLIGHT).await;
+        drop(all);
+    }
+}

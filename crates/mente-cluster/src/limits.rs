@@ -1,0 +1,41 @@
+//! The limits of this room, each with its unit last in the name. Those that every engine
+//! shares stand in `mente_engine::limits`.
+
+use std::time::Duration;
+
+/// To open a connection and ask for its versions.
+pub(crate) const CONNECT: Duration = Duration::from_secs(10);
+/// To get one request onto the socket.
+pub(crate) const WRITE: Duration = Duration::from_secs(30);
+/// From a request to its answer. After that the connection is closed: its answers come in
+/// order, so nothing behind the late one would arrive either.
+pub(crate) const ANSWER: Duration = Duration::from_secs(30);
+/// What a broker may take for an append or a change of topics; below [`ANSWER`].
+pub(crate) const BROKER_MS: i32 = 20_000;
+/// How long a question without effects is asked again while brokers move or restart.
+pub(crate) const ASK: Duration = Duration::from_secs(15);
+/// First and last pause between two tries.
+pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
+pub(crate) const PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Largest answer of a broker: one read and a first batch that comes whole, with room for
+/// the metadata of many topics.
+pub(crate) const ANSWER_BYTES: usize = 64 << 20;
+/// Requests of one connection that wait for their answers.
+pub(crate) const PIPELINE: usize = 64;
+/// Connections to one broker that carry appends. Kafka works on one request of a connection
+/// at a time, so logs that wait for replicas would else wait for each other.
+pub(crate) const APPEND_CONNECTIONS: u8 = 4;
+/// Batches of one log under way. Kafka remembers five per producer to tell a repeat.
+pub(crate) const IN_FLIGHT: u32 = 5;
+/// Appends of one log that wait for their turn.
+pub(crate) const LANE_APPENDS: usize = 1_024;
+/// Longest topic name that Kafka takes.
+pub(crate) const TOPIC_NAME_BYTES: usize = 249;
+/// Longest time that a fence goes unproven, whatever longer time the brokers would allow.
+pub(crate) const RENEW: Duration = Duration::from_secs(6 * 3600);
+/// Shortest time that a fence can go unproven: brokers that forget faster are refused.
+pub(crate) const RENEW_MIN: Duration = Duration::from_millis(500);
+/// Claims of one log that may overtake each other before a claim gives up.
+pub(crate) const CLAIM_TRIES: u32 = 8;
+/// The transaction time-out that the coordinator wants to hear; no transaction is begun.
+pub(crate) const TRANSACTION_MS: i32 = 60_000;

@@ -1,0 +1,347 @@
+//! Sets are topics: made, changed, deleted and listed.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use kafka_protocol::error::ResponseError;
+use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
+use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::{
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
+    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
+use mente_engine::engine::Retention;
+use mente_engine::{Change, Error, LogConfig, SetId, SetInfo, SetName};
+use uuid::Uuid;
+
+use crate::cluster::{Again, Cluster, Role, Topic, ask_again, check};
+use crate::{limits, name};
+
+/// Kinds of things that have settings.
+pub(crate) const OF_TOPIC: i8 = 2;
+pub(crate) const OF_BROKER: i8 = 4;
+const SET_VALUE: i8 = 0;
+
+pub(crate) async fn create(
+    cluster: &Cluster,
+    set: &SetName,
+    logs: u32,
+    config: LogConfig,
+) -> Result<SetId, Error> {
+    check_logs(logs)?;
+    let names = (
+        name::topic(set, config.owned),
+        name::topic(set, !config.owned),
+    );
+    let (Some(wanted), Some(other)) = names else {
+        return Err(Error::NotDone(format!(
+            "{set} is too long for the name of a Kafka topic"
+        )));
+    };
+    let topic = ask_again(|| async {
+        let found = cluster.topics_named(&[&wanted, &other]).await?;
+        let Some(topic) = found.into_iter().next() else {
+            make(cluster, &wanted, logs, config).await?;
+            return Err(Again::Later(format!("{set} does not show yet")));
+        };
+        if topic.owned == config.owned && topic.leaders.len() >= logs as usize {
+            Ok(cluster.learn(topic))
+        } else {
+            Err(Again::Never(Error::NotDone(format!(
+                "{set} exists with other settings"
+            ))))
+        }
+    });
+    let id = topic.await.map_err(unknown_if_busy)?.id;
+    usable(cluster, id, logs).await?;
+    Ok(id)
+}
+
+async fn make(cluster: &Cluster, topic: &str, logs: u32, config: LogConfig) -> Result<(), Again> {
+    let mut settings = settings_of(config.retention);
+    // Whatever the brokers default to: batches stay as they were sent, and as large.
+    settings.push(("compression.type", "producer".into()));
+    settings.push(("cleanup.policy", "delete".into()));
+    settings.push((
+        "max.message.bytes",
+        mente_engine::limits::BATCH_BYTES.to_string(),
+    ));
+    // An owned log carries the time of its append. Kafka also forgets a producer by the time
+    // of its last batch: with a record's own time, one of long ago would undo the fence.
+    let time = if config.owned {
+        "LogAppendTime"
+    } else {
+        "CreateTime"
+    };
+    settings.push(("message.timestamp.type", time.into()));
+    let settings = settings.into_iter().map(|(name, value)| {
+        CreatableTopicConfig::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_value(Some(StrBytes::from_string(value)))
+    });
+    let topic = CreatableTopic::default()
+        .with_name(topic_name(topic))
+        .with_num_partitions(logs.cast_signed())
+        // As many replicas as the cluster gives by default.
+        .with_replication_factor(-1)
+        .with_configs(settings.collect());
+    let request = CreateTopicsRequest::default()
+        .with_timeout_ms(limits::BROKER_MS)
+        .with_topics(vec![topic]);
+    let answer = cluster.any().await?.ask(5..=7, &request).await?;
+    let made = answer.topics.first();
+    let (code, message) = made.map_or((0, None), |t| (t.error_code, t.error_message.clone()));
+    match ResponseError::try_from_code(code) {
+        Some(ResponseError::TopicAlreadyExists) => Ok(()),
+        _ => explained(code, message),
+    }
+}
+
+/// Waits until every log of the set has a leader that answers for it.
+async fn usable(cluster: &Cluster, set: SetId, logs: u32) -> Result<(), Error> {
+    ask_again(|| async move {
+        let topic = cluster.topic(set).await?;
+        let ready = leaders_answer(cluster, &topic, logs).await;
+        if ready.is_err() {
+            cluster.forget(set);
+        }
+        ready
+    })
+    .await
+    .map_err(unknown_if_busy)
+}
+
+async fn leaders_answer(cluster: &Cluster, topic: &Topic, logs: u32) -> Result<(), Again> {
+    if topic.leaders.len() < logs as usize || topic.leaders.iter().any(|leader| *leader < 0) {
+        return Err(Again::Later(format!(
+            "{} has logs without a leader",
+            topic.set
+        )));
+    }
+    let mut by_leader = BTreeMap::<i32, Vec<ListOffsetsPartition>>::new();
+    for (index, leader) in (0..).zip(&topic.leaders) {
+        let partition = ListOffsetsPartition::default()
+            .with_partition_index(index)
+            .with_current_leader_epoch(-1)
+            .with_timestamp(-1);
+        by_leader.entry(*leader).or_default().push(partition);
+    }
+    for (leader, partitions) in by_leader {
+        let wanted = ListOffsetsTopic::default()
+            .with_name(topic.name.clone())
+            .with_partitions(partitions);
+        let request = ListOffsetsRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_timeout_ms(limits::BROKER_MS)
+            .with_topics(vec![wanted]);
+        let leader = cluster.broker(leader, Role::Question).await?;
+        let answer = leader.ask(6..=10, &request).await?;
+        for partition in answer.topics.iter().flat_map(|topic| &topic.partitions) {
+            check(partition.error_code)?;
+        }
+    }
+    Ok(())
+}
+
+pub(crate) async fn alter(cluster: &Cluster, set: SetId, change: Change) -> Result<(), Error> {
+    match change {
+        Change::Logs(logs) => {
+            check_logs(logs)?;
+            ask_again(|| grow(cluster, set, logs))
+                .await
+                .map_err(unknown_if_busy)?;
+            usable(cluster, set, logs).await
+        }
+        Change::Retention(retention) => ask_again(|| retain(cluster, set, retention))
+            .await
+            .map_err(unknown_if_busy),
+    }
+}
+
+async fn grow(cluster: &Cluster, set: SetId, logs: u32) -> Result<(), Again> {
+    let topic = cluster.refresh(set).await?;
+    if topic.leaders.len() > logs as usize {
+        let text = "the number of logs only grows".into();
+        return Err(Again::Never(Error::NotDone(text)));
+    }
+    if topic.leaders.len() == logs as usize {
+        return Ok(());
+    }
+    let wanted = CreatePartitionsTopic::default()
+        .with_name(topic.name.clone())
+        .with_count(logs.cast_signed())
+        .with_assignments(None);
+    let request = CreatePartitionsRequest::default()
+        .with_timeout_ms(limits::BROKER_MS)
+        .with_topics(vec![wanted]);
+    let answer = cluster.any().await?.ask(2..=3, &request).await?;
+    for result in answer.results {
+        explained(result.error_code, result.error_message)?;
+    }
+    Err(Again::Later("the new logs do not show yet".into()))
+}
+
+async fn retain(cluster: &Cluster, set: SetId, retention: Retention) -> Result<(), Again> {
+    let topic = cluster.refresh(set).await?;
+    let settings = settings_of(retention).into_iter().map(|(name, value)| {
+        AlterableConfig::default()
+            .with_name(StrBytes::from_static_str(name))
+            .with_config_operation(SET_VALUE)
+            .with_value(Some(StrBytes::from_string(value)))
+    });
+    let resource = AlterConfigsResource::default()
+        .with_resource_type(OF_TOPIC)
+        .with_resource_name(topic.name.0.clone())
+        .with_configs(settings.collect());
+    let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+    let answer = cluster.any().await?.ask(1..=1, &request).await?;
+    for result in answer.responses {
+        explained(result.error_code, result.error_message)?;
+    }
+    Ok(())
+}
+
+pub(crate) async fn delete(cluster: &Cluster, set: SetId) -> Result<(), Error> {
+    // Gone before we came is an error, gone after the first try is success.
+    ask_again(|| cluster.refresh(set)).await?;
+    cluster.forget(set);
+    ask_again(|| async move {
+        let doomed = DeleteTopicState::default()
+            .with_name(None)
+            .with_topic_id(Uuid::from_u128(set.0));
+        let request = DeleteTopicsRequest::default()
+            .with_timeout_ms(limits::BROKER_MS)
+            .with_topics(vec![doomed]);
+        let answer = cluster.any().await?.ask(6..=6, &request).await?;
+        for result in answer.responses {
+            match ResponseError::try_from_code(result.error_code) {
+                Some(ResponseError::UnknownTopicId) => {}
+                _ => explained(result.error_code, result.error_message)?,
+            }
+        }
+        match cluster.refresh(set).await {
+            Err(Again::Never(Error::Gone)) => Ok(()),
+            Err(other) => Err(other),
+            Ok(_) => Err(Again::Later("the topic still shows".into())),
+        }
+    })
+    .await
+    .map_err(unknown_if_busy)
+}
+
+pub(crate) async fn list(cluster: &Cluster) -> Result<Vec<SetInfo>, Error> {
+    ask_again(|| async move {
+        let topics = cluster.all_topics().await?;
+        let settings = topic_settings(cluster, &topics).await?;
+        let mut sets: Vec<_> = topics
+            .into_iter()
+            .filter_map(|topic| info(&topic, settings.get(&topic.name.0)?))
+            .collect();
+        sets.sort_by(|a, b| a.name.cmp(&b.name));
+        Ok(sets)
+    })
+    .await
+}
+
+async fn topic_settings(
+    cluster: &Cluster,
+    topics: &[Topic],
+) -> Result<BTreeMap<StrBytes, BTreeMap<StrBytes, StrBytes>>, Again> {
+    let keys = ["retention.ms", "retention.bytes", "max.message.bytes"];
+    let keys: Vec<_> = keys.into_iter().map(StrBytes::from_static_str).collect();
+    let resources = topics.iter().map(|topic| {
+        DescribeConfigsResource::default()
+            .with_resource_type(OF_TOPIC)
+            .with_resource_name(topic.name.0.clone())
+            .with_configuration_keys(Some(keys.clone()))
+    });
+    let request = DescribeConfigsRequest::default().with_resources(resources.collect());
+    let answer = cluster.any().await?.ask(1..=4, &request).await?;
+    // A topic that went in between has an error, and is left out.
+    let found = answer
+        .results
+        .into_iter()
+        .filter(|result| result.error_code == 0);
+    Ok(found
+        .map(|result| {
+            let settings = result.configs.into_iter();
+            let settings = settings.filter_map(|setting| Some((setting.name, setting.value?)));
+            (result.resource_name, settings.collect())
+        })
+        .collect())
+}
+
+fn info(topic: &Topic, settings: &BTreeMap<StrBytes, StrBytes>) -> Option<SetInfo> {
+    let number = |name: &str| {
+        let found = settings.iter().find(|(key, _)| key.as_str() == name);
+        found.and_then(|(_, value)| value.as_str().parse::<i64>().ok())
+    };
+    let retention = Retention {
+        age: number("retention.ms")
+            .and_then(|ms| u64::try_from(ms).ok())
+            .map(Duration::from_millis),
+        bytes: number("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
+    };
+    Some(SetInfo {
+        name: topic.set.clone(),
+        id: topic.id,
+        logs: u32::try_from(topic.leaders.len()).ok()?,
+        config: LogConfig {
+            owned: topic.owned,
+            retention,
+        },
+        batch_bytes_max: usize::try_from(number("max.message.bytes")?)
+            .ok()?
+            .min(mente_engine::limits::BATCH_BYTES),
+    })
+}
+
+fn settings_of(retention: Retention) -> Vec<(&'static str, String)> {
+    let age = retention
+        .age
+        .and_then(|age| i64::try_from(age.as_millis()).ok());
+    let bytes = retention.bytes.and_then(|bytes| i64::try_from(bytes).ok());
+    vec![
+        ("retention.ms", age.unwrap_or(-1).to_string()),
+        ("retention.bytes", bytes.unwrap_or(-1).to_string()),
+    ]
+}
+
+fn topic_name(name: &str) -> TopicName {
+    TopicName(StrBytes::from_string(name.to_owned()))
+}
+
+fn explained(code: i16, message: Option<StrBytes>) -> Result<(), Again> {
+    let Err(again) = check(code) else {
+        return Ok(());
+    };
+    Err(match (again, message) {
+        (Again::Never(_), Some(message)) => Again::Never(Error::NotDone(message.to_string())),
+        (again, _) => again,
+    })
+}
+
+/// A change that may have been made before the answers stopped.
+fn unknown_if_busy(error: Error) -> Error {
+    match error {
+        Error::Busy(reason) => Error::Unknown(reason),
+        other => other,
+    }
+}
+
+fn check_logs(logs: u32) -> Result<(), Error> {
+    let most = mente_engine::limits::LOGS_PER_SET;
+    if (1..=most).contains(&logs) {
+        return Ok(());
+    }
+    Err(Error::NotDone(format!(
+        "a set has 1 to {most} logs, not {logs}"
+    )))
+}
