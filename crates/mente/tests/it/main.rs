@@ -2,6 +2,7 @@
 
 mod server;
 
+mod demo;
 mod eventgrid_sdk;
 mod events;
 mod process;
