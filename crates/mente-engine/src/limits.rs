@@ -44,3 +44,9 @@ pub const LOCK_TOKENS_PER_SETTLE: usize = 5_000;
 pub const LOCK_TOKEN_BYTES: usize = 256;
 /// Longest wait of a receive call.
 pub const RECEIVE_WAIT_SECONDS: u32 = 120;
+/// Largest declaration of a fold or a projection.
+pub const DEFINITION_BYTES: usize = 64 << 10;
+/// Largest state that a stream is folded to.
+pub const STATE_BYTES: usize = 1 << 20;
+/// Most events that a stream is folded from in one request.
+pub const STATE_EVENTS: u64 = 1_000_000;
