@@ -20,6 +20,7 @@ use mente_engine::{
 use crate::access::{Access, Action, Principal, authorize};
 use crate::bell::Bell;
 use crate::error::{Error, Kind, Result};
+use crate::fold::{Fold, State};
 use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName, set_name};
 use crate::partition;
@@ -34,6 +35,9 @@ const ORDINARY_BYTES: usize = 2 << 10;
 const CATALOGUE_SHARD: usize = 0;
 /// The set of the namespace's store; its one log is owned by the shard of this key.
 const STORE: &str = "$store";
+
+/// Events that folding a stream holds in memory at a time.
+const STATE_PAGE_EVENTS: usize = 1_000;
 
 /// A future that runs one shard; the caller brings the executor.
 pub type ShardTask = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -92,6 +96,14 @@ pub struct StreamEvent {
     pub place: Place,
     pub time: Timestamp,
     pub event: Event,
+}
+
+/// What a stream's events make of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamState {
+    /// Of the last event that is in it.
+    pub revision: u64,
+    pub state: serde_json::Value,
 }
 
 /// Where to begin to read.
@@ -711,6 +723,52 @@ impl Broker {
             }
         }
         Ok(events)
+    }
+
+    /// Folds a stream as its category's declaration says, up to revision `at` or to its end.
+    pub async fn stream_state(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        at: Option<u64>,
+    ) -> Result<StreamState> {
+        let declared = EntityName::new(stream.category()).ok().and_then(|name| {
+            let definitions = &self.snapshot().definitions;
+            definitions.get(&(Definition::Fold, name)).cloned()
+        });
+        let fold = declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)?;
+        let mut state = State::default();
+        let mut next = 0;
+        loop {
+            let left = at.map_or(u64::MAX, |at| at.saturating_add(1) - next);
+            let max = usize::try_from(left).map_or(STATE_PAGE_EVENTS, |n| n.min(STATE_PAGE_EVENTS));
+            let events = self.read_stream(who, stream, next, max).await?;
+            for event in &events {
+                fold.apply(&mut state, event)?;
+            }
+            next += events.len() as u64;
+            if next > limits::STATE_EVENTS {
+                let message = format!(
+                    "stream {stream} has more than {} events: ask for the state at an earlier revision",
+                    limits::STATE_EVENTS
+                );
+                return Err(Error::new(Kind::TooLarge, message));
+            }
+            if events.len() < max || at.is_some_and(|at| next > at) {
+                break;
+            }
+        }
+        match (at, next.checked_sub(1)) {
+            (Some(at), Some(last)) if at > last => {
+                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+            (_, Some(revision)) => Ok(StreamState {
+                revision,
+                state: state.into_value(),
+            }),
+            (_, None) => Err(Error::not_found("stream", stream.as_str())),
+        }
     }
 
     /// Reads the whole store in the order of positions, from `from` on; and where to read on.

@@ -8,6 +8,7 @@
 //!
 //! Reading order: `queue/mod.rs` (the model machine), `shard.rs`, `runtime.rs`, `broker.rs`.
 
+pub mod fold;
 pub mod queue;
 pub mod shard;
 pub mod store;
@@ -24,13 +25,17 @@ pub mod access;
 pub mod error;
 pub mod filter;
 pub mod name;
+pub mod nearest;
 pub mod partition;
 
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
-pub use broker::{Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent};
+pub use broker::{
+    Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent, StreamState,
+};
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
+pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
 pub use shard::{Catalogue, SubscriptionInfo};

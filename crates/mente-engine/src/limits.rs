@@ -56,3 +56,9 @@ pub const HTTP_DRAIN_SECONDS: u64 = 10;
 pub const READ_EVENTS: usize = 5_000;
 /// Longest wait of a read for its first event.
 pub const READ_WAIT_MS: u64 = 120_000;
+/// Largest declaration of a fold or a projection.
+pub const DEFINITION_BYTES: usize = 64 << 10;
+/// Largest state that a stream is folded to.
+pub const STATE_BYTES: usize = 1 << 20;
+/// Most events that a stream is folded from in one request.
+pub const STATE_EVENTS: u64 = 1_000_000;

@@ -8,10 +8,12 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::{LocalSpawnExt, SpawnExt};
 use mente_broker::queue::{Settings, Settlement};
 use mente_broker::{
-    Broker, EntityName, Expected, Kind, Options, Principal, Start, StreamName, SubscriptionName,
+    Broker, Definition, EntityName, Expected, Kind, Options, Principal, Start, StreamName,
+    SubscriptionName,
 };
 use mente_engine::memory::{Fault, MemoryEngine};
 use mente_engine::{Data, Engine, Event, LogId, Offset};
+use serde_json::json;
 
 use crate::clock::HandClock;
 
@@ -311,4 +313,28 @@ fn a_stream_keeps_its_order_and_a_retry_gets_the_first_answer_over_a_crash() {
         .map(|e| (e.place.revision, e.event.id.as_str()))
         .collect();
     assert_eq!(found, [(1, "1"), (2, "2")]);
+}
+
+#[test]
+fn a_stream_has_a_state_at_each_revision() {
+    let mut world = World::new(3);
+    let broker = world.broker.clone();
+    let stream = StreamName::new("order-1").unwrap();
+    let at = |world: &mut World, revision| {
+        let state = broker.stream_state(&ME, &stream, revision);
+        let state = world.pool.run_until(state);
+        state.map(|s| (s.revision, s.state)).map_err(|e| e.kind)
+    };
+    assert_eq!(at(&mut world, None), Err(Kind::NotFound));
+    let append = broker.append_stream(&ME, &stream, Expected::Any, vec![event(7), event(8)]);
+    world.pool.run_until(append).unwrap();
+    assert_eq!(at(&mut world, None), Ok((1, json!({"order": 8}))));
+    assert_eq!(at(&mut world, Some(0)), Ok((0, json!({"order": 7}))));
+    assert_eq!(at(&mut world, Some(2)), Err(Kind::OutOfRange));
+    assert_eq!(at(&mut world, Some(u64::MAX)), Err(Kind::OutOfRange));
+    let category = EntityName::new("order").unwrap();
+    let body = json!({"OrderPlaced": [{"append": {"all": "$.data.order"}}]});
+    let define = broker.define(&ME, Definition::Fold, &category, body);
+    world.pool.run_until(define).unwrap();
+    assert_eq!(at(&mut world, None), Ok((1, json!({"all": [7, 8]}))));
 }

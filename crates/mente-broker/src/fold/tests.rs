@@ -1,0 +1,244 @@
+use bytes::Bytes;
+use mente_engine::{Data, Event, Offset, Timestamp};
+use serde_json::json;
+
+use super::*;
+use crate::name::StreamName;
+use crate::store::Place;
+
+fn event(revision: u64, kind: &str, data: &Value) -> StreamEvent {
+    StreamEvent {
+        stream: StreamName::new("order-1").unwrap(),
+        place: Place {
+            revision,
+            position: revision + 100,
+            offset: Offset(revision + 1_000),
+        },
+        time: Timestamp(1_700_000_000_123),
+        event: Event {
+            id: format!("e{revision}"),
+            source: "/shop".into(),
+            kind: kind.into(),
+            data: Data::Json(Bytes::from(data.to_string())),
+            ..Event::default()
+        },
+    }
+}
+
+/// Folds events of (type, data) from the beginning.
+fn state(declared: Option<Value>, events: &[(&str, Value)]) -> Result<Value> {
+    let fold = match declared {
+        Some(declared) => Fold::parse(&declared)?,
+        None => Fold::default(),
+    };
+    let mut state = State::default();
+    for (revision, (kind, data)) in events.iter().enumerate() {
+        fold.apply(&mut state, &event(revision as u64, kind, data))?;
+    }
+    Ok(state.into_value())
+}
+
+/// One operation on the data of one event, over the state `{"n":1,"list":["a"],"text":"t"}`.
+fn check(operation: Value, data: Value, expect: Value) {
+    let declared = json!({"Begun": [{"merge": "data"}], "E": [operation.clone()]});
+    let begun = json!({"n": 1, "list": ["a"], "text": "t"});
+    let folded = state(Some(declared), &[("Begun", begun), ("E", data)]);
+    assert_eq!(folded.unwrap(), expect, "{operation}");
+}
+
+fn refused(declared: Value, says: &str) {
+    let error = Fold::parse(&declared).unwrap_err();
+    assert!(error.message.contains(says), "{declared}: {error}");
+}
+
+#[test]
+fn an_order_is_folded_as_declared() {
+    let declared = json!({
+        "OrderPlaced": [{"merge": "data"}, {"set": {"status": "placed", "placed_at": "$.time"}}],
+        "ItemAdded": [{"append": {"items": "$.data.item"}}, {"add": {"total": "$.data.price"}}],
+        "OrderShipped": [{"set": {"status": "shipped", "by": {"who": "$.data.by", "at": "$.revision"}}}],
+    });
+    let events = [
+        ("OrderPlaced", json!({"customer": "Ada", "total": 5})),
+        ("ItemAdded", json!({"item": {"sku": "a"}, "price": 2})),
+        ("ItemAdded", json!({"item": {"sku": "b"}, "price": 0.5})),
+        ("Unrelated", json!({"status": "lost"})),
+        ("OrderShipped", json!({"by": "Bo"})),
+    ];
+    let expect = json!({
+        "customer": "Ada", "total": 7.5, "status": "shipped",
+        "placed_at": "2023-11-14T22:13:20.123Z",
+        "items": [{"sku": "a"}, {"sku": "b"}],
+        "by": {"who": "Bo", "at": 4},
+    });
+    assert_eq!(state(Some(declared.clone()), &events), Ok(expect.clone()));
+    assert_eq!(state(Some(declared), &events), Ok(expect));
+}
+
+#[test]
+fn without_a_declaration_data_is_merged() {
+    let events = [
+        ("A", json!({"a": {"b": 1, "c": 2}, "d": 1})),
+        ("B", json!({"a": {"b": null}, "d": [1]})),
+        ("C", json!("no object")),
+    ];
+    assert_eq!(state(None, &events), Ok(json!({"a": {"c": 2}, "d": [1]})));
+}
+
+#[test]
+fn each_operation() {
+    let with = |more: Value| {
+        let mut all = json!({"n": 1, "list": ["a"], "text": "t"});
+        all.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        all
+    };
+    let same = with(json!({}));
+    check(
+        json!({"merge": "$.data.x"}),
+        json!({"x": {"n": 3}}),
+        with(json!({"n": 3})),
+    );
+    check(
+        json!({"merge": {"by": "$.type"}}),
+        json!({}),
+        with(json!({"by": "E"})),
+    );
+    check(json!({"merge": "$.data.absent"}), json!({}), same.clone());
+    check(
+        json!({"set": {"a.b": "$.id"}}),
+        json!({}),
+        with(json!({"a": {"b": "e1"}})),
+    );
+    check(
+        json!({"set": {"n.deep": 1}}),
+        json!({}),
+        with(json!({"n": {"deep": 1}})),
+    );
+    check(
+        json!({"set": {"n": "$.data.absent"}}),
+        json!({}),
+        same.clone(),
+    );
+    check(
+        json!({"set": {"n": "$.data.x"}}),
+        json!({"x": null}),
+        with(json!({"n": null})),
+    );
+    check(
+        json!({"set": {"n": "$$.data"}}),
+        json!({}),
+        with(json!({"n": "$.data"})),
+    );
+    check(
+        json!({"set": {"n": "$5"}}),
+        json!({}),
+        with(json!({"n": "$5"})),
+    );
+    check(
+        json!({"set": {"n": "$.data.l.1"}}),
+        json!({"l": [7, 8]}),
+        with(json!({"n": 8})),
+    );
+    check(
+        json!({"add": {"n": "$.data.x"}}),
+        json!({"x": -3}),
+        with(json!({"n": -2})),
+    );
+    check(
+        json!({"add": {"new": 2}}),
+        json!({}),
+        with(json!({"new": 2})),
+    );
+    check(json!({"add": {"text": 2}}), json!({}), same.clone());
+    check(json!({"add": {"n": "two"}}), json!({}), same.clone());
+    check(
+        json!({"append": {"list": "b"}}),
+        json!({}),
+        with(json!({"list": ["a", "b"]})),
+    );
+    check(
+        json!({"append": {"new": ["$.data.x", "$.no".replace("no", "subject")]}}),
+        json!({"x": 1}),
+        with(json!({"new": [[1]]})),
+    );
+    check(json!({"append": {"n": 2}}), json!({}), same.clone());
+    check(
+        json!({"remove": {"list": "$.data.x"}}),
+        json!({"x": "a"}),
+        with(json!({"list": []})),
+    );
+    check(
+        json!({"remove": ["n", "absent", "text.deep"]}),
+        json!({}),
+        json!({"list": ["a"], "text": "t"}),
+    );
+    check(
+        json!({"remove": "text"}),
+        json!({}),
+        json!({"list": ["a"], "n": 1}),
+    );
+}
+
+#[test]
+fn numbers_stay_whole_while_they_can() {
+    let declared = json!({"E": [{"add": {"n": "$.data"}}]});
+    let sum = |a: Value, b: Value| state(Some(declared.clone()), &[("E", a), ("E", b)]).unwrap();
+    assert_eq!(sum(json!(i64::MAX), json!(-1)), json!({"n": i64::MAX - 1}));
+    assert_eq!(
+        sum(json!(i64::MAX), json!(1)),
+        json!({"n": i64::MAX as f64 + 1.0})
+    );
+    assert_eq!(
+        sum(json!(f64::MAX), json!(f64::MAX)),
+        json!({"n": f64::MAX})
+    );
+}
+
+#[test]
+fn slips_in_a_declaration_are_refused_with_the_nearest_name() {
+    refused(json!({"E": [{"mrege": "data"}]}), "did you mean \"merge\"");
+    refused(
+        json!({"E": [{"multiply": {"a": 2}}]}),
+        "merge, set, add, append, remove",
+    );
+    refused(
+        json!({"E": [{"set": {"a": "$.dta.x"}}]}),
+        "did you mean \"data\"",
+    );
+    refused(json!({"E": [{"set": {"a": "$.id.x"}}]}), "leads nowhere");
+    refused(json!({"E": [{"set": {"a": "$.data..x"}}]}), "leads nowhere");
+    refused(json!({"E": [{"set": {"a..b": 1}}]}), "no field");
+    refused(json!({"E": [{"merge": "dat"}]}), "merge takes");
+    refused(json!({"E": [{"set": 1}]}), "takes an object");
+    refused(json!({"E": [{"set": {}, "add": {}}]}), "an object of one");
+    refused(json!({"E": {"merge": "data"}}), "a list of operations");
+    refused(json!([]), "an object of event types");
+    let deep = (0..40).fold(json!(1), |inner, _| json!([inner]));
+    refused(json!({"E": [{"set": {"a": deep}}]}), "nests at most");
+    refused(
+        json!({"E": [{"set": {"a": "x".repeat(limits::DEFINITION_BYTES)}}]}),
+        "more than",
+    );
+}
+
+#[test]
+fn a_state_that_grows_beyond_its_bounds_is_an_error_with_its_revision() {
+    let big = json!({"x": "y".repeat(limits::STATE_BYTES / 4)});
+    let declared = json!({"E": [{"append": {"list": "$.data"}}]});
+    let events: Vec<_> = (0..9).map(|_| ("E", big.clone())).collect();
+    let error = state(Some(declared), &events).unwrap_err();
+    assert_eq!(error.kind, Kind::TooLarge);
+    assert!(error.message.contains("revision 3"), "{error}");
+    let copies = json!({"E": [{"set": {"a": vec!["$.data"; 9]}}]});
+    assert_eq!(
+        state(Some(copies), &events).unwrap_err().kind,
+        Kind::TooLarge
+    );
+    let deep = (0..40).fold(json!(1), |inner, _| json!({"x": inner}));
+    assert_eq!(
+        state(None, &[("E", deep)]).unwrap_err().kind,
+        Kind::TooLarge
+    );
+}
