@@ -1,0 +1,218 @@
+//! What a door holds: a cheap handle that publishes, reads and asks the right shard.
+//!
+//! Publishing and reading are the data plane and go straight to the engine; everything that is
+//! decided goes to the shard that owns the entity.
+
+//!
+//! One file an idea; this one opens the broker and asks shards.
+
+mod publish;
+mod read;
+mod streams;
+mod subscriptions;
+mod topics;
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::atomic::AtomicU32;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures::SinkExt;
+use futures::channel::{mpsc, oneshot};
+use mente_engine::{Clock, Engine, LogConfig, LogId, limits};
+
+use crate::access::Access;
+use crate::bell::Bell;
+use crate::error::{Error, Kind, Result};
+use crate::journal::Topic;
+use crate::name::{EntityName, set_name};
+use crate::partition;
+use crate::runtime::{Request, Runtime, SharedCatalogue};
+use crate::shard::{Catalogue, Command, Reply};
+
+pub use publish::Position;
+pub use read::{Start, StoredEvent};
+pub use streams::{StreamEvent, StreamState};
+pub use subscriptions::Received;
+
+/// The shard whose journal is the catalogue.
+const CATALOGUE_SHARD: usize = 0;
+/// The set of the namespace's store; its one log is owned by the shard of this key.
+const STORE: &str = "$store";
+
+/// A future that runs one shard; the caller brings the executor.
+pub type ShardTask = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Fixed at birth: data made with another number is refused.
+    pub shards: u32,
+    /// Make a topic when somebody first publishes to it.
+    pub create_topics: bool,
+    pub access: Access,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            shards: 64,
+            create_topics: false,
+            access: Access::Open,
+        }
+    }
+}
+
+#[derive(Clone)]
+pub struct Broker {
+    engine: Arc<dyn Engine>,
+    clock: Arc<dyn Clock>,
+    options: Options,
+    shards: Arc<[mpsc::Sender<Request>]>,
+    catalogue: SharedCatalogue,
+    subscriptions: Bell,
+    store: LogId,
+    /// Spreads events without a key.
+    next_partition: Arc<AtomicU32>,
+}
+
+impl Broker {
+    /// Opens the broker on an engine. Nothing runs until the tasks are polled.
+    pub async fn open(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+    ) -> Result<(Self, Vec<ShardTask>)> {
+        let name = set_name("$journal");
+        let config = LogConfig {
+            owned: true,
+            ..LogConfig::default()
+        };
+        let set = engine
+            .create(&name, options.shards, config)
+            .await
+            .map_err(Error::from)?;
+        let listed = engine.list().await.map_err(Error::from)?;
+        let shards = listed
+            .iter()
+            .find(|info| info.id == set)
+            .map_or(0, |info| info.logs);
+        if shards != options.shards {
+            let message = format!(
+                "the data was made with {shards} shards, not {}; the number is fixed",
+                options.shards
+            );
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        let store = engine
+            .create(&set_name(STORE), 1, config)
+            .await
+            .map_err(Error::from)?
+            .log(0);
+        let store_shard = shard_of(STORE, shards);
+        let catalogue = SharedCatalogue::default();
+        let subscriptions = Bell::default();
+        let mut senders = Vec::new();
+        let mut tasks: Vec<ShardTask> = Vec::new();
+        for index in 0..shards {
+            let (sender, mailbox) = mpsc::channel(limits::SHARD_MAILBOX);
+            let runtime = Runtime {
+                engine: Arc::clone(&engine),
+                clock: Arc::clone(&clock),
+                journal: set.log(index),
+                store: (index == store_shard).then_some(store),
+                mailbox,
+                subscriptions: subscriptions.clone(),
+                catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
+            };
+            senders.push(sender);
+            tasks.push(Box::pin(runtime.run()));
+        }
+        let broker = Self {
+            engine,
+            clock,
+            options,
+            shards: senders.into(),
+            catalogue,
+            subscriptions,
+            store,
+            next_partition: Arc::default(),
+        };
+        Ok((broker, tasks))
+    }
+
+    /// Resolves once every shard has its state.
+    pub async fn ready(&self) -> Result<()> {
+        let pings = (0..self.shards.len()).map(|shard| self.ask(shard, Command::Ping));
+        futures::future::try_join_all(pings).await.map(|_| ())
+    }
+
+    pub fn now(&self) -> mente_engine::Now {
+        self.clock.now()
+    }
+
+    /// Resolves once the monotone clock has gone on by `delay`.
+    pub async fn sleep(&self, delay: Duration) {
+        self.clock
+            .sleep_until(self.clock.now().monotone + delay)
+            .await;
+    }
+
+    pub(super) fn find_topic(&self, name: &EntityName) -> Option<Topic> {
+        self.snapshot().topics.get(name).cloned()
+    }
+
+    pub(super) fn snapshot(&self) -> Arc<Catalogue> {
+        Arc::clone(
+            &self
+                .catalogue
+                .read()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
+    }
+
+    /// The shard of a topic and of all that belongs to it.
+    pub(super) fn shard_of(&self, topic: &EntityName) -> usize {
+        shard_of(topic.as_str(), self.shards.len() as u32) as usize
+    }
+
+    pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
+        let stopped = || {
+            Error::new(
+                Kind::Internal,
+                "the shard has stopped: see the log of the server",
+            )
+        };
+        let (reply, answer) = oneshot::channel();
+        let mut mailbox = self.shards.get(shard).ok_or_else(stopped)?.clone();
+        mailbox
+            .send(Request { command, reply })
+            .await
+            .map_err(|_| stopped())?;
+        let lost = || {
+            Error::new(
+                Kind::Unknown,
+                "the shard was restored meanwhile: look, then repeat",
+            )
+        };
+        answer.await.map_err(|_| lost())?
+    }
+}
+
+impl std::fmt::Debug for Broker {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Broker")
+            .field("engine", &self.engine)
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The shard that owns the entity of this placement key.
+fn shard_of(key: &str, shards: u32) -> u32 {
+    partition::for_key(key.as_bytes(), shards)
+}
+
+fn unexpected(reply: &Reply) -> Error {
+    Error::new(Kind::Internal, format!("the shard answered with {reply:?}"))
+}

@@ -1,0 +1,169 @@
+//! Reading topics and dead letters: the cursor, whose position is the reader's.
+
+use mente_engine::{Batch, Bounds, Chunk, Event, Limit, LogId, Offset, Record, Timestamp, limits};
+
+use super::{Broker, Position};
+use crate::access::{Action, Principal, authorize};
+use crate::error::{Error, Kind, Result};
+use crate::name::{EntityName, SubscriptionName};
+
+/// What an event weighs when nothing is known of it.
+const ORDINARY_BYTES: usize = 2 << 10;
+
+/// An event as read from a topic.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StoredEvent {
+    pub position: Position,
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+/// Where to begin to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    Earliest,
+    Latest,
+    At(Offset),
+    Time(Timestamp),
+}
+
+impl Broker {
+    /// Where `start` lies in a partition.
+    pub async fn locate(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        partition: u32,
+        start: Start,
+    ) -> Result<Offset> {
+        let log = self.log(who, name, partition)?;
+        Ok(match start {
+            Start::Earliest => self.engine.bounds(log).await?.start,
+            Start::Latest => self.engine.bounds(log).await?.end,
+            Start::At(offset) => offset,
+            Start::Time(time) => self.engine.offset_at(log, time).await?,
+        })
+    }
+
+    /// Reads events from `from` on, about `max` of them, and where to read on.
+    pub async fn read(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        partition: u32,
+        from: Offset,
+        max: usize,
+    ) -> Result<(Vec<StoredEvent>, Offset)> {
+        let log = self.log(who, name, partition)?;
+        self.read_log(log, &format!("/topics/{name}"), from, max)
+            .await
+    }
+
+    /// Reads the dead letters of a subscription.
+    pub async fn read_dead_letters(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        from: Offset,
+        max: usize,
+    ) -> Result<(Vec<StoredEvent>, Offset)> {
+        authorize(self.options.access, who, Action::Listen, name)?;
+        let set = name.dead_letter_set();
+        let listed = self.engine.list().await?;
+        let Some(info) = listed.into_iter().find(|info| info.name == set) else {
+            return Ok((Vec::new(), from));
+        };
+        let origin = format!(
+            "/topics/{}/subscriptions/{}/deadletters",
+            name.topic, name.name
+        );
+        self.read_log(info.id.log(0), &origin, from, max).await
+    }
+
+    pub(super) async fn read_log(
+        &self,
+        log: LogId,
+        origin: &str,
+        from: Offset,
+        max: usize,
+    ) -> Result<(Vec<StoredEvent>, Offset)> {
+        let chunk = self.engine.read(log, from, near(max)).await?;
+        let mut events = Vec::new();
+        for record in records(&chunk, from) {
+            let (offset, record) = record?;
+            if events.len() == max {
+                return Ok((events, offset));
+            }
+            events.push(stored(log, origin, offset, &record));
+        }
+        Ok((events, chunk.next))
+    }
+
+    pub async fn bounds(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        partition: u32,
+    ) -> Result<Bounds> {
+        let log = self.log(who, name, partition)?;
+        Ok(self.engine.bounds(log).await?)
+    }
+
+    /// Resolves once the partition has grown beyond `seen`.
+    pub async fn grown(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        partition: u32,
+        seen: Offset,
+    ) -> Result<Offset> {
+        let log = self.log(who, name, partition)?;
+        Ok(self.engine.watch(log, seen).await?)
+    }
+
+    pub(super) fn log(&self, who: &Principal, name: &EntityName, partition: u32) -> Result<LogId> {
+        let topic = self.topic(who, name)?;
+        if partition >= topic.partitions {
+            let message = format!(
+                "topic {name} has {} partitions, numbered from 0",
+                topic.partitions
+            );
+            return Err(Error::new(Kind::OutOfRange, message));
+        }
+        Ok(topic.set.log(partition))
+    }
+}
+
+/// A read for about this many events of ordinary size.
+pub(super) fn near(events: usize) -> Limit {
+    Limit {
+        bytes: events
+            .saturating_mul(ORDINARY_BYTES)
+            .min(limits::READ_BYTES),
+    }
+}
+
+/// The records of a chunk from `from` on, without those that claims wrote.
+pub(super) fn records(
+    chunk: &Chunk,
+    from: Offset,
+) -> impl Iterator<Item = Result<(Offset, Record)>> {
+    let batches = chunk
+        .batches
+        .iter()
+        .filter(|b| b.term().is_none() && !b.is_control());
+    let records = batches.flat_map(Batch::records);
+    let records = records.map(|r| r.map_err(|e| Error::new(Kind::Corrupt, e.to_string())));
+    records.filter(move |r| r.as_ref().map_or(true, |(offset, _)| *offset >= from))
+}
+
+pub(super) fn stored(log: LogId, origin: &str, offset: Offset, record: &Record) -> StoredEvent {
+    StoredEvent {
+        position: Position {
+            partition: log.index,
+            offset,
+        },
+        time: record.timestamp,
+        event: Event::from_record(record, origin, log.index, offset),
+    }
+}

@@ -1,0 +1,219 @@
+//! Streams of the namespace's store.
+
+use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
+
+use super::read::{near, records};
+use super::{Broker, STORE, shard_of, unexpected};
+use crate::access::{Action, Principal, authorize};
+use crate::error::{Error, Kind, Result};
+use crate::fold::{Fold, State};
+use crate::journal::Definition;
+use crate::name::{EntityName, StreamName};
+use crate::shard::{Command, Reply};
+use crate::store::{self, AppendedTo, Expected, Place};
+
+/// Events that folding a stream holds in memory at a time.
+const STATE_PAGE_EVENTS: usize = 1_000;
+
+/// An event of the store and where it lies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamEvent {
+    pub stream: StreamName,
+    pub place: Place,
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+/// What a stream's events make of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct StreamState {
+    /// Of the last event that is in it.
+    pub revision: u64,
+    pub state: serde_json::Value,
+}
+
+impl Broker {
+    /// Appends to a stream, all events or none, durable on return.
+    pub async fn append_stream(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        expected: Expected,
+        events: Vec<Event>,
+    ) -> Result<AppendedTo> {
+        authorize(self.options.access, who, Action::Send, stream)?;
+        let mut size = 0;
+        for event in &events {
+            event
+                .validate()
+                .map_err(|invalid| Error::invalid(invalid.to_string()))?;
+            size += event.size_bytes();
+        }
+        if events.len() > limits::EVENTS_PER_BATCH || size > limits::APPEND_BYTES {
+            let message = format!(
+                "an append holds at most {} events and {} bytes, this one has {} and {size}",
+                limits::EVENTS_PER_BATCH,
+                limits::APPEND_BYTES,
+                events.len()
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let command = Command::Append {
+            stream: stream.clone(),
+            expected,
+            events,
+        };
+        match self.ask(self.store_shard(), command).await? {
+            Reply::Appended(to) => Ok(to),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads a stream's events from revision `from` on, at most `max`.
+    pub async fn read_stream(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<StreamEvent>> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
+        let command = Command::Places {
+            stream: stream.clone(),
+            from,
+            max,
+        };
+        let places = match self.ask(self.store_shard(), command).await? {
+            Reply::Places(places) => places,
+            other => return Err(unexpected(&other)),
+        };
+        let mut events = Vec::with_capacity(places.len());
+        while let Some(place) = places.get(events.len()) {
+            let limit = near(places.len() - events.len());
+            let chunk = self.engine.read(self.store, place.offset, limit).await?;
+            let before = events.len();
+            for record in records(&chunk, place.offset) {
+                let (offset, record) = record?;
+                if places.get(events.len()).is_some_and(|p| p.offset == offset) {
+                    events.extend(stream_event(offset, &record)?);
+                }
+            }
+            if events.len() == before {
+                let at = place.offset;
+                let message = format!("stream {stream}: no event at offset {at} of the store");
+                return Err(Error::new(Kind::Corrupt, message));
+            }
+        }
+        Ok(events)
+    }
+
+    /// Folds a stream as its category's declaration says, up to revision `at` or to its end.
+    pub async fn stream_state(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        at: Option<u64>,
+    ) -> Result<StreamState> {
+        let declared = EntityName::new(stream.category()).ok().and_then(|name| {
+            let definitions = &self.snapshot().definitions;
+            definitions.get(&(Definition::Fold, name)).cloned()
+        });
+        let fold = declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)?;
+        let mut state = State::default();
+        let mut next = 0;
+        loop {
+            let left = at.map_or(u64::MAX, |at| at.saturating_add(1) - next);
+            let max = usize::try_from(left).map_or(STATE_PAGE_EVENTS, |n| n.min(STATE_PAGE_EVENTS));
+            let events = self.read_stream(who, stream, next, max).await?;
+            for event in &events {
+                fold.apply(&mut state, event)?;
+            }
+            next += events.len() as u64;
+            if next > limits::STATE_EVENTS {
+                let message = format!(
+                    "stream {stream} has more than {} events: ask for the state at an earlier revision",
+                    limits::STATE_EVENTS
+                );
+                return Err(Error::new(Kind::TooLarge, message));
+            }
+            if events.len() < max || at.is_some_and(|at| next > at) {
+                break;
+            }
+        }
+        match (at, next.checked_sub(1)) {
+            (Some(at), Some(last)) if at > last => {
+                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+            (_, Some(revision)) => Ok(StreamState {
+                revision,
+                state: state.into_value(),
+            }),
+            (_, None) => Err(Error::not_found("stream", stream.as_str())),
+        }
+    }
+
+    /// Reads the whole store in the order of positions, from `from` on; and where to read on.
+    pub async fn read_store(
+        &self,
+        who: &Principal,
+        from: Offset,
+    ) -> Result<(Vec<StreamEvent>, Offset)> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        let chunk = self.engine.read(self.store, from, Limit::default()).await?;
+        let mut events = Vec::new();
+        for record in records(&chunk, from) {
+            let (offset, record) = record?;
+            events.extend(stream_event(offset, &record)?);
+        }
+        Ok((events, chunk.next))
+    }
+
+    /// Where the store's log starts and ends now.
+    pub async fn store_bounds(&self, who: &Principal) -> Result<Bounds> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        Ok(self.engine.bounds(self.store).await?)
+    }
+
+    /// Resolves once the store has grown beyond `seen`.
+    pub async fn store_grown(&self, seen: Offset) -> Result<Offset> {
+        Ok(self.engine.watch(self.store, seen).await?)
+    }
+
+    /// Names of streams in order, from after `after`, each with its number of events.
+    pub async fn streams(
+        &self,
+        who: &Principal,
+        after: Option<StreamName>,
+        max: usize,
+    ) -> Result<Vec<(StreamName, u64)>> {
+        authorize(self.options.access, who, Action::Manage, &"streams")?;
+        match self
+            .ask(self.store_shard(), Command::ListStreams { after, max })
+            .await?
+        {
+            Reply::Streams(streams) => Ok(streams),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn store_shard(&self) -> usize {
+        shard_of(STORE, self.shards.len() as u32) as usize
+    }
+}
+
+/// `None` for a record that is not the store's own.
+fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
+    let Some(place) = store::place_of(offset, record) else {
+        return Ok(None);
+    };
+    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+    let stream = StreamName::new(key.into_owned())?;
+    let event = Event::from_record(record, "/streams", 0, offset);
+    Ok(Some(StreamEvent {
+        stream,
+        place,
+        time: record.timestamp,
+        event,
+    }))
+}

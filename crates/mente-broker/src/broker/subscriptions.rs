@@ -1,0 +1,198 @@
+//! Subscriptions: made, received from, settled.
+
+use std::time::Duration;
+
+use mente_engine::{Offset, Record, SetName};
+
+use super::read::{Start, StoredEvent, near, records, stored};
+use super::{Broker, unexpected};
+use crate::access::{Action, Principal, authorize};
+use crate::bell::Bell;
+use crate::error::{Error, Result};
+use crate::journal::Topic;
+use crate::name::{EntityName, SubscriptionName};
+use crate::queue::{Delivery, LockToken, Settings, Settlement};
+use crate::shard::{Command, Reply, SubscriptionInfo};
+
+/// A received event and the lock on it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Received {
+    pub token: LockToken,
+    pub count: u32,
+    pub stored: StoredEvent,
+}
+
+impl Broker {
+    /// Makes a subscription that begins at `start`. The same again changes nothing.
+    pub async fn create_subscription(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        settings: Settings,
+        start: Start,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        settings.validate()?;
+        let topic = match self.find_topic(&name.topic) {
+            Some(topic) => topic,
+            None if self.options.create_topics => self.create_topic(who, &name.topic, 1).await?,
+            None => return Err(Error::not_found("topic", name.topic.as_str())),
+        };
+        let located = (0..topic.partitions).map(|p| self.locate(who, &name.topic, p, start));
+        let starts = futures::future::try_join_all(located).await?;
+        let command = Command::CreateSubscription {
+            name: name.clone(),
+            topic,
+            starts,
+            settings,
+        };
+        self.ask(self.shard_of(&name.topic), command)
+            .await
+            .map(|_| ())
+    }
+
+    pub async fn delete_subscription(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let command = Command::DeleteSubscription { name: name.clone() };
+        self.ask(self.shard_of(&name.topic), command).await?;
+        self.delete_dead_letters(|set| *set == name.dead_letter_set())
+            .await
+    }
+
+    /// Dead letters go with their subscription, or the next one of that name would have them.
+    pub(super) async fn delete_dead_letters(&self, of: impl Fn(&SetName) -> bool) -> Result<()> {
+        for info in self
+            .engine
+            .list()
+            .await?
+            .into_iter()
+            .filter(|info| of(&info.name))
+        {
+            self.engine.delete(info.id).await?;
+        }
+        Ok(())
+    }
+
+    /// The subscriptions of a topic.
+    pub async fn subscriptions(
+        &self,
+        who: &Principal,
+        topic: &EntityName,
+    ) -> Result<Vec<SubscriptionInfo>> {
+        authorize(self.options.access, who, Action::Manage, topic)?;
+        self.topic(who, topic)?;
+        let command = Command::ListSubscriptions {
+            topic: Some(topic.clone()),
+        };
+        subscriptions(self.ask(self.shard_of(topic), command).await?)
+    }
+
+    /// Rings when subscriptions came or went.
+    pub fn subscription_bell(&self) -> &Bell {
+        &self.subscriptions
+    }
+
+    /// Every subscription, for the built-in receivers.
+    pub async fn all_subscriptions(&self) -> Result<Vec<SubscriptionInfo>> {
+        let ask = |shard| self.ask(shard, Command::ListSubscriptions { topic: None });
+        let replies = futures::future::try_join_all((0..self.shards.len()).map(ask)).await?;
+        let lists: Result<Vec<_>> = replies.into_iter().map(subscriptions).collect();
+        Ok(lists?.into_iter().flatten().collect())
+    }
+
+    /// Receives up to `max` events under locks; waits up to `wait` for the first.
+    pub async fn receive(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        max: usize,
+        wait: Duration,
+    ) -> Result<Vec<Received>> {
+        authorize(self.options.access, who, Action::Listen, name)?;
+        let topic = self.topic(who, &name.topic)?;
+        let command = Command::Receive {
+            name: name.clone(),
+            max,
+            wait,
+        };
+        let deliveries = match self.ask(self.shard_of(&name.topic), command).await? {
+            Reply::Deliveries(deliveries) => deliveries,
+            other => return Err(unexpected(&other)),
+        };
+        self.fetch(&topic, name, deliveries).await
+    }
+
+    /// Fetches the events of deliveries, which stand in the order of their logs.
+    async fn fetch(
+        &self,
+        topic: &Topic,
+        name: &SubscriptionName,
+        deliveries: Vec<Delivery>,
+    ) -> Result<Vec<Received>> {
+        let origin = format!("/topics/{}", name.topic);
+        let mut received = Vec::with_capacity(deliveries.len());
+        let mut left = deliveries.into_iter().peekable();
+        while let Some(first) = left.peek() {
+            let (log, from) = (topic.set.log(first.partition), first.offset);
+            let chunk = self.engine.read(log, from, near(left.len())).await?;
+            let next = chunk.next;
+            let mut records = records(&chunk, from).peekable();
+            while let Some(delivery) =
+                left.next_if(|d| d.partition == log.index && (d.offset < next || d.offset == from))
+            {
+                // Only what is delivered becomes an event.
+                let before = |r: &Result<(Offset, Record)>| {
+                    r.as_ref()
+                        .is_ok_and(|(offset, _)| *offset < delivery.offset)
+                };
+                while records.next_if(before).is_some() {}
+                let wanted = |r: &Result<(Offset, Record)>| {
+                    r.as_ref()
+                        .map_or(true, |(offset, _)| *offset == delivery.offset)
+                };
+                // A record that retention took is not delivered; its lease runs out.
+                if let Some(record) = records.next_if(wanted) {
+                    let (offset, record) = record?;
+                    let stored = stored(log, &origin, offset, &record);
+                    received.push(Received {
+                        token: delivery.token,
+                        count: delivery.count,
+                        stored,
+                    });
+                }
+            }
+        }
+        Ok(received)
+    }
+
+    /// Settles leases, durable on return; tells by token whether its lease held.
+    pub async fn settle(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        tokens: Vec<LockToken>,
+        how: Settlement,
+    ) -> Result<Vec<bool>> {
+        authorize(self.options.access, who, Action::Listen, name)?;
+        let command = Command::Settle {
+            name: name.clone(),
+            tokens,
+            how,
+        };
+        match self.ask(self.shard_of(&name.topic), command).await? {
+            Reply::Settled(held) => Ok(held),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {
+    match reply {
+        Reply::Subscriptions(list) => Ok(list),
+        other => Err(unexpected(&other)),
+    }
+}

@@ -1,0 +1,119 @@
+//! Topics and declarations: the catalogue.
+
+use std::sync::Arc;
+
+use mente_engine::{LogConfig, limits};
+
+use super::{Broker, CATALOGUE_SHARD, unexpected};
+use crate::access::{Action, Principal, authorize};
+use crate::error::{Error, Kind, Result};
+use crate::journal::{Definition, Topic};
+use crate::name::EntityName;
+use crate::shard::{Catalogue, Command, Reply};
+
+impl Broker {
+    /// Makes a topic, durable on return. One that exists with these partitions is left alone.
+    pub async fn create_topic(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        partitions: u32,
+    ) -> Result<Topic> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        if let Some(topic) = self.find_topic(name) {
+            return if topic.partitions == partitions {
+                Ok(topic)
+            } else {
+                let message = format!(
+                    "topic {name} exists with {} partitions, not {partitions}",
+                    topic.partitions
+                );
+                Err(Error::new(Kind::Exists, message))
+            };
+        }
+        if !(1..=limits::LOGS_PER_SET).contains(&partitions) {
+            let message = format!(
+                "a topic has 1 to {} partitions, not {partitions}",
+                limits::LOGS_PER_SET
+            );
+            return Err(Error::invalid(message));
+        }
+        let set = self
+            .engine
+            .create(&name.topic_set(), partitions, LogConfig::default())
+            .await?;
+        let command = Command::CreateTopic {
+            name: name.clone(),
+            topic: Topic { set, partitions },
+        };
+        match self.ask(CATALOGUE_SHARD, command).await? {
+            Reply::Topic(topic) => Ok(topic),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Deletes a topic with its events and subscriptions.
+    pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let topic = match self
+            .ask(0, Command::DeleteTopic { name: name.clone() })
+            .await?
+        {
+            Reply::Topic(topic) => topic,
+            other => return Err(unexpected(&other)),
+        };
+        self.ask(
+            self.shard_of(name),
+            Command::DropSubscriptions {
+                topic: name.clone(),
+            },
+        )
+        .await?;
+        self.delete_dead_letters(|set| name.owns_dead_letters(set))
+            .await?;
+        self.engine.delete(topic.set).await.map_err(Error::from)
+    }
+
+    pub fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
+        authorize(self.options.access, who, Action::Listen, name)?;
+        self.find_topic(name)
+            .ok_or_else(|| Error::not_found("topic", name.as_str()))
+    }
+
+    /// Topics and declarations as of the last durable decision.
+    pub fn catalogue(&self, who: &Principal) -> Result<Arc<Catalogue>> {
+        authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
+        Ok(self.snapshot())
+    }
+
+    /// Declares something, durable on return; replaces what had the name.
+    pub async fn define(
+        &self,
+        who: &Principal,
+        kind: Definition,
+        name: &EntityName,
+        body: serde_json::Value,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let command = Command::Define {
+            kind,
+            name: name.clone(),
+            body,
+        };
+        self.ask(CATALOGUE_SHARD, command).await.map(|_| ())
+    }
+
+    pub async fn undefine(
+        &self,
+        who: &Principal,
+        kind: Definition,
+        name: &EntityName,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let command = Command::Undefine {
+            kind,
+            name: name.clone(),
+        };
+        self.ask(CATALOGUE_SHARD, command).await.map(|_| ())
+    }
+}
