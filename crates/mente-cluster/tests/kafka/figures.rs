@@ -1,19 +1,24 @@
-//! What the fence costs, beside a transaction per append. Not a promise, so not run by itself:
+//! What the fence costs, beside a transaction per append. A few rounds by default, to see that
+//! all of it works; for figures:
 //!
-//!     cargo test -p mente-cluster --test kafka --release figures -- --ignored --nocapture
+//!     MENTE_FIGURES_ROUNDS=500 cargo test -p mente-cluster --test kafka --release figures -- --nocapture
 
 use std::time::{Duration, Instant};
 
-use mente_engine::Engine;
-use mente_engine::conformance::batch;
+use mente_engine::conformance::{batch, read_all};
+use mente_engine::{Engine, Limit};
 
 use crate::{broker, engine, log, raw};
 
-const ROUNDS: usize = 500;
+/// Rounds of each kind.
+fn rounds() -> usize {
+    let asked = std::env::var("MENTE_FIGURES_ROUNDS").ok();
+    asked.map_or(20, |rounds| rounds.parse().expect("a number of rounds"))
+}
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "measures, and proves nothing"]
 async fn figures() {
+    let rounds = rounds();
     let broker = broker::any();
     let engine = engine(broker.bootstrap());
     let value = batch(&["x".repeat(200).as_str()]);
@@ -21,13 +26,13 @@ async fn figures() {
     let log = log(&engine, "figures", true).await;
     let mut claims = Vec::new();
     let mut fence = engine.claim(log).await.expect("claim");
-    for _ in 0..100 {
+    for _ in 0..rounds.min(100) {
         let since = Instant::now();
         fence = engine.claim(log).await.expect("claim");
         claims.push(since.elapsed());
     }
     let mut appends = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let since = Instant::now();
         engine
             .append(&[fence], vec![(log, value.clone())])
@@ -36,9 +41,12 @@ async fn figures() {
         appends.push(since.elapsed());
     }
 
+    let kept = read_all(&engine, log, Limit::default()).await;
+    assert_eq!(kept.len(), rounds, "what was measured was done");
+
     let log = self::log(&engine, "figures-plain", false).await;
     let mut ownerless = Vec::new();
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let since = Instant::now();
         engine
             .append(&[], vec![(log, value.clone())])
@@ -52,7 +60,7 @@ async fn figures() {
     let mut client = raw::Client::connect(broker.bootstrap()).await;
     let mut producer = client.transactional(name).await;
     let (mut transactions, mut refused) = (Vec::new(), 0);
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         let since = Instant::now();
         while client
             .produce(log, &raw::transactional(&value, producer), Some(name))
@@ -65,7 +73,7 @@ async fn figures() {
         producer = client.end(name, producer, true).await;
         transactions.push(since.elapsed());
     }
-    println!("{ROUNDS} rounds in turn, one at a time, 200 bytes");
+    println!("{rounds} rounds in turn, one at a time, 200 bytes");
     report("claim", &mut claims);
     report("append, owned", &mut appends);
     report("append, ownerless", &mut ownerless);
