@@ -782,6 +782,11 @@ impl Broker {
         self.read_store_log(from).await
     }
 
+    pub async fn store_bounds(&self, who: &Principal) -> Result<Bounds> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        Ok(self.engine.bounds(self.store).await?)
+    }
+
     /// Resolves once the store has grown beyond `seen`.
     pub async fn store_grown(&self, seen: Offset) -> Result<Offset> {
         Ok(self.engine.watch(self.store, seen).await?)
