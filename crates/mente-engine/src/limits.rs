@@ -62,3 +62,23 @@ pub const DEFINITION_BYTES: usize = 64 << 10;
 pub const STATE_BYTES: usize = 1 << 20;
 /// Most events that a stream is folded from in one request.
 pub const STATE_EVENTS: u64 = 1_000_000;
+/// Projections that are kept at one time; each has a thread.
+pub const PROJECTIONS: usize = 100;
+/// Most instructions of SQLite's machine for one statement of a projection.
+pub const PROJECTION_STATEMENT_STEPS: u64 = 200_000_000;
+/// Largest text, blob or row of a projection.
+pub const PROJECTION_VALUE_BYTES: i32 = 16 << 20;
+/// Largest database of a projection.
+pub const PROJECTION_DATABASE_BYTES: u64 = 64 << 30;
+/// Batches of events that wait for a projection's thread; each is one read of a log.
+pub const PROJECTION_BATCHES: usize = 2;
+/// How long a projection waits for somebody else's lock on its database.
+pub const PROJECTION_BUSY_MS: u64 = 5_000;
+/// Most rows that one query of a projection answers.
+pub const QUERY_ROWS: usize = 10_000;
+/// Most bytes that one query of a projection answers.
+pub const QUERY_BYTES: usize = 8 << 20;
+/// How long one query of a projection may run.
+pub const QUERY_MS: u64 = 5_000;
+/// Queries of projections that run at one time.
+pub const QUERIES: usize = 8;

@@ -1,4 +1,5 @@
-//! The doors: sockets, limits and protocols in front of the broker.
+//! The doors: sockets, limits and protocols in front of the broker; and its built-in clients,
+//! the webhook sender and the SQL projector.
 //!
 //! A door turns bytes into commands and answers into bytes. It reserves room before it reads,
 //! gives every wait an end, and stops when told to: no new connections, requests under way
@@ -9,4 +10,5 @@
 //! Start reading at [`http`], then `http/events.rs` as the model of a verb.
 
 pub mod http;
+pub mod projection;
 pub mod push;

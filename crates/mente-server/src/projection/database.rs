@@ -1,0 +1,440 @@
+//! One projection's SQLite file: rows and checkpoint move in the same transaction.
+//!
+//! The live file is in WAL mode with `synchronous=NORMAL`: a power cut may undo the last
+//! transactions, but rows and checkpoint together, and the log still has those events. A file
+//! under construction is not synced at all until it is complete; who finds one after a crash
+//! throws it away.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use mente_broker::EntityName;
+use mente_engine::limits;
+use rusqlite::{
+    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
+    TransactionBehavior,
+};
+
+use super::declaration::{Declaration, Parameter};
+use super::digest::{self, TableDigest};
+use super::fact::{Batch, Fact};
+use super::sandbox::{self, Phase, Rules};
+use super::status::{At, Failure};
+
+/// Of the tables `mente_*`; a newer one is refused.
+const FORMAT: u32 = 1;
+const PAGE_BYTES: u64 = 4_096;
+
+/// How far one partition is folded in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Checkpoint {
+    /// Where folding began: the start of the log at that time.
+    pub(super) first: u64,
+    /// Everything below is in the rows.
+    pub(super) next: u64,
+    /// Events that the statements were run for.
+    pub(super) applied: u64,
+}
+
+/// By partition.
+pub(super) type Checkpoints = BTreeMap<u32, Checkpoint>;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Mode {
+    /// Serves readers, survives a crash.
+    Live,
+    /// Is thrown away after a crash.
+    Build,
+}
+
+/// Whose rows these are.
+#[derive(Clone, Debug)]
+pub(super) struct Owner {
+    pub(super) name: EntityName,
+    pub(super) declaration: Arc<Declaration>,
+    /// Tells a log from a later one of the same name.
+    pub(super) source: String,
+}
+
+#[derive(Debug)]
+pub(super) struct Database {
+    connection: Connection,
+    rules: Rules,
+    owner: Owner,
+    checkpoints: Checkpoints,
+    /// Rows of another declaration or another log: to be read, not to be folded on.
+    pub(super) outdated: Option<&'static str>,
+}
+
+impl Database {
+    /// Opens the file; makes tables if it is new.
+    pub(super) fn open(
+        path: &Path,
+        mode: Mode,
+        owner: Owner,
+        rules: Rules,
+    ) -> Result<Self, Failure> {
+        let own = |error: rusqlite::Error| Failure::own("opening the database", &error);
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE;
+        let connection = sandbox::open(path, flags, &rules).map_err(own)?;
+        let (journal, synchronous, cache_kib) = match mode {
+            Mode::Live => ("WAL", "NORMAL", 8 << 10),
+            // The journal stays in memory so that a failing event can still be rolled back.
+            Mode::Build => ("MEMORY", "OFF", 32 << 10),
+        };
+        for (pragma, value) in [
+            ("journal_mode", journal.to_owned()),
+            ("synchronous", synchronous.to_owned()),
+            ("cache_size", format!("-{cache_kib}")),
+            ("temp_store", "MEMORY".to_owned()),
+            (
+                "max_page_count",
+                (limits::PROJECTION_DATABASE_BYTES / PAGE_BYTES).to_string(),
+            ),
+        ] {
+            let set = format!("PRAGMA {pragma} = {value}");
+            connection.execute_batch(&set).map_err(own)?;
+        }
+        let statements = owner.declaration.on.values().map(Vec::len).sum::<usize>();
+        connection.set_prepared_statement_cache_capacity(statements + 16);
+        let mut database = Self {
+            connection,
+            rules,
+            owner,
+            checkpoints: Checkpoints::new(),
+            outdated: None,
+        };
+        database.recognise()?;
+        Ok(database)
+    }
+
+    /// Compiles every statement against tables made in memory; nothing is kept.
+    pub(super) fn check(owner: Owner) -> Result<(), Failure> {
+        let declaration = Arc::clone(&owner.declaration);
+        let mut database = Self::open(Path::new(":memory:"), Mode::Build, owner, Rules::default())?;
+        let rules = database.rules.clone();
+        let transaction = database.begin()?;
+        rules.enter(Phase::Change);
+        for (kind, statements) in &declaration.on {
+            for statement in statements {
+                Prepared::new(&transaction, &rules, statement)
+                    .map_err(|error| Failure::statement(statement, format!("{kind}: {error}")))?;
+            }
+        }
+        rules.enter(Phase::Own);
+        Ok(())
+    }
+
+    pub(super) fn checkpoints(&self) -> &Checkpoints {
+        &self.checkpoints
+    }
+
+    pub(super) fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Folds a batch in: all of it, or all before the event that fails. What is below the
+    /// checkpoint was folded before and is passed over, also if another connection did it.
+    pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
+        let (index, failure) = match self.transact(batch, &batch.facts, batch.next) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        if let Some(fact) = batch.facts.get(index).filter(|_| index > 0) {
+            let before = self.transact(batch, &batch.facts[..index], fact.offset.0);
+            before.map_err(|(_, failure)| failure)?;
+        }
+        Err(failure)
+    }
+
+    pub(super) fn digest(&self) -> Result<Vec<TableDigest>, Failure> {
+        digest::tables(&self.connection).map_err(|error| Failure::own("reading the rows", &error))
+    }
+
+    /// Gives up the connection and leaves one single file, complete and without a WAL.
+    pub(super) fn finish(self) -> Result<(), (Box<Self>, Failure)> {
+        let single = "PRAGMA journal_mode = DELETE";
+        let mode = self
+            .connection
+            .query_row(single, [], |row| row.get::<_, String>(0));
+        match mode {
+            Ok(mode) if mode == "delete" => {}
+            Ok(mode) => {
+                let failure = Failure::plain(format!("the journal mode stays {mode}"));
+                return Err((Box::new(self), failure));
+            }
+            Err(error) => {
+                let failure =
+                    Failure::own("closing the database, which somebody else holds", &error);
+                return Err((Box::new(self), failure));
+            }
+        }
+        // Nothing is lost if closing fails: the file is complete.
+        drop(self.connection);
+        Ok(())
+    }
+
+    /// Finds out whose rows these are, or makes the tables.
+    fn recognise(&mut self) -> Result<(), Failure> {
+        let own = |error: rusqlite::Error| Failure::own("reading the checkpoint", &error);
+        if is_empty(&self.connection).map_err(own)? {
+            return self.make();
+        }
+        let meta = "SELECT format, name, declared, source FROM mente_projection";
+        let found = self.connection.query_row(meta, [], |row| {
+            let texts: (String, String, String) = (row.get(1)?, row.get(2)?, row.get(3)?);
+            Ok((row.get::<_, u32>(0)?, texts))
+        });
+        let (format, (name, declared, source)) = found.map_err(|error| {
+            Failure::own(
+                "the file is no database of a projection; move it away",
+                &error,
+            )
+        })?;
+        if format > FORMAT {
+            return Err(Failure::plain(format!(
+                "the database has format {format}, this Mente knows {FORMAT}: use a newer one"
+            )));
+        }
+        if name != self.owner.name.as_str() {
+            return Err(Failure::plain(format!(
+                "the database belongs to projection {name}: declare another file name"
+            )));
+        }
+        if declared != self.owner.declaration.text {
+            self.outdated = Some("the declaration has changed");
+        } else if source != self.owner.source {
+            self.outdated = Some("the source was deleted and made anew");
+        }
+        self.checkpoints = read_checkpoints(&self.connection).map_err(own)?;
+        Ok(())
+    }
+
+    fn make(&mut self) -> Result<(), Failure> {
+        let owner = self.owner.clone();
+        let rules = self.rules.clone();
+        let own = |error: rusqlite::Error| Failure::own("making the tables", &error);
+        let transaction = self.begin()?;
+        // Whoever was here before us may have made them while we waited.
+        if !is_empty(&transaction).map_err(own)? {
+            drop(transaction);
+            return self.recognise();
+        }
+        transaction
+            .execute_batch(
+                "CREATE TABLE mente_projection
+                     (format INTEGER NOT NULL, name TEXT NOT NULL, declared TEXT NOT NULL,
+                      source TEXT NOT NULL);
+                 CREATE TABLE mente_checkpoint
+                     (projection TEXT NOT NULL, partition INTEGER NOT NULL,
+                      first_offset INTEGER NOT NULL, next_offset INTEGER NOT NULL,
+                      applied INTEGER NOT NULL, PRIMARY KEY (projection, partition));",
+            )
+            .map_err(own)?;
+        let insert = "INSERT INTO mente_projection VALUES (?1, ?2, ?3, ?4)";
+        let row = (
+            FORMAT,
+            owner.name.as_str(),
+            &owner.declaration.text,
+            &owner.source,
+        );
+        transaction.execute(insert, row).map_err(own)?;
+        for statement in &owner.declaration.init {
+            rules.enter(Phase::Declare);
+            let made = transaction
+                .prepare(statement)
+                .and_then(|mut statement| statement.raw_execute());
+            let made = made.map_err(|error| Failure::statement(statement, rules.explain(&error)));
+            rules.enter(Phase::Own);
+            made?;
+        }
+        transaction.commit().map_err(own)
+    }
+
+    fn begin(&mut self) -> Result<Transaction<'_>, Failure> {
+        self.connection
+            .transaction_with_behavior(TransactionBehavior::Immediate)
+            .map_err(|error| Failure::own("beginning a transaction", &error))
+    }
+
+    /// One transaction: the facts from the checkpoint on, then the checkpoint. On an error
+    /// nothing is done; it comes with the index of the fact that failed.
+    fn transact(
+        &mut self,
+        batch: &Batch,
+        facts: &[Fact],
+        next: u64,
+    ) -> Result<(), (usize, Failure)> {
+        let (owner, rules) = (self.owner.clone(), self.rules.clone());
+        let transaction = self.begin().map_err(|failure| (0, failure))?;
+        let own = |error: rusqlite::Error| (0, Failure::own("moving the checkpoint", &error));
+        let before = read_checkpoint(&transaction, batch.partition).map_err(own)?;
+        let mut checkpoint = before.unwrap_or(Checkpoint {
+            first: batch.from,
+            next: batch.from,
+            applied: 0,
+        });
+        let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
+        rules.enter(Phase::Change);
+        let ran = run(&transaction, &rules, &owner.declaration, &facts[skipped..]);
+        rules.enter(Phase::Own);
+        let applied = ran.map_err(|(index, failure)| (skipped + index, failure))?;
+        checkpoint.applied += applied;
+        checkpoint.next = checkpoint.next.max(next);
+        write_checkpoint(&transaction, &owner.name, batch.partition, checkpoint).map_err(own)?;
+        transaction.commit().map_err(own)?;
+        self.checkpoints.insert(batch.partition, checkpoint);
+        Ok(())
+    }
+}
+
+/// Runs the statements of each fact; answers how many facts had some.
+fn run(
+    transaction: &Transaction<'_>,
+    rules: &Rules,
+    declaration: &Declaration,
+    facts: &[Fact],
+) -> Result<u64, (usize, Failure)> {
+    let mut applied = 0;
+    let mut prepared: BTreeMap<&str, Vec<Prepared<'_>>> = BTreeMap::new();
+    for (index, fact) in facts.iter().enumerate() {
+        let kind = fact.event.kind.as_str();
+        let Some((kind, statements)) = declaration.on.get_key_value(kind) else {
+            continue;
+        };
+        let failed = |statement: &str, error: String| {
+            (index, Failure::statement(statement, error).at(At::of(fact)))
+        };
+        if !prepared.contains_key(kind.as_str()) {
+            let mut compiled = Vec::with_capacity(statements.len());
+            for sql in statements {
+                let statement = Prepared::new(transaction, rules, sql);
+                compiled.push(statement.map_err(|error| failed(sql, error))?);
+            }
+            prepared.insert(kind, compiled);
+        }
+        for statement in prepared.get_mut(kind.as_str()).into_iter().flatten() {
+            rules.renew();
+            statement.run(fact).map_err(|error| {
+                let retry = may_pass(&error);
+                let (index, failure) = failed(statement.sql, rules.explain(&error));
+                (index, Failure { retry, ..failure })
+            })?;
+        }
+        applied += 1;
+    }
+    Ok(applied)
+}
+
+/// A compiled statement and which parts of an event its parameters are.
+struct Prepared<'a> {
+    sql: &'a str,
+    statement: CachedStatement<'a>,
+    parameters: Vec<Parameter>,
+}
+
+impl<'a> Prepared<'a> {
+    fn new(transaction: &'a Transaction<'_>, rules: &Rules, sql: &'a str) -> Result<Self, String> {
+        let statement = transaction
+            .prepare_cached(sql)
+            .map_err(|e| rules.explain(&e))?;
+        if statement.column_count() > 0 || statement.readonly() {
+            return Err(
+                "the statement changes nothing or answers rows: INSERT, UPDATE or DELETE \
+                        is needed, without RETURNING"
+                    .to_owned(),
+            );
+        }
+        let named = |index| Parameter::named(statement.parameter_name(index));
+        let parameters = (1..=statement.parameter_count())
+            .map(named)
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            sql,
+            statement,
+            parameters,
+        })
+    }
+
+    fn run(&mut self, fact: &Fact) -> rusqlite::Result<()> {
+        for (parameter, index) in self.parameters.iter().zip(1usize..) {
+            fact.bind(*parameter, index, &mut self.statement)?;
+        }
+        self.statement.raw_execute().map(|_| ())
+    }
+}
+
+/// Whether the same may go well later without anybody changing the declaration.
+pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
+    let code = error.sqlite_error_code();
+    matches!(
+        code,
+        Some(
+            ErrorCode::DatabaseBusy
+                | ErrorCode::DatabaseLocked
+                | ErrorCode::DiskFull
+                | ErrorCode::SystemIoFailure
+                | ErrorCode::OutOfMemory
+        )
+    )
+}
+
+fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
+    let tables = "SELECT count(*) FROM sqlite_schema";
+    connection.query_row(tables, [], |row| Ok(row.get::<_, i64>(0)? == 0))
+}
+
+pub(super) fn read_checkpoints(connection: &Connection) -> rusqlite::Result<Checkpoints> {
+    let all = "SELECT partition, first_offset, next_offset, applied FROM mente_checkpoint";
+    let mut statement = connection.prepare(all)?;
+    let rows = statement.query_map([], |row| {
+        let checkpoint = Checkpoint {
+            first: row.get::<_, i64>(1)?.cast_unsigned(),
+            next: row.get::<_, i64>(2)?.cast_unsigned(),
+            applied: row.get::<_, i64>(3)?.cast_unsigned(),
+        };
+        Ok((row.get(0)?, checkpoint))
+    })?;
+    rows.collect()
+}
+
+fn read_checkpoint(
+    transaction: &Transaction<'_>,
+    partition: u32,
+) -> rusqlite::Result<Option<Checkpoint>> {
+    let one =
+        "SELECT first_offset, next_offset, applied FROM mente_checkpoint WHERE partition = ?1";
+    let mut statement = transaction.prepare_cached(one)?;
+    let row = statement.query_row([partition], |row| {
+        Ok(Checkpoint {
+            first: row.get::<_, i64>(0)?.cast_unsigned(),
+            next: row.get::<_, i64>(1)?.cast_unsigned(),
+            applied: row.get::<_, i64>(2)?.cast_unsigned(),
+        })
+    });
+    row.optional()
+}
+
+fn write_checkpoint(
+    transaction: &Transaction<'_>,
+    name: &EntityName,
+    partition: u32,
+    checkpoint: Checkpoint,
+) -> rusqlite::Result<()> {
+    let upsert = "INSERT OR REPLACE INTO mente_checkpoint VALUES (?1, ?2, ?3, ?4, ?5)";
+    let Checkpoint {
+        first,
+        next,
+        applied,
+    } = checkpoint;
+    let (first, next, applied) = (
+        first.cast_signed(),
+        next.cast_signed(),
+        applied.cast_signed(),
+    );
+    let mut statement = transaction.prepare_cached(upsert)?;
+    statement
+        .execute((name.as_str(), partition, first, next, applied))
+        .map(|_| ())
+}

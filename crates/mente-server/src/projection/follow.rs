@@ -1,0 +1,119 @@
+//! Moves events from a source into a database.
+
+use std::collections::BTreeMap;
+
+use super::database::{Checkpoints, Database};
+use super::source::Reader;
+use super::status::Failure;
+use super::writer::{Alive, Progress, Writer};
+
+pub(super) struct Follower {
+    reader: Reader,
+    /// What the log was when the database was opened.
+    identity: String,
+    writer: Writer,
+    /// Where to read on, by partition; ahead of the checkpoint by what the writer has queued.
+    cursors: BTreeMap<u32, u64>,
+}
+
+/// When to stop.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Until<'a> {
+    Forever,
+    /// Nothing more was there.
+    CaughtUp,
+    /// Exactly here, and no event further.
+    Reached(&'a Checkpoints),
+}
+
+impl Follower {
+    pub(super) fn start(
+        reader: Reader,
+        identity: String,
+        database: Database,
+        progress: Progress,
+        alive: Alive,
+    ) -> Result<Self, Failure> {
+        let next = |(partition, checkpoint): (&u32, &super::database::Checkpoint)| {
+            (*partition, checkpoint.next)
+        };
+        let cursors = database.checkpoints().iter().map(next).collect();
+        let writer = Writer::start(database, progress, alive)?;
+        Ok(Self {
+            reader,
+            identity,
+            writer,
+            cursors,
+        })
+    }
+
+    pub(super) async fn follow(&mut self, until: Until<'_>) -> Result<(), Failure> {
+        loop {
+            if self.reader.identity()? != self.identity {
+                let message = "the source was deleted and made anew".to_owned();
+                return Err(Failure::passing(message));
+            }
+            let mut moved = false;
+            for partition in 0..self.reader.partitions()? {
+                moved |= self.step(partition, until).await?;
+            }
+            let done = match until {
+                Until::Forever => false,
+                Until::CaughtUp => !moved,
+                Until::Reached(targets) => targets
+                    .iter()
+                    .all(|(partition, target)| self.cursor(*partition) >= Some(target.next)),
+            };
+            if done {
+                return Ok(());
+            }
+            if !moved {
+                tokio::select! {
+                    failure = self.writer.failed() => return Err(failure),
+                    () = self.reader.grown(&self.cursors) => {}
+                }
+            }
+        }
+    }
+
+    pub(super) fn checkpoints(&self) -> Checkpoints {
+        self.writer.checkpoints()
+    }
+
+    /// Waits until all that was read is committed.
+    pub(super) async fn finish(self) -> Result<Database, Failure> {
+        self.writer.finish().await
+    }
+
+    /// Reads a batch of one partition; tells whether there was one.
+    async fn step(&mut self, partition: u32, until: Until<'_>) -> Result<bool, Failure> {
+        let from = match self.cursor(partition) {
+            Some(next) => next,
+            None => match until {
+                Until::Reached(targets) => targets.get(&partition).map_or(0, |target| target.first),
+                _ => self.reader.bounds(partition).await?.start.0,
+            },
+        };
+        let end = match until {
+            Until::Reached(targets) => targets.get(&partition).map_or(0, |target| target.next),
+            Until::Forever | Until::CaughtUp => u64::MAX,
+        };
+        if from >= end {
+            self.cursors.entry(partition).or_insert(from);
+            return Ok(false);
+        }
+        let mut batch = self.reader.read(partition, from).await?;
+        batch.truncate(end);
+        let next = batch.next;
+        self.cursors.insert(partition, next);
+        if next == from {
+            return Ok(false);
+        }
+        self.writer.send(batch).await?;
+        Ok(true)
+    }
+
+    fn cursor(&self, partition: u32) -> Option<u64> {
+        self.cursors.get(&partition).copied()
+    }
+}

@@ -1,0 +1,485 @@
+//! Projections: SQL rows that are a fold of a topic or of the store, kept by a built-in client.
+//!
+//! ```text
+//!   catalogue ──▶ Projections ──▶ Task ──▶ Follower ──▶ Writer (a thread) ──▶ orders.db
+//!   (declared)    start, stop     life      reads         one transaction      rows and
+//!                                                         a batch              checkpoint
+//! ```
+//! The checkpoint lies with the rows, so an event is in them exactly once, whatever crashes.
+//! A changed declaration is a new version: it is built beside the old rows, which go on
+//! answering queries until the new file takes their place. Nothing here has an effect beyond
+//! its own SQLite file, so folding again is always safe.
+//!
+//! Start reading at [`declaration`], then `database.rs`, then `task.rs`.
+
+pub mod declaration;
+
+mod database;
+mod digest;
+mod fact;
+mod sandbox;
+
+mod files;
+mod follow;
+mod source;
+mod task;
+mod writer;
+
+mod query;
+mod status;
+mod verify;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mente_broker::{Broker, Definition, EntityName, Error, Kind, Principal, Result};
+use mente_engine::limits;
+use serde_json::Value;
+use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
+
+use database::{Checkpoints, Database, Owner};
+use declaration::Declaration;
+use files::Files;
+use source::Reader;
+use task::{Board, Command, Task};
+use writer::Alive;
+
+pub use digest::TableDigest;
+pub use query::Answer;
+pub use status::{At, Failure, PartitionStatus, State, Status};
+pub use verify::{ComparedTable, Verification};
+
+/// How often the catalogue is looked at for declarations made elsewhere.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The projections of a server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Projections {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker,
+    directory: PathBuf,
+    who: Principal,
+    entries: Mutex<Entries>,
+    /// Queries under way.
+    room: Semaphore,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    running: bool,
+    by_name: BTreeMap<EntityName, Entry>,
+}
+
+/// A projection that is kept, or the reason why it is not.
+#[derive(Debug)]
+struct Entry {
+    body: Value,
+    board: Arc<Board>,
+    kept: Option<Kept>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    declaration: Arc<Declaration>,
+    reader: Reader,
+    files: Files,
+    gate: Arc<RwLock<()>>,
+    verifying: Arc<Mutex<()>>,
+    commands: mpsc::Sender<Command>,
+    task: JoinHandle<()>,
+    /// To lend to work on the files; only the task keeps one.
+    alive: mpsc::WeakSender<()>,
+    /// Ends when nobody works on the files any more.
+    ended: mpsc::Receiver<()>,
+}
+
+impl Projections {
+    /// Nothing is kept before [`Projections::run`].
+    pub fn open(broker: Broker, directory: impl AsRef<Path>) -> std::io::Result<Self> {
+        let directory = directory.as_ref().to_owned();
+        std::fs::create_dir_all(&directory)?;
+        let inner = Inner {
+            broker,
+            directory,
+            who: Principal::Key("projections of this server".to_owned()),
+            entries: Mutex::default(),
+            room: Semaphore::new(limits::QUERIES),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Keeps what the catalogue declares until `stop` holds true; then every file is closed.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        self.inner.entries.lock().await.running = true;
+        let stopping = async {
+            // A sender that is gone means the same.
+            let _ = stop.clone().wait_for(|stop| *stop).await;
+        };
+        let keeping = async {
+            loop {
+                self.reconcile().await;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = stopping => {}
+            () = keeping => {}
+        }
+        // Nothing is kept any more, and nothing is begun.
+        let entries = std::mem::take(&mut *self.inner.entries.lock().await);
+        futures::future::join_all(entries.by_name.into_values().map(Entry::stop)).await;
+    }
+
+    /// Declares a projection, durable on return; its SQL was compiled before. The same again
+    /// changes nothing; another declaration is built beside the old rows.
+    pub async fn define(&self, who: &Principal, name: &EntityName, body: Value) -> Result<()> {
+        let declaration = Arc::new(Declaration::parse(name, &body)?);
+        let declared = self.declared(who)?;
+        let others = || declared.iter().filter(|(other, _)| *other != name);
+        if others().count() >= limits::PROJECTIONS {
+            let message = format!("a server keeps at most {} projections", limits::PROJECTIONS);
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let shares = |(other, body): &(&EntityName, &Value)| {
+            Declaration::parse(other, body).is_ok_and(|d| d.database == declaration.database)
+        };
+        if let Some((other, _)) = others().find(shares) {
+            let message = format!(
+                "projection {other} has the database {:?}: declare another file name",
+                declaration.database
+            );
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        let owner = Owner {
+            name: name.clone(),
+            declaration: Arc::clone(&declaration),
+            source: String::new(),
+        };
+        let checked = tokio::task::spawn_blocking(move || Database::check(owner)).await;
+        let checked = checked.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        checked.map_err(|failure| Error::invalid(format!("projection {name}: {failure}")))?;
+        self.inner
+            .broker
+            .define(who, Definition::Projection, name, body)
+            .await?;
+        self.reconcile().await;
+        Ok(())
+    }
+
+    /// Forgets a projection and deletes its rows.
+    pub async fn undefine(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        self.inner
+            .broker
+            .undefine(who, Definition::Projection, name)
+            .await?;
+        self.reconcile().await;
+        Ok(())
+    }
+
+    /// The declarations, in the order of their names.
+    pub fn list(&self, who: &Principal) -> Result<Vec<(EntityName, Value)>> {
+        let declared = self.declared(who)?;
+        Ok(declared
+            .iter()
+            .map(|(name, body)| (name.clone(), body.clone()))
+            .collect())
+    }
+
+    pub async fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
+        let body = self
+            .declared(who)?
+            .get(name)
+            .cloned()
+            .ok_or_else(|| missing(name))?;
+        let entries = self.inner.entries.lock().await;
+        let Some(entry) = entries.by_name.get(name) else {
+            drop(entries);
+            let waits = Failure::passing("the server has not begun to keep projections".to_owned());
+            return Ok(Status::unkept(name, &body, Some(waits)));
+        };
+        let board = Arc::clone(&entry.board);
+        let Some(kept) = &entry.kept else {
+            return Ok(Status::unkept(name, &body, board.shown().error));
+        };
+        let (reader, declaration) = (kept.reader.clone(), Arc::clone(&kept.declaration));
+        drop(entries);
+        let shown = board.shown();
+        let partitions = positions(&reader, &board.live()).await;
+        let rebuild = match shown.state {
+            State::Rebuilding => Some(positions(&reader, &board.side()).await),
+            State::Running | State::Failed => None,
+        };
+        Ok(Status {
+            name: name.to_string(),
+            state: shown.state,
+            source: declaration.source.to_string(),
+            database: declaration.database.clone(),
+            lag: partitions
+                .iter()
+                .map(|p| p.end.saturating_sub(p.next_offset))
+                .sum(),
+            applied: partitions.iter().map(|p| p.applied).sum(),
+            partitions,
+            rebuilds: shown.rebuilds,
+            rebuild,
+            error: shown.error,
+        })
+    }
+
+    /// Begins to build the rows anew; the status tells when they have taken their place.
+    pub async fn rebuild(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        self.command(who, name, Command::Rebuild).await
+    }
+
+    /// Tries again what failed.
+    pub async fn resume(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        self.command(who, name, Command::Resume).await
+    }
+
+    /// Answers one SELECT over the rows, at most `limit` of them.
+    pub async fn query(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        sql: String,
+        limit: usize,
+    ) -> Result<Answer> {
+        let (files, gate) = self.read(who, name).await?;
+        let full = || Error::new(Kind::Throttled, "too many queries at one time: ask again");
+        let _room = self.inner.room.try_acquire().map_err(|_| full())?;
+        on_thread(move || {
+            let answer = query::run(&files.live, &sql, limit);
+            drop(gate);
+            answer
+        })
+        .await
+    }
+
+    /// Digests of the tables, equal wherever the rows are equal.
+    pub async fn digest(&self, who: &Principal, name: &EntityName) -> Result<Vec<TableDigest>> {
+        let (files, gate) = self.read(who, name).await?;
+        on_thread(move || Ok(verify::snapshot(&files, gate)?.tables)).await
+    }
+
+    /// Folds the source again, as far as the rows are, and compares.
+    pub async fn verify(&self, who: &Principal, name: &EntityName) -> Result<Verification> {
+        let (files, gate) = self.read(who, name).await?;
+        let (declaration, reader, verifying, alive) = {
+            let entries = self.inner.entries.lock().await;
+            let kept = entries.kept(name)?;
+            let alive = kept.alive.upgrade().ok_or_else(|| missing(name))?;
+            let verifying = Arc::clone(&kept.verifying);
+            (
+                Arc::clone(&kept.declaration),
+                kept.reader.clone(),
+                verifying,
+                alive,
+            )
+        };
+        let busy = |_| {
+            Error::new(
+                Kind::Conflict,
+                "it is being verified already: wait for that",
+            )
+        };
+        let _alone = verifying.try_lock_owned().map_err(busy)?;
+        let source = reader.identity();
+        let source = source.map_err(|failure| Error::new(Kind::NotFound, failure.message))?;
+        let owner = Owner {
+            name: name.clone(),
+            declaration,
+            source,
+        };
+        let of = files.clone();
+        let snapshot = on_thread(move || verify::snapshot(&of, gate)).await?;
+        verify::verify(snapshot, owner, reader, &files, alive).await
+    }
+
+    async fn command(&self, who: &Principal, name: &EntityName, command: Command) -> Result<()> {
+        self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
+        let entries = self.inner.entries.lock().await;
+        let kept = entries.kept(name)?;
+        if command == Command::Rebuild {
+            // Whoever asks for the status next sees that it was heard.
+            entries
+                .by_name
+                .get(name)
+                .inspect(|entry| entry.board.show(State::Rebuilding));
+        }
+        let full = |_| Error::new(Kind::Throttled, "earlier commands are not done: wait");
+        kept.commands.try_send(command).map_err(full)
+    }
+
+    /// What reading the live file needs; while the guard is held it is not swapped.
+    async fn read(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+    ) -> Result<(Files, OwnedRwLockReadGuard<()>)> {
+        self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
+        let (files, gate) = {
+            let entries = self.inner.entries.lock().await;
+            let kept = entries.kept(name)?;
+            (kept.files.clone(), Arc::clone(&kept.gate))
+        };
+        Ok((files, gate.read_owned().await))
+    }
+
+    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Value>> {
+        let catalogue = self.inner.broker.catalogue(who)?;
+        let declared = catalogue.definitions.iter();
+        let declared = declared.filter(|((kind, _), _)| *kind == Definition::Projection);
+        Ok(declared
+            .map(|((_, name), body)| (name.clone(), body.clone()))
+            .collect())
+    }
+
+    /// Stops what is no longer declared so, starts what is.
+    async fn reconcile(&self) {
+        let mut entries = self.inner.entries.lock().await;
+        // Read with the lock held, or an older look could undo a newer one.
+        let declared = match self.declared(&self.inner.who) {
+            Ok(declared) if entries.running => declared,
+            _ => return,
+        };
+        let stale = |(name, entry): (&EntityName, &Entry)| {
+            (declared.get(name) != Some(&entry.body)).then(|| name.clone())
+        };
+        let stale: Vec<EntityName> = entries.by_name.iter().filter_map(stale).collect();
+        for name in stale {
+            let Some(entry) = entries.by_name.remove(&name) else {
+                continue;
+            };
+            let files = entry.kept.as_ref().map(|kept| kept.files.clone());
+            entry.stop().await;
+            let next = declared
+                .get(&name)
+                .map(|body| Declaration::parse(&name, body));
+            let next = next.and_then(|next| Some(self.files(&next.ok()?)));
+            if let Some(files) = files.filter(|files| next.as_ref() != Some(files)) {
+                let removed = tokio::task::spawn_blocking(move || files.remove_all()).await;
+                if let Ok(Err(error)) = removed {
+                    tracing::warn!(projection = %name, %error, "rows could not be deleted");
+                }
+            }
+        }
+        for (name, body) in declared {
+            if !entries.by_name.contains_key(&name) {
+                let entry = self.start(&name, body);
+                entries.by_name.insert(name, entry);
+            }
+        }
+    }
+
+    fn start(&self, name: &EntityName, body: Value) -> Entry {
+        let board = Arc::new(Board::default());
+        let declaration = match Declaration::parse(name, &body) {
+            Ok(declaration) => Arc::new(declaration),
+            Err(error) => {
+                board.fail(Failure::plain(error.message));
+                let kept = None;
+                return Entry { body, board, kept };
+            }
+        };
+        let reader = Reader::new(self.inner.broker.clone(), declaration.source.clone());
+        let files = self.files(&declaration);
+        let gate = Arc::new(RwLock::new(()));
+        let (commands, receiver) = mpsc::channel(4);
+        let (alive, ended): (Alive, _) = mpsc::channel(1);
+        let weak = alive.downgrade();
+        let task = Task {
+            name: name.clone(),
+            declaration: Arc::clone(&declaration),
+            reader: reader.clone(),
+            files: files.clone(),
+            board: Arc::clone(&board),
+            gate: Arc::clone(&gate),
+            commands: receiver,
+            alive,
+        };
+        let kept = Kept {
+            declaration,
+            reader,
+            files,
+            gate,
+            verifying: Arc::default(),
+            commands,
+            task: tokio::spawn(task.run()),
+            alive: weak,
+            ended,
+        };
+        Entry {
+            body,
+            board,
+            kept: Some(kept),
+        }
+    }
+
+    fn files(&self, declaration: &Declaration) -> Files {
+        Files::new(&self.inner.directory, &declaration.database)
+    }
+}
+
+impl Entries {
+    fn kept(&self, name: &EntityName) -> Result<&Kept> {
+        let kept = self.by_name.get(name).and_then(|entry| entry.kept.as_ref());
+        let message = || format!("projection {name} is not kept yet: see its status");
+        kept.ok_or_else(|| Error::new(Kind::Conflict, message()))
+    }
+}
+
+impl Entry {
+    /// Resolves once nobody works on the files.
+    async fn stop(self) {
+        if let Some(mut kept) = self.kept {
+            kept.task.abort();
+            while kept.ended.recv().await.is_some() {}
+        }
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn positions(reader: &Reader, checkpoints: &Checkpoints) -> Vec<PartitionStatus> {
+    let mut found = Vec::new();
+    for partition in 0..reader.partitions().unwrap_or(0) {
+        let checkpoint = checkpoints.get(&partition);
+        let bounds = reader.bounds(partition).await.ok();
+        let next = checkpoint.map(|checkpoint| checkpoint.next);
+        let next_offset = next.or(bounds.map(|bounds| bounds.start.0)).unwrap_or(0);
+        found.push(PartitionStatus {
+            partition,
+            next_offset,
+            end: bounds.map_or(next_offset, |bounds| bounds.end.0),
+            applied: checkpoint.map_or(0, |checkpoint| checkpoint.applied),
+        });
+    }
+    found
+}
+
+async fn on_thread<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T> + Send + 'static,
+) -> Result<T> {
+    let lost = |error: tokio::task::JoinError| Error::new(Kind::Internal, error.to_string());
+    tokio::task::spawn_blocking(work).await.map_err(lost)?
+}
+
+fn missing(name: &EntityName) -> Error {
+    Error::not_found("projection", name.as_str())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Where a projection reads: the partitions of a topic, or the store as one partition.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::{FutureExt, select_all};
+use mente_broker::{Broker, Error, Kind, Principal};
+use mente_engine::{Bounds, Offset};
+
+use super::declaration::Source;
+use super::fact::{Batch, Fact};
+use super::status::Failure;
+
+/// How long a reader sleeps at most, then it looks for new partitions.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+
+#[derive(Clone, Debug)]
+pub(super) struct Reader {
+    broker: Broker,
+    who: Principal,
+    source: Source,
+}
+
+impl Reader {
+    pub(super) fn new(broker: Broker, source: Source) -> Self {
+        let who = Principal::Key("projections of this server".to_owned());
+        Self {
+            broker,
+            who,
+            source,
+        }
+    }
+
+    /// Tells the log from another of the same name, made after this one was deleted.
+    pub(super) fn identity(&self) -> Result<String, Failure> {
+        match &self.source {
+            Source::Topic(name) => {
+                let topic = self.broker.topic(&self.who, name).map_err(failure)?;
+                Ok(format!("topic {name} {}", topic.set))
+            }
+            Source::Store { .. } => Ok("store".to_owned()),
+        }
+    }
+
+    pub(super) fn partitions(&self) -> Result<u32, Failure> {
+        match &self.source {
+            Source::Topic(name) => {
+                let topic = self.broker.topic(&self.who, name).map_err(failure)?;
+                Ok(topic.partitions)
+            }
+            Source::Store { .. } => Ok(1),
+        }
+    }
+
+    pub(super) async fn bounds(&self, partition: u32) -> Result<Bounds, Failure> {
+        let bounds = match &self.source {
+            Source::Topic(name) => self.broker.bounds(&self.who, name, partition).await,
+            Source::Store { .. } => self.broker.store_bounds(&self.who).await,
+        };
+        bounds.map_err(failure)
+    }
+
+    /// Reads a batch. Events of other categories are left out, but passed.
+    pub(super) async fn read(&self, partition: u32, from: u64) -> Result<Batch, Failure> {
+        let at = Offset(from);
+        let (facts, next): (Vec<Fact>, Offset) = match &self.source {
+            Source::Topic(name) => {
+                let read = self.broker.read(&self.who, name, partition, at, usize::MAX);
+                let (events, next) = read.await.map_err(failure)?;
+                (events.into_iter().map(Fact::from).collect(), next)
+            }
+            Source::Store { category } => {
+                let read = self.broker.read_store(&self.who, at).await;
+                let (mut events, next) = read.map_err(failure)?;
+                if let Some(category) = category {
+                    events.retain(|event| event.stream.category() == category);
+                }
+                (events.into_iter().map(Fact::from).collect(), next)
+            }
+        };
+        Ok(Batch {
+            partition,
+            from,
+            next: next.0.max(from),
+            facts,
+        })
+    }
+
+    /// Resolves once a partition may have grown beyond its cursor.
+    pub(super) async fn grown(&self, cursors: &BTreeMap<u32, u64>) {
+        let watch = |(partition, next): (&u32, &u64)| {
+            let (partition, seen) = (*partition, Offset(*next));
+            async move {
+                let grown = match &self.source {
+                    Source::Topic(name) => {
+                        self.broker.grown(&self.who, name, partition, seen).await
+                    }
+                    Source::Store { .. } => self.broker.store_grown(seen).await,
+                };
+                if grown.is_err() {
+                    // The next read says what is wrong, but not in a hurry.
+                    tokio::time::sleep(LOOK_AGAIN).await;
+                }
+            }
+            .boxed()
+        };
+        let look_again = tokio::time::sleep(LOOK_AGAIN).boxed();
+        select_all(cursors.iter().map(watch).chain([look_again])).await;
+    }
+}
+
+fn failure(error: Error) -> Failure {
+    match error.kind {
+        Kind::OutOfRange => Failure::plain(format!(
+            "events were removed by retention before they were folded in ({error}): rebuild to \
+             begin with what is left"
+        )),
+        Kind::Corrupt | Kind::Unsupported | Kind::Unauthenticated | Kind::Forbidden => {
+            Failure::plain(error.message)
+        }
+        _ => Failure::passing(error.message),
+    }
+}

@@ -1,0 +1,126 @@
+//! The thread of one database: all of a projection's SQLite work, none of it on an async thread.
+//!
+//! ```text
+//!   follower ──▶ channel of a few batches ──▶ thread: one transaction a batch ──▶ checkpoints
+//! ```
+//! While a transaction runs, the next batch is read; a full channel holds the reader back.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mente_engine::limits;
+use tokio::sync::{mpsc, oneshot};
+
+use super::database::{Checkpoints, Database};
+use super::fact::Batch;
+use super::sandbox::Rules;
+use super::status::Failure;
+
+/// Checkpoints as of the last commit, for whoever looks.
+pub(super) type Progress = Arc<Mutex<Checkpoints>>;
+
+/// Held by everything that works on a projection's files; when all are dropped, they are free.
+pub(super) type Alive = mpsc::Sender<()>;
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    /// None once no more will come.
+    batches: Option<mpsc::Sender<Batch>>,
+    ended: oneshot::Receiver<Result<Database, Failure>>,
+    rules: Rules,
+    progress: Progress,
+}
+
+impl Writer {
+    pub(super) fn start(
+        database: Database,
+        progress: Progress,
+        alive: Alive,
+    ) -> Result<Self, Failure> {
+        let (batches, receiver) = mpsc::channel(limits::PROJECTION_BATCHES);
+        let (end, ended) = oneshot::channel();
+        let rules = database.rules().clone();
+        show(&progress, &database);
+        let writer = Self {
+            batches: Some(batches),
+            ended,
+            rules,
+            progress: Arc::clone(&progress),
+        };
+        let work = move || {
+            // Nobody listens if the follower went away; then the database is closed here.
+            let _ = end.send(write(database, receiver, &progress));
+            drop(alive);
+        };
+        let thread = std::thread::Builder::new()
+            .name("projection".to_owned())
+            .spawn(work);
+        match thread {
+            Ok(_) => Ok(writer),
+            Err(error) => Err(Failure::passing(format!(
+                "no thread could be started: {error}"
+            ))),
+        }
+    }
+
+    /// Hands a batch over; an error is that of an earlier one.
+    pub(super) async fn send(&mut self, batch: Batch) -> Result<(), Failure> {
+        if let Some(batches) = &self.batches
+            && batches.send(batch).await.is_ok()
+        {
+            return Ok(());
+        }
+        Err(self.failed().await)
+    }
+
+    /// Resolves once the thread has stopped by a failure. Not to be asked again after that.
+    pub(super) async fn failed(&mut self) -> Failure {
+        match (&mut self.ended).await {
+            Ok(Err(failure)) => failure,
+            Ok(Ok(_)) | Err(_) => Failure::passing("the thread of the projection ended".to_owned()),
+        }
+    }
+
+    /// Waits until all that was sent is committed, and gives the database back.
+    pub(super) async fn finish(mut self) -> Result<Database, Failure> {
+        self.batches = None;
+        let lost = || Failure::passing("the thread of the projection ended".to_owned());
+        (&mut self.ended).await.map_err(|_| lost())?
+    }
+
+    pub(super) fn checkpoints(&self) -> Checkpoints {
+        self.progress
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+impl Drop for Writer {
+    /// Whoever drops it unfinished does not wait: what runs is interrupted and rolled back.
+    fn drop(&mut self) {
+        if self.batches.is_some() {
+            self.rules.stop();
+        }
+    }
+}
+
+fn write(
+    mut database: Database,
+    mut batches: mpsc::Receiver<Batch>,
+    progress: &Progress,
+) -> Result<Database, Failure> {
+    while let Some(batch) = batches.blocking_recv() {
+        if database.rules().stopping() {
+            break;
+        }
+        let applied = database.apply(&batch);
+        show(progress, &database);
+        applied?;
+    }
+    Ok(database)
+}
+
+fn show(progress: &Progress, database: &Database) {
+    let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.clone_from(database.checkpoints());
+}
