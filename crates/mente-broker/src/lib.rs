@@ -32,6 +32,7 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
     Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent, StreamState,
+    Verified,
 };
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;

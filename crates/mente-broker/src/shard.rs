@@ -5,6 +5,7 @@
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
@@ -79,6 +80,8 @@ pub enum Command {
         after: Option<StreamName>,
         max: usize,
     },
+    /// A digest of the state, to compare with a fold of the journal.
+    Digest,
     /// Answers once the shard has its state.
     Ping,
 }
@@ -92,6 +95,7 @@ pub enum Reply {
     /// By token: whether its lease held.
     Settled(Vec<bool>),
     Appended(AppendedTo),
+    Digest(Digest),
     Places(Vec<Place>),
     /// Each with its number of events.
     Streams(Vec<(StreamName, u64)>),
@@ -242,6 +246,7 @@ impl Shard {
             Command::ListStreams { after, max } => {
                 Ok(Reply::Streams(self.store.names(after.as_ref(), max)))
             }
+            Command::Digest => Ok(Reply::Digest(self.digest())),
             Command::Ping => Ok(Reply::Done),
         };
         out.replies.push((ticket, reply));
@@ -601,6 +606,25 @@ impl Shard {
         Some(done)
     }
 
+    /// Of what would survive a restart now.
+    pub fn digest(&self) -> Digest {
+        let mut store = Hashed::default();
+        // Writing into a hasher does not fail.
+        let _ = self.store.tell(&mut store);
+        let mut state = Hashed::default();
+        let _ = write!(state, "{}", self.durable_state());
+        Digest {
+            seq: self.seq,
+            state: state.0.finish(),
+            positions: self.store.next_position(),
+            store: store.0.finish(),
+        }
+    }
+
+    pub(crate) fn digest_positions(&self) -> u64 {
+        self.store.next_position()
+    }
+
     /// What would survive a restart now, for comparison.
     pub fn durable_state(&self) -> String {
         let views: Vec<_> = self
@@ -621,6 +645,28 @@ pub struct Arrival {
     pub offset: Offset,
     pub time: Timestamp,
     pub event: Event,
+}
+
+/// What a shard holds, in a few numbers; comparable within one version of Mente.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// Decisions that are in `state`.
+    pub seq: u64,
+    pub state: u64,
+    /// Events that are in `store`.
+    pub positions: u64,
+    pub store: u64,
+}
+
+/// Hashes text as it is written, without holding it.
+#[derive(Default)]
+struct Hashed(DefaultHasher);
+
+impl std::fmt::Write for Hashed {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.0.write(text.as_bytes());
+        Ok(())
+    }
 }
 
 /// The same for equal keys in every run; a collision only orders two keys needlessly.

@@ -217,6 +217,18 @@ impl Store {
             .collect()
     }
 
+    /// Writes what the log says, for a digest. Offsets are left out: an append that is decided
+    /// and not yet durable has none.
+    pub(crate) fn tell(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
+        for (name, stream) in &self.streams {
+            writeln!(out, "{name}")?;
+            for entry in &stream.events {
+                writeln!(out, "{} {:x}", entry.position, entry.id)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Position that the next event gets.
     pub fn next_position(&self) -> u64 {
         self.next_position

@@ -101,6 +101,17 @@ pub(crate) enum Verb {
     /// Who wants the events of a topic
     #[command(subcommand)]
     Subscription(Subscription),
+    /// State kept as events
+    #[command(subcommand)]
+    Stream(Stream),
+    /// How the events of a category of streams make its state
+    #[command(subcommand)]
+    Fold(Fold),
+    /// SQL views of events
+    #[command(subcommand)]
+    Projection(Projection),
+    /// Fold journals, streams and views again and compare
+    Verify(Connection),
     /// Publish an event: short for topic publish
     Pub(Publish),
     /// Show events as they come: short for topic tail
@@ -213,6 +224,116 @@ pub(crate) enum Subscription {
         name: String,
         #[arg(long, default_value_t = 0)]
         from: u64,
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Stream {
+    /// List the streams
+    Ls(Connection),
+    /// Append one event
+    Append {
+        stream: String,
+        /// The data
+        json: String,
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: String,
+        /// Made up if absent; the same id again changes nothing
+        #[arg(long)]
+        id: Option<String>,
+        /// What the stream must be like: any, none, exists, or its last revision
+        #[arg(long, default_value = "any")]
+        expected: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the events of a stream
+    Read {
+        stream: String,
+        /// First revision
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what the events make of a stream, now or at an earlier revision
+    State {
+        stream: String,
+        /// As of this revision
+        #[arg(long, value_name = "REVISION")]
+        at: Option<u64>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Fold {
+    /// Declare the fold of a category (order, for streams such as order-17)
+    Set {
+        category: String,
+        /// JSON: operations by event type; - reads standard input
+        file: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the declared fold of a category
+    Get {
+        category: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Projection {
+    /// List the projections and how far they are
+    Ls(Connection),
+    /// Declare a projection; one that exists is built anew beside its old rows
+    Create {
+        name: String,
+        /// JSON: source, database, init, and SQL statements by event type; - reads standard input
+        file: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show how far a projection is
+    Get {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a projection with its rows
+    Rm {
+        name: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Build the rows again from the first event, beside the live ones
+    Rebuild {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Go on behind what stopped it
+    Resume {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Ask the rows, by one SELECT
+    Query {
+        name: String,
+        sql: String,
         #[arg(long, default_value_t = 100)]
         limit: u32,
         #[command(flatten)]

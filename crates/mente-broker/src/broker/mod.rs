@@ -11,6 +11,7 @@ mod read;
 mod streams;
 mod subscriptions;
 mod topics;
+mod verify;
 
 use std::future::Future;
 use std::pin::Pin;
@@ -20,7 +21,7 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
-use mente_engine::{Clock, Engine, LogConfig, LogId, limits};
+use mente_engine::{Clock, Engine, LogConfig, LogId, SetId, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
@@ -35,6 +36,7 @@ pub use publish::Position;
 pub use read::{Start, StoredEvent};
 pub use streams::{StreamEvent, StreamState};
 pub use subscriptions::Received;
+pub use verify::Verified;
 
 /// The shard whose journal is the catalogue.
 const CATALOGUE_SHARD: usize = 0;
@@ -71,6 +73,7 @@ pub struct Broker {
     shards: Arc<[mpsc::Sender<Request>]>,
     catalogue: SharedCatalogue,
     subscriptions: Bell,
+    journals: SetId,
     store: LogId,
     /// Spreads events without a key.
     next_partition: Arc<AtomicU32>,
@@ -135,6 +138,7 @@ impl Broker {
             shards: senders.into(),
             catalogue,
             subscriptions,
+            journals: set,
             store,
             next_partition: Arc::default(),
         };

@@ -3,7 +3,7 @@
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
 use super::read::{near, records};
-use super::{Broker, STORE, shard_of, unexpected};
+use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::fold::{Fold, State};
@@ -195,10 +195,6 @@ impl Broker {
             Reply::Streams(streams) => Ok(streams),
             other => Err(unexpected(&other)),
         }
-    }
-
-    fn store_shard(&self) -> usize {
-        shard_of(STORE, self.shards.len() as u32) as usize
     }
 }
 

@@ -280,6 +280,7 @@ proptest! {
                 next_ticket: 1,
             };
             prop_assert_eq!(other.shard.durable_state(), world.shard.durable_state());
+            prop_assert_eq!(other.shard.digest().state, world.shard.digest().state);
             other.scan();
             prop_assert_eq!(open(&other.shard), open(&world.shard));
         }
@@ -308,4 +309,23 @@ proptest! {
             prop_assert!(ends.values().all(|count| *count == 1), "view {}: {:?}", id, ends);
         }
     }
+}
+
+#[test]
+fn a_planted_difference_changes_the_digest() {
+    let mut world = World::new();
+    world.take(Step::Publish { records: 3 });
+    world.take(Step::Receive { view: 0, max: 3 });
+    world.take(Step::Settle {
+        nth: 0,
+        how: Settlement::Complete,
+    });
+    let honest = restored(&world.journal, Term(1)).digest();
+    assert_eq!(honest.state, world.shard.digest().state);
+    // The last decision never reached the live state.
+    world.journal.pop();
+    assert_ne!(
+        restored(&world.journal, Term(1)).digest().state,
+        honest.state
+    );
 }

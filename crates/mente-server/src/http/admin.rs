@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use mente_engine::limits;
+use serde_json::json;
 
 use super::Door;
+use super::caller::Caller;
 use super::error::{Refusal, Result};
+use super::events::json_of;
 
 /// How long a shard may take to answer before the server counts as not ready.
 const PING_WAIT: Duration = Duration::from_secs(2);
@@ -33,6 +36,35 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<&'static str
         Ok(Err(error)) => Err(not_ready(&error.message)),
         Err(_) => Err(not_ready("a shard is still reading its journal")),
     }
+}
+
+/// Folds journals, the store and every projection again and compares:
+/// `{"equal":true,"parts":[{"what":"journal 3","equal":true,"detail":"…"}]}`.
+pub(super) async fn verify(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
+    let part = |what: String, equal: bool, detail: String| json!({"what": what, "equal": equal, "detail": detail});
+    let mut equal = true;
+    let mut parts = Vec::new();
+    for verified in door.broker.verify(&who).await? {
+        equal &= verified.equal;
+        parts.push(part(verified.what, verified.equal, verified.detail));
+    }
+    if let Some(projections) = &door.projections {
+        for (name, _) in projections.list(&who)? {
+            let found = projections.verify(&who, &name).await?;
+            equal &= found.equal;
+            let different = found.tables.iter().filter(|table| !table.equal);
+            let different: Vec<_> = different.map(|table| table.table.as_str()).collect();
+            let detail = match different[..] {
+                [] => format!("{} events folded again", found.events),
+                _ => format!(
+                    "the rows of {} are not what the events say",
+                    different.join(", ")
+                ),
+            };
+            parts.push(part(format!("projection {name}"), found.equal, detail));
+        }
+    }
+    json_of(StatusCode::OK, &json!({"equal": equal, "parts": parts}))
 }
 
 pub(super) async fn metrics(State(door): State<Arc<Door>>) -> impl IntoResponse {

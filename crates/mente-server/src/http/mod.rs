@@ -13,6 +13,8 @@ mod reader;
 mod tail;
 
 mod grid;
+mod projections;
+mod streams;
 mod subscriptions;
 mod topics;
 
@@ -37,6 +39,7 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::projection::Projections;
 use metrics::Metrics;
 
 /// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
@@ -51,6 +54,8 @@ pub struct Options {
     /// Whom the door lets in by name; who shows another key is refused. Whether a key is needed
     /// at all is the broker's to say.
     pub keys: Vec<Key>,
+    /// SQL views of this server, if it keeps any.
+    pub projections: Option<Arc<Projections>>,
 }
 
 /// A bound HTTP door that does not serve yet.
@@ -67,6 +72,7 @@ struct Door {
     broker: Broker,
     keys: Vec<Key>,
     metrics: Metrics,
+    projections: Option<Arc<Projections>>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
     stopping: Stopping,
@@ -98,6 +104,7 @@ impl Http {
             broker: self.broker,
             keys: self.options.keys,
             metrics: Metrics::default(),
+            projections: self.options.projections,
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
             stopping: Stopping(stop),
         });
@@ -135,6 +142,27 @@ fn router(door: Arc<Door>) -> Router {
             "/topics/{topic}/subscriptions/{subscription}/deadletters",
             get(read::dead_letters),
         )
+        .route("/streams", get(streams::list))
+        .route(
+            "/streams/{stream}",
+            get(streams::read).post(streams::append),
+        )
+        .route("/streams/{stream}/state", get(streams::state))
+        .route(
+            "/folds/{category}",
+            get(streams::get_fold)
+                .put(streams::put_fold)
+                .delete(streams::delete_fold),
+        )
+        .route("/projections", get(projections::list))
+        .route(
+            "/projections/{projection}",
+            get(projections::get)
+                .put(projections::put)
+                .delete(projections::delete),
+        )
+        .route("/projections/{projection}/{verb}", post(projections::act))
+        .route("/verify", post(admin::verify))
         .route("/livez", get(admin::livez))
         .route("/readyz", get(admin::readyz))
         .route("/metrics", get(admin::metrics))

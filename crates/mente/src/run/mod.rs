@@ -18,6 +18,7 @@ use anyhow::Context;
 use mente_broker::{Access, Broker, ShardTask};
 use mente_engine::Engine;
 use mente_server::http::{self, Http};
+use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -131,11 +132,18 @@ async fn serve(
         .context("cannot open the broker on this data")?;
     let mut shards = spawn(tasks);
     let (stop, stopping) = watch::channel(false);
-    let http = bind(plan, broker.clone()).await?;
+    let projections = Projections::open(broker.clone(), data_dir.join("projections"));
+    let projections = Arc::new(projections.context("cannot open the projections")?);
+    let http = bind(plan, broker.clone(), &projections).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
     broker.ready().await.context("a shard did not start")?;
     let push = push::run(broker.clone(), plan.reach, stopped(stopping.clone()));
     let push = tokio::spawn(push);
+    let views = {
+        let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
+        tokio::spawn(async move { projections.run(stopping).await })
+    };
+    drop(projections);
     drop(broker);
     let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
@@ -154,6 +162,7 @@ async fn serve(
     let _ = stop.send(true);
     door.await.context("the HTTP door failed")?;
     push.await.context("the webhook sender failed")?;
+    views.await.context("the projector failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
     if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)
         .await
@@ -187,9 +196,10 @@ async fn failure(shards: &mut JoinSet<mente_broker::Result<()>>) -> anyhow::Erro
     }
 }
 
-async fn bind(plan: &Plan, broker: Broker) -> Result<Http> {
+async fn bind(plan: &Plan, broker: Broker, projections: &Arc<Projections>) -> Result<Http> {
     let options = http::Options {
         keys: plan.keys.clone(),
+        projections: Some(Arc::clone(projections)),
     };
     let bound = Http::bind(plan.http, broker.clone(), options.clone()).await;
     let error = match bound {

@@ -1,6 +1,8 @@
 //! Verbs: each is one or a few HTTP calls to a running server.
 
+mod projection;
 mod publish;
+mod stream;
 mod subscription;
 mod tail;
 mod topic;
@@ -28,6 +30,10 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Tail(tail) => tail::tail(tail).await,
             Verb::Topic(topic) => topic::run(topic).await,
             Verb::Subscription(subscription) => subscription::run(subscription).await,
+            Verb::Stream(stream) => stream::run(stream).await,
+            Verb::Fold(fold) => stream::fold(fold).await,
+            Verb::Projection(projection) => projection::run(projection).await,
+            Verb::Verify(connection) => projection::verify(connection).await,
         }
     })
 }

@@ -1,0 +1,225 @@
+//! `/streams/{stream}`: event sourcing. `/folds/{category}`: how the events of a category of
+//! streams make its state.
+//!
+//! An append is whole or not at all: `POST ?expected=any|none|exists|REVISION` takes events in
+//! any CloudEvents mode and answers
+//! `{"firstRevision":0,"lastRevision":1,"lastPosition":7,"repeated":false}`; 409 if the stream
+//! is not as expected. Sent again with the same ids it answers the same, `repeated` true.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::State;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::Response;
+use mente_broker::{Definition, EntityName, Expected, Fold, StreamEvent, StreamName};
+use mente_engine::limits;
+use mente_wire::cloudevents;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::caller::Caller;
+use super::error::{Refusal, Result};
+use super::events::{json as answer, json_of, parse};
+use super::query::{Asked, Named, within};
+use super::{Door, body};
+
+/// Most streams that one list names.
+const STREAMS_PER_LIST: usize = 1_000;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Append {
+    expected: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Read {
+    /// First revision.
+    #[serde(default)]
+    from: u64,
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct At {
+    /// The state as of this revision; the newest if absent.
+    at: Option<u64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct After {
+    after: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Appended {
+    first_revision: u64,
+    last_revision: u64,
+    last_position: u64,
+    repeated: bool,
+}
+
+pub(super) async fn append(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(stream): Named<String>,
+    Asked(asked): Asked<Append>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response> {
+    let stream = StreamName::new(stream)?;
+    let expected = expected(asked.expected.as_deref())?;
+    let held = body::read(&door, body).await?;
+    let (_, events) = parse(&headers, &held.bytes)?;
+    let to = door
+        .broker
+        .append_stream(&who, &stream, expected, events)
+        .await?;
+    let appended = Appended {
+        first_revision: to.first_revision,
+        last_revision: to.last_revision,
+        last_position: to.last_position,
+        repeated: to.repeated,
+    };
+    json_of(StatusCode::OK, &appended)
+}
+
+/// `{"stream":…,"events":[{"revision":0,"position":7,"event":{…}}]}`; read on behind the last.
+pub(super) async fn read(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(stream): Named<String>,
+    Asked(asked): Asked<Read>,
+) -> Result<Response> {
+    let stream = StreamName::new(stream)?;
+    let limit = within(
+        "limit",
+        asked.limit.unwrap_or(1_000),
+        1,
+        limits::READ_EVENTS,
+    )?;
+    let events = door
+        .broker
+        .read_stream(&who, &stream, asked.from, limit)
+        .await?;
+    Ok(answer(StatusCode::OK, written(&stream, &events)))
+}
+
+pub(super) async fn state(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(stream): Named<String>,
+    Asked(asked): Asked<At>,
+) -> Result<Response> {
+    let stream = StreamName::new(stream)?;
+    let folded = door.broker.stream_state(&who, &stream, asked.at).await?;
+    let body =
+        json!({"stream": stream.as_str(), "revision": folded.revision, "state": folded.state});
+    json_of(StatusCode::OK, &body)
+}
+
+pub(super) async fn list(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Asked(asked): Asked<After>,
+) -> Result<Response> {
+    let after = asked.after.map(StreamName::new).transpose()?;
+    let found = door.broker.streams(&who, after, STREAMS_PER_LIST).await?;
+    let stream =
+        |(name, events): &(StreamName, u64)| json!({"name": name.as_str(), "events": events});
+    let streams: Vec<_> = found.iter().map(stream).collect();
+    json_of(StatusCode::OK, &json!({ "streams": streams }))
+}
+
+pub(super) async fn put_fold(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(category): Named<String>,
+    body: Body,
+) -> Result<Response> {
+    let category = EntityName::new(category)?;
+    let held = body::read(&door, body).await?;
+    let fold: Value = body::json(&held.bytes)?;
+    Fold::parse(&fold)?;
+    door.broker
+        .define(&who, Definition::Fold, &category, fold.clone())
+        .await?;
+    json_of(StatusCode::OK, &fold)
+}
+
+pub(super) async fn get_fold(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(category): Named<String>,
+) -> Result<Response> {
+    let category = EntityName::new(category)?;
+    let catalogue = door.broker.catalogue(&who)?;
+    match catalogue
+        .definitions
+        .get(&(Definition::Fold, category.clone()))
+    {
+        Some(fold) => json_of(StatusCode::OK, fold),
+        None => Err(mente_broker::Error::not_found("fold", category.as_str()).into()),
+    }
+}
+
+pub(super) async fn delete_fold(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(category): Named<String>,
+) -> Result<StatusCode> {
+    let category = EntityName::new(category)?;
+    door.broker
+        .undefine(&who, Definition::Fold, &category)
+        .await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn expected(asked: Option<&str>) -> Result<Expected> {
+    match asked {
+        None | Some("any") => Ok(Expected::Any),
+        Some("none") => Ok(Expected::NoStream),
+        Some("exists") => Ok(Expected::StreamExists),
+        Some(revision) => revision.parse().map(Expected::Revision).map_err(|_| {
+            let message =
+                format!("expected is {revision:?}, but must be any, none, exists or a revision");
+            Refusal::bad_request(message)
+        }),
+    }
+}
+
+/// The events keep the bytes of their data.
+fn written(stream: &StreamName, events: &[StreamEvent]) -> Vec<u8> {
+    let name = Value::from(stream.as_str());
+    let mut body = format!("{{\"stream\":{name},\"events\":[").into_bytes();
+    for (index, event) in events.iter().enumerate() {
+        let comma = if index > 0 { "," } else { "" };
+        let (revision, position) = (event.place.revision, event.place.position);
+        let head = format!("{comma}{{\"revision\":{revision},\"position\":{position},\"event\":");
+        body.extend_from_slice(head.as_bytes());
+        cloudevents::write_event(&event.event, &mut body);
+        body.push(b'}');
+    }
+    body.extend_from_slice(b"]}");
+    body
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn expectations_are_read() {
+        let read = |asked| expected(asked).ok();
+        assert_eq!(read(None), Some(Expected::Any));
+        assert_eq!(read(Some("none")), Some(Expected::NoStream));
+        assert_eq!(read(Some("exists")), Some(Expected::StreamExists));
+        assert_eq!(read(Some("7")), Some(Expected::Revision(7)));
+        assert_eq!(read(Some("-1")), None);
+    }
+}

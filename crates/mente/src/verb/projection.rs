@@ -1,0 +1,141 @@
+//! `mente projection …`
+
+use serde_json::{Value, json};
+
+use super::stream::read_declaration;
+use super::{Caller, confirm, items};
+use crate::args::Projection;
+use crate::failure::{Code, Failure, Result};
+use crate::output::{cell, line, table};
+
+pub(super) async fn run(verb: Projection) -> Result<()> {
+    match verb {
+        Projection::Ls(connection) => {
+            let show = |answer: &Value| {
+                let rows: Vec<_> = items(answer, "projections").map(row).collect();
+                table(&HEAD, &rows)
+            };
+            Caller::new(&connection)?
+                .print("GET", "/projections", "", show)
+                .await
+        }
+        Projection::Create {
+            name,
+            file,
+            connection,
+        } => {
+            let declared = read_declaration(&file)?;
+            let path = format!("/projections/{name}");
+            Caller::new(&connection)?
+                .print("PUT", &path, declared, show_status)
+                .await
+        }
+        Projection::Get { name, connection } => {
+            let path = format!("/projections/{name}");
+            Caller::new(&connection)?
+                .print("GET", &path, "", show_status)
+                .await
+        }
+        Projection::Rm {
+            name,
+            yes,
+            connection,
+        } => {
+            confirm(yes, &format!("delete projection {name} with its rows"))?;
+            let caller = Caller::new(&connection)?;
+            caller
+                .call("DELETE", &format!("/projections/{name}"), None, "")
+                .await
+                .map(drop)
+        }
+        Projection::Rebuild { name, connection } => {
+            let path = format!("/projections/{name}/rebuild");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
+        Projection::Resume { name, connection } => {
+            let path = format!("/projections/{name}/resume");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
+        Projection::Query {
+            name,
+            sql,
+            limit,
+            connection,
+        } => {
+            let path = format!("/projections/{name}/query");
+            let query = json!({"sql": sql, "limit": limit}).to_string();
+            Caller::new(&connection)?
+                .print("POST", &path, query, show_rows)
+                .await
+        }
+    }
+}
+
+const HEAD: [&str; 6] = ["NAME", "STATE", "SOURCE", "APPLIED", "LAG", "ERROR"];
+
+fn row(status: &Value) -> Vec<String> {
+    let of = |name: &str| cell(status.get(name));
+    let error = cell(status.pointer("/error/message"));
+    vec![
+        of("name"),
+        of("state"),
+        of("source"),
+        of("applied"),
+        of("lag"),
+        error,
+    ]
+}
+
+fn show_status(status: &Value) -> Result<()> {
+    table(&HEAD, &[row(status)])
+}
+
+fn show_rows(answer: &Value) -> Result<()> {
+    let names: Vec<String> = items(answer, "columns")
+        .map(|name| cell(Some(name)))
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let cells = |row: &Value| {
+        row.as_array()
+            .into_iter()
+            .flatten()
+            .map(|c| cell(Some(c)))
+            .collect()
+    };
+    let rows: Vec<Vec<String>> = items(answer, "rows").map(cells).collect();
+    table(&names, &rows)?;
+    if answer.get("truncated") == Some(&Value::Bool(true)) {
+        return Err(Failure::new(
+            Code::Failed,
+            "there are more rows: ask for less, or raise --limit",
+        ));
+    }
+    Ok(())
+}
+
+/// `mente verify`: every projection folded again and compared.
+pub(super) async fn verify(connection: crate::args::Connection) -> Result<()> {
+    let caller = Caller::new(&connection)?;
+    let answer = caller.call("POST", "/verify", None, "").await?;
+    let answer = super::json(&answer)?;
+    for part in items(&answer, "parts") {
+        let of = |name: &str| cell(part.get(name));
+        let equal = if part.get("equal") == Some(&Value::Bool(true)) {
+            "equal"
+        } else {
+            "DIFFERENT"
+        };
+        line(&format!("{equal:<10}{:<28}{}", of("what"), of("detail")))?;
+    }
+    if answer.get("equal") == Some(&Value::Bool(true)) {
+        return Ok(());
+    }
+    Err(Failure::new(
+        Code::Failed,
+        "what is there is not the fold of the log: see above",
+    ))
+}

@@ -1,0 +1,143 @@
+//! `mente stream …` and `mente fold …`
+
+use serde_json::{Value, json};
+
+use super::{Caller, items};
+use crate::args::{Fold, Stream};
+use crate::failure::{Failure, Result};
+use crate::output::{cell, line, printable, table};
+
+pub(super) async fn run(verb: Stream) -> Result<()> {
+    match verb {
+        Stream::Ls(connection) => {
+            let show = |answer: &Value| {
+                let row =
+                    |stream: &Value| vec![cell(stream.get("name")), cell(stream.get("events"))];
+                let rows: Vec<_> = items(answer, "streams").map(row).collect();
+                table(&["STREAM", "EVENTS"], &rows)
+            };
+            Caller::new(&connection)?
+                .print("GET", "/streams", "", show)
+                .await
+        }
+        Stream::Append {
+            stream,
+            json,
+            kind,
+            id,
+            expected,
+            connection,
+        } => {
+            let data: Value = serde_json::from_str(&json)
+                .map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
+            let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+            let event = json!({"specversion": "1.0", "id": id, "source": "/mente/cli", "type": kind, "data": data});
+            let path = format!("/streams/{}?expected={expected}", escape(&stream));
+            let caller = Caller::new(&connection)?;
+            let content_type = Some("application/cloudevents+json");
+            let answer = caller
+                .call("POST", &path, content_type, event.to_string())
+                .await?;
+            line(&answer.text())
+        }
+        Stream::Read {
+            stream,
+            from,
+            limit,
+            connection,
+        } => {
+            let path = format!("/streams/{}?from={from}&limit={limit}", escape(&stream));
+            let show = |answer: &Value| {
+                let row = |event: &Value| {
+                    let of = |name: &str| cell(event.pointer(&format!("/event/{name}")));
+                    vec![
+                        cell(event.get("revision")),
+                        of("type"),
+                        of("id"),
+                        of("data"),
+                    ]
+                };
+                let rows: Vec<_> = items(answer, "events").map(row).collect();
+                table(&["REVISION", "TYPE", "ID", "DATA"], &rows)
+            };
+            Caller::new(&connection)?
+                .print("GET", &path, "", show)
+                .await
+        }
+        Stream::State {
+            stream,
+            at,
+            connection,
+        } => {
+            let at = at.map_or(String::new(), |at| format!("?at={at}"));
+            let path = format!("/streams/{}/state{at}", escape(&stream));
+            let show = |answer: &Value| {
+                let state = answer.get("state").unwrap_or(&Value::Null);
+                let state = serde_json::to_string_pretty(state).unwrap_or_default();
+                line(&format!("revision {}", cell(answer.get("revision"))))?;
+                state.lines().try_for_each(|text| line(&printable(text)))
+            };
+            Caller::new(&connection)?
+                .print("GET", &path, "", show)
+                .await
+        }
+    }
+}
+
+pub(super) async fn fold(verb: Fold) -> Result<()> {
+    match verb {
+        Fold::Set {
+            category,
+            file,
+            connection,
+        } => {
+            let declared = read_declaration(&file)?;
+            let path = format!("/folds/{category}");
+            let done = |_: &Value| line(&format!("streams {category}-… are folded so from now on"));
+            Caller::new(&connection)?
+                .print("PUT", &path, declared, done)
+                .await
+        }
+        Fold::Get {
+            category,
+            connection,
+        } => {
+            let caller = Caller::new(&connection)?;
+            let answer = caller
+                .call("GET", &format!("/folds/{category}"), None, "")
+                .await?;
+            line(&answer.text())
+        }
+    }
+}
+
+/// A declaration from a file, or from standard input for `-`.
+pub(super) fn read_declaration(file: &str) -> Result<String> {
+    let read = if file == "-" {
+        std::io::read_to_string(std::io::stdin())
+    } else {
+        std::fs::read_to_string(file)
+    };
+    read.map_err(|error| Failure::usage(format!("cannot read {file}: {error}")))
+}
+
+/// A stream's name holds any text; a path does not.
+fn escape(name: &str) -> String {
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
+    let escape = |b: u8| {
+        if plain(b) {
+            char::from(b).to_string()
+        } else {
+            format!("%{b:02X}")
+        }
+    };
+    name.bytes().map(escape).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn names_become_paths() {
+        assert_eq!(super::escape("order-1/ä?"), "order-1%2F%C3%A4%3F");
+    }
+}
