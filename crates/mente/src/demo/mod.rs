@@ -5,6 +5,7 @@
 //! The summary is made from those files: the server is never asked how it did.
 
 mod ledger;
+mod memory;
 mod roles;
 mod server;
 mod shop;

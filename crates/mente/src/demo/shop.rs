@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::ledger::Ledger;
+use super::memory::{self, Recalled};
 use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
 use super::server::Server;
 use super::summary::{Books, Summary};
@@ -67,10 +68,11 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
     let shop = Shop::open(&url, &folder, args.orders).await?;
     let (server, took) = shop.day(server, args.kills).await?;
     let dead = shop.dead_letters().await?;
+    let recalled = memory::recall(&shop.client, shop.orders).await?;
     if let Some(server) = server {
         server.stop().await?;
     }
-    let summary = Summary::of(&shop.books(dead)?);
+    let summary = Summary::of(&shop.books(dead, recalled)?);
     println!("{}", summary.show(took));
     Ok(summary.is_clean())
 }
@@ -110,6 +112,7 @@ impl Shop {
                 client: client()?,
                 ledger: ledger("shipping")?,
                 shipped: Seen::default(),
+                acknowledged: Seen::default(),
                 rejected: Seen::default(),
                 stop: AtomicBool::new(false),
             }),
@@ -146,6 +149,8 @@ impl Shop {
             &shipping,
         )
         .await?;
+        ask(&self.client, "PUT", "/folds/order", &memory::fold()).await?;
+        ask(&self.client, "PUT", "/projections/sales", &memory::sales()).await?;
         let url = self.notified.open().await?;
         let notify = json!({
             "from": "earliest",
@@ -237,11 +242,12 @@ impl Shop {
         }
     }
 
+    /// Everything is shipped, or given up; the server knows it, and the webhook too.
     fn over(&self) -> bool {
         let placed = self.storefront.placed.len();
         let (shipped, rejected) = (self.shipping.shipped.len(), self.shipping.rejected.len());
         placed as u64 == self.orders
-            && shipped + rejected >= placed
+            && self.shipping.acknowledged.len() + rejected >= placed
             && self.notified.heard.len() >= shipped
     }
 
@@ -268,7 +274,7 @@ impl Shop {
     }
 
     /// Everybody's files, read back.
-    fn books(&self, dead_letters: Vec<String>) -> Result<Books> {
+    fn books(&self, dead_letters: Vec<String>, recalled: Recalled) -> Result<Books> {
         let read = |ledger: &Ledger| {
             ledger
                 .lines()
@@ -281,6 +287,7 @@ impl Shop {
             catalogue: read(&self.catalogue.ledger)?,
             stock: read(&self.stock.ledger)?,
             dead_letters,
+            recalled,
         })
     }
 }

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use std::time::Duration;
 
 use super::ledger::Line;
+use super::memory::Recalled;
 
 /// Everybody's files.
 #[derive(Debug, Default)]
@@ -15,6 +16,7 @@ pub(crate) struct Books {
     pub(crate) catalogue: Vec<Line>,
     pub(crate) stock: Vec<Line>,
     pub(crate) dead_letters: Vec<String>,
+    pub(crate) recalled: Recalled,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -38,6 +40,15 @@ pub(crate) struct Summary {
     sold_without_catalogue: usize,
     /// Products whose copy is not what the catalogue said last.
     stale: Vec<String>,
+    /// Orders whose stream says the same as shipping's file.
+    remembered: usize,
+    /// Orders whose stream says something else.
+    misremembered: Vec<String>,
+    /// Orders and revenue of the SQL view, and of the storefront's file.
+    sales: (u64, u64),
+    sold: (u64, u64),
+    /// What folding again found different.
+    different: Vec<String>,
 }
 
 impl Summary {
@@ -47,6 +58,7 @@ impl Summary {
         let shipped = names(&books.shipping, "shipped");
         let notified = names(&books.notified, "notified");
         let dead: BTreeSet<&str> = books.dead_letters.iter().map(String::as_str).collect();
+        let misremembered = misremembered(&books.recalled, &placed, &shipped);
         let ended: BTreeSet<&str> = shipped.union(&dead).copied().collect();
         let strangers = ended
             .difference(&attempted)
@@ -68,12 +80,30 @@ impl Summary {
             unheard: owned(shipped.difference(&notified)),
             sold_without_catalogue: sold_after_stop(books, placed.len()),
             stale: stale_products(books),
+            remembered: placed.len() - misremembered.len(),
+            misremembered,
+            sales: books.recalled.sales,
+            sold: sold(&books.storefront),
+            different: books.recalled.different.clone(),
         }
     }
 
     pub(crate) fn is_clean(&self) -> bool {
-        let faults = [&self.lost, &self.invented, &self.unheard, &self.stale];
-        faults.iter().all(|fault| fault.is_empty()) && self.reused.is_empty()
+        let faults = self.faults();
+        faults.iter().all(|(_, fault)| fault.is_empty())
+            && self.reused.is_empty()
+            && self.sales == self.sold
+    }
+
+    fn faults(&self) -> [(&'static str, &Vec<String>); 6] {
+        [
+            ("lost", &self.lost),
+            ("invented", &self.invented),
+            ("unheard", &self.unheard),
+            ("stale", &self.stale),
+            ("misremembered", &self.misremembered),
+            ("different", &self.different),
+        ]
     }
 
     /// For people; the numbers of faults are followed by some of the names.
@@ -120,13 +150,23 @@ impl Summary {
             "orders priced from the stock's own copy, the catalogue stopped",
         );
         row("stale copies", self.stale.len(), "");
-        let faults = [
-            ("lost", &self.lost),
-            ("invented", &self.invented),
-            ("unheard", &self.unheard),
-            ("stale", &self.stale),
-        ];
-        for (name, fault) in faults.iter().filter(|(_, fault)| !fault.is_empty()) {
+        row(
+            "remembered",
+            self.remembered,
+            "orders whose stream, folded, says what shipping's file says",
+        );
+        row("misremembered", self.misremembered.len(), "");
+        let ((orders, revenue), (sold, worth)) = (self.sales, self.sold);
+        let note = format!(
+            "in the SQL view of sales, worth {revenue}; by the storefront's file {sold}, worth {worth}"
+        );
+        row("sold", orders as usize, &note);
+        row(
+            "different",
+            self.different.len(),
+            "parts that are not the fold of their log (mente verify)",
+        );
+        for (name, fault) in self.faults().iter().filter(|(_, fault)| !fault.is_empty()) {
             let some = fault.iter().take(5).cloned().collect::<Vec<_>>().join(", ");
             writeln!(out, "  {name}: {some}").expect("writing to a string");
         }
@@ -155,6 +195,33 @@ fn names<'a>(lines: &'a [Line], what: &str) -> BTreeSet<&'a str> {
 
 fn owned<'a>(names: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
     names.map(|name| (*name).to_owned()).collect()
+}
+
+fn misremembered(
+    recalled: &Recalled,
+    placed: &BTreeSet<&str>,
+    shipped: &BTreeSet<&str>,
+) -> Vec<String> {
+    let right = |order: &str| {
+        let wanted = if shipped.contains(order) {
+            "shipped"
+        } else {
+            "placed"
+        };
+        recalled
+            .status
+            .get(order)
+            .is_some_and(|status| status == wanted)
+    };
+    owned(placed.iter().filter(|order| !right(order)))
+}
+
+/// Orders and what they are worth, by the storefront's file.
+fn sold(storefront: &[Line]) -> (u64, u64) {
+    let placing = storefront.iter().filter(|line| line.what == "placing");
+    let price = |line: &Line| line.number.unwrap_or(0);
+    let prices: BTreeMap<_, _> = placing.map(|line| (&line.id, price(line))).collect();
+    (prices.len() as u64, prices.values().sum())
 }
 
 fn reused_offsets(storefront: &[Line]) -> Vec<u64> {
@@ -223,6 +290,15 @@ mod tests {
             shipping: vec![line("delivered", "a", 1), line("shipped", "a", 1)],
             notified: vec![line("notified", "a", 1)],
             dead_letters: vec!["b".into()],
+            recalled: Recalled {
+                status: [
+                    ("a".into(), "shipped".into()),
+                    ("b".into(), "placed".into()),
+                ]
+                .into(),
+                sales: (2, 2),
+                different: Vec::new(),
+            },
             ..Books::default()
         }
     }
@@ -247,6 +323,10 @@ mod tests {
         fault(|books| books.dead_letters.clear());
         fault(|books| books.shipping.clear());
         fault(|books| books.notified.clear());
+        fault(|books| books.recalled.sales = (2, 3));
+        fault(|books| books.recalled.different.push("store".into()));
+        fault(|books| drop(books.recalled.status.insert("a".into(), "placed".into())));
+        fault(|books| books.recalled.status.clear());
         fault(|books| books.shipping.push(line("shipped", "never placed", 1)));
         fault(|books| books.notified.push(line("notified", "never shipped", 1)));
         fault(|books| books.storefront[3].number = Some(0));

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Seen, ask, event, insist, publish};
+use super::{Seen, ask, event, publish};
 use crate::client::Client;
 use crate::demo::ledger::Ledger;
 
@@ -15,6 +15,8 @@ pub(crate) struct Shipping {
     pub(crate) client: Client,
     pub(crate) ledger: Ledger,
     pub(crate) shipped: Seen,
+    /// Shipped, and the server knows it.
+    pub(crate) acknowledged: Seen,
     pub(crate) rejected: Seen,
     pub(crate) stop: AtomicBool,
 }
@@ -48,16 +50,21 @@ impl Shipping {
             let answer = ask(&self.client, "POST", receive, &Value::Null).await?;
             let deliveries = answer["value"].as_array().cloned().unwrap_or_default();
             let (mut done, mut later, mut never) = (Vec::new(), Vec::new(), Vec::new());
-            for delivery in deliveries {
+            for delivery in &deliveries {
                 let token = delivery["brokerProperties"]["lockToken"].clone();
-                match self.handle(&delivery).await? {
+                match self.handle(delivery).await? {
                     Day::Good => done.push(token),
                     Day::Busy => later.push(token),
                     Day::Impossible => never.push(token),
                     Day::Forgotten => {}
                 }
             }
-            self.settle("acknowledge", done).await?;
+            let settled = self.settle("acknowledge", done).await?;
+            for delivery in &deliveries {
+                if settled.contains(&delivery["brokerProperties"]["lockToken"]) {
+                    self.acknowledged.insert(order(delivery));
+                }
+            }
             self.settle("release", later).await?;
             self.settle("reject", never).await?;
         }
@@ -65,7 +72,7 @@ impl Shipping {
     }
 
     async fn handle(&self, delivery: &Value) -> Result<Day> {
-        let order = delivery["event"]["id"].as_str().unwrap_or_default();
+        let order = order(delivery);
         let count = delivery["brokerProperties"]["deliveryCount"]
             .as_u64()
             .unwrap_or(0);
@@ -80,6 +87,8 @@ impl Shipping {
                     order,
                     None,
                 );
+                let stream = format!("/streams/{order}?expected=exists");
+                ask(&self.client, "POST", &stream, &shipped).await?;
                 publish(&self.client, "shipments", &shipped).await?;
                 self.ledger.note("shipped", order, None);
                 self.shipped.insert(order);
@@ -93,20 +102,23 @@ impl Shipping {
         Ok(day)
     }
 
-    /// A lock may be lost meanwhile: the order comes again, and that is fine.
-    async fn settle(&self, verb: &str, tokens: Vec<Value>) -> Result<()> {
+    /// Answers the tokens that held. A lock may be lost meanwhile: the order comes again, and
+    /// that is fine.
+    async fn settle(&self, verb: &str, tokens: Vec<Value>) -> Result<Vec<Value>> {
         if tokens.is_empty() {
-            return Ok(());
+            return Ok(Vec::new());
         }
         let path =
             format!("/topics/orders/eventsubscriptions/shipping:{verb}?api-version=2024-06-01");
-        insist(
-            &self.client,
-            "POST",
-            &path,
-            &json!({ "lockTokens": tokens }),
-        )
-        .await
-        .map(drop)
+        let body = json!({ "lockTokens": tokens });
+        let answer = ask(&self.client, "POST", &path, &body).await?;
+        Ok(answer["succeededLockTokens"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default())
     }
+}
+
+fn order(delivery: &Value) -> &str {
+    delivery["event"]["id"].as_str().unwrap_or_default()
 }
