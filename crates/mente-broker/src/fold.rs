@@ -226,9 +226,8 @@ impl Operation {
                 }
             })?,
             Self::Append(fields) => each(fields, state, facts, |slot, value| {
-                match slot.get_or_insert_with(|| Value::Array(Vec::new())) {
-                    Value::Array(list) => list.push(value),
-                    _ => {}
+                if let Value::Array(list) = slot.get_or_insert_with(|| Value::Array(Vec::new())) {
+                    list.push(value);
                 }
             })?,
             Self::Remove(fields) => {

@@ -40,7 +40,7 @@ fn state(declared: Option<Value>, events: &[(&str, Value)]) -> Result<Value> {
 
 /// One operation on the data of one event, over the state `{"n":1,"list":["a"],"text":"t"}`.
 fn check(operation: Value, data: Value, expect: Value) {
-    let declared = json!({"Begun": [{"merge": "data"}], "E": [operation.clone()]});
+    let declared = json!({"Begun": [{"merge": "data"}], "E": [operation]});
     let begun = json!({"n": 1, "list": ["a"], "text": "t"});
     let folded = state(Some(declared), &[("Begun", begun), ("E", data)]);
     assert_eq!(folded.unwrap(), expect, "{operation}");
@@ -163,7 +163,7 @@ fn each_operation() {
         json!({"x": 1}),
         with(json!({"new": [[1]]})),
     );
-    check(json!({"append": {"n": 2}}), json!({}), same.clone());
+    check(json!({"append": {"n": 2}}), json!({}), same);
     check(
         json!({"remove": {"list": "$.data.x"}}),
         json!({"x": "a"}),

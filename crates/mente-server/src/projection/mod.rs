@@ -373,10 +373,10 @@ impl Projections {
             }
         }
         for (name, body) in declared {
-            if !entries.by_name.contains_key(&name) {
-                let entry = self.start(&name, body);
-                entries.by_name.insert(name, entry);
-            }
+            let by_name = &mut entries.by_name;
+            by_name
+                .entry(name)
+                .or_insert_with_key(|name| self.start(name, body));
         }
     }
 

@@ -63,11 +63,7 @@ fn rows(
             "a query has no parameters: write the values into it",
         ));
     }
-    let columns: Vec<String> = statement
-        .column_names()
-        .into_iter()
-        .map(str::to_owned)
-        .collect();
+    let columns: Vec<String> = statement.column_names().map(str::to_owned).collect();
     let mut answer = Answer {
         rows: Vec::new(),
         truncated: false,

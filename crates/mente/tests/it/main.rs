@@ -5,6 +5,7 @@ mod server;
 mod demo;
 mod eventgrid_sdk;
 mod events;
+mod memory;
 mod process;
 mod pull;
 mod refusals;

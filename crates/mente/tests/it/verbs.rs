@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::server::{Server, command};
 
 /// Runs `mente WORDS… --server …`; exit code, standard output, standard error.
-fn mente(server: &Server, words: &[&str]) -> (i32, String, String) {
+pub(crate) fn mente(server: &Server, words: &[&str]) -> (i32, String, String) {
     let (first, rest) = words.split_first().unwrap();
     let output = command(first)
         .args(rest)
@@ -27,7 +27,7 @@ fn split(output: Output) -> (i32, String, String) {
 }
 
 /// Runs a command that must succeed; its standard output.
-fn ok(server: &Server, words: &[&str]) -> String {
+pub(crate) fn ok(server: &Server, words: &[&str]) -> String {
     let (code, out, err) = mente(server, words);
     assert_eq!(code, 0, "{words:?}: {err}");
     out
