@@ -25,6 +25,8 @@ pub(crate) enum Command {
     /// Show what events are good for, on real processes
     #[command(subcommand)]
     Demo(Demo),
+    /// Measure this machine: publish, queue, streams and views, beside the disk's own sync
+    Bench(crate::bench::BenchArgs),
     #[command(flatten)]
     Verb(Verb),
 }

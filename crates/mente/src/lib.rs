@@ -9,6 +9,7 @@
 pub mod client;
 
 mod args;
+mod bench;
 mod demo;
 mod failure;
 mod output;
@@ -27,6 +28,7 @@ pub fn main() -> ExitCode {
     let outcome = match args.command {
         Command::Dev(dev) => run::dev(dev),
         Command::Server(server) => run::server(server),
+        Command::Bench(bench) => bench::run(bench),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Verb(verb) => verb::run(verb),
     };

@@ -11,6 +11,8 @@ mod server;
 mod shop;
 mod summary;
 
+pub(crate) use roles::ask;
+pub(crate) use server::Server;
 pub(crate) use shop::ShopArgs;
 
 use anyhow::Context;

@@ -37,6 +37,11 @@ impl Server {
         Ok(server)
     }
 
+    /// `None` once it has ended.
+    pub(crate) fn pid(&self) -> Option<u32> {
+        self.child.id()
+    }
+
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
     }

@@ -160,3 +160,24 @@ fn exit_codes_tell_scripts_what_happened() {
     let (code, _, err) = split(nobody.unwrap());
     assert_eq!((code, err.contains("mente dev")), (3, true), "{err}");
 }
+
+#[test]
+fn a_bench_shows_its_rows_beside_the_disk() {
+    let words = ["--quick", "sync", "publish-serial", "-o", "json"];
+    let (code, out, err) = split(command("bench").args(words).output().unwrap());
+    assert_eq!(code, 0, "{err}");
+    let rows: Value = serde_json::from_str(&out).unwrap();
+    let names: Vec<_> = rows
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|row| &row["name"])
+        .collect();
+    assert_eq!(names, ["sync", "publish-serial"]);
+    let detail = rows[1]["detail"].as_str().unwrap();
+    assert!(
+        detail.contains("x the sync of") && detail.contains("lost 0"),
+        "{detail}"
+    );
+    assert!(rows[1]["median"].as_f64().unwrap() > 0.0);
+}

@@ -1,0 +1,110 @@
+//! `mente bench`: what the design promises, measured beside the disk's own sync and the
+//! client's own ceiling.
+//!
+//! Everything that is counted was acknowledged, and at the end of a row it is read back: the
+//! number of what is missing stands in the table.
+
+mod load;
+mod null;
+mod report;
+mod rows;
+mod sync;
+mod usage;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+
+pub(crate) use report::Row;
+
+use crate::args::Output;
+use crate::demo::Server;
+
+/// Rows in the order in which they run.
+const ROWS: [&str; 8] = [
+    "sync",
+    "publish-serial",
+    "publish-64",
+    "publish-batch",
+    "queue",
+    "stream",
+    "projection",
+    "start",
+];
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct BenchArgs {
+    /// Only these rows
+    #[arg(value_parser = clap::builder::PossibleValuesParser::new(ROWS))]
+    rows: Vec<String>,
+    /// Shorter rounds, and three instead of five
+    #[arg(long)]
+    quick: bool,
+    /// Where the server keeps its data while it is measured: its disk is the one that is measured
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: Output,
+}
+
+/// How much work a row does.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scale {
+    rounds: usize,
+    /// Calls of one connection in a round.
+    serial: usize,
+    /// Events of a round with many connections.
+    events: usize,
+}
+
+pub(crate) fn run(args: BenchArgs) -> crate::failure::Result<()> {
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    let rows = runtime.block_on(measure(&args))?;
+    report::print(&rows, args.output)
+}
+
+async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
+    let scale = match args.quick {
+        true => Scale {
+            rounds: 3,
+            serial: 300,
+            events: 6_400,
+        },
+        false => Scale {
+            rounds: 5,
+            serial: 2_000,
+            events: 64_000,
+        },
+    };
+    let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);
+    let folder = tempfile::tempdir_in(&parent)
+        .with_context(|| format!("cannot make a directory in {}", parent.display()))?;
+    eprintln!(
+        "bench: data in {}, {} rounds a row",
+        folder.path().display(),
+        scale.rounds
+    );
+    let server = Server::start(folder.path()).await?;
+    let floor = sync::floor(folder.path(), scale.serial)?;
+    let mut bench = rows::Bench {
+        server,
+        folder: folder.path().to_owned(),
+        scale,
+        floor,
+    };
+    let mut done = Vec::new();
+    for name in ROWS {
+        if !args.rows.is_empty() && !args.rows.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        eprintln!("bench: {name}");
+        done.push(
+            bench
+                .row(name)
+                .await
+                .with_context(|| format!("row {name}"))?,
+        );
+    }
+    bench.server.stop().await?;
+    Ok(done)
+}
