@@ -38,6 +38,8 @@ struct Set {
 #[derive(Debug, Default)]
 struct Log {
     batches: VecDeque<Place>,
+    /// Of all batches together.
+    bytes: u64,
     start: Offset,
     end: Offset,
     corrupt: Option<Offset>,
@@ -52,6 +54,9 @@ struct Place {
     bytes: u32,
     position: Position,
     max_timestamp: Timestamp,
+    /// The highest time of this batch and of all that came before it, dropped ones included:
+    /// it never falls, so a time is found by bisection.
+    high_timestamp: Timestamp,
 }
 
 #[derive(Debug)]
@@ -166,6 +171,7 @@ impl Index {
         log.start = log.start.max(start);
         let dead = log.batches.partition_point(|place| place.last() < start);
         let dead: Vec<_> = log.batches.drain(..dead).collect();
+        log.bytes -= dead.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
         self.release(dead.iter());
     }
 
@@ -186,12 +192,17 @@ impl Index {
         if entry.end() <= log.start {
             return;
         }
+        let before = log.batches.back().map(|place| place.high_timestamp);
+        log.bytes += u64::from(entry.bytes);
         log.batches.push_back(Place {
             base: entry.base,
             span: entry.span,
             bytes: entry.bytes,
             position,
             max_timestamp: entry.max_timestamp,
+            high_timestamp: entry
+                .max_timestamp
+                .max(before.unwrap_or(entry.max_timestamp)),
         });
         if let Some(file) = self.files.get_mut(&position.file) {
             file.live += 1;
@@ -274,7 +285,17 @@ impl Index {
 
     pub(crate) fn offset_at(&self, id: LogId, time: Timestamp) -> Result<Offset, Error> {
         let log = self.log(id)?;
-        let found = log.batches.iter().find(|place| place.max_timestamp >= time);
+        let reached = log
+            .batches
+            .partition_point(|place| place.high_timestamp < time);
+        let found = match log.batches.get(reached) {
+            // The first batch with which the time is reached has it, unless that was reached by
+            // a batch that is dropped: then nothing but a look at each one tells.
+            Some(place) if place.max_timestamp < time => {
+                log.batches.iter().find(|place| place.max_timestamp >= time)
+            }
+            found => found,
+        };
         Ok(found.map_or(log.end, |place| place.base.max(log.start)))
     }
 
@@ -338,11 +359,7 @@ impl Log {
         if *retention == Retention::default() {
             return None;
         }
-        let mut bytes: u64 = self
-            .batches
-            .iter()
-            .map(|place| u64::from(place.bytes))
-            .sum();
+        let mut bytes = self.bytes;
         let mut upto = None;
         for place in &self.batches {
             let age = now.since(place.max_timestamp);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use mente_engine::engine::{Change, Retention};
 use mente_engine::{LogConfig, limits};
 
 use super::{Broker, CATALOGUE_SHARD, unexpected};
@@ -78,6 +79,28 @@ impl Broker {
         authorize(self.options.access, who, Action::Listen, name)?;
         self.find_topic(name)
             .ok_or_else(|| Error::not_found("topic", name.as_str()))
+    }
+
+    /// How long the events of a topic stay, durable on return. The engine keeps the setting.
+    pub async fn set_retention(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        retention: Retention,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let topic = self.topic(who, name)?;
+        Ok(self
+            .engine
+            .alter(topic.set, Change::Retention(retention))
+            .await?)
+    }
+
+    pub async fn retention(&self, who: &Principal, name: &EntityName) -> Result<Retention> {
+        let topic = self.topic(who, name)?;
+        let listed = self.engine.list().await?;
+        let info = listed.iter().find(|info| info.id == topic.set);
+        Ok(info.map(|info| info.config.retention).unwrap_or_default())
     }
 
     /// Topics and declarations as of the last durable decision.

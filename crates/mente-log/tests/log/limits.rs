@@ -5,7 +5,9 @@ use std::time::Duration;
 use futures::FutureExt;
 use mente_engine::conformance::batch;
 use mente_engine::engine::Retention;
-use mente_engine::{Engine, Error, Limit, LogConfig, Offset, SetName, Timestamp};
+use mente_engine::{
+    BatchBuilder, Engine, Error, Limit, LogConfig, Offset, Record, SetName, Timestamp,
+};
 use mente_log::MemDisk;
 
 use crate::driven::{now, open, small, turned};
@@ -200,6 +202,34 @@ fn retention_takes_what_is_too_old_or_too_much() {
             while writer.turn().unwrap() {}
             let bounds = now(engine.bounds(set.log(0))).unwrap();
             assert_eq!((bounds.start.0, bounds.end.0), (starts[at], 5));
+        }
+    }
+}
+
+/// Times out of order, and the earliest batches trimmed: the answer is what a look at every
+/// batch would find.
+#[test]
+fn a_time_is_found_as_a_scan_would_find_it() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let set = turned(&mut writer, engine.create(&name(), 1, LogConfig::default())).unwrap();
+    let log = set.log(0);
+    let times: Vec<i64> = (0..60).map(|i| 100 + i * 37 % 50 + i / 2).collect();
+    for time in &times {
+        let record = Record {
+            timestamp: Timestamp(*time),
+            ..Record::default()
+        };
+        let batch = BatchBuilder::from_iter(&[record]).finish();
+        turned(&mut writer, engine.append(&[], vec![(log, batch)])).unwrap();
+    }
+    for start in [0, 1, 13, 40, 60] {
+        turned(&mut writer, engine.trim(log, Offset(start))).unwrap();
+        let start = now(engine.bounds(log)).unwrap().start.0 as usize;
+        for time in 90..200 {
+            let scanned = (start..times.len()).find(|at| times[*at] >= time);
+            let scanned = Offset(scanned.unwrap_or(times.len()) as u64);
+            assert_eq!(now(engine.offset_at(log, Timestamp(time))), Ok(scanned));
         }
     }
 }

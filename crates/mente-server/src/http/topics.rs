@@ -1,6 +1,7 @@
 //! `/topics` and `/topics/{topic}`: what topics there are.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
@@ -21,6 +22,10 @@ use super::{Door, body};
 struct Wanted {
     /// One, or what the topic has already.
     partitions: Option<u32>,
+    /// Older events go. Absent: as it was, and in a new topic they stay.
+    retention_ms: Option<u64>,
+    /// By partition: the oldest events go beyond it.
+    retention_bytes: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -32,6 +37,10 @@ struct List {
 struct Topic {
     name: String,
     partitions: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retention_bytes: Option<u64>,
     /// By partition; only where one topic is asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     bounds: Option<Vec<Bounds>>,
@@ -50,6 +59,8 @@ pub(super) async fn list(State(door): State<Arc<Door>>, Caller(who): Caller) -> 
     let topics = catalogue.topics.iter().map(|(name, topic)| Topic {
         name: name.to_string(),
         partitions: topic.partitions,
+        retention_ms: None,
+        retention_bytes: None,
         bounds: None,
     });
     let topics = topics.collect();
@@ -72,9 +83,12 @@ pub(super) async fn get(
             end: found.end.0,
         });
     }
+    let retention = door.broker.retention(&who, &name).await?;
     let topic = Topic {
         name: name.to_string(),
         partitions,
+        retention_ms: retention.age.map(|age| age.as_millis() as u64),
+        retention_bytes: retention.bytes,
         bounds: Some(bounds),
     };
     json_of(StatusCode::OK, &topic)
@@ -100,9 +114,20 @@ pub(super) async fn put(
         Some(_) => StatusCode::OK,
         None => StatusCode::CREATED,
     };
+    let mut retention = door.broker.retention(&who, &name).await?;
+    if wanted.retention_ms.is_some() || wanted.retention_bytes.is_some() {
+        retention.age = wanted
+            .retention_ms
+            .map(Duration::from_millis)
+            .or(retention.age);
+        retention.bytes = wanted.retention_bytes.or(retention.bytes);
+        door.broker.set_retention(&who, &name, retention).await?;
+    }
     let topic = Topic {
         name: name.to_string(),
         partitions: topic.partitions,
+        retention_ms: retention.age.map(|age| age.as_millis() as u64),
+        retention_bytes: retention.bytes,
         bounds: None,
     };
     json_of(status, &topic)

@@ -9,15 +9,18 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context;
+use mente_engine::Timestamp;
 use mente_log::{Embedded, Preparer, RealDisk, Stopped, Writer};
 
 use crate::failure::{Code, Failure, Result};
 
 /// Wait before a file is made ahead again after that failed; meanwhile the writer does it.
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
+/// How often it is looked at what retention lets go.
+const RETENTION_PAUSE: Duration = Duration::from_secs(10);
 
 /// An open log and its threads.
 pub(super) struct Driven {
@@ -84,7 +87,12 @@ impl Driven {
 
 fn drive(mut writer: Writer, closing: &AtomicBool, preparer: &Thread) -> Result<(), Stopped> {
     let end = End;
+    let mut enforced = Instant::now();
     loop {
+        if enforced.elapsed() >= RETENTION_PAUSE {
+            enforced = Instant::now();
+            writer.enforce(wall_now());
+        }
         match writer.turn() {
             Ok(true) => {
                 if writer.wants_file() {
@@ -97,13 +105,18 @@ fn drive(mut writer: Writer, closing: &AtomicBool, preparer: &Thread) -> Result<
                 preparer.unpark();
                 return closed;
             }
-            Ok(false) => thread::park(),
+            Ok(false) => thread::park_timeout(RETENTION_PAUSE),
             Err(stopped) => {
                 tracing::error!(error = %stopped, "the log has stopped; nothing is acknowledged any more");
                 process::exit(Code::Disk as i32);
             }
         }
     }
+}
+
+fn wall_now() -> Timestamp {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Ends the process if the thread of the log ends in a panic: without it every call would wait

@@ -199,3 +199,26 @@ async fn topics_come_and_go() {
     let empty = server.ok("GET", "/topics/a/events", "").await;
     assert_eq!(ids(&empty), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_topic_says_how_long_its_events_stay() {
+    let server = Server::start();
+    let wanted = [
+        (r#"{"retention_ms":3600000,"retention_bytes":1000000}"#, 201),
+        (r#"{"retention_bytes":2000000}"#, 200),
+    ];
+    for (body, status) in wanted {
+        let put = server
+            .client
+            .request("PUT", "/topics/short", Some("application/json"), body);
+        assert_eq!(put.await.unwrap().status, status);
+    }
+    let server = server.crash_and_restart();
+    let topic = server
+        .client
+        .request("GET", "/topics/short", None, "")
+        .await;
+    let topic = parsed(&topic.unwrap());
+    assert_eq!(topic["retention_ms"], 3_600_000);
+    assert_eq!(topic["retention_bytes"], 2_000_000);
+}
