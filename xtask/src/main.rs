@@ -1,6 +1,7 @@
 //! Development commands: `cargo xtask COMMAND`. Only the standard library, so that it builds
 //! in a second on a machine that has nothing yet.
 
+mod long;
 mod setup;
 mod tidy;
 
@@ -27,7 +28,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test(rest),
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
-        Some((&"long", [name])) => long(name),
+        Some((&"long", [name])) => long::run(name),
         _ => {
             print!("{HELP}");
             return ExitCode::from(2);
@@ -57,33 +58,6 @@ fn test(args: &[&str]) -> Outcome {
             .args(["test", "--workspace"])
             .args(args),
     )
-}
-
-fn long(name: &str) -> Outcome {
-    match name {
-        "kill" => execute(Command::new("cargo").args([
-            "run",
-            "--release",
-            "--package",
-            "mente",
-            "--",
-            "demo",
-            "shop",
-            "--orders",
-            "20000",
-            "--kills",
-            "50",
-        ])),
-        "bench" => execute(Command::new("cargo").args([
-            "run",
-            "--release",
-            "--package",
-            "mente",
-            "--",
-            "bench",
-        ])),
-        other => Err(format!("no long proof {other:?}; there are kill and bench")),
-    }
 }
 
 /// Runs a command in the checkout, its output shown.
