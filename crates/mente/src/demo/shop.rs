@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -19,6 +19,8 @@ use crate::client::Client;
 /// Orders that are placed at one time.
 const TILLS: u64 = 32;
 const CLERKS: usize = 8;
+/// No delivery for so long ends the day: longer than a lock holds.
+const QUIET: Duration = Duration::from_millis(1_500);
 /// Nothing new for so long means that something is lost or stuck.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -112,7 +114,7 @@ impl Shop {
                 client: client()?,
                 ledger: ledger("shipping")?,
                 shipped: Seen::default(),
-                acknowledged: Seen::default(),
+                deliveries: AtomicUsize::new(0),
                 rejected: Seen::default(),
                 stop: AtomicBool::new(false),
             }),
@@ -191,7 +193,9 @@ impl Shop {
         }
         let mut last = (Instant::now(), 0);
         let mut killed = 0;
-        while !self.over() {
+        let mut quiet = (Instant::now(), 0);
+        // What was not acknowledged comes again: the day ends when nothing comes any more.
+        while !(self.over() && quiet.0.elapsed() > QUIET) {
             while let Some(ended) = work.try_join_next() {
                 match ended {
                     Ok(Err(error)) => return Err(error),
@@ -207,6 +211,10 @@ impl Shop {
             } else if last.0.elapsed() > PATIENCE {
                 eprintln!("shop: nothing happens any more, the books are closed as they are");
                 break;
+            }
+            let deliveries = self.shipping.deliveries.load(Ordering::Relaxed);
+            if deliveries != quiet.1 {
+                quiet = (Instant::now(), deliveries);
             }
             self.troubles(&catalogue);
             if let Some(server) = &mut server
@@ -242,12 +250,12 @@ impl Shop {
         }
     }
 
-    /// Everything is shipped, or given up; the server knows it, and the webhook too.
+    /// Everything is shipped, or given up, and the webhook knows.
     fn over(&self) -> bool {
         let placed = self.storefront.placed.len();
         let (shipped, rejected) = (self.shipping.shipped.len(), self.shipping.rejected.len());
         placed as u64 == self.orders
-            && self.shipping.acknowledged.len() + rejected >= placed
+            && shipped + rejected >= placed
             && self.notified.heard.len() >= shipped
     }
 
