@@ -15,7 +15,7 @@ pub(crate) const PRODUCER_MEMORY: Duration = Duration::from_secs(6);
 /// How long its coordinator remembers a transactional id.
 pub(crate) const COORDINATOR_MEMORY: Duration = Duration::from_secs(10);
 /// How long it keeps a connection on which nothing comes.
-const SILENCE: Duration = Duration::from_secs(2);
+const SILENCE: Duration = Duration::from_secs(3);
 /// How often it looks for what it may forget.
 const CHECK: Duration = Duration::from_millis(500);
 
