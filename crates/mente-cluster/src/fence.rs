@@ -72,18 +72,15 @@ pub(crate) async fn claim(
         return Err(Error::NotDone("only an owned log is claimed".into()));
     }
     for _ in 0..limits::CLAIM_TRIES {
-        let (topic, connection) = ask_again(|| cluster.leader(log, role)).await?;
-        let for_at_most = ask_again(|| unproven_at_most(&topic, log, &connection, longest)).await?;
-        let (at, at_wall) = (Instant::now(), SystemTime::now());
-        let (id, epoch) = ask_again(|| producer_id(cluster, log, None)).await?;
-        let sequence = Sequence::new(id, epoch);
+        let next = ask_again(|| next_epoch(cluster, log, None, role, longest)).await?;
+        let NextEpoch {
+            topic,
+            connection,
+            sequence,
+            proven,
+        } = next;
         match take_over(cluster, log, &topic, &connection, sequence).await {
             Ok((fence, sequence)) => {
-                let proven = Proven {
-                    at,
-                    at_wall,
-                    for_at_most,
-                };
                 return Ok(Claim {
                     fence,
                     sequence,
@@ -200,30 +197,70 @@ pub(crate) async fn renew(
     role: Role,
     longest: Duration,
 ) -> Result<(), Error> {
-    let log = claim.fence.log;
-    let (topic, connection) = ask_again(|| cluster.leader(log, role)).await?;
-    let for_at_most = ask_again(|| unproven_at_most(&topic, log, &connection, longest)).await?;
+    let (fence, held) = (claim.fence, &claim.sequence);
+    // To repeat it does no harm: the coordinator gives the same epoch again for the same one
+    // held, and the leader tells the same batch again from a new one.
+    let next = ask_again(|| async {
+        let held = (held.id, held.epoch);
+        let mut next = next_epoch(cluster, fence.log, Some(held), role, longest).await?;
+        if next.sequence.id != held.0 {
+            // The epochs of the old id ran out: a claim knows how to deal with that.
+            return Err(Again::Never(Error::Fenced));
+        }
+        let record = next.sequence.stamp(&Batch::of_term(fence.term, now()));
+        let sent = produce::send(&next.connection, fence.log, record).await;
+        let written = match sent {
+            Ok(sent) => sent.outcome().await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Ok(_) => Ok(next),
+            Err(Error::Busy(reason) | Error::Unknown(reason)) => {
+                cluster.forget(fence.log.set);
+                Err(Again::Later(reason))
+            }
+            Err(error) => Err(Again::Never(error)),
+        }
+    })
+    .await?;
+    claim.sequence = next.sequence;
+    claim.connection = next.connection;
+    claim.proven = next.proven;
+    Ok(())
+}
+
+/// What a claim and a renewal begin with.
+struct NextEpoch {
+    topic: Arc<Topic>,
+    connection: Arc<Connection>,
+    sequence: Sequence,
+    proven: Proven,
+}
+
+/// A connection to the leader, and the next epoch from the coordinator.
+async fn next_epoch(
+    cluster: &Cluster,
+    log: LogId,
+    held: Option<(i64, i16)>,
+    role: Role,
+    longest: Duration,
+) -> Result<NextEpoch, Again> {
+    let (topic, connection) = cluster.leader(log, role).await?;
+    let for_at_most = unproven_at_most(&topic, log, &connection, longest).await?;
+    // Before the question: the proof is at least as young as that.
     let (at, at_wall) = (Instant::now(), SystemTime::now());
-    let held = (claim.sequence.id, claim.sequence.epoch);
-    let (id, epoch) = ask_again(|| producer_id(cluster, log, Some(held))).await?;
-    if id != claim.sequence.id {
-        // The epochs of the old id ran out: a claim knows how to deal with that.
-        return Err(Error::Fenced);
-    }
-    let mut sequence = Sequence::new(id, epoch);
-    let record = sequence.stamp(&Batch::of_term(claim.fence.term, now()));
-    produce::send(&connection, log, record)
-        .await?
-        .outcome()
-        .await?;
-    claim.sequence = sequence;
-    claim.connection = connection;
-    claim.proven = Proven {
+    let (id, epoch) = producer_id(cluster, log, held).await?;
+    let proven = Proven {
         at,
         at_wall,
         for_at_most,
     };
-    Ok(())
+    Ok(NextEpoch {
+        topic,
+        connection,
+        sequence: Sequence::new(id, epoch),
+        proven,
+    })
 }
 
 /// A producer id and a new epoch from the log's coordinator. With `held`, only if that is
