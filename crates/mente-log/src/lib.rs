@@ -61,7 +61,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            file_bytes: 64 << 20,
+            file_bytes: 32 << 20,
             commit_bytes: 4 << 20,
             queue_bytes: 64 << 20,
             recent_bytes: 32 << 20,
