@@ -52,6 +52,10 @@ pub use query::Answer;
 pub use status::{At, Failure, PartitionStatus, State, Status};
 pub use verify::{ComparedTable, Verification};
 
+/// How long declaring waits for the tables, and how often it looks.
+const MADE_WAIT: Duration = Duration::from_secs(1);
+const MADE_LOOK: Duration = Duration::from_millis(5);
+
 /// How often the catalogue is looked at for declarations made elsewhere.
 const LOOK: Duration = Duration::from_millis(500);
 
@@ -172,7 +176,21 @@ impl Projections {
             .define(who, Definition::Projection, name, body)
             .await?;
         self.reconcile().await;
+        self.made(who, name).await;
         Ok(())
+    }
+
+    /// Waits until the tables can be asked, so that who declared them can do so at once; not
+    /// for ever, since a source that is missing keeps them from being made.
+    async fn made(&self, who: &Principal, name: &EntityName) {
+        let asked = "SELECT 1 FROM mente_checkpoint LIMIT 1";
+        let made = async {
+            while self.query(who, name, asked.to_owned(), 1).await.is_err() {
+                tokio::time::sleep(MADE_LOOK).await;
+            }
+        };
+        // Declared it is either way; `status` tells what keeps it.
+        let _ = tokio::time::timeout(MADE_WAIT, made).await;
     }
 
     /// Forgets a projection and deletes its rows.

@@ -95,9 +95,7 @@ fn a_view_is_rebuilt_to_the_same_rows_and_a_planted_difference_is_found() {
             &["projection", "query", "orders", "SELECT * FROM orders"],
         )
     };
-    // The tables are made by the projection's own thread, soon after it is declared.
-    let asked = ["projection", "query", "orders", "SELECT * FROM orders"];
-    until(|| mente(&server, &asked).1.contains("order-1  2"));
+    until(|| rows().contains("order-1  2"));
     let before = rows();
     ok(&server, &["projection", "rebuild", "orders"]);
     let done =
