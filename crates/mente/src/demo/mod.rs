@@ -10,6 +10,7 @@ mod roles;
 mod server;
 mod shop;
 mod summary;
+mod web;
 
 pub(crate) use roles::ask;
 pub(crate) use server::Server;
@@ -22,6 +23,9 @@ use crate::failure::{Code, Failure, Result};
 /// Runs the shop to its summary; fails if something was lost, invented or stale.
 pub(crate) fn shop(args: ShopArgs) -> Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    if let Some(options) = args.page() {
+        return page(&runtime, options);
+    }
     if runtime.block_on(shop::run(args))? {
         return Ok(());
     }
@@ -29,4 +33,16 @@ pub(crate) fn shop(args: ShopArgs) -> Result<()> {
         Code::Failed,
         "the books do not add up: see the summary above",
     ))
+}
+
+/// Serves the shop's page to its end.
+fn page(runtime: &tokio::runtime::Runtime, options: web::Options) -> Result<()> {
+    if let Some(address) = options.address
+        && !address.ip().is_loopback()
+    {
+        return Err(Failure::usage(format!(
+            "the shop's page has no login and is served on loopback only, not on {address}"
+        )));
+    }
+    Ok(runtime.block_on(web::run(options))?)
 }

@@ -1,5 +1,6 @@
 //! The shop as a whole: who is there, when somebody goes away, and when the day is over.
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,6 +15,7 @@ use super::memory::{self, Recalled};
 use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
 use super::server::Server;
 use super::summary::{Books, Summary};
+use super::web;
 use crate::client::Client;
 
 /// Orders that are placed at one time.
@@ -43,6 +45,21 @@ pub(crate) struct ShopArgs {
     /// Keep the server's data and everybody's files there, instead of a directory that goes away
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
+    /// Serve the shop as a page instead, until Ctrl-C: order by hand and watch the events
+    /// [default address: 127.0.0.1:8490]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["orders", "kills"])]
+    serve: Option<Option<SocketAddr>>,
+}
+
+impl ShopArgs {
+    /// What the page is served with, if it is asked for.
+    pub(super) fn page(&self) -> Option<web::Options> {
+        self.serve.map(|address| web::Options {
+            address,
+            server: self.server.clone(),
+            folder: self.dir.clone(),
+        })
+    }
 }
 
 /// Runs the shop; `Ok(false)` if something was lost or invented.

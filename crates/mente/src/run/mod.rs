@@ -248,7 +248,8 @@ fn greet(http: SocketAddr, data_dir: &Path, took: Duration) -> Result<()> {
     ))
 }
 
-async fn signal() -> anyhow::Result<&'static str> {
+/// Resolves with the name of the signal that asks this process to end.
+pub(crate) async fn signal() -> anyhow::Result<&'static str> {
     use tokio::signal::unix::{SignalKind, signal};
     let mut terminate = signal(SignalKind::terminate()).context("cannot wait for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("cannot wait for SIGINT")?;
