@@ -7,5 +7,6 @@ mod events;
 mod process;
 mod pull;
 mod refusals;
+mod shop_page;
 mod tail;
 mod verbs;
