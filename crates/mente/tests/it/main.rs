@@ -9,5 +9,6 @@ mod memory;
 mod process;
 mod pull;
 mod refusals;
+mod shop_page;
 mod tail;
 mod verbs;

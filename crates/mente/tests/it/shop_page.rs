@@ -1,0 +1,101 @@
+//! `mente demo shop --serve` as a visitor sees it, in the system's Chromium.
+
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use crate::server::{command, wait};
+
+/// The demo's process; it is asked to end, since it has a server of its own to stop.
+struct Shop(Child);
+
+#[test]
+fn a_visitor_orders_breaks_things_and_finds_the_orders_again() {
+    let root = workspace();
+    let browser = browser(&root);
+    let (mut shop, url) = Shop::open();
+    let pictures = root.join("target");
+    let output = Command::new("node")
+        .arg(root.join("tests/node/shop_page.mjs"))
+        .arg(&url)
+        .arg(&pictures)
+        .env("MENTE_TEST_CHROMIUM", browser)
+        .output()
+        .unwrap();
+    let out = String::from_utf8_lossy(&output.stdout);
+    let err = String::from_utf8_lossy(&output.stderr);
+    assert!(
+        output.status.success() && out.ends_with("ok\n"),
+        "{out}{err}"
+    );
+    shop.interrupt();
+    assert_eq!(wait(&mut shop.0).code(), Some(0));
+}
+
+#[test]
+fn the_page_is_for_this_machine_only() {
+    let refused = command("demo")
+        .args(["shop", "--serve", "0.0.0.0:0"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("loopback"), "{said}");
+}
+
+impl Shop {
+    /// Starts it and reads where its page is.
+    fn open() -> (Self, String) {
+        let child = command("demo")
+            .args(["shop", "--serve", "127.0.0.1:0"])
+            .stdout(Stdio::piped())
+            .spawn();
+        let mut shop = Self(child.unwrap());
+        let mut said = String::new();
+        let out = shop.0.stdout.take().unwrap();
+        BufReader::new(out).read_line(&mut said).unwrap();
+        let url = said.split_whitespace().find(|word| word.contains("://"));
+        let url = url.unwrap_or_else(|| panic!("no address of the page: {said:?}"));
+        (shop, url.to_owned())
+    }
+
+    fn interrupt(&self) {
+        let pid = self.0.id().to_string();
+        let _ = Command::new("kill").args(["-INT", &pid]).status();
+    }
+}
+
+impl Drop for Shop {
+    fn drop(&mut self) {
+        if matches!(self.0.try_wait(), Ok(None)) {
+            self.interrupt();
+            let _ = self.0.wait();
+        }
+    }
+}
+
+/// Chromium, once everything that drives it is there too.
+fn browser(root: &Path) -> PathBuf {
+    let chromium = std::env::var_os("MENTE_TEST_CHROMIUM")
+        .map_or_else(|| PathBuf::from("/usr/bin/chromium"), PathBuf::from);
+    let node = Command::new("node").arg("--version").output();
+    let driver = root.join("tests/node/node_modules/playwright-core");
+    let needs = [
+        ("node", node.is_ok_and(|output| output.status.success())),
+        ("playwright-core in tests/node", driver.exists()),
+        ("chromium", chromium.exists()),
+    ];
+    let missing = needs.iter().filter(|(_, there)| !there);
+    let missing: Vec<_> = missing.map(|(name, _)| *name).collect();
+    assert!(
+        missing.is_empty(),
+        "missing: {}; `cargo xtask setup` installs or names it",
+        missing.join(", ")
+    );
+    chromium
+}
+
+fn workspace() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    root.canonicalize().unwrap()
+}
