@@ -220,7 +220,7 @@ fn is_own(table: &str) -> bool {
 
 /// What tells of the database itself, which no event has said.
 fn is_schema(table: &str) -> bool {
-    ["sqlite_", "pragma_"].iter().any(|prefix| {
+    ["sqlite_", "pragma_", "dbstat"].iter().any(|prefix| {
         let head = table.as_bytes().get(..prefix.len());
         head.is_some_and(|head| head.eq_ignore_ascii_case(prefix.as_bytes()))
     })

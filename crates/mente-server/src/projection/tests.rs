@@ -499,6 +499,7 @@ async fn hostile_statements_are_refused_before_they_are_kept() {
         "INSERT INTO counts VALUES (hex(randomblob(4)), 1)",
         "INSERT INTO counts VALUES (datetime('now'), 1)",
         "INSERT INTO counts SELECT name, 1 FROM pragma_database_list",
+        "INSERT INTO counts SELECT name, pgno FROM dbstat",
         "DELETE FROM mente_projection",
         "DROP TABLE orders",
         "COMMIT",
