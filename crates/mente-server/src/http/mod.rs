@@ -2,11 +2,12 @@
 //!
 //! ```text
 //! connection.rs ─▶ metrics.rs ─▶ one file per noun ─▶ broker
-//!   limits,          counts       events · read · grid · topics · subscriptions · admin
+//!   limits,          counts       events · event · read · grid · topics · subscriptions · admin
 //!   shutdown                      with body.rs (byte budget), caller.rs (keys), query.rs
 //! ```
 //! Every refusal leaves through `error.rs`, which holds the one table from kinds to statuses.
 
+mod event;
 mod events;
 mod read;
 mod reader;
@@ -127,6 +128,7 @@ fn router(door: Arc<Door>) -> Router {
             "/topics/{topic}/events",
             get(read::events).post(events::publish),
         )
+        .route("/topics/{topic}/events/{position}", get(event::get))
         .route(
             "/topics/{topic}/eventsubscriptions/{subscription}",
             post(grid::subscription),
