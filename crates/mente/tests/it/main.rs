@@ -2,6 +2,7 @@
 
 mod server;
 
+mod cloudevents_sdks;
 mod demo;
 mod eventgrid_sdk;
 mod events;
