@@ -19,6 +19,10 @@ pub const ATTEMPTS: &str = "deliveryattempts";
 /// Extension attribute: `partition-offset` in the topic.
 pub const ORIGIN: &str = "deadletterorigin";
 
+/// How far before the last confirmed copy an unconfirmed one is looked for; many times what is
+/// under way at one time.
+const LOOK_BACK: u64 = 1_024;
+
 /// Copies one record; answers where the copy lies. With `look` a copy may be there already.
 pub(crate) async fn bury(
     engine: &dyn Engine,
@@ -79,7 +83,9 @@ async fn find(
     origin: &str,
 ) -> Result<Option<Offset>, Error> {
     let bounds = engine.bounds(log).await?;
-    let mut from = after.unwrap_or(bounds.start).max(bounds.start);
+    // Copies are made side by side: an unconfirmed one may lie somewhat before a confirmed one.
+    let near = after.map_or(bounds.start, |at| Offset(at.0.saturating_sub(LOOK_BACK)));
+    let mut from = near.max(bounds.start);
     while from < bounds.end {
         let chunk = engine.read(log, from, Limit::default()).await?;
         for (offset, record) in chunk

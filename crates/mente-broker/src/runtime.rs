@@ -15,6 +15,7 @@ use std::pin::Pin;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
@@ -32,6 +33,10 @@ use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, S
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
+/// Reads and copies that one round takes in at most.
+const ROUND_IO: usize = 64;
+/// Dead letters that are copied at one time.
+const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
@@ -70,6 +75,8 @@ struct Tenure<'a> {
     reading: BTreeSet<(LogId, Offset)>,
     /// Dead letters that are being copied: view, log, offset.
     burying: BTreeSet<(u64, LogId, Offset)>,
+    /// Dead letters that the last owner left: their copies may be there.
+    inherited: BTreeSet<(u64, LogId, Offset)>,
 }
 
 /// What a read, a watch or a copy came to.
@@ -130,6 +137,7 @@ impl<'a> Tenure<'a> {
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
+            inherited: BTreeSet::new(),
         };
         tenure.share_catalogue();
         tenure
@@ -137,7 +145,9 @@ impl<'a> Tenure<'a> {
 
     /// Rounds until every handle is gone; an error means that the state may not be the journal's.
     async fn run(mut self) -> Result<(), engine::Error> {
-        self.start_burials(true);
+        let left = self.shard.burials().into_iter();
+        self.inherited = left.map(|b| (b.view, b.log, b.offset)).collect();
+        self.start_burials();
         loop {
             self.start_reads();
             let mut out = Outcome::default();
@@ -178,13 +188,20 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Takes whatever else is there already, so that one append serves it all.
+    /// Takes whatever else is there already, so that one append serves it all, and so that
+    /// neither commands nor reads keep the other out.
     fn drain(&mut self, out: &mut Outcome) {
         for _ in 0..ROUND_COMMANDS {
             let Ok(request) = self.runtime.mailbox.try_recv() else {
                 break;
             };
             self.take(Wake::Request(request), out);
+        }
+        for _ in 0..ROUND_IO {
+            let Some(Some(io)) = self.io.next().now_or_never() else {
+                break;
+            };
+            self.take(Wake::Io(io), out);
         }
     }
 
@@ -291,7 +308,7 @@ impl<'a> Tenure<'a> {
                 self.runtime.subscriptions.ring();
             }
             self.share_catalogue();
-            self.start_burials(false);
+            self.start_burials();
         }
         for (ticket, reply) in out.replies {
             if let Some(caller) = self.callers.remove(&ticket) {
@@ -385,16 +402,18 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// Starts every copy of a dead letter that is not under way. After a restart a copy may be
-    /// there already, so it looks first.
-    fn start_burials(&mut self, look_first: bool) {
+    /// Starts copies of dead letters that are not under way, a bounded number. One that the last
+    /// owner left behind may be there already, so it looks first.
+    fn start_burials(&mut self) {
         for burial in self.shard.burials() {
-            if !self
-                .burying
-                .insert((burial.view, burial.log, burial.offset))
-            {
+            if self.burying.len() >= BURIALS_AT_ONCE {
+                break;
+            }
+            let key = (burial.view, burial.log, burial.offset);
+            if !self.burying.insert(key) {
                 continue;
             }
+            let look_first = self.inherited.contains(&key);
             let engine = Arc::clone(&self.runtime.engine);
             let clock = Arc::clone(&self.runtime.clock);
             self.io.push(Box::pin(async move {

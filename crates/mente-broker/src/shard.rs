@@ -518,7 +518,7 @@ impl Shard {
         if !self.names.contains_key(&name) {
             return Err(Error::not_found("subscription", &name.to_string()));
         }
-        self.push(Decision::SubscriptionDeleted { name }, out);
+        self.end_subscription(name, out);
         Ok(Reply::Done)
     }
 
@@ -530,9 +530,19 @@ impl Shard {
             .cloned()
             .collect();
         for name in names {
-            self.push(Decision::SubscriptionDeleted { name }, out);
+            self.end_subscription(name, out);
         }
         Ok(Reply::Done)
+    }
+
+    /// Who waits for its records is told, or they would wait for ever.
+    fn end_subscription(&mut self, name: SubscriptionName, out: &mut Outcome) {
+        let view = self.names.get(&name).and_then(|id| self.views.get(id));
+        let waiting: Vec<_> = view.map_or(Vec::new(), |view| view.queue.waiting().collect());
+        let gone = || Err(Error::not_found("subscription", &name.to_string()));
+        out.replies
+            .extend(waiting.into_iter().map(|ticket| (ticket, gone())));
+        self.push(Decision::SubscriptionDeleted { name }, out);
     }
 
     fn append(

@@ -90,7 +90,7 @@ impl Store {
         let repeated = match expected {
             Expected::Any | Expected::StreamExists => stream.ids.get(first).copied(),
             Expected::NoStream => (length > 0).then_some(0),
-            Expected::Revision(last) => (last + 1 < length).then_some(last + 1),
+            Expected::Revision(last) => last.checked_add(1).filter(|next| *next < length),
         };
         if let Some(revision) = repeated {
             return stream
@@ -100,7 +100,7 @@ impl Store {
         let fits = match expected {
             Expected::Any | Expected::NoStream => true,
             Expected::StreamExists => length > 0,
-            Expected::Revision(last) => last + 1 == length,
+            Expected::Revision(last) => last.checked_add(1) == Some(length),
         };
         if !fits {
             return Err(stream.conflict(name, expected));
@@ -381,6 +381,7 @@ mod tests {
         check(Expected::Revision(1), &["c"], Ok((2, true)));
         check(Expected::Revision(1), &["d"], conflict);
         check(Expected::Revision(3), &["d"], conflict);
+        check(Expected::Revision(u64::MAX), &["d"], conflict);
         check(Expected::Any, &["x", "x"], Err(Kind::Invalid));
         let missing = Store::default().append(
             &stream(),

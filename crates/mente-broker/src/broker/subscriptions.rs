@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mente_engine::{Offset, Record, SetName};
+use mente_engine::{self as engine, Offset, Record, SetName};
 
 use super::read::{Start, StoredEvent, near, records, stored};
 use super::{Broker, unexpected};
@@ -138,7 +138,15 @@ impl Broker {
         let mut left = deliveries.into_iter().peekable();
         while let Some(first) = left.peek() {
             let (log, from) = (topic.set.log(first.partition), first.offset);
-            let chunk = self.engine.read(log, from, near(left.len())).await?;
+            let chunk = match self.engine.read(log, from, near(left.len())).await {
+                // Retention took these while they waited; the others are still to be had.
+                Err(engine::Error::Trimmed(start)) if start > from => {
+                    let below = |d: &Delivery| d.partition == log.index && d.offset < start;
+                    while left.next_if(below).is_some() {}
+                    continue;
+                }
+                chunk => chunk?,
+            };
             let next = chunk.next;
             let mut records = records(&chunk, from).peekable();
             while let Some(delivery) =

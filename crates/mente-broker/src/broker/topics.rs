@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mente_engine::engine::{Change, Retention};
-use mente_engine::{LogConfig, limits};
+use mente_engine::{self as engine, LogConfig, limits};
 
 use super::{Broker, CATALOGUE_SHARD, unexpected};
 use crate::access::{Action, Principal, authorize};
@@ -53,26 +53,23 @@ impl Broker {
         }
     }
 
-    /// Deletes a topic with its events and subscriptions.
+    /// Deletes a topic with its events and subscriptions. The catalogue forgets it last, so that
+    /// what was interrupted is finished by the same call again, and nobody meets half of it.
     pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        let topic = match self
-            .ask(0, Command::DeleteTopic { name: name.clone() })
-            .await?
-        {
-            Reply::Topic(topic) => topic,
-            other => return Err(unexpected(&other)),
+        let topic = self.topic(who, name)?;
+        let subscriptions = Command::DropSubscriptions {
+            topic: name.clone(),
         };
-        self.ask(
-            self.shard_of(name),
-            Command::DropSubscriptions {
-                topic: name.clone(),
-            },
-        )
-        .await?;
+        self.ask(self.shard_of(name), subscriptions).await?;
         self.delete_dead_letters(|set| name.owns_dead_letters(set))
             .await?;
-        self.engine.delete(topic.set).await.map_err(Error::from)
+        match self.engine.delete(topic.set).await {
+            Ok(()) | Err(engine::Error::Gone) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let forget = Command::DeleteTopic { name: name.clone() };
+        self.ask(CATALOGUE_SHARD, forget).await.map(drop)
     }
 
     pub fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {

@@ -291,6 +291,9 @@ impl Queue {
                 self.bury(partition, offset, reason, detail, effects);
             }
             Settlement::Renew => {
+                // Its key was freed with the lease that ended just now.
+                let key = self.entry(partition, offset).key;
+                self.make_busy(key);
                 let until = now.monotone + self.settings.lock_duration();
                 self.timers.insert((until, Timer::Lease(token.lease)));
                 self.leases.insert(token.lease, Lease { until, ..lease });
@@ -311,6 +314,11 @@ impl Queue {
             },
             effects,
         );
+    }
+
+    /// Everybody who waits, for when the view ends.
+    pub fn waiting(&self) -> impl Iterator<Item = Ticket> {
+        self.waiting.iter().map(|waiter| waiter.ticket)
     }
 
     /// When [`Queue::tick`] has something to do, on the monotone clock.

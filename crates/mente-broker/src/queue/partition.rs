@@ -180,7 +180,10 @@ impl Partition {
     }
 
     pub(super) fn wants(&self) -> Option<Offset> {
-        let room = self.ready.len() < WINDOW && self.entries.len() < limits::TOUCHED_PER_VIEW;
+        let room = self.ready.len() < WINDOW
+            && self.entries.len() < limits::TOUCHED_PER_VIEW
+            // What dies must be copied before more can die.
+            && self.durable.dying.len() < WINDOW;
         // After a restore the floor lies above where the view was made.
         room.then_some(self.scanned.max(self.durable.floor))
     }

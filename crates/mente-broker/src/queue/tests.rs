@@ -268,3 +268,17 @@ fn a_window_has_an_end() {
     bench.receive(1);
     assert_eq!(bench.queue.wants(0), Some(Offset(10_000)));
 }
+
+#[test]
+fn renewing_in_order_keeps_the_key_too() {
+    let ordered = Settings {
+        ordered: true,
+        ..Settings::default()
+    };
+    let mut bench = bench(ordered, 5);
+    let out = bench.receive(9);
+    assert!(bench.settle(out[0].token, &Settlement::Renew));
+    assert!(bench.receive(9).is_empty(), "both keys are still out");
+    assert!(bench.settle(out[0].token, &Settlement::Complete));
+    assert_eq!(bench.offsets(9), [2]);
+}

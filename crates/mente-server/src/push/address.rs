@@ -54,10 +54,10 @@ impl Target {
         if host.is_empty() {
             return Err(format!("the webhook URL {url:?} names no host"));
         }
-        let path = uri
-            .path_and_query()
-            .map_or("/", |path| path.as_str())
-            .to_owned();
+        let path = uri.path_and_query().map_or("", |path| path.as_str());
+        // `http://host?x=1` has no path, which a request line must have.
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let path = format!("{slash}{path}");
         let port = authority.port_u16().unwrap_or(80);
         Ok(Self {
             host,
@@ -196,6 +196,7 @@ mod tests {
         ] {
             assert!(Target::parse(bad).is_err(), "{bad:?}");
         }
+        assert_eq!(Target::parse("http://a?x=1").unwrap().path, "/?x=1");
         let target = Target::parse("http://[::1]:8080/hook?x=1").unwrap();
         assert_eq!(
             (target.host.as_str(), target.port, target.path.as_str()),
