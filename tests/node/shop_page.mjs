@@ -81,7 +81,7 @@ async function anOrderIsShippedAndTold(page) {
   await event(page, "shop.OrderShipped", order).waitFor();
   await state(page, order, "notified").waitFor();
   await event(page, "shop.CustomerNotified", order).waitFor();
-  assert.match(await page.locator(`[data-order="${order}"]`).innerText(), /3 × Stoneware mug/);
+  assert.match(await page.locator(`[data-order="${order}"]`).innerText(), /3 \u00d7 Stoneware mug/);
   assert.equal(await page.evaluate(() => window.untouched), true, "without a reload");
 }
 
@@ -139,6 +139,8 @@ async function aPhoneShowsItAll(page) {
   await page.setViewportSize({ width: 360, height: 740 });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth);
   assert.ok(wide <= 360, `the page is ${wide} wide on a phone`);
+  const list = await page.locator(".list").evaluate((list) => list.scrollWidth - list.clientWidth);
+  assert.equal(list, 0, "the events fit a phone");
   await page.screenshot({ path: join(folder, "shop-page-phone.png"), fullPage: true });
 }
 

@@ -94,6 +94,10 @@ struct Turn {
     on: bool,
 }
 
+/// A request that was not understood, and why.
+#[derive(Debug)]
+struct Refused(StatusCode, String);
+
 pub(super) fn router(client: Arc<Client>, board: Arc<Board>, address: SocketAddr) -> Router {
     let mut router = Router::new();
     for (path, kind, content) in FILES {
@@ -179,7 +183,7 @@ async fn live(State(front): State<Arc<Front>>) -> Response {
 async fn order(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes) -> Response {
     let cart: Cart = match json_of(&headers, &body) {
         Ok(cart) => cart,
-        Err(refusal) => return refusal,
+        Err(refused) => return refused.into_response(),
     };
     if cart.lines.is_empty() || cart.lines.len() > LINES_MAX {
         let words = format!("an order has from 1 to {LINES_MAX} lines");
@@ -218,17 +222,23 @@ async fn turn(
     match json_of::<Turn>(&headers, &body) {
         Ok(turn) if front.board.turn(&name, turn.on) => StatusCode::NO_CONTENT.into_response(),
         Ok(_) => refusal(StatusCode::NOT_FOUND, "no such switch"),
-        Err(refusal) => refusal,
+        Err(refused) => refused.into_response(),
     }
 }
 
-fn json_of<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Response> {
+fn json_of<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Result<T, Refused> {
     if headers.get(header::CONTENT_TYPE) != Some(&HeaderValue::from_static("application/json")) {
-        let words = "the body must be application/json";
-        return Err(refusal(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
+        let words = "the body must be application/json".to_owned();
+        return Err(Refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, words));
     }
     let parsed = serde_json::from_slice(body);
-    parsed.map_err(|error| refusal(StatusCode::BAD_REQUEST, &format!("the body: {error}")))
+    parsed.map_err(|error| Refused(StatusCode::BAD_REQUEST, format!("the body: {error}")))
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        refusal(self.0, &self.1)
+    }
 }
 
 fn refusal(status: StatusCode, words: &str) -> Response {

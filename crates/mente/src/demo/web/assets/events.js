@@ -29,11 +29,11 @@ function row(moved) {
   const cell = (textContent, className = "") => el("td", { textContent, className });
   const tag = el("span", { className: `tag ${HUES[moved.topic] ?? ""}`, textContent: moved.topic });
   return el("tr", { dataset: { type: moved.type, subject: moved.subject } },
-    cell(clock(moved.time)),
+    cell(clock(moved.time), "time"),
     el("td", {}, tag),
     cell(moved.offset, "number"),
-    cell(moved.type.replace(/^shop\./, "")),
-    cell(moved.subject, "mono"),
+    cell(moved.type.replace(/^shop\./, ""), "type"),
+    cell(moved.subject, "subject mono"),
     cell(moved.data === "" || moved.data === "null" ? "(identifiers only)" : moved.data, "data mono"));
 }
 

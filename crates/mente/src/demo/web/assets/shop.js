@@ -13,7 +13,7 @@ const WORDS = {
     off: ["stopped", "Start the catalogue", "No changes come, but the stock has its own copy: it sells on."],
   },
   webhook: {
-    on: ["webhook up", "Take the webhook down", "Shipped orders are pushed to a webhook, which tells the customer."],
+    on: ["webhook up", "Take the webhook down", "It hears of every shipment and tells the customer."],
     off: ["webhook down", "Bring the webhook up", "Mente tries again until it answers; nothing is lost."],
   },
 };
