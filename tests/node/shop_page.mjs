@@ -83,6 +83,11 @@ async function anOrderIsShippedAndTold(page) {
   await event(page, "shop.CustomerNotified", order).waitFor();
   assert.match(await page.locator(`[data-order="${order}"]`).innerText(), /3 \u00d7 Stoneware mug/);
   assert.equal(await page.evaluate(() => window.untouched), true, "without a reload");
+  // The order's stream, folded, and the SQL view say the same as the events.
+  const past = page.locator(`[data-order="${order}"] .past[data-status="notified"]`);
+  await past.filter({ hasText: "OrderPlaced \u2192 OrderShipped \u2192 CustomerNotified" }).waitFor();
+  await page.locator('[data-sold="Stoneware mug"] td:nth-child(2)', { hasText: /^3$/ }).waitFor();
+  await page.locator('[data-sold^="Green tea"] td:nth-child(2)', { hasText: /^1$/ }).waitFor();
 }
 
 async function theStockSellsOnWithoutTheCatalogue(page) {
@@ -127,6 +132,8 @@ async function ordersOutliveThePage(page) {
   await page.reload();
   await page.locator("[data-order]").nth(2).waitFor();
   assert.deepEqual(await orders(), before);
+  await page.locator('.past[data-status="notified"]').nth(2).waitFor();
+  await page.locator("[data-sold]").nth(4).waitFor();
   const seen = await page.locator("#dropped").innerText();
   assert.match(seen, /^\d+ seen, \d+ dropped from view$/);
   await page.emulateMedia({ colorScheme: "dark" });

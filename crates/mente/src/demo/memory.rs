@@ -31,6 +31,7 @@ pub(crate) fn fold() -> Value {
     json!({
         "shop.OrderPlaced": [{"merge": "data"}, {"set": {"status": "placed"}}],
         "shop.OrderShipped": [{"set": {"status": "shipped"}}],
+        "shop.CustomerNotified": [{"set": {"status": "notified"}}],
     })
 }
 

@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::board::{Board, Message};
 use super::fold::Line;
-use super::staff;
+use super::{recall, staff};
 use crate::client::Client;
 
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -32,7 +32,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, content type, content.
-const FILES: [(&str, &str, &str); 9] = [
+const FILES: [(&str, &str, &str); 10] = [
     ("/", "text/html", include_str!("assets/index.html")),
     ("/shop.css", "text/css", include_str!("assets/shop.css")),
     (
@@ -50,6 +50,11 @@ const FILES: [(&str, &str, &str); 9] = [
         "/sale.js",
         "text/javascript",
         include_str!("assets/sale.js"),
+    ),
+    (
+        "/recall.js",
+        "text/javascript",
+        include_str!("assets/recall.js"),
     ),
     (
         "/orders.js",
@@ -107,6 +112,8 @@ pub(super) fn router(client: Arc<Client>, board: Arc<Board>, address: SocketAddr
     router
         .route("/live", get(live))
         .route("/orders", post(order))
+        .route("/orders/{order}", get(past))
+        .route("/sales", get(sales))
         .route("/switches/{name}", put(turn))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(address, only_from_here))
@@ -207,8 +214,24 @@ async fn order(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes)
         });
     }
     front.board.passed("stock-storefront", true);
+    front.board.passed("storefront-stream", true);
     match staff::place(&front.client, &lines).await {
         Ok(order) => answer(StatusCode::CREATED, &json!({ "order": order })),
+        Err(error) => refusal(StatusCode::BAD_GATEWAY, &format!("{error:#}")),
+    }
+}
+
+async fn past(State(front): State<Arc<Front>>, Path(order): Path<String>) -> Response {
+    match recall::past(&front.client, &order).await {
+        Ok(Some(past)) => answer(StatusCode::OK, &past),
+        Ok(None) => refusal(StatusCode::NOT_FOUND, "no such order"),
+        Err(error) => refusal(StatusCode::BAD_GATEWAY, &format!("{error:#}")),
+    }
+}
+
+async fn sales(State(front): State<Arc<Front>>) -> Response {
+    match recall::sales(&front.client).await {
+        Ok(rows) => answer(StatusCode::OK, &rows),
         Err(error) => refusal(StatusCode::BAD_GATEWAY, &format!("{error:#}")),
     }
 }

@@ -5,8 +5,9 @@
 //!        ▲ switches                                   │ one stream of server-sent events a page
 //!        └────────────── front.rs ◀── browser ◀───────┘
 //! ```
-//! What the page shows is folded from the events alone: the shop has no database, and a page
-//! that is loaded again, or a demo that is started again on the same server, shows the same.
+//! What the page shows comes from the events alone: folded from the topics here, from an order's
+//! stream and into the SQL view of sales by Mente (`recall.rs`). So a page that is loaded again, or
+//! a demo that is started again on the same server, shows the same.
 //!
 //! Start reading at `fold.rs`.
 
@@ -14,6 +15,7 @@ mod board;
 mod fold;
 mod front;
 mod listener;
+mod recall;
 mod staff;
 
 use std::net::SocketAddr;
@@ -142,6 +144,7 @@ async fn furnish(client: &Client, hook: &str) -> Result<()> {
     });
     let path = "/topics/orders/subscriptions/clerk";
     ask(client, "PUT", path, &clerk).await?;
+    recall::furnish(client).await?;
     let customer = json!({
         "from": "earliest",
         "lock_duration_ms": 15_000,

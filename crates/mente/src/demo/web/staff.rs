@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 
 use super::board::Board;
 use super::fold::Line;
-use super::listener;
+use super::{listener, recall};
 use crate::client::Client;
 use crate::demo::roles::{ask, event, insist, publish};
 
@@ -94,7 +94,9 @@ pub(super) async fn place(client: &Client, lines: &[Line]) -> Result<String> {
         &order,
         Some(data),
     );
-    publish(client, "orders", &now(placed)).await?;
+    let placed = now(placed);
+    recall::append(client, &order, &placed).await?;
+    publish(client, "orders", &placed).await?;
     Ok(order)
 }
 
@@ -131,9 +133,10 @@ impl Clerk {
         tokio::time::sleep(PACKING).await;
         let id = format!("shipped-{order}");
         let shipped = event(&id, "/shop/shipping", "shop.OrderShipped", order, None);
-        publish(&self.client, "shipments", &now(shipped))
-            .await
-            .map(drop)
+        let shipped = now(shipped);
+        recall::append(&self.client, order, &shipped).await?;
+        self.board.passed("shipping-stream", true);
+        publish(&self.client, "shipments", &shipped).await.map(drop)
     }
 }
 
@@ -177,7 +180,13 @@ impl Webhook {
         }
         let id = format!("notified-{order}");
         let told = event(&id, "/shop/webhook", "shop.CustomerNotified", order, None);
-        match publish(&self.client, "notices", &now(told)).await {
+        let told = now(told);
+        let told = async {
+            recall::append(&self.client, order, &told).await?;
+            self.board.passed("webhook-stream", true);
+            publish(&self.client, "notices", &told).await
+        };
+        match told.await {
             Ok(_) => StatusCode::NO_CONTENT,
             // Mente tries again.
             Err(_) => StatusCode::SERVICE_UNAVAILABLE,

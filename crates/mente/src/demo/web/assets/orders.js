@@ -14,6 +14,12 @@ export function begin(all) {
   byId("orders-empty").hidden = orders.size > 0;
 }
 
+/** What was read of the stream stays while the rest is shown anew. */
+function past(id) {
+  const before = orders.get(id)?.item?.querySelector(".past");
+  return before ?? el("p", { className: "past mono" });
+}
+
 export function change(order) {
   if (order.placed === null) return;
   const before = orders.get(order.id)?.item;
@@ -52,7 +58,8 @@ function show(order) {
     el("ol", { className: "steps", ariaLabel: `State: ${state}` },
       step("yes", "placed"),
       step(yes(order.shipped), order.shipped ? "shipped" : "being packed"),
-      step(waits ? "waiting" : yes(order.notified), notified)));
+      step(waits ? "waiting" : yes(order.notified), notified)),
+    past(order.id));
   orders.set(order.id, { order, item });
   return item;
 }

@@ -5,6 +5,7 @@ import { byId, send } from "./dom.js";
 import * as events from "./events.js";
 import * as orders from "./orders.js";
 import * as picture from "./picture.js";
+import * as recall from "./recall.js";
 import * as sale from "./sale.js";
 
 const WORDS = {
@@ -58,6 +59,7 @@ on("state", (state) => {
   byId("tail").textContent = `mente tail orders --from earliest --server ${state.server}`;
   sale.begin(state.products);
   orders.begin(state.orders);
+  recall.begin(state.orders);
   events.begin(state.recent, state.number);
   showSwitches(state.switches);
 });
@@ -65,7 +67,10 @@ on("moved", (change) => {
   events.add(change.moved);
   picture.moved(change.moved.topic);
   if (change.product) sale.change(change.product);
-  if (change.order) orders.change(change.order);
+  if (change.order) {
+    orders.change(change.order);
+    recall.change(change.order);
+  }
 });
 on("order", orders.change);
 on("passed", ({ arrow, ok }) => picture.pass(arrow, ok));
