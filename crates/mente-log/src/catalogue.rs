@@ -23,7 +23,7 @@ use bytes::Bytes;
 use mente_engine::engine::Retention;
 use mente_engine::{Batch, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, Term};
 
-use crate::commit::Fields;
+use crate::fields::Fields;
 
 /// The reserved log. Sets of users begin at 1.
 pub(crate) const LOG: LogId = LogId {

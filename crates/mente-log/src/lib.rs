@@ -22,12 +22,19 @@ pub mod mem_disk;
 
 mod catalogue;
 mod commit;
+mod fields;
 mod file_header;
 mod files;
+mod handles;
+mod run;
+mod walk;
 
 mod index;
+mod maxima;
 mod queue;
+mod read;
 mod recent;
+mod runs;
 
 mod embedded;
 mod recovery;
@@ -42,6 +49,8 @@ pub use writer::{Stopped, Writer};
 
 use std::io;
 
+use mente_engine::limits;
+
 /// How a log is laid out and how much memory it may use.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -53,6 +62,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Recent commits kept in memory for readers at the tail.
     pub recent_bytes: usize,
+    /// Files open at one time for readers.
+    pub open_files: usize,
     /// Salts of new files come from this; random in production, so that bytes of another
     /// file or of a client never pass for a commit.
     pub seed: u64,
@@ -65,6 +76,7 @@ impl Default for Options {
             commit_bytes: 4 << 20,
             queue_bytes: 64 << 20,
             recent_bytes: 32 << 20,
+            open_files: limits::LOG_OPEN_FILES,
             seed: 0,
         }
     }

@@ -34,6 +34,8 @@ struct State {
     /// This operation, if it is a sync, fails and leaves its pages clean.
     sync_fails_at: Option<u64>,
     capacity_bytes: Option<usize>,
+    /// Files that somebody holds open.
+    open_files: usize,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -80,6 +82,19 @@ impl MemDisk {
     /// Files together may grow to this; then `StorageFull`.
     pub fn set_capacity(&self, bytes: Option<usize>) {
         self.lock().capacity_bytes = bytes;
+    }
+
+    /// How many open files programs hold.
+    pub fn open_files(&self) -> usize {
+        self.lock().open_files
+    }
+
+    fn opened(&self, state: &mut State, id: u64) -> Arc<dyn DiskFile> {
+        state.open_files += 1;
+        Arc::new(MemFile {
+            disk: self.clone(),
+            id,
+        })
     }
 
     /// What a machine finds that comes up again after a power cut; `seed` picks what of the
@@ -252,19 +267,13 @@ impl Disk for MemDisk {
         state.op()?;
         let id = state.new_file(name);
         state.changes.push(Change::Put(name.into(), id));
-        Ok(Arc::new(MemFile {
-            disk: self.clone(),
-            id,
-        }))
+        Ok(self.opened(&mut state, id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.lock();
+        let mut state = self.lock();
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(MemFile {
-            disk: self.clone(),
-            id,
-        }))
+        Ok(self.opened(&mut state, id))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -272,7 +281,9 @@ impl Disk for MemDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.lock().change(Change::Remove(name.into()))
+        let mut state = self.lock();
+        state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        state.change(Change::Remove(name.into()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -288,6 +299,12 @@ impl Disk for MemDisk {
         state.changes.clear();
         state.durable_names = state.names.clone();
         Ok(())
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        self.disk.lock().open_files -= 1;
     }
 }
 

@@ -12,12 +12,13 @@ use mente_engine::{Error, Offset, Timestamp};
 
 use crate::Options;
 use crate::catalogue::{self, Catalogue, Record};
-use crate::commit::{BLOCK, Header, Position, Staged};
+use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
-use crate::files::{Preparer, Spares, WalFile};
+use crate::files::{FileName, Preparer, Spares, WalFile};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
+use crate::run::Position;
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
 const OVERHEAD_BYTES: usize = 512;
@@ -242,9 +243,9 @@ impl Writer {
             .spares
             .take()
             .map_err(Stopped::at("make the next WAL file"))?;
-        self.shared
-            .index()
-            .add_file(next.header.number, next.file.clone());
+        let name = FileName::Wal(next.header.number);
+        let bytes = u64::from(next.header.file_bytes);
+        self.shared.index().add_file(name, bytes);
         self.current = next;
         self.at = BLOCK as u32;
         Ok(())
@@ -273,6 +274,8 @@ impl Writer {
             body_crc: 0,
             entries: Vec::new(),
         };
+        // Stable: inside a log the order is that of the calls.
+        draft.staged.sort_by_key(|staged| staged.log);
         let bytes = header.encode(&draft.staged);
         let file = &self.current.file;
         file.write_at(&bytes, u64::from(self.at))
@@ -299,8 +302,8 @@ impl Writer {
             records.iter().for_each(|record| index.apply(record));
         }
         index.remember(header.position, bytes);
-        for (entry, position) in header.placed() {
-            index.push(&entry, position);
+        for (entry, run) in header.placed() {
+            index.push(entry.log, run);
         }
         for entry in &header.entries {
             index.wake_watchers(entry.log);
@@ -327,9 +330,10 @@ impl Writer {
             ..Draft::default()
         };
         self.write(&mut draft)?;
-        for number in dead {
-            self.shared.index().remove_file(number);
-            let removed = self.disk.remove(&crate::files::name(number));
+        for name in dead {
+            self.shared.index().remove_file(name.number());
+            self.shared.handles.close(name);
+            let removed = self.disk.remove(&name.to_string());
             removed.map_err(Stopped::at("remove a WAL file"))?;
         }
         self.disk
@@ -363,5 +367,6 @@ impl Draft {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.queue.stop("the log is closed");
+        self.shared.handles.let_go();
     }
 }

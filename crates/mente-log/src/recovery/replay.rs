@@ -6,8 +6,10 @@ use mente_engine::{Batch, LogId, Offset, SetId, Term};
 
 use crate::OpenError;
 use crate::catalogue::{self, Catalogue, Record};
-use crate::commit::{Entry, Header, Position};
-use crate::index::{Index, Rot};
+use crate::commit::Header;
+use crate::index::Index;
+use crate::read::Rot;
+use crate::run::Run;
 
 use super::{Damage, Reader};
 
@@ -77,14 +79,14 @@ fn fold(reader: &Reader<'_>, commits: &[Header], lost_tail: bool) -> Result<Fold
         let ours = commit
             .placed()
             .filter(|(entry, _)| entry.log == catalogue::LOG);
-        ours.map(|(entry, position)| (commit.sequence, entry, position))
+        ours.map(|(_, run)| (commit.sequence, run))
     });
     let mut changes = Vec::new();
-    for (sequence, entry, position) in placed.collect::<Vec<_>>().into_iter().rev() {
-        let batch = read_batch(reader, &entry, position)?;
+    for (sequence, run) in placed.collect::<Vec<_>>().into_iter().rev() {
+        let batch = read_batch(reader, &run)?;
         let records = batch.as_ref().and_then(catalogue::records);
         let is_snapshot = records.as_deref().is_some_and(is_snapshot);
-        changes.push((sequence, entry, records));
+        changes.push((sequence, run, records));
         if is_snapshot {
             break;
         }
@@ -95,15 +97,15 @@ fn fold(reader: &Reader<'_>, commits: &[Header], lost_tail: bool) -> Result<Fold
         ends: BTreeMap::new(),
         born: BTreeMap::new(),
     };
-    for (sequence, entry, records) in changes.into_iter().rev() {
+    for (sequence, run, records) in changes.into_iter().rev() {
         let catalogue = &mut folded.catalogue;
         let starts_here = records.as_deref().is_some_and(is_snapshot);
-        let Some(records) = records.filter(|_| starts_here || entry.base == catalogue.end) else {
+        let Some(records) = records.filter(|_| starts_here || run.base == catalogue.end) else {
             catalogue.corrupt = Some(catalogue.end);
             break;
         };
         records.iter().for_each(|record| catalogue.apply(record));
-        catalogue.end = entry.end();
+        catalogue.end = run.end();
         if starts_here {
             folded.snapshot = sequence;
             folded.ends = catalogue
@@ -129,14 +131,11 @@ fn is_snapshot(records: &[Record]) -> bool {
     matches!(records.first(), Some(Record::Start { .. }))
 }
 
-fn read_batch(
-    reader: &Reader<'_>,
-    entry: &Entry,
-    position: Position,
-) -> Result<Option<Batch>, OpenError> {
-    let bytes = reader.read(position, entry.bytes as usize)?;
+/// The batch of a run of one.
+fn read_batch(reader: &Reader<'_>, run: &Run) -> Result<Option<Batch>, OpenError> {
+    let bytes = reader.read(run.position, run.bytes as usize)?;
     let batch = Batch::parse(bytes.into()).ok();
-    Ok(batch.filter(|batch| batch.base_offset() == entry.base))
+    Ok(batch.filter(|batch| batch.base_offset() == run.base))
 }
 
 fn show_sets(catalogue: &Catalogue, index: &mut Index) {
@@ -188,7 +187,7 @@ fn follow(
                 }
             }
         }
-        for (entry, position) in commit.placed() {
+        for (entry, run) in commit.placed() {
             let Some(track) = tracks.get_mut(&entry.log) else {
                 continue;
             };
@@ -196,10 +195,10 @@ fn follow(
                 continue;
             }
             track.end = Some(entry.end());
-            index.push(&entry, position);
+            index.push(entry.log, run);
             // Terms up to the snapshot are in the snapshot.
             if entry.is_term && commit.sequence > folded.snapshot {
-                match read_batch(reader, &entry, position)?.and_then(|batch| batch.term()) {
+                match read_batch(reader, &run)?.and_then(|batch| batch.term()) {
                     Some(term) => track.term = track.term.max(term),
                     None => track.damage(entry.base),
                 }
