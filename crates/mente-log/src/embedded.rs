@@ -15,6 +15,7 @@ use crate::handles::Handles;
 use crate::index::Index;
 use crate::queue::{Call, Queue, Reply, append_bytes};
 use crate::read::Failed;
+use crate::retire::Retirement;
 use crate::writer::Writer;
 use crate::{OpenError, Options, recovery};
 
@@ -34,6 +35,7 @@ pub(crate) struct Shared {
     pub(crate) queue: Queue,
     index: Mutex<Index>,
     pub(crate) handles: Arc<Handles>,
+    pub(crate) retirement: Retirement,
     batch_bytes_max: usize,
     append_bytes_max: usize,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -55,6 +57,7 @@ pub fn open(
         queue: Queue::new(options.queue_bytes),
         index: Mutex::new(opened.index),
         handles,
+        retirement: Retirement::default(),
         batch_bytes_max: batch_bytes_max(&options),
         append_bytes_max,
         wake,
@@ -79,6 +82,10 @@ impl fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().expect("no panic while the index is held")
+    }
+
+    pub(crate) fn wake(&self) {
+        (self.wake)();
     }
 
     fn call<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> Call) -> Answer<T> {

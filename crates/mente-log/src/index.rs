@@ -23,6 +23,7 @@ pub(crate) struct Index {
     files: BTreeMap<u32, FileUse>,
     /// Something may have become dead since [`Index::dead_files`] found nothing.
     has_news: bool,
+    pub(crate) is_catalogue_damaged: bool,
     recent: Recent,
     batch_bytes_max: usize,
 }
@@ -50,6 +51,7 @@ impl Index {
             sets: BTreeMap::new(),
             files: BTreeMap::new(),
             has_news: true,
+            is_catalogue_damaged: false,
             recent: Recent::new(recent_bytes),
             batch_bytes_max,
         }
@@ -66,8 +68,8 @@ impl Index {
         self.files.insert(name.number(), file);
     }
 
-    pub(crate) fn remove_file(&mut self, number: u32) {
-        self.files.remove(&number);
+    pub(crate) fn remove_file(&mut self, number: u32) -> Option<FileName> {
+        self.files.remove(&number).map(|file| file.name)
     }
 
     pub(crate) fn files(&self) -> impl Iterator<Item = &FileUse> {
@@ -81,6 +83,42 @@ impl Index {
                 file.is_moving = is_moving;
             }
         }
+    }
+
+    pub(crate) fn log_ids(&self) -> Vec<LogId> {
+        let ids = |(id, set): (&SetId, &Set)| {
+            let id = *id;
+            (0..set.logs.len() as u32).map(move |index| id.log(index))
+        };
+        self.sets.iter().flat_map(ids).collect()
+    }
+
+    /// Where a log starts, and its runs in these files.
+    pub(crate) fn runs_in(&self, id: LogId, files: &[u32]) -> (Offset, Vec<(FileName, Run)>) {
+        let Ok(log) = self.log(id) else {
+            return (Offset(0), Vec::new());
+        };
+        let is_there = |run: &&Run| files.contains(&run.position.file);
+        let runs = log.runs.iter().filter(is_there);
+        let named = runs.filter_map(|run| Some((self.files.get(&run.position.file)?.name, *run)));
+        (log.start, named.collect())
+    }
+
+    /// Sends the readers of a log from the files it was in to where its runs have moved.
+    pub(crate) fn swap(&mut self, id: LogId, files: &[u32], mut moved: Vec<Run>) {
+        // Deleted meanwhile, it has released its runs already.
+        let Ok(log) = self.log_mut(id) else { return };
+        moved.retain(|run| run.end() > log.start);
+        let is_old = |run: &Run| files.contains(&run.position.file);
+        let old = log.runs.replace(is_old, moved.clone());
+        moved.iter().for_each(|run| self.hold(run));
+        old.iter().for_each(|run| self.release(run));
+    }
+
+    /// Whether something is read-only for damage.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let mut logs = self.sets.values().flat_map(|set| &set.logs);
+        self.is_catalogue_damaged || logs.any(|log| log.corrupt.is_some())
     }
 
     /// Files other than `current` in which nothing is live.
@@ -140,7 +178,10 @@ impl Index {
                 gone.iter().flatten().for_each(|run| self.release(run));
             }
             // A snapshot says nothing that is not here already, and readers report what they found.
-            Record::Start { .. } | Record::Log { .. } | Record::Damaged { .. } => {}
+            Record::Start { .. }
+            | Record::Log { .. }
+            | Record::Damaged { .. }
+            | Record::Pack { .. } => {}
         }
     }
 

@@ -26,6 +26,7 @@ mod fields;
 mod file_header;
 mod files;
 mod handles;
+mod pack_file;
 mod run;
 mod walk;
 
@@ -38,6 +39,7 @@ mod runs;
 
 mod embedded;
 mod recovery;
+mod retire;
 mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -45,6 +47,7 @@ pub use embedded::{Embedded, open};
 pub use files::Preparer;
 pub use mem_disk::MemDisk;
 pub use recovery::{Damage, Recovered};
+pub use retire::Packer;
 pub use writer::{Stopped, Writer};
 
 use std::io;
@@ -62,6 +65,8 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Recent commits kept in memory for readers at the tail.
     pub recent_bytes: usize,
+    /// Beyond so many WAL files the oldest are packed however live they are.
+    pub wal_files: usize,
     /// Files open at one time for readers.
     pub open_files: usize,
     /// Salts of new files come from this; random in production, so that bytes of another
@@ -76,6 +81,7 @@ impl Default for Options {
             commit_bytes: 4 << 20,
             queue_bytes: 64 << 20,
             recent_bytes: 32 << 20,
+            wal_files: limits::LOG_WAL_FILES,
             open_files: limits::LOG_OPEN_FILES,
             seed: 0,
         }

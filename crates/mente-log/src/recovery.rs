@@ -8,11 +8,13 @@
 //!    the page cache shows more than the disk has.
 //! 4. Fold the catalogue, then follow every log through the headers ([`replay`]). Offsets are
 //!    dense here, so a log proves that it lost nothing by going on at its end; one that cannot
-//!    is read-only from there.
+//!    is read-only from there. What moved into packs comes from their directories ([`packs`]);
+//!    where a source of a pack is still there, the pack counts.
 //!
 //! A second crash anywhere in this repeats it. Nothing is deleted but the rests of files that
-//! were never finished.
+//! were never finished, and packs that no record names.
 
+mod packs;
 mod replay;
 mod scan;
 mod tail;
@@ -34,6 +36,8 @@ use crate::index::Index;
 use crate::run::Position;
 use crate::{OpenError, Options};
 
+use self::replay::Replayed;
+
 /// What an opening found, for the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Recovered {
@@ -43,6 +47,8 @@ pub struct Recovered {
     pub cut: Option<(u64, String)>,
     /// Logs that are read-only from an offset on.
     pub damaged: Vec<Damage>,
+    /// Packs that are missing or cannot be read.
+    pub lost: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,7 +100,8 @@ pub(crate) fn recover(
     handles: &Arc<Handles>,
     options: &Options,
 ) -> Result<Opened, OpenError> {
-    let found = find_files(&**disk, handles)?;
+    let names = list(&**disk)?;
+    let found = find_files(&names, handles)?;
     let mut commits = scan::commits(&found)?;
     let (cut, tail) = tail::settle(&**disk, &found, &mut commits)?;
 
@@ -109,13 +116,26 @@ pub(crate) fn recover(
         .iter()
         .any(|f| f.header.is_none() && f.number >= tail.file);
     let reader = Reader(&found);
-    let (catalogue, damaged) = replay::replay(&reader, &commits, lost_tail, &mut index)?;
+    let replayed = replay::replay(&reader, handles, &commits, lost_tail, &mut index)?;
+    let Replayed {
+        catalogue,
+        damaged,
+        lost,
+    } = replayed;
+    if damaged.is_empty() {
+        packs::remove_unnamed(&**disk, &names, &catalogue)?;
+    }
 
     let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
     // What a lost file behind the tail held is unknown: its place in the sequence stays empty,
     // so that the next opening sees the loss as well.
     sequence += u64::from(lost_tail);
-    let next_number = found.last().map_or(1, |file| file.number + 1);
+    let numbers = names
+        .iter()
+        .filter_map(|name| FileName::parse(name))
+        .map(FileName::number);
+    let next_number = numbers.max().unwrap_or(0) + 1;
+    let next_number = next_number.max(catalogue.next_file);
     let (current, ready) = usable_files(&found, tail, lost_tail)?;
     let spares = Spares::new(
         disk.clone(),
@@ -147,13 +167,14 @@ pub(crate) fn recover(
             commits: commits.len() as u64,
             cut,
             damaged,
+            lost,
         },
     };
     Ok(Opened { index, log })
 }
 
-/// The files in order; leftovers of unfinished ones are removed.
-fn find_files(disk: &dyn Disk, handles: &Arc<Handles>) -> Result<Vec<Found>, OpenError> {
+/// Every name; leftovers of unfinished files are removed.
+fn list(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
     let names = disk.list().map_err(OpenError::io("list the directory"))?;
     for name in names.iter().filter(|name| files::is_unfinished(name)) {
         disk.remove(name)
@@ -162,6 +183,11 @@ fn find_files(disk: &dyn Disk, handles: &Arc<Handles>) -> Result<Vec<Found>, Ope
     // Names that a killed process made may not be on the disk yet.
     disk.sync_dir()
         .map_err(OpenError::io("sync the directory"))?;
+    Ok(names)
+}
+
+/// The WAL files in order.
+fn find_files(names: &[String], handles: &Arc<Handles>) -> Result<Vec<Found>, OpenError> {
     let mut numbers: Vec<u32> = names
         .iter()
         .filter_map(|name| match FileName::parse(name)? {

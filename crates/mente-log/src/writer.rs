@@ -11,13 +11,14 @@ use futures::channel::oneshot;
 use mente_engine::{Error, Offset, Timestamp};
 
 use crate::Options;
-use crate::catalogue::{self, Catalogue, Record};
+use crate::catalogue::{self, Catalogue, PACK_BYTES, Record};
 use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{FileName, Preparer, Spares, WalFile};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
+use crate::retire::Packer;
 use crate::run::Position;
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
@@ -113,6 +114,22 @@ impl Writer {
         Preparer::new(self.spares.clone())
     }
 
+    /// A value that retires old files; see there.
+    pub fn packer(&self) -> Packer {
+        Packer::new(
+            self.shared.clone(),
+            self.disk.clone(),
+            self.spares.clone(),
+            self.options.clone(),
+        )
+    }
+
+    /// Whether a [`Packer`] has to finish a retirement now. To begin one it must be turned
+    /// from time to time anyway.
+    pub fn wants_packer(&self) -> bool {
+        self.shared.retirement.is_decided()
+    }
+
     /// Whether a [`Preparer`] should be driven now.
     pub fn wants_file(&self) -> bool {
         self.spares.is_wanting()
@@ -153,7 +170,7 @@ impl Writer {
     }
 
     fn step(&mut self) -> Result<bool, Stopped> {
-        if self.drop_dead_files()? {
+        if self.drop_dead_files()? || self.name_pack()? {
             return Ok(true);
         }
         let Some((bytes, is_data)) = self.shared.queue.peek() else {
@@ -196,7 +213,7 @@ impl Writer {
     /// What data may not take of the last file while the disk is full, so that trims and
     /// deletions still find room to be written down.
     fn reserve_bytes(&self) -> usize {
-        self.options.file_bytes as usize / 8
+        self.options.file_bytes as usize / 8 + 2 * BLOCK
     }
 
     /// Sees to it that a call of this weight fits, in the next file if need be.
@@ -314,27 +331,20 @@ impl Writer {
     /// no record in them is needed any more and their absence is no damage. While
     /// a log is damaged all stays: an operator may want to look.
     fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
-        let dead = self.shared.index().dead_files(self.current.header.number);
-        if dead.is_empty() || self.is_damaged() {
+        let current = self.current.header.number;
+        let dead = self.shared.index().dead_files(current);
+        if dead.is_empty() || self.is_damaged() || !self.make_snapshot_room()? {
             return Ok(false);
         }
-        let needed = self.catalogue.snapshot_bytes() + OVERHEAD_BYTES;
-        while needed > self.remaining() {
-            if !self.has_spare()? {
-                return Ok(false);
-            }
-            self.next_file()?;
+        for name in &dead {
+            self.catalogue.packs.remove(&name.number());
         }
-        let mut draft = Draft {
-            records: self.catalogue.snapshot(),
-            ..Draft::default()
-        };
-        self.write(&mut draft)?;
+        self.write_snapshot()?;
         for name in dead {
             self.shared.index().remove_file(name.number());
             self.shared.handles.close(name);
             let removed = self.disk.remove(&name.to_string());
-            removed.map_err(Stopped::at("remove a WAL file"))?;
+            removed.map_err(Stopped::at("remove a file"))?;
         }
         self.disk
             .sync_dir()
@@ -342,6 +352,52 @@ impl Writer {
         // There is room again: the next refusal would be a guess.
         self.refusals = 0;
         Ok(true)
+    }
+
+    /// Makes a pack count, and its sources count no more.
+    fn name_pack(&mut self) -> Result<bool, Stopped> {
+        let Some(pack) = self.shared.retirement.take_written() else {
+            return Ok(false);
+        };
+        if self.is_damaged() {
+            self.shared.retirement.decide(pack, false);
+            return Ok(true);
+        }
+        if !self.make_snapshot_room()? {
+            self.shared.retirement.put_back(pack);
+            return Ok(false);
+        }
+        for source in &pack.sources {
+            self.catalogue.packs.remove(source);
+        }
+        self.catalogue.packs.insert(pack.number, pack.crc);
+        self.write_snapshot()?;
+        self.shared.retirement.decide(pack, true);
+        Ok(true)
+    }
+
+    /// False while the disk is full.
+    fn make_snapshot_room(&mut self) -> Result<bool, Stopped> {
+        let needed = self.catalogue.snapshot_bytes() + PACK_BYTES + OVERHEAD_BYTES + 2 * BLOCK;
+        while needed > self.remaining() {
+            if !self.has_spare()? {
+                return Ok(false);
+            }
+            self.next_file()?;
+        }
+        Ok(true)
+    }
+
+    /// After it files may go that held what is in it. So it is not left to be the last commit, where
+    /// rot would pass for a torn write: the one behind it proves that it was synced.
+    fn write_snapshot(&mut self) -> Result<(), Stopped> {
+        self.catalogue.next_file = self.spares.next_number();
+        let mut draft = Draft {
+            records: self.catalogue.snapshot(),
+            ..Draft::default()
+        };
+        self.write(&mut draft)?;
+        self.write(&mut Draft::default())
     }
 
     fn is_damaged(&self) -> bool {

@@ -1,17 +1,27 @@
 //! From commit headers to the catalogue and the index, trusting only what is proved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use mente_engine::{Batch, LogId, Offset, SetId, Term};
 
 use crate::OpenError;
 use crate::catalogue::{self, Catalogue, Record};
 use crate::commit::Header;
+use crate::handles::Handles;
 use crate::index::Index;
 use crate::read::Rot;
-use crate::run::Run;
+use crate::run::{Entry, Run};
 
+use super::packs::{self, Packed};
 use super::{Damage, Reader};
+
+/// What the commits say, together.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub(super) catalogue: Catalogue,
+    pub(super) damaged: Vec<Damage>,
+    pub(super) lost: Vec<String>,
+}
 
 /// The folded catalogue, and what following the logs needs of how it came about.
 #[derive(Debug)]
@@ -33,20 +43,28 @@ struct Track {
     suspect: bool,
     corrupt: Option<Offset>,
     term: Term,
+    /// What lies in packs, and is not yet followed.
+    packed: VecDeque<Run>,
+    /// From where on, up to `end` at its last step through packs, all came out of packs.
+    packed_from: Offset,
+    packed_upto: Offset,
 }
 
 pub(super) fn replay(
     reader: &Reader<'_>,
+    handles: &Handles,
     commits: &[Header],
     lost_tail: bool,
     index: &mut Index,
-) -> Result<(Catalogue, Vec<Damage>), OpenError> {
+) -> Result<Replayed, OpenError> {
     let mut folded = fold(reader, commits, lost_tail)?;
     show_sets(&folded.catalogue, index);
-    let mut tracks = follow(reader, commits, &folded, index)?;
+    let Packed { runs, lost } = packs::read(handles, &folded.catalogue, index)?;
+    let mut tracks = follow(reader, commits, &folded, runs, index)?;
     let mut damaged = Vec::new();
     if let Some(at) = folded.catalogue.corrupt {
         damaged.push(Damage { log: None, at });
+        index.is_catalogue_damaged = true;
     }
     for (log, track) in &mut tracks {
         let end = track.end.unwrap_or_default().max(track.start);
@@ -70,7 +88,11 @@ pub(super) fn replay(
             head.corrupt = track.corrupt;
         }
     }
-    Ok((folded.catalogue, damaged))
+    Ok(Replayed {
+        catalogue: folded.catalogue,
+        damaged,
+        lost,
+    })
 }
 
 /// Folds the reserved log from its last whole snapshot on.
@@ -156,12 +178,14 @@ fn follow(
     reader: &Reader<'_>,
     commits: &[Header],
     folded: &Folded,
+    mut packed: BTreeMap<LogId, VecDeque<Run>>,
     index: &mut Index,
 ) -> Result<BTreeMap<LogId, Track>, OpenError> {
     let track = |(log, head): (LogId, &catalogue::Head)| {
         let track = Track {
             start: head.start,
             term: head.term,
+            packed: packed.remove(&log).unwrap_or_default(),
             ..Track::default()
         };
         (log, track)
@@ -183,6 +207,7 @@ fn follow(
         if commit.sequence == folded.snapshot {
             for (log, end) in &folded.ends {
                 if let Some(track) = tracks.get_mut(log) {
+                    track.catch_up(*log, *end, index);
                     track.goes_on_at(*end);
                 }
             }
@@ -191,7 +216,8 @@ fn follow(
             let Some(track) = tracks.get_mut(&entry.log) else {
                 continue;
             };
-            if !track.goes_on_at(entry.base) {
+            track.catch_up(entry.log, entry.end(), index);
+            if track.has_moved(&entry) || !track.goes_on_at(entry.base) {
                 continue;
             }
             track.end = Some(entry.end());
@@ -211,16 +237,46 @@ fn follow(
 impl Track {
     /// Whether the log can go on at `base`, having lost nothing that it should still have.
     fn goes_on_at(&mut self, base: Offset) -> bool {
+        let joins = self.joins(base);
+        // Commits lost before this one held nothing of the log that is not here.
+        self.suspect &= !joins;
+        joins
+    }
+
+    fn joins(&mut self, base: Offset) -> bool {
         let end = self.end.unwrap_or(self.start.min(base));
         let lost_only_trimmed = base > end && base <= self.start;
         if self.corrupt.is_none() && (base == end || lost_only_trimmed) {
             self.end = Some(base);
-            self.suspect = false;
             return true;
         }
         // Going back is damage as much as a gap: an offset is never used again.
         self.damage(base.min(end));
         false
+    }
+
+    /// Follows the log through its packs, as far as they begin before `upto`.
+    fn catch_up(&mut self, log: LogId, upto: Offset, index: &mut Index) {
+        while let Some(run) = self.packed.pop_front_if(|run| run.base < upto) {
+            if !self.joins(run.base) {
+                continue;
+            }
+            if run.base != self.packed_upto {
+                self.packed_from = run.base;
+            }
+            self.packed_upto = run.end();
+            self.end = Some(run.end());
+            index.push(log, run);
+        }
+    }
+
+    /// Whether a batch of the WAL is one that a pack has taken over: its file was not yet removed.
+    fn has_moved(&mut self, entry: &Entry) -> bool {
+        // What was trimmed did not move with the rest of its run.
+        let from = entry.base.max(self.start.min(self.packed_from));
+        let has_moved = self.packed_from <= from && entry.end() <= self.packed_upto;
+        self.suspect &= !has_moved;
+        has_moved
     }
 
     fn damage(&mut self, at: Offset) {
