@@ -44,18 +44,20 @@ impl Log {
         gone
     }
 
-    /// Whole runs go from the front, while they are too old or the log is too large.
+    /// Whole runs go from the front, while they are too old or what stays is large enough
+    /// without them: a log keeps what its size allows and up to a run more.
     pub(super) fn expired_upto(&self, retention: &Retention, now: Timestamp) -> Option<Offset> {
         let mut bytes = self.runs.bytes();
         let mut upto = None;
         for run in self.runs.iter() {
             let age = now.since(run.max_timestamp);
             let is_old = retention.age.is_some_and(|limit| age > limit);
-            let is_over = retention.bytes.is_some_and(|limit| bytes > limit);
+            let rest = bytes - u64::from(run.bytes);
+            let is_over = retention.bytes.is_some_and(|limit| rest >= limit);
             if !is_old && !is_over {
                 break;
             }
-            bytes -= u64::from(run.bytes);
+            bytes = rest;
             upto = Some(run.end());
         }
         upto
