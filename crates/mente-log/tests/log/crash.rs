@@ -203,9 +203,9 @@ fn power_cut_before_every_operation() {
 
 #[test]
 fn power_cut_again_during_recovery() {
-    for op in (0..).step_by(5) {
-        let (disk, history, finished) = run_until(op, 16);
-        for seed in seeds(op, 3) {
+    for op in (0..).step_by(7) {
+        let (disk, history, finished) = run_until(op, 32);
+        for seed in seeds(op, 2) {
             let first = disk.after_crash(seed);
             for second_op in 0.. {
                 let second = first.after_kill();
