@@ -245,25 +245,33 @@ fn rot_in_the_record_that_moved_is_never_taken_for_a_torn_write() {
         let append = engine.append(&[], vec![(log, batch(&[&"x".repeat(3000)]))]);
         turned(&mut writer, append).unwrap();
     }
-    let before = names(&disk, ".wal").len();
     let mut packer = writer.packer();
-    while names(&disk, ".wal").len() == before {
+    while disk.contents("00000001.wal").is_some() {
         writer.turn().unwrap();
         packer.turn().unwrap();
     }
     let packs = names(&disk, ".pack");
-    let last = names(&disk, ".wal").pop().unwrap();
+    // Not the one that was made ahead.
+    let is_used = |name: &String| disk.contents(name).unwrap()[4096..].iter().any(|b| *b != 0);
+    let last = names(&disk, ".wal").into_iter().rfind(is_used).unwrap();
     let good = disk.contents(&last).unwrap();
     let end = good.iter().rposition(|byte| *byte != 0).unwrap();
+    // The last commit with more than a header is the record.
+    let has_body = |at: &usize| good[at + 72..at + 4096].iter().any(|byte| *byte != 0);
+    let record = (0..=end / 4096)
+        .map(|block| block * 4096)
+        .rfind(has_body)
+        .unwrap();
+    let mut told = 0;
     for at in (4096..=end).step_by(61) {
         let mut bytes = good.clone();
         bytes[at] ^= 1;
         disk.plant(&last, bytes);
-        let cranked = Cranked::open(&disk.after_crash(6));
+        let after = disk.after_crash(6);
+        let cranked = Cranked::open(&after);
         let is_told = !cranked.writer.recovered().damaged.is_empty();
-        // The last commit is the one that proves it; that alone may look torn.
         let is_torn = cranked.writer.recovered().cut.is_some();
-        assert!(!is_torn || at >= end / 4096 * 4096, "byte {at}");
+        assert!(!is_torn || at >= record + 4096, "byte {at}");
         match now(cranked.engine.bounds(log)) {
             Err(Error::Gone) => assert!(is_told, "byte {at}"),
             _ => {
@@ -271,8 +279,80 @@ fn rot_in_the_record_that_moved_is_never_taken_for_a_torn_write() {
                 assert!(found.len() == 80 || is_told || error.is_some(), "byte {at}");
             }
         }
-        assert_eq!(names(&disk, ".pack"), packs);
+        assert_eq!(names(&after, ".pack"), packs);
+        told += usize::from(is_told);
     }
+    assert!(told > 0);
+}
+
+#[test]
+fn rot_in_a_source_is_told_and_the_source_stays() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let name = SetName::new("t/a").unwrap();
+    let made = turned(&mut writer, engine.create(&name, 2, LogConfig::default()));
+    let logs = [0, 1].map(|index| made.clone().unwrap().log(index));
+    for round in 0..80 {
+        let append = engine.append(&[], vec![(logs[round % 2], batch(&[&"x".repeat(3000)]))]);
+        turned(&mut writer, append).unwrap();
+    }
+    writer.close().unwrap();
+    let mut bytes = disk.contents("00000001.wal").unwrap();
+    bytes[3 * 4096 + 1000] ^= 1;
+    disk.plant("00000001.wal", bytes);
+    let mut cranked = Cranked::open(&disk);
+    let files = disk.list().unwrap();
+    assert!(cranked.turn());
+    let left = disk.list().unwrap();
+    assert!(files.iter().all(|name| left.contains(name)), "{left:?}");
+    let append = cranked.engine.append(&[], vec![(logs[1], batch(&["y"]))]);
+    assert_eq!(cranked.done(append), Err(Error::Corrupt(Offset(0))));
+    append_is_fine(&mut cranked, logs[0]);
+}
+
+fn append_is_fine(cranked: &mut Cranked, log: LogId) {
+    let before = read(&cranked.engine, log, 1 << 20);
+    append(cranked, log, "on");
+    let after = read(&cranked.engine, log, 1 << 20);
+    assert_eq!((before.0.len() + 1, None), (after.0.len(), after.1));
+}
+
+/// Also where only part of a run is trimmed.
+#[test]
+fn what_is_settled_is_not_written_again() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let name = SetName::new("t/a").unwrap();
+    let made = turned(&mut writer, engine.create(&name, 1, LogConfig::default()));
+    let log = made.unwrap().log(0);
+    let answers: Vec<_> = ["settled", "kept"]
+        .into_iter()
+        .map(|value| engine.append(&[], vec![(log, batch(&[value]))]))
+        .collect();
+    while writer.turn().unwrap() {}
+    answers
+        .into_iter()
+        .for_each(|answer| drop(now(answer).unwrap()));
+    turned(&mut writer, engine.trim(log, Offset(1))).unwrap();
+    let mut cranked = Cranked {
+        packer: writer.packer(),
+        engine,
+        writer,
+    };
+    for _ in 0..60 {
+        append(&mut cranked, log, &"x".repeat(3000));
+    }
+    let packs = names(&disk, ".pack");
+    let packs: Vec<_> = packs
+        .iter()
+        .map(|name| disk.contents(name).unwrap())
+        .collect();
+    let has = |what: &[u8]| {
+        packs
+            .iter()
+            .any(|pack| pack.windows(what.len()).any(|w| w == what))
+    };
+    assert!(has(b"kept") && !has(b"settled"));
 }
 
 /// Whatever sync of a pack fails: the sources stay the storage, and a later try makes it.
