@@ -5,8 +5,10 @@
 //! the memory that the index takes for a batch. Openings are measured on files that were
 //! written without a sync, so that they are made in time.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -19,9 +21,14 @@ use mente_log::{Disk, DiskFile, Embedded, Options, RealDisk, Writer};
 const GIB: u64 = 1 << 30;
 
 fn main() {
-    let dir = std::env::args()
-        .nth(1)
-        .map_or_else(std::env::temp_dir, PathBuf::from);
+    let args: Vec<_> = std::env::args().collect();
+    if let [_, verb, dir, wal_files, batches] = &args[..]
+        && verb == "open"
+    {
+        let number = |text: &String| text.parse().expect("a number");
+        return opened(Path::new(dir), number(wal_files), number(batches));
+    }
+    let dir = args.get(1).map_or_else(std::env::temp_dir, PathBuf::from);
     let dir = dir.join(format!("mente-retire-{}", std::process::id()));
     std::fs::create_dir_all(&dir).expect("a directory to write to");
     appends(&dir.join("appends"));
@@ -77,16 +84,17 @@ fn appends(dir: &Path) {
             }
         });
         let packs = scope.spawn(|| {
-            let mut longest = Vec::new();
+            let mut pieces = Vec::new();
             while !stop.load(Ordering::Relaxed) {
                 let start = Instant::now();
                 if packer.turn().expect("pack") {
-                    longest.push(start.elapsed());
-                } else {
-                    std::thread::sleep(Duration::from_millis(5));
+                    pieces.push(start.elapsed());
+                }
+                if !packer.is_behind() {
+                    std::thread::sleep(Duration::from_millis(10));
                 }
             }
-            longest
+            pieces
         });
         let (mut before, mut beside) = (Vec::new(), Vec::new());
         let files = || std::fs::read_dir(dir).expect("list").filter_map(Result::ok);
@@ -108,11 +116,10 @@ fn appends(dir: &Path) {
             }
         }
         stop.store(true, Ordering::Relaxed);
-        let mut written = packs.join().expect("the packer's thread");
+        let pieces = packs.join().expect("the packer's thread");
         print("64 appends of 1 KB, nothing to pack", before);
         print("the same beside the packer", beside);
-        written.retain(|took| *took > Duration::from_millis(50));
-        print("one pack of 64 MiB beside the appends", written);
+        print("one piece of a pack beside the appends", pieces);
     });
 }
 
@@ -138,7 +145,7 @@ fn openings(dir: &Path, logs: u32, at_once: usize, size: usize, total: u64) {
     writer.close().expect("close");
     drop(engine);
     let batches = commits * at_once;
-    reopen("WAL", unsynced(), &options, batches);
+    reopen("WAL", dir, &options, batches);
     let packed = Options {
         wal_files: 3,
         ..options
@@ -159,18 +166,49 @@ fn openings(dir: &Path, logs: u32, at_once: usize, size: usize, total: u64) {
     );
     writer.close().expect("close");
     drop((engine, packer));
-    reopen("packs", unsynced(), &packed, batches);
+    reopen("packs", dir, &packed, batches);
 }
 
-fn reopen(what: &str, disk: Arc<dyn Disk>, options: &Options, batches: usize) {
+/// Opens in a process of its own, for honest figures of memory: once with nothing in the page
+/// cache, once with all.
+fn reopen(what: &str, dir: &Path, options: &Options, batches: usize) {
+    for cache in ["cold", "warm"] {
+        if cache == "cold" {
+            for file in std::fs::read_dir(dir).expect("list").filter_map(Result::ok) {
+                File::open(file.path())
+                    .and_then(|f| f.sync_all())
+                    .expect("sync");
+                let file = format!("if={}", file.path().display());
+                let drop_cache = ["iflag=nocache", "count=0", "status=none"];
+                let dropped = Command::new("dd").arg(file).args(drop_cache).status();
+                assert!(dropped.is_ok_and(|status| status.success()));
+            }
+        }
+        print!("  {what}, {cache}: ");
+        io::stdout().flush().expect("print");
+        let this = std::env::current_exe().expect("a path");
+        let (wal_files, batches) = (options.wal_files.to_string(), batches.to_string());
+        let mut open = Command::new(this);
+        open.arg("open").arg(dir).args([wal_files, batches]);
+        assert!(open.status().is_ok_and(|status| status.success()));
+    }
+}
+
+fn opened(dir: &Path, wal_files: usize, batches: usize) {
+    let options = Options {
+        wal_files,
+        recent_bytes: 0,
+        ..Options::default()
+    };
     let before = resident_bytes();
     let start = Instant::now();
-    let (_engine, writer) = open(disk, options);
+    let disk = Arc::new(RealDisk::open(dir).expect("a directory"));
+    let (_engine, writer) = open(disk, &options);
     let took = start.elapsed();
     let memory = resident_bytes().saturating_sub(before);
     assert!(writer.recovered().damaged.is_empty());
     println!(
-        "  {what}: opened in {took:.0?}, {batches} batches, {:.1} bytes of memory each",
+        "opened in {took:.0?}, {batches} batches, {:.1} bytes of memory each, opening included",
         memory as f64 / batches as f64
     );
 }

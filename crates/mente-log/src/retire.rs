@@ -13,6 +13,7 @@
 //! only when, moreover, no new read is sent to them; reads under way hold them open.
 
 mod choose;
+mod job;
 mod pack_writer;
 
 use std::io;
@@ -20,23 +21,24 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use mente_engine::LogId;
 
-use self::pack_writer::PackWriter;
+use self::job::Job;
 use crate::Options;
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{FileName, Spares};
-use crate::read::{Failed, Rot, fetch_run};
+use crate::read::Failed;
 use crate::run::Run;
-use crate::walk::Walk;
 
-/// Retires old files. Drive it beside the writer, from a thread of its own: it reads and writes
-/// as much as a file holds in one turn. Without it files go only once nothing in them is live.
+/// Retires old files. Drive it beside the writer, from a thread of its own: a turn reads and writes
+/// a piece and syncs it. Without it files go only once nothing in them is live.
 #[derive(Debug)]
 pub struct Packer {
     shared: Arc<Shared>,
     disk: Arc<dyn Disk>,
     spares: Arc<Spares>,
     options: Options,
+    /// The pack that is being written.
+    job: Option<Job>,
     /// Files that no reader is sent to any more.
     leftovers: Vec<FileName>,
 }
@@ -127,6 +129,7 @@ impl Packer {
             disk,
             spares,
             options,
+            job: None,
             leftovers: Vec::new(),
         }
     }
@@ -151,17 +154,45 @@ impl Packer {
         if !self.shared.retirement.is_idle() {
             return Ok(false);
         }
-        let Some(sources) = self.choose() else {
-            return Ok(false);
+        self.go_on()
+    }
+
+    /// Whether retirement lags behind the appends, so that a driver that leaves pauses between turns
+    /// should not.
+    pub fn is_behind(&self) -> bool {
+        let index = self.shared.index();
+        let wal = index
+            .files()
+            .filter(|file| matches!(file.name, FileName::Wal(_)));
+        wal.count() > 2 * self.options.wal_files
+    }
+
+    /// Begins a pack, adds a piece to it or finishes it; false if there is nothing to retire.
+    fn go_on(&mut self) -> io::Result<bool> {
+        let mut job = match self.job.take() {
+            Some(job) => job,
+            None => match self.choose() {
+                Some(sources) => self.begin(sources)?,
+                None => return Ok(false),
+            },
         };
-        match self.write(&sources) {
+        let (name, sources) = (job.name, job.sources.clone());
+        let written = match job.step(&self.shared, self.piece_bytes()) {
+            Ok(true) => {
+                self.job = Some(job);
+                return Ok(true);
+            }
+            Ok(false) => job.finish(),
+            Err(failed) => Err(failed),
+        };
+        match written {
             Ok(pack) => {
                 self.shared.retirement.put_back(pack);
                 self.shared.wake();
                 Ok(true)
             }
             Err(failed) => {
-                self.shared.index().set_moving(&sources, false);
+                self.abandon(name, &sources);
                 self.shared.report(&failed);
                 match failed {
                     // Its log is read-only now, and nothing is retired beside damage.
@@ -170,6 +201,26 @@ impl Packer {
                 }
             }
         }
+    }
+
+    fn begin(&self, sources: Vec<u32>) -> io::Result<Job> {
+        let name = FileName::Pack(self.spares.number());
+        let logs = self.shared.index().log_ids();
+        let job = Job::begin(self.disk.clone(), name, sources.clone(), logs);
+        job.inspect_err(|_| self.abandon(name, &sources))
+    }
+
+    /// What stays of the file is removed by the next opening.
+    fn abandon(&self, name: FileName, sources: &[u32]) {
+        self.shared.index().set_moving(sources, false);
+        let _ = self.disk.remove(&name.unfinished());
+        let _ = self.disk.remove(&name.to_string());
+    }
+
+    /// A commit that is synced meanwhile waits for one piece, not for all that the system would
+    /// keep for later.
+    fn piece_bytes(&self) -> usize {
+        (self.options.file_bytes as usize / 128).clamp(4 << 10, 1 << 20)
     }
 
     /// The files whose live runs move now, kept from going away meanwhile.
@@ -182,52 +233,6 @@ impl Packer {
         }
         index.set_moving(&sources, true);
         Some(sources)
-    }
-
-    fn write(&self, sources: &[u32]) -> Result<Pack, Failed> {
-        let name = FileName::Pack(self.spares.number());
-        let written = self.fill(name, sources);
-        if written.is_err() {
-            // What stays under either name is removed by the next opening.
-            let _ = self.disk.remove(&name.unfinished());
-            let _ = self.disk.remove(&name.to_string());
-        }
-        written
-    }
-
-    fn fill(&self, name: FileName, sources: &[u32]) -> Result<Pack, Failed> {
-        let file = self.disk.create(&name.unfinished()).map_err(Failed::Io)?;
-        let mut writer = PackWriter::new(name.number(), file);
-        let logs = self.shared.index().log_ids();
-        for log in logs {
-            // One log at a time, so that appends never wait long for the index.
-            let (start, runs) = self.shared.index().runs_in(log, sources);
-            for (source, run) in runs {
-                let bytes = fetch_run(&self.shared.handles, source, &run).map_err(Failed::of)?;
-                for piece in Walk::new(&run, bytes) {
-                    let rot = |at| Failed::Rot(Rot { log, at });
-                    let piece = piece.map_err(rot)?;
-                    if piece.end <= start {
-                        continue;
-                    }
-                    piece.verified().ok_or(piece.base).map_err(rot)?;
-                    writer.push(log, &piece).map_err(Failed::Io)?;
-                }
-            }
-        }
-        let (header, runs) = writer.finish().map_err(Failed::Io)?;
-        // The name that counts appears only when all of it is on the disk.
-        let named = self.disk.rename(&name.unfinished(), &name.to_string());
-        named
-            .and_then(|()| self.disk.sync_dir())
-            .map_err(Failed::Io)?;
-        Ok(Pack {
-            number: header.number,
-            crc: header.directory_crc,
-            file_bytes: header.file_bytes(),
-            sources: sources.to_vec(),
-            runs,
-        })
     }
 
     /// Sends readers to the pack. What was trimmed since it was written stays dead in it.

@@ -12,10 +12,6 @@ use crate::pack_file::PackHeader;
 use crate::run::{ENTRY_BYTES, Entry, Run};
 use crate::walk::Piece;
 
-/// Bytes go out and are synced in pieces of this size: a commit that is synced meanwhile waits for
-/// one piece at most, not for all that the system would keep for later.
-const PIECE_BYTES: usize = 1 << 20;
-
 #[derive(Debug)]
 pub(super) struct PackWriter {
     number: u32,
@@ -32,13 +28,13 @@ impl PackWriter {
             number,
             file,
             at: BLOCK as u64,
-            buffer: BytesMut::with_capacity(PIECE_BYTES),
+            buffer: BytesMut::new(),
             entries: Vec::new(),
         }
     }
 
     /// Adds one batch; they come in the order of their logs and offsets.
-    pub(super) fn push(&mut self, log: LogId, piece: &Piece) -> io::Result<()> {
+    pub(super) fn push(&mut self, log: LogId, piece: &Piece) {
         let entry = Entry {
             log,
             is_term: false,
@@ -54,18 +50,11 @@ impl PackWriter {
         if !joined {
             self.entries.push(entry);
         }
-        self.put(&piece.bytes)
+        self.buffer.extend_from_slice(&piece.bytes);
     }
 
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        if self.buffer.len() + bytes.len() > PIECE_BYTES {
-            self.flush()?;
-        }
-        self.buffer.extend_from_slice(bytes);
-        Ok(())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
+    /// Makes durable what was pushed.
+    pub(super) fn flush(&mut self) -> io::Result<()> {
         if self.buffer.is_empty() {
             return Ok(());
         }

@@ -23,6 +23,8 @@ use super::clock::TokioClock;
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
 /// How often the log is asked whether something should be retired.
 const PACK_PAUSE: Duration = Duration::from_secs(1);
+/// Wait between two pieces of a retirement, whose syncs the appends feel.
+const PIECE_PAUSE: Duration = Duration::from_millis(10);
 /// Wait after a retirement failed, on a full disk as a rule: each try writes.
 const PACK_FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How often retention by age and size is looked at.
@@ -165,7 +167,8 @@ fn pack(mut packer: Packer, closing: Arc<AtomicBool>) -> Result<Thread> {
     let work = move || {
         while !closing.load(Ordering::Acquire) {
             match packer.turn() {
-                Ok(true) => {}
+                Ok(true) if packer.is_behind() => {}
+                Ok(true) => thread::sleep(PIECE_PAUSE),
                 Ok(false) => thread::park_timeout(PACK_PAUSE),
                 Err(error) => {
                     tracing::warn!(%error, "old files of the log stay for now");
