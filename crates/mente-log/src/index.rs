@@ -110,7 +110,7 @@ impl Index {
         let Ok(log) = self.log_mut(id) else { return };
         moved.retain(|run| run.end() > log.start);
         let is_old = |run: &Run| files.contains(&run.position.file);
-        let old = log.runs.replace(is_old, moved.clone());
+        let old = log.runs.replace(is_old, &moved);
         moved.iter().for_each(|run| self.hold(run));
         old.iter().for_each(|run| self.release(run));
     }

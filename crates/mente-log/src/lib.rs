@@ -1,21 +1,22 @@
 //! The embedded durable log: every log of the house in one WAL, one sync for all of them.
 //!
 //! ```text
-//!   Embedded (many clones) --submit--> queue --turn--> Writer (one) --write, sync--> Disk
-//!        ^                                                |
-//!        +------------ index, recent commits <--publish---+
+//!   Embedded (many clones) --submit--> queue --turn--> Writer (one) --write, sync--> WAL files
+//!        ^                                                |                              |
+//!        +------------ index, recent commits <--publish---+        Packer --live batches-+--> packs
 //! ```
 //!
 //! A turn of the [`Writer`] takes what was submitted since the last one and makes it one
 //! commit: one write, one sync, then the index moves and the futures answer. What arrives
 //! during a sync is the next commit, so that group commit needs no timer. The WAL files are the
-//! storage: the index in memory points into them, and a file goes when nothing in it is live.
+//! storage: the index in memory points into them. A file goes when nothing in it is live; what is
+//! live in old files the [`Packer`] moves, sorted by log, into packs.
 //!
 //! This crate refuses to know protocols, entities, executors, threads, clocks and randomness:
 //! it is a value that is driven, on a disk that is handed in.
 //!
 //! Start reading at [`open`], then `commit` for the bytes, `writer` for a turn, `recovery` for
-//! what a crash leaves.
+//! what a crash leaves, `retire` for how files go.
 
 pub mod disk;
 pub mod mem_disk;

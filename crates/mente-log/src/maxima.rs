@@ -38,6 +38,16 @@ impl Maxima {
         }
     }
 
+    /// The row ends at `at` again. A block that is cut keeps its value: one too large
+    /// costs a look, no more.
+    pub(crate) fn truncate(&mut self, at: usize) {
+        let mut width = FAN;
+        for level in &mut self.levels {
+            level.truncate(at.div_ceil(width));
+            width *= FAN;
+        }
+    }
+
     /// The first index in `from..len` whose value is at least `least`; `value` gives each.
     pub(crate) fn first_at_least(
         &self,

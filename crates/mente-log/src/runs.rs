@@ -83,15 +83,20 @@ impl Runs {
         self.runs.get(found - self.gone)
     }
 
-    /// Lets `moved` stand for the runs that `is_old` says; gives those. Both cover the
-    /// same offsets, but for what was trimmed.
-    pub(crate) fn replace(&mut self, is_old: impl Fn(&Run) -> bool, moved: Vec<Run>) -> Vec<Run> {
-        let (old, mut all): (Vec<_>, Vec<_>) = self.runs.iter().copied().partition(is_old);
-        all.extend(moved);
-        all.sort_by_key(|run| run.base);
-        self.bytes = all.iter().map(|run| u64::from(run.bytes)).sum();
-        self.runs = all.into();
-        self.rebuild();
+    /// Lets `moved`, in order, stand for the runs that `is_old` says; gives those. Both cover
+    /// the same offsets, but for what was trimmed. Costs as much as lies behind the first.
+    pub(crate) fn replace(&mut self, is_old: impl Fn(&Run) -> bool, moved: &[Run]) -> Vec<Run> {
+        let Some(first) = moved.first() else {
+            return Vec::new();
+        };
+        let from = self.index_of(first.base);
+        let tail = self.runs.split_off(from);
+        self.bytes -= tail.iter().map(|run| u64::from(run.bytes)).sum::<u64>();
+        self.maxima.truncate(self.gone + from);
+        let (old, mut rest): (Vec<_>, Vec<_>) = tail.into_iter().partition(is_old);
+        rest.extend(moved);
+        rest.sort_by_key(|run| run.base);
+        rest.into_iter().for_each(|run| self.push(run));
         old
     }
 }
@@ -146,8 +151,8 @@ mod tests {
                     Step::Pop(count) => for _ in 0..count { runs.pop_front(); },
                     Step::Replace(file) => {
                         let is_old = |run: &Run| run.position.file == file;
-                        let moved = runs.iter().copied().filter(is_old).collect();
-                        runs.replace(is_old, moved);
+                        let moved: Vec<_> = runs.iter().copied().filter(is_old).collect();
+                        runs.replace(is_old, &moved);
                     }
                 }
                 let bytes: u64 = runs.iter().map(|run| u64::from(run.bytes)).sum();

@@ -219,6 +219,8 @@ fn power_cut_again_during_recovery() {
             }
         }
         if finished {
+            let names = mente_log::Disk::list(&disk).unwrap();
+            assert!(names.iter().any(|name| name.ends_with(".pack")));
             break;
         }
     }
