@@ -111,6 +111,7 @@ impl Index {
         moved.retain(|run| run.end() > log.start);
         let is_old = |run: &Run| files.contains(&run.position.file);
         let old = log.runs.replace(is_old, &moved);
+        debug_assert!(log.is_dense(), "{id} from {files:x?}");
         moved.iter().for_each(|run| self.hold(run));
         old.iter().for_each(|run| self.release(run));
     }

@@ -67,6 +67,8 @@ enum Stage {
     Idle,
     /// The writer's move.
     Written(Pack),
+    /// The writer is at it: nothing else is retired meanwhile.
+    Deciding,
     /// The packer's move: the pack counts, or never will.
     Decided(Pack, bool),
 }
@@ -79,7 +81,7 @@ impl Retirement {
     /// The pack that the writer has to decide on. Only the writer takes it.
     pub(crate) fn take_written(&self) -> Option<Pack> {
         let mut stage = self.lock();
-        match std::mem::take(&mut *stage) {
+        match std::mem::replace(&mut *stage, Stage::Deciding) {
             Stage::Written(pack) => Some(pack),
             other => {
                 *stage = other;
@@ -88,6 +90,7 @@ impl Retirement {
         }
     }
 
+    /// The writer cannot decide now.
     pub(crate) fn put_back(&self, pack: Pack) {
         *self.lock() = Stage::Written(pack);
     }

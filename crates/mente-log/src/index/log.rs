@@ -24,6 +24,12 @@ impl Log {
         }
     }
 
+    /// Whether each run begins where the one before it ends.
+    pub(super) fn is_dense(&self) -> bool {
+        let (before, after) = (self.runs.iter(), self.runs.iter().skip(1));
+        before.zip(after).all(|(a, b)| a.end() == b.base)
+    }
+
     /// False if all of the run is trimmed already.
     pub(super) fn push(&mut self, run: Run) -> bool {
         self.end = self.end.max(run.end());

@@ -346,3 +346,57 @@ fn so_many_files_are_open_and_no_more() {
     assert!(disk.open_files() <= 5, "{}", disk.open_files());
     assert_eq!(read(&engine, log, 5000).0.len(), 300);
 }
+
+/// Readers whose file goes between the plan and the reading find it where it went.
+#[test]
+fn readers_race_with_the_packer() {
+    let dir = tempfile::tempdir().unwrap();
+    let disk = std::sync::Arc::new(mente_log::RealDisk::open(dir.path()).unwrap());
+    let options = mente_log::Options {
+        recent_bytes: 0,
+        open_files: 1,
+        ..crate::driven::small()
+    };
+    let (engine, mut writer) = mente_log::open(disk, options, std::sync::Arc::new(|| {})).unwrap();
+    let name = SetName::new("t/a").unwrap();
+    let made = turned(&mut writer, engine.create(&name, 2, LogConfig::default()));
+    let logs = [0, 1].map(|index| made.clone().unwrap().log(index));
+    let mut packer = writer.packer();
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    let is_over = || stop.load(std::sync::atomic::Ordering::Relaxed);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over() {
+                packer.turn().unwrap();
+            }
+        });
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while !is_over() {
+                    let end = now(engine.bounds(logs[0])).unwrap().end.0;
+                    let (found, error) = read(&engine, logs[0], 20_000);
+                    assert_eq!(error, None);
+                    assert!(
+                        found.len() as u64 >= end
+                            && found.keys().copied().eq(0..found.len() as u64)
+                    );
+                }
+            });
+        }
+        for round in 0..1_500 {
+            let batches = logs.iter().map(|log| (*log, batch(&[&"x".repeat(700)])));
+            let append = engine.append(&[], batches.collect());
+            let end = turned(&mut writer, append).unwrap()[1].last.0;
+            if round % 7 == 0 {
+                turned(&mut writer, engine.trim(logs[1], Offset(end))).unwrap();
+            }
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+    assert!(
+        dir.path()
+            .join("00000001.wal")
+            .try_exists()
+            .is_ok_and(|there| !there)
+    );
+}
