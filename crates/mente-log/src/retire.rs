@@ -270,3 +270,29 @@ impl Packer {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_retirement_at_a_time_also_while_the_writer_decides() {
+        let retirement = Retirement::default();
+        assert!(retirement.is_idle() && retirement.take_written().is_none());
+        retirement.put_back(Pack {
+            number: 3,
+            crc: 0,
+            file_bytes: 0,
+            sources: vec![1],
+            runs: Vec::new(),
+        });
+        assert!(!retirement.is_idle() && retirement.take_decided().is_none());
+        let pack = retirement.take_written().unwrap();
+        assert!(!retirement.is_idle() && retirement.take_written().is_none());
+        assert!(retirement.take_decided().is_none() && !retirement.is_idle());
+        retirement.decide(pack, true);
+        assert!(retirement.is_decided() && !retirement.is_idle());
+        let (pack, counts) = retirement.take_decided().unwrap();
+        assert!((pack.number, counts) == (3, true) && retirement.is_idle());
+    }
+}
