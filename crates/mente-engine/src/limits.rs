@@ -28,6 +28,10 @@ pub const READ_BYTES: usize = 1 << 20;
 pub const NESTING_DEPTH: usize = 32;
 /// Largest HTTP request body.
 pub const HTTP_BODY_BYTES: usize = 4 << 20;
+/// Files that the embedded log keeps open for its readers.
+pub const LOG_OPEN_FILES: usize = 128;
+/// WAL files that the embedded log keeps before it packs the oldest.
+pub const LOG_WAL_FILES: usize = 8;
 /// All request bodies held in memory at one time.
 pub const HTTP_BODIES_BYTES: usize = 256 << 20;
 /// Commands waiting for one shard.

@@ -9,55 +9,26 @@
 //! 32 sequence u64 · 40 durable upto u64 (position) · 48 catalogue end u64 (offset)
 //! 56 body bytes u32 · 60 body crc u32 · 64 entries u32 · 68 zero u32
 //!
-//! entry: 0 set u64 · 8 index u32 · 12 flags u32 · 16 base offset u64 · 24 offset span u32
-//!       28 batch bytes u32 · 32 max timestamp i64
 //! ```
-//! Big-endian. The header alone rebuilds the index and, under its own checksum, names the logs
+//! Big-endian; an entry is a run of batches (see `run`), which stand in the order of their
+//! logs so that runs are long. The header alone rebuilds the index and, under its own checksum, names the logs
 //! that a damaged body hurts. `durable upto` says what was synced when this was written: damage
 //! below it is rot, damage above may be a torn write. `catalogue end` lets the catalogue prove that it
 //! lost nothing; all ones once it cannot. Magic, lengths, crc and version keep
-//! their places in every later version.
-
-use std::fmt;
+//! their places in every later version. Version 1 had an entry for every batch: a run of one.
 
 use bytes::{Bytes, BytesMut};
-use mente_engine::{Batch, LogId, Offset, SetId, Timestamp};
+use mente_engine::{Batch, LogId, Offset};
 
+use crate::fields::Fields;
 use crate::file_header::VERSION;
+use crate::run::{ENTRY_BYTES, Entry, Position, Run};
 
 /// Commits start on multiples of this, so that no acknowledged byte is ever written again.
 pub(crate) const BLOCK: usize = 4096;
 /// Bytes of a header without its entries.
 pub(crate) const FIXED_BYTES: usize = 72;
-pub(crate) const ENTRY_BYTES: usize = 40;
 const MAGIC: u32 = 0x4d6e_436d;
-const FLAG_TERM: u32 = 1;
-
-/// A place in the WAL: file number and byte in it. Ordered as written.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Position {
-    pub(crate) file: u32,
-    pub(crate) at: u32,
-}
-
-impl Position {
-    fn to_u64(self) -> u64 {
-        u64::from(self.file) << 32 | u64::from(self.at)
-    }
-
-    fn from_u64(both: u64) -> Self {
-        Self {
-            file: (both >> 32) as u32,
-            at: both as u32,
-        }
-    }
-}
-
-impl fmt::Display for Position {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:08x}:{:x}", self.file, self.at)
-    }
-}
 
 /// The header of a commit, without what only its decoding needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,17 +42,6 @@ pub(crate) struct Header {
     pub(crate) body_bytes: u32,
     pub(crate) body_crc: u32,
     pub(crate) entries: Vec<Entry>,
-}
-
-/// One batch of a commit, as the header lists it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Entry {
-    pub(crate) log: LogId,
-    pub(crate) is_term: bool,
-    pub(crate) base: Offset,
-    pub(crate) span: u32,
-    pub(crate) bytes: u32,
-    pub(crate) max_timestamp: Timestamp,
 }
 
 /// A batch on its way into a commit, its place in its log given.
@@ -101,13 +61,6 @@ pub(crate) enum Decoded {
     Longer(usize),
     Newer(u16),
     Nothing,
-}
-
-impl Entry {
-    /// The offset after its last record.
-    pub(crate) fn end(&self) -> Offset {
-        Offset(self.base.0.saturating_add(u64::from(self.span)))
-    }
 }
 
 /// Bytes on the disk of a commit with so many entries and body bytes.
@@ -134,8 +87,8 @@ impl Header {
         }
     }
 
-    /// Each entry with the place of its batch in the file.
-    pub(crate) fn placed(&self) -> impl Iterator<Item = (Entry, Position)> + '_ {
+    /// Each entry with the place of its run in the file.
+    pub(crate) fn placed(&self) -> impl Iterator<Item = (Entry, Run)> + '_ {
         let mut at = self.body_at();
         self.entries.iter().map(move |entry| {
             let position = Position {
@@ -143,16 +96,25 @@ impl Header {
                 at,
             };
             at += entry.bytes;
-            (*entry, position)
+            (*entry, entry.at(position))
         })
     }
 
     /// Lays out the whole commit; `entries`, `body_bytes` and `body_crc` are filled in.
     pub(crate) fn encode(&mut self, staged: &[Staged]) -> Bytes {
-        self.entries = staged.iter().map(Staged::entry).collect();
+        self.entries.clear();
+        for entry in staged.iter().map(Staged::entry) {
+            let joined = self
+                .entries
+                .last_mut()
+                .is_some_and(|last| last.join(&entry));
+            if !joined {
+                self.entries.push(entry);
+            }
+        }
         let body_at = self.header_bytes();
         let body: usize = staged.iter().map(|s| s.batch.size()).sum();
-        let mut out = BytesMut::zeroed(padded_bytes(staged.len(), body));
+        let mut out = BytesMut::zeroed(padded_bytes(self.entries.len(), body));
         let mut at = body_at;
         for staged in staged {
             let bytes = staged.batch.as_bytes();
@@ -181,14 +143,7 @@ impl Header {
         put(60, &self.body_crc.to_be_bytes());
         put(64, &(self.entries.len() as u32).to_be_bytes());
         for (at, entry) in self.entries.iter().enumerate() {
-            let at = FIXED_BYTES + at * ENTRY_BYTES;
-            put(at, &(entry.log.set.0 as u64).to_be_bytes());
-            put(at + 8, &entry.log.index.to_be_bytes());
-            put(at + 12, &u32::from(entry.is_term).to_be_bytes());
-            put(at + 16, &entry.base.0.to_be_bytes());
-            put(at + 24, &entry.span.to_be_bytes());
-            put(at + 28, &entry.bytes.to_be_bytes());
-            put(at + 32, &entry.max_timestamp.0.to_be_bytes());
+            put(FIXED_BYTES + at * ENTRY_BYTES, &entry.encode());
         }
         let crc = crc32c::crc32c(&out[12..self.header_bytes()]);
         out[8..12].copy_from_slice(&crc.to_be_bytes());
@@ -259,22 +214,6 @@ impl Header {
     }
 }
 
-impl Entry {
-    fn decode(fields: &mut Fields<'_>) -> Option<Self> {
-        Some(Self {
-            log: LogId {
-                set: SetId(u128::from(fields.u64()?)),
-                index: fields.u32()?,
-            },
-            is_term: fields.u32()? & FLAG_TERM != 0,
-            base: Offset(fields.u64()?),
-            span: fields.u32()?,
-            bytes: fields.u32()?,
-            max_timestamp: Timestamp(fields.u64()?.cast_signed()),
-        })
-    }
-}
-
 impl Staged {
     fn entry(&self) -> Entry {
         Entry {
@@ -288,33 +227,11 @@ impl Staged {
     }
 }
 
-/// Big-endian numbers taken from the front of bytes that nobody vouches for.
-#[derive(Debug)]
-pub(crate) struct Fields<'a>(pub(crate) &'a [u8]);
-
-impl<'a> Fields<'a> {
-    pub(crate) fn take(&mut self, count: usize) -> Option<&'a [u8]> {
-        let (taken, rest) = self.0.split_at_checked(count)?;
-        self.0 = rest;
-        Some(taken)
-    }
-
-    pub(crate) fn u8(&mut self) -> Option<u8> {
-        Some(self.take(1)?[0])
-    }
-
-    pub(crate) fn u32(&mut self) -> Option<u32> {
-        Some(u32::from_be_bytes(self.take(4)?.try_into().ok()?))
-    }
-
-    pub(crate) fn u64(&mut self) -> Option<u64> {
-        Some(u64::from_be_bytes(self.take(8)?.try_into().ok()?))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::walk::Walk;
+    use mente_engine::SetId;
     use mente_engine::conformance::batch;
 
     fn sample() -> (Header, Bytes) {
@@ -334,7 +251,11 @@ mod tests {
             body_crc: 0,
             entries: Vec::new(),
         };
-        let bytes = header.encode(&[staged(4, 100, &["a", "b"]), staged(9, 0, &["c"])]);
+        let bytes = header.encode(&[
+            staged(4, 100, &["a", "b"]),
+            staged(4, 102, &["d"]),
+            staged(9, 0, &["c"]),
+        ]);
         (header, bytes)
     }
 
@@ -346,13 +267,13 @@ mod tests {
             Header::decode(&bytes, header.position, 77),
             Decoded::Commit(header.clone())
         );
-        let bases = header.placed().map(|(entry, position)| {
-            let from = (position.at - header.position.at) as usize;
-            let batch = Batch::parse(bytes.slice(from..from + entry.bytes as usize)).unwrap();
-            assert_eq!(Offset(batch.last_offset().0 + 1), entry.end());
-            batch.base_offset().0
+        let runs: Vec<_> = header.placed().map(|(_, run)| run).collect();
+        let bases = runs.iter().flat_map(|run| {
+            let from = (run.position.at - header.position.at) as usize;
+            Walk::new(run, bytes.slice(from..from + run.bytes as usize))
         });
-        assert_eq!(bases.collect::<Vec<_>>(), [100, 0]);
+        let bases: Vec<_> = bases.map(|piece| piece.unwrap().base.0).collect();
+        assert_eq!((runs.len(), bases), (2, vec![100, 102, 0]));
     }
 
     #[test]

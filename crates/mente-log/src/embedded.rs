@@ -11,8 +11,11 @@ use mente_engine::{
 };
 
 use crate::disk::Disk;
+use crate::handles::Handles;
 use crate::index::Index;
 use crate::queue::{Call, Queue, Reply, append_bytes};
+use crate::read::Failed;
+use crate::retire::Retirement;
 use crate::writer::Writer;
 use crate::{OpenError, Options, recovery};
 
@@ -23,10 +26,16 @@ pub struct Embedded {
     shared: Arc<Shared>,
 }
 
+/// A file that is gone when a reader opens it was retired after the read was planned: so often
+/// it is planned again.
+const TRIES: u32 = 8;
+
 /// What the handles and the writer share.
 pub(crate) struct Shared {
     pub(crate) queue: Queue,
     index: Mutex<Index>,
+    pub(crate) handles: Arc<Handles>,
+    pub(crate) retirement: Retirement,
     batch_bytes_max: usize,
     append_bytes_max: usize,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -40,12 +49,15 @@ pub fn open(
     wake: Arc<dyn Fn() + Send + Sync>,
 ) -> Result<(Embedded, Writer), OpenError> {
     crate::files::check_file_bytes(options.file_bytes).map_err(OpenError::Options)?;
-    let opened = recovery::recover(&disk, &options)?;
+    let handles = Arc::new(Handles::new(disk.clone(), options.open_files));
+    let opened = recovery::recover(&disk, &handles, &options)?;
     // A quarter of a file is the most one call may weigh, so that little of a file is wasted.
     let append_bytes_max = options.file_bytes as usize / 4;
     let shared = Arc::new(Shared {
         queue: Queue::new(options.queue_bytes),
         index: Mutex::new(opened.index),
+        handles,
+        retirement: Retirement::default(),
         batch_bytes_max: batch_bytes_max(&options),
         append_bytes_max,
         wake,
@@ -70,6 +82,10 @@ impl fmt::Debug for Shared {
 impl Shared {
     pub(crate) fn index(&self) -> MutexGuard<'_, Index> {
         self.index.lock().expect("no panic while the index is held")
+    }
+
+    pub(crate) fn wake(&self) {
+        (self.wake)();
     }
 
     fn call<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> Call) -> Answer<T> {
@@ -98,15 +114,57 @@ impl Shared {
     }
 
     fn read(&self, log: LogId, from: Offset, limit: Limit) -> Result<Chunk, Error> {
-        let plan = self.index().plan(log, from, limit)?;
-        let (chunk, rot) = plan.carry_out(limit);
-        if let Some(rot) = rot
-            && self.index().mark_corrupt(&rot)
+        let mut tries = TRIES;
+        loop {
+            let plan = self.index().plan(log, from, limit)?;
+            let (chunk, failed) = plan.carry_out(&self.handles, limit);
+            match failed {
+                Some(Failed::Moved) if tries > 1 => tries -= 1,
+                Some(failed) => {
+                    self.report(&failed);
+                    let serves_some = matches!(failed, Failed::Rot(_)) && !chunk.batches.is_empty();
+                    return if serves_some {
+                        Ok(chunk)
+                    } else {
+                        Err(failed.to_error())
+                    };
+                }
+                None if chunk.batches.is_empty() => {
+                    return plan.corrupt.map_or(Ok(chunk), |at| Err(Error::Corrupt(at)));
+                }
+                None => return Ok(chunk),
+            }
+        }
+    }
+
+    fn offset_at(&self, log: LogId, time: Timestamp) -> Result<Offset, Error> {
+        let (mut from, mut tries) = (Offset(0), TRIES);
+        loop {
+            let step = match self.index().time_step(log, time, from)? {
+                Ok(step) => step,
+                Err(answer) => return Ok(answer),
+            };
+            match step.carry_out(&self.handles, log, time) {
+                Ok(Some(found)) => return Ok(found),
+                // What made the run worth looking at was trimmed.
+                Ok(None) => from = step.step.run.end(),
+                Err(Failed::Moved) if tries > 1 => tries -= 1,
+                Err(failed) => {
+                    self.report(&failed);
+                    return Err(failed.to_error());
+                }
+            }
+        }
+    }
+
+    /// Lets the writer note damage that nobody knew of.
+    pub(crate) fn report(&self, failed: &Failed) {
+        if let Failed::Rot(rot) = failed
+            && self.index().mark_corrupt(rot)
         {
             self.queue.report(rot.log, rot.at);
             (self.wake)();
         }
-        chunk
     }
 }
 
@@ -150,7 +208,8 @@ impl Engine for Embedded {
         })
     }
 
-    /// Fetches from the disk when first polled, and blocks for it unless the batches are recent.
+    /// Fetches when first polled, and blocks the polling thread for it unless the batches are
+    /// recent: a `pread` or two, from the page cache as a rule, else from the disk.
     fn read(&self, log: LogId, from: Offset, limit: Limit) -> Answer<Chunk> {
         let shared = self.shared.clone();
         Box::pin(async move { shared.read(log, from, limit) })
@@ -165,8 +224,10 @@ impl Engine for Embedded {
         watch.unwrap_or_else(|error| done(Err(error)))
     }
 
+    /// Finds the place in memory, then reads 32 KiB around it; blocks for that as `read` does.
     fn offset_at(&self, log: LogId, time: Timestamp) -> Answer<Offset> {
-        done(self.shared.index().offset_at(log, time))
+        let shared = self.shared.clone();
+        Box::pin(async move { shared.offset_at(log, time) })
     }
 
     fn trim(&self, log: LogId, before: Offset) -> Answer<()> {

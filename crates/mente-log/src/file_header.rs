@@ -9,7 +9,8 @@
 
 use crate::commit::BLOCK;
 
-pub(crate) const VERSION: u16 = 1;
+/// Version 2 brought runs of batches and packs.
+pub(crate) const VERSION: u16 = 2;
 const MAGIC: &[u8; 8] = b"MenteWAL";
 const BYTES: usize = 64;
 const COPIES: [usize; 2] = [0, 2048];
@@ -96,10 +97,10 @@ mod tests {
     fn a_newer_version_is_told_from_damage() {
         let mut block = HEADER.encode();
         for at in COPIES {
-            block[at + 13] = 2;
+            block[at + 13] = 3;
             let crc = crc32c::crc32c(&block[at + 12..at + BYTES]);
             block[at + 8..at + 12].copy_from_slice(&crc.to_be_bytes());
         }
-        assert_eq!(FileHeader::decode(&block), Err(Unreadable::Newer(2)));
+        assert_eq!(FileHeader::decode(&block), Err(Unreadable::Newer(3)));
     }
 }

@@ -1,7 +1,9 @@
 //! The WAL's files: made of zeros before use, so that an append pays for no metadata.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::io;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::commit::BLOCK;
@@ -20,19 +22,51 @@ pub(crate) struct WalFile {
     pub(crate) file: Arc<dyn DiskFile>,
 }
 
-pub(crate) fn name(number: u32) -> String {
-    format!("{number:08x}.wal")
+/// What a file of ours is called. Both kinds share one count, so that a number is a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) enum FileName {
+    Wal(u32),
+    Pack(u32),
 }
 
-/// The number in a name that [`name`] made.
-pub(crate) fn number(file_name: &str) -> Option<u32> {
-    let number = u32::from_str_radix(file_name.strip_suffix(".wal")?, 16).ok()?;
-    (name(number) == file_name).then_some(number)
+impl FileName {
+    pub(crate) fn number(self) -> u32 {
+        match self {
+            Self::Wal(number) | Self::Pack(number) => number,
+        }
+    }
+
+    /// The name that [`FileName`]'s `Display` wrote.
+    pub(crate) fn parse(file_name: &str) -> Option<Self> {
+        let (number, kind) = file_name.split_once('.')?;
+        let number = u32::from_str_radix(number, 16).ok()?;
+        let name = match kind {
+            "wal" => Self::Wal(number),
+            "pack" => Self::Pack(number),
+            _ => return None,
+        };
+        (name.to_string() == file_name).then_some(name)
+    }
+
+    /// What it is called until it is whole.
+    pub(crate) fn unfinished(self) -> String {
+        format!("{self}.new")
+    }
+}
+
+impl fmt::Display for FileName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Wal(number) => write!(f, "{number:08x}.wal"),
+            Self::Pack(number) => write!(f, "{number:08x}.pack"),
+        }
+    }
 }
 
 /// A file on its way; one that a crash left behind is removed.
 pub(crate) fn is_unfinished(file_name: &str) -> bool {
-    file_name.ends_with(".wal.new")
+    let finished = file_name.strip_suffix(".new");
+    finished.and_then(FileName::parse).is_some()
 }
 
 /// Files made ahead of their use.
@@ -41,14 +75,10 @@ pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
     file_bytes: u32,
     seed: u64,
+    /// Of the next file, WAL or pack. A number is never used again.
+    next_number: AtomicU32,
     /// Held while a file is made, so that who needs one waits instead of making it twice.
-    state: Mutex<State>,
-}
-
-#[derive(Debug)]
-struct State {
-    next_number: u32,
-    ready: VecDeque<WalFile>,
+    ready: Mutex<VecDeque<WalFile>>,
 }
 
 /// Makes the next file ahead of time. Drive it beside the writer, from a thread of its own, to
@@ -66,11 +96,11 @@ impl Preparer {
     /// Makes a file if none is ready; false if one was. An error (a full disk) may pass: the
     /// writer tries for itself once it must.
     pub fn turn(&mut self) -> io::Result<bool> {
-        let mut state = self.spares.lock();
-        if !state.ready.is_empty() {
+        let mut ready = self.spares.lock();
+        if !ready.is_empty() {
             return Ok(false);
         }
-        self.spares.make(&mut state)?;
+        self.spares.make(&mut ready)?;
         Ok(true)
     }
 }
@@ -87,52 +117,60 @@ impl Spares {
             disk,
             file_bytes,
             seed,
-            state: Mutex::new(State { next_number, ready }),
+            next_number: AtomicU32::new(next_number),
+            ready: Mutex::new(ready),
         }
     }
 
-    fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().expect("no panic while a file is made")
+    fn lock(&self) -> MutexGuard<'_, VecDeque<WalFile>> {
+        self.ready.lock().expect("no panic while a file is made")
     }
 
     /// Whether a [`Preparer`] has something to do; false while it is at it.
     pub(crate) fn is_wanting(&self) -> bool {
-        self.state
-            .try_lock()
-            .is_ok_and(|state| state.ready.is_empty())
+        self.ready.try_lock().is_ok_and(|ready| ready.is_empty())
     }
 
     /// Sees to it that [`Spares::take`] has a file to give.
     pub(crate) fn ensure(&self) -> io::Result<()> {
-        let mut state = self.lock();
-        if state.ready.is_empty() {
-            self.make(&mut state)?;
+        let mut ready = self.lock();
+        if ready.is_empty() {
+            self.make(&mut ready)?;
         }
         Ok(())
     }
 
     pub(crate) fn take(&self) -> io::Result<WalFile> {
-        let mut state = self.lock();
-        if state.ready.is_empty() {
-            self.make(&mut state)?;
+        let mut ready = self.lock();
+        if ready.is_empty() {
+            self.make(&mut ready)?;
         }
-        Ok(state.ready.pop_front().expect("one was just made"))
+        Ok(ready.pop_front().expect("one was just made"))
     }
 
-    fn make(&self, state: &mut State) -> io::Result<()> {
-        let number = state.next_number;
+    /// A number for a new file.
+    pub(crate) fn number(&self) -> u32 {
+        self.next_number.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// What the next number will be at least.
+    pub(crate) fn next_number(&self) -> u32 {
+        self.next_number.load(Ordering::Relaxed)
+    }
+
+    fn make(&self, ready: &mut VecDeque<WalFile>) -> io::Result<()> {
+        let number = self.number();
         let header = FileHeader {
             number,
             file_bytes: self.file_bytes,
             salt: mix(self.seed, number),
         };
-        let unfinished = format!("{}.new", name(number));
+        let unfinished = FileName::Wal(number).unfinished();
         let file = self.fill(&unfinished, &header).inspect_err(|_| {
             // What stays is removed by the next opening.
             let _ = self.disk.remove(&unfinished);
         })?;
-        state.next_number += 1;
-        state.ready.push_back(WalFile { header, file });
+        ready.push_back(WalFile { header, file });
         Ok(())
     }
 
@@ -154,7 +192,8 @@ impl Spares {
         }
         file.write_at(&header.encode(), 0)?;
         file.sync_data()?;
-        self.disk.rename(unfinished, &name(header.number))?;
+        self.disk
+            .rename(unfinished, &FileName::Wal(header.number).to_string())?;
         self.disk.sync_dir()?;
         Ok(file)
     }

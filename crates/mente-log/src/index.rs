@@ -1,29 +1,29 @@
 //! What readers see: for every log where its durable batches lie. Changes only when a commit
 //! is on the disk.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::Arc;
+mod log;
 
-use bytes::{Bytes, BytesMut};
-use mente_engine::engine::Retention;
-use mente_engine::watch::Watchers;
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
 use mente_engine::{
-    Answer, Batch, Bounds, Chunk, Error, Limit, LogConfig, LogId, Offset, SetId, SetInfo, SetName,
-    Timestamp,
+    Answer, Bounds, Error, Limit, LogConfig, LogId, Offset, SetId, SetInfo, SetName, Timestamp,
 };
 
+use self::log::Log;
 use crate::catalogue::Record;
-use crate::commit::{Entry, Position};
-use crate::disk::DiskFile;
+use crate::files::FileName;
+use crate::read::{Plan, Rot, Source, Step, TimeStep};
 use crate::recent::Recent;
-
-/// Batches that lie this near to each other are fetched with one read.
-const GAP_BYTES: u32 = 16 << 10;
+use crate::run::{Position, Run};
 
 #[derive(Debug)]
 pub(crate) struct Index {
     sets: BTreeMap<SetId, Set>,
     files: BTreeMap<u32, FileUse>,
+    /// Something may have become dead since [`Index::dead_files`] found nothing.
+    has_news: bool,
+    pub(crate) is_catalogue_damaged: bool,
     recent: Recent,
     batch_bytes_max: usize,
 }
@@ -35,68 +35,14 @@ struct Set {
     logs: Vec<Log>,
 }
 
-#[derive(Debug, Default)]
-struct Log {
-    batches: VecDeque<Place>,
-    /// Of all batches together.
-    bytes: u64,
-    start: Offset,
-    end: Offset,
-    corrupt: Option<Offset>,
-    watchers: Watchers,
-}
-
-/// Where one batch lies.
+/// A file and how much of it some log still holds.
 #[derive(Clone, Copy, Debug)]
-struct Place {
-    base: Offset,
-    span: u32,
-    bytes: u32,
-    position: Position,
-    max_timestamp: Timestamp,
-    /// The highest time of this batch and of all that came before it, dropped ones included:
-    /// it never falls, so a time is found by bisection.
-    high_timestamp: Timestamp,
-}
-
-#[derive(Debug)]
-struct FileUse {
-    file: Arc<dyn DiskFile>,
-    /// Batches in it that some log still holds.
-    live: u64,
-}
-
-/// A read, decided under the lock and carried out without it.
-#[derive(Debug)]
-pub(crate) struct Plan {
-    log: LogId,
-    steps: Vec<Step>,
-    next: Offset,
-}
-
-#[derive(Debug)]
-struct Step {
-    place: Place,
-    source: Source,
-}
-
-#[derive(Debug)]
-enum Source {
-    Memory(Bytes),
-    File(Arc<dyn DiskFile>),
-}
-
-/// A batch that is not what was written.
-#[derive(Debug)]
-pub(crate) struct Rot {
-    pub(crate) log: LogId,
-    pub(crate) at: Offset,
-}
-
-impl Place {
-    fn last(&self) -> Offset {
-        Offset(self.base.0 + u64::from(self.span).saturating_sub(1))
-    }
+pub(crate) struct FileUse {
+    pub(crate) name: FileName,
+    pub(crate) bytes: u64,
+    pub(crate) live_bytes: u64,
+    /// On its way into a pack, or a pack that is not filled in yet: not to be removed now.
+    pub(crate) is_moving: bool,
 }
 
 impl Index {
@@ -104,26 +50,94 @@ impl Index {
         Self {
             sets: BTreeMap::new(),
             files: BTreeMap::new(),
+            has_news: true,
+            is_catalogue_damaged: false,
             recent: Recent::new(recent_bytes),
             batch_bytes_max,
         }
     }
 
-    pub(crate) fn add_file(&mut self, number: u32, file: Arc<dyn DiskFile>) {
-        self.files.insert(number, FileUse { file, live: 0 });
+    pub(crate) fn add_file(&mut self, name: FileName, bytes: u64) {
+        self.has_news = true;
+        let file = FileUse {
+            name,
+            bytes,
+            live_bytes: 0,
+            is_moving: false,
+        };
+        self.files.insert(name.number(), file);
     }
 
-    pub(crate) fn remove_file(&mut self, number: u32) {
-        self.files.remove(&number);
+    pub(crate) fn remove_file(&mut self, number: u32) -> Option<FileName> {
+        self.files.remove(&number).map(|file| file.name)
     }
 
-    /// Files before `current` in which nothing is live.
-    pub(crate) fn dead_files(&self, current: u32) -> Vec<u32> {
-        let dead = self
+    pub(crate) fn files(&self) -> impl Iterator<Item = &FileUse> {
+        self.files.values()
+    }
+
+    pub(crate) fn set_moving(&mut self, numbers: &[u32], is_moving: bool) {
+        self.has_news = true;
+        for number in numbers {
+            if let Some(file) = self.files.get_mut(number) {
+                file.is_moving = is_moving;
+            }
+        }
+    }
+
+    pub(crate) fn log_ids(&self) -> Vec<LogId> {
+        let ids = |(id, set): (&SetId, &Set)| {
+            let id = *id;
+            (0..set.logs.len() as u32).map(move |index| id.log(index))
+        };
+        self.sets.iter().flat_map(ids).collect()
+    }
+
+    /// Where a log starts, and its runs in these files.
+    pub(crate) fn runs_in(&self, id: LogId, files: &[u32]) -> (Offset, Vec<(FileName, Run)>) {
+        let Ok(log) = self.log(id) else {
+            return (Offset(0), Vec::new());
+        };
+        let is_there = |run: &&Run| files.contains(&run.position.file);
+        let runs = log.runs.iter().filter(is_there);
+        let named = runs.filter_map(|run| Some((self.files.get(&run.position.file)?.name, *run)));
+        (log.start, named.collect())
+    }
+
+    /// Sends the readers of a log from the files it was in to where its runs have moved.
+    pub(crate) fn swap(&mut self, id: LogId, files: &[u32], mut moved: Vec<Run>) {
+        // Deleted meanwhile, it has released its runs already.
+        let Ok(log) = self.log_mut(id) else { return };
+        moved.retain(|run| run.end() > log.start);
+        let is_old = |run: &Run| files.contains(&run.position.file);
+        let old = log.runs.replace(is_old, &moved);
+        debug_assert!(log.is_dense(), "{id} from {files:x?}");
+        moved.iter().for_each(|run| self.hold(run));
+        old.iter().for_each(|run| self.release(run));
+    }
+
+    /// Whether something is read-only for damage.
+    pub(crate) fn is_damaged(&self) -> bool {
+        let mut logs = self.sets.values().flat_map(|set| &set.logs);
+        self.is_catalogue_damaged || logs.any(|log| log.corrupt.is_some())
+    }
+
+    /// Files other than `current` in which nothing is live.
+    pub(crate) fn dead_files(&mut self, current: u32) -> Vec<FileName> {
+        if !self.has_news {
+            return Vec::new();
+        }
+        let is_dead = |file: &&FileUse| {
+            file.live_bytes == 0 && !file.is_moving && file.name.number() != current
+        };
+        let dead: Vec<_> = self
             .files
-            .range(..current)
-            .filter(|(_, file)| file.live == 0);
-        dead.map(|(number, _)| *number).collect()
+            .values()
+            .filter(is_dead)
+            .map(|file| file.name)
+            .collect();
+        self.has_news = !dead.is_empty();
+        dead
     }
 
     pub(crate) fn remember(&mut self, position: Position, commit: Bytes) {
@@ -157,55 +171,38 @@ impl Index {
             }
             Record::Deleted { id } => {
                 for log in self.sets.remove(id).into_iter().flat_map(|set| set.logs) {
-                    self.release(log.batches.iter());
+                    log.runs.iter().for_each(|run| self.release(run));
                 }
             }
-            Record::Trim { log, start } => self.trim(*log, *start),
-            // A snapshot says nothing that is not here already, and readers report what they found.
-            Record::Start { .. } | Record::Log { .. } | Record::Damaged { .. } => {}
-        }
-    }
-
-    fn trim(&mut self, id: LogId, start: Offset) {
-        let Ok(log) = self.log_mut(id) else { return };
-        log.start = log.start.max(start);
-        let dead = log.batches.partition_point(|place| place.last() < start);
-        let dead: Vec<_> = log.batches.drain(..dead).collect();
-        log.bytes -= dead.iter().map(|place| u64::from(place.bytes)).sum::<u64>();
-        self.release(dead.iter());
-    }
-
-    fn release<'a>(&mut self, places: impl Iterator<Item = &'a Place>) {
-        for place in places {
-            if let Some(file) = self.files.get_mut(&place.position.file) {
-                file.live -= 1;
+            Record::Trim { log, start } => {
+                let gone = self.log_mut(*log).map(|log| log.trim(*start));
+                gone.iter().flatten().for_each(|run| self.release(run));
             }
+            // A snapshot says nothing that is not here already, and readers report what they found.
+            Record::Start { .. }
+            | Record::Log { .. }
+            | Record::Damaged { .. }
+            | Record::Pack { .. } => {}
         }
     }
 
-    /// A batch that became durable. The caller lets the watchers know afterwards.
-    pub(crate) fn push(&mut self, entry: &Entry, position: Position) {
-        let Ok(log) = self.log_mut(entry.log) else {
-            return;
-        };
-        log.end = log.end.max(entry.end());
-        if entry.end() <= log.start {
-            return;
+    fn release(&mut self, run: &Run) {
+        if let Some(file) = self.files.get_mut(&run.position.file) {
+            file.live_bytes -= u64::from(run.bytes);
+            self.has_news |= file.live_bytes == 0;
         }
-        let before = log.batches.back().map(|place| place.high_timestamp);
-        log.bytes += u64::from(entry.bytes);
-        log.batches.push_back(Place {
-            base: entry.base,
-            span: entry.span,
-            bytes: entry.bytes,
-            position,
-            max_timestamp: entry.max_timestamp,
-            high_timestamp: entry
-                .max_timestamp
-                .max(before.unwrap_or(entry.max_timestamp)),
-        });
-        if let Some(file) = self.files.get_mut(&position.file) {
-            file.live += 1;
+    }
+
+    fn hold(&mut self, run: &Run) {
+        if let Some(file) = self.files.get_mut(&run.position.file) {
+            file.live_bytes += u64::from(run.bytes);
+        }
+    }
+
+    /// A run that became durable. The caller lets the watchers know afterwards.
+    pub(crate) fn push(&mut self, id: LogId, run: Run) {
+        if self.log_mut(id).is_ok_and(|log| log.push(run)) {
+            self.hold(&run);
         }
     }
 
@@ -283,20 +280,24 @@ impl Index {
         }
     }
 
-    pub(crate) fn offset_at(&self, id: LogId, time: Timestamp) -> Result<Offset, Error> {
+    /// The first run at or after `from` that may hold a record of `time` or later; `Err` of
+    /// `Ok` is the answer where no run needs to be looked at.
+    pub(crate) fn time_step(
+        &self,
+        id: LogId,
+        time: Timestamp,
+        from: Offset,
+    ) -> Result<Result<TimeStep, Offset>, Error> {
         let log = self.log(id)?;
-        let reached = log
-            .batches
-            .partition_point(|place| place.high_timestamp < time);
-        let found = match log.batches.get(reached) {
-            // The first batch with which the time is reached has it, unless that was reached by
-            // a batch that is dropped: then nothing but a look at each one tells.
-            Some(place) if place.max_timestamp < time => {
-                log.batches.iter().find(|place| place.max_timestamp >= time)
-            }
-            found => found,
+        let start = log.start.max(from);
+        let Some(run) = log.runs.first_of_time(time, start) else {
+            return Ok(Err(log.end));
         };
-        Ok(found.map_or(log.end, |place| place.base.max(log.start)))
+        if log.corrupt.is_some_and(|at| run.end() > at) {
+            return Ok(Err(run.base.max(start)));
+        }
+        let step = self.step(run)?;
+        Ok(Ok(TimeStep { step, start }))
     }
 
     /// Decides what a read returns.
@@ -305,28 +306,23 @@ impl Index {
         log.bounds().check(from)?;
         let mut plan = Plan {
             log: id,
+            from,
+            corrupt: log.corrupt,
             steps: Vec::new(),
             next: from.max(log.end),
         };
         let mut bytes = 0;
-        let first = log.batches.partition_point(|place| place.last() < from);
-        for place in log.batches.range(first..) {
-            if log.corrupt.is_some_and(|at| place.last() >= at) {
+        for run in log.runs.from(from) {
+            if log.corrupt.is_some_and(|at| run.base >= at) {
                 break;
             }
-            bytes += place.bytes as usize;
+            bytes += run.bytes as usize;
+            // The first may serve less than it weighs, but it serves one batch at least.
             if bytes > limit.bytes && !plan.steps.is_empty() {
-                plan.next = place.base;
+                plan.next = run.base;
                 return Ok(plan);
             }
-            let source = match self.recent.get(place.position, place.bytes) {
-                Some(bytes) => Source::Memory(bytes),
-                None => Source::File(self.file(place.position)?),
-            };
-            plan.steps.push(Step {
-                place: *place,
-                source,
-            });
+            plan.steps.push(self.step(run)?);
         }
         if let Some(at) = log.corrupt {
             if plan.steps.is_empty() {
@@ -337,121 +333,15 @@ impl Index {
         Ok(plan)
     }
 
-    fn file(&self, position: Position) -> Result<Arc<dyn DiskFile>, Error> {
-        let file = self.files.get(&position.file);
-        let file = file.ok_or_else(|| Error::NotDone(format!("no WAL file for {position}")))?;
-        Ok(file.file.clone())
-    }
-}
-
-impl Log {
-    fn bounds(&self) -> Bounds {
-        Bounds {
-            start: self.start,
-            end: self.end,
-        }
-    }
-}
-
-impl Log {
-    /// Whole batches go from the front, while they are too old or the log is too large.
-    fn expired_upto(&self, retention: &Retention, now: Timestamp) -> Option<Offset> {
-        if *retention == Retention::default() {
-            return None;
-        }
-        let mut bytes = self.bytes;
-        let mut upto = None;
-        for place in &self.batches {
-            let age = now.since(place.max_timestamp);
-            let is_old = retention.age.is_some_and(|limit| age > limit);
-            let is_over = retention.bytes.is_some_and(|limit| bytes > limit);
-            if !is_old && !is_over {
-                break;
+    fn step(&self, run: &Run) -> Result<Step, Error> {
+        let source = match self.recent.get(run.position, run.bytes) {
+            Some(bytes) => Source::Memory(bytes),
+            None => {
+                let file = self.files.get(&run.position.file);
+                let missing = || Error::NotDone(format!("no file for {}", run.position));
+                Source::File(file.ok_or_else(missing)?.name)
             }
-            bytes -= u64::from(place.bytes);
-            upto = Some(Offset(place.last().0 + 1));
-        }
-        upto
-    }
-}
-
-impl Plan {
-    /// Fetches and verifies. Batches before a rotten one are still served.
-    pub(crate) fn carry_out(self, limit: Limit) -> (Result<Chunk, Error>, Option<Rot>) {
-        let mut chunk = Chunk {
-            batches: Vec::with_capacity(self.steps.len()),
-            next: self.next,
         };
-        let mut steps = &self.steps[..];
-        while let Some(step) = steps.first() {
-            let run = run_of(steps, limit);
-            let fetched = match fetch(&steps[..run]) {
-                Ok(fetched) => fetched,
-                Err(error) => return (Err(Error::NotDone(format!("read failed: {error}"))), None),
-            };
-            let start = step.place.position.at;
-            for step in &steps[..run] {
-                let from = (step.place.position.at - start) as usize;
-                let bytes = fetched.slice(from..from + step.place.bytes as usize);
-                let Some(batch) = verified(bytes, &step.place) else {
-                    return rotten(chunk, self.log, step.place.base);
-                };
-                chunk.batches.push(batch);
-            }
-            steps = &steps[run..];
-        }
-        (Ok(chunk), None)
+        Ok(Step { run: *run, source })
     }
-}
-
-fn rotten(mut chunk: Chunk, log: LogId, at: Offset) -> (Result<Chunk, Error>, Option<Rot>) {
-    let rot = Some(Rot { log, at });
-    if chunk.batches.is_empty() {
-        return (Err(Error::Corrupt(at)), rot);
-    }
-    chunk.next = at;
-    (Ok(chunk), rot)
-}
-
-/// How many steps from the first on one read of a file covers.
-fn run_of(steps: &[Step], limit: Limit) -> usize {
-    let Source::File(_) = steps[0].source else {
-        return 1;
-    };
-    let first = &steps[0].place;
-    let mut end = first.position.at + first.bytes;
-    let longest = limit.bytes.max(first.bytes as usize);
-    let near = |step: &&Step| {
-        let place = &step.place;
-        let is_near = matches!(step.source, Source::File(_))
-            && place.position.file == first.position.file
-            && place.position.at <= end + GAP_BYTES
-            && (place.position.at + place.bytes - first.position.at) as usize <= longest;
-        end = place.position.at + place.bytes;
-        is_near
-    };
-    1 + steps[1..].iter().take_while(near).count()
-}
-
-fn fetch(run: &[Step]) -> std::io::Result<Bytes> {
-    let (first, last) = (&run[0], &run[run.len() - 1].place);
-    match &first.source {
-        Source::Memory(bytes) => Ok(bytes.clone()),
-        Source::File(file) => {
-            let start = first.place.position.at;
-            let mut bytes = BytesMut::zeroed((last.position.at + last.bytes - start) as usize);
-            crate::files::read_padded(&**file, &mut bytes, u64::from(start))?;
-            Ok(bytes.freeze())
-        }
-    }
-}
-
-/// The batch, if it is the one that was written there: its checksum leaves out the first 16
-/// bytes, which the index knows.
-fn verified(bytes: Bytes, place: &Place) -> Option<Batch> {
-    let batch = Batch::parse(bytes).ok()?;
-    let is_ours = batch.base_offset() == place.base
-        && batch.offset_span() == place.span
-        && batch.as_bytes()[12..16] == [0; 4];
-    is_ours.then_some(batch)
 }

@@ -1,36 +1,46 @@
 //! The embedded durable log: every log of the house in one WAL, one sync for all of them.
 //!
 //! ```text
-//!   Embedded (many clones) --submit--> queue --turn--> Writer (one) --write, sync--> Disk
-//!        ^                                                |
-//!        +------------ index, recent commits <--publish---+
+//!   Embedded (many clones) --submit--> queue --turn--> Writer (one) --write, sync--> WAL files
+//!        ^                                                |                              |
+//!        +------------ index, recent commits <--publish---+        Packer --live batches-+--> packs
 //! ```
 //!
 //! A turn of the [`Writer`] takes what was submitted since the last one and makes it one
 //! commit: one write, one sync, then the index moves and the futures answer. What arrives
 //! during a sync is the next commit, so that group commit needs no timer. The WAL files are the
-//! storage: the index in memory points into them, and a file goes when nothing in it is live.
+//! storage: the index in memory points into them. A file goes when nothing in it is live; what is
+//! live in old files the [`Packer`] moves, sorted by log, into packs.
 //!
 //! This crate refuses to know protocols, entities, executors, threads, clocks and randomness:
 //! it is a value that is driven, on a disk that is handed in.
 //!
 //! Start reading at [`open`], then `commit` for the bytes, `writer` for a turn, `recovery` for
-//! what a crash leaves.
+//! what a crash leaves, `retire` for how files go.
 
 pub mod disk;
 pub mod mem_disk;
 
 mod catalogue;
 mod commit;
+mod fields;
 mod file_header;
 mod files;
+mod handles;
+mod pack_file;
+mod run;
+mod walk;
 
 mod index;
+mod maxima;
 mod queue;
+mod read;
 mod recent;
+mod runs;
 
 mod embedded;
 mod recovery;
+mod retire;
 mod writer;
 
 pub use disk::{Disk, DiskFile, RealDisk};
@@ -38,9 +48,12 @@ pub use embedded::{Embedded, open};
 pub use files::Preparer;
 pub use mem_disk::MemDisk;
 pub use recovery::{Damage, Recovered};
+pub use retire::Packer;
 pub use writer::{Stopped, Writer};
 
 use std::io;
+
+use mente_engine::limits;
 
 /// How a log is laid out and how much memory it may use.
 #[derive(Clone, Debug)]
@@ -53,6 +66,10 @@ pub struct Options {
     pub queue_bytes: usize,
     /// Recent commits kept in memory for readers at the tail.
     pub recent_bytes: usize,
+    /// Beyond so many WAL files the oldest are packed however live they are.
+    pub wal_files: usize,
+    /// Files open at one time for readers.
+    pub open_files: usize,
     /// Salts of new files come from this; random in production, so that bytes of another
     /// file or of a client never pass for a commit.
     pub seed: u64,
@@ -65,6 +82,8 @@ impl Default for Options {
             commit_bytes: 4 << 20,
             queue_bytes: 64 << 20,
             recent_bytes: 32 << 20,
+            wal_files: limits::LOG_WAL_FILES,
+            open_files: limits::LOG_OPEN_FILES,
             seed: 0,
         }
     }

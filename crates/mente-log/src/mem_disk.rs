@@ -4,13 +4,14 @@
 //! random prefix of the directory changes since the last directory sync. Every operation is
 //! counted, so that a test can cut the power before any of them, and fail any sync.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod pages;
+
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use self::pages::{Pages, Random};
 use crate::disk::{Disk, DiskFile};
-
-const SECTOR: usize = 512;
 
 /// Cheap to clone; clones are the same disk.
 #[derive(Clone, Debug, Default)]
@@ -20,7 +21,7 @@ pub struct MemDisk {
 
 #[derive(Debug, Default)]
 struct State {
-    files: BTreeMap<u64, Bytes>,
+    files: BTreeMap<u64, Pages>,
     next_file: u64,
     /// The directory as programs see it.
     names: BTreeMap<String, u64>,
@@ -34,14 +35,8 @@ struct State {
     /// This operation, if it is a sync, fails and leaves its pages clean.
     sync_fails_at: Option<u64>,
     capacity_bytes: Option<usize>,
-}
-
-#[derive(Clone, Debug, Default)]
-struct Bytes {
-    live: Vec<u8>,
-    durable: Vec<u8>,
-    /// Sectors that differ from `durable` and that a sync would write.
-    dirty: BTreeSet<usize>,
+    /// Files that somebody holds open.
+    open_files: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -82,6 +77,19 @@ impl MemDisk {
         self.lock().capacity_bytes = bytes;
     }
 
+    /// How many open files programs hold.
+    pub fn open_files(&self) -> usize {
+        self.lock().open_files
+    }
+
+    fn opened(&self, state: &mut State, id: u64) -> Arc<dyn DiskFile> {
+        state.open_files += 1;
+        Arc::new(MemFile {
+            disk: self.clone(),
+            id,
+        })
+    }
+
     /// What a machine finds that comes up again after a power cut; `seed` picks what of the
     /// unsynced survived.
     pub fn after_crash(&self, seed: u64) -> Self {
@@ -96,7 +104,7 @@ impl MemDisk {
         let mut files = BTreeMap::new();
         for id in names.values() {
             let bytes = state.files[id].after_crash(mode, &mut random);
-            files.insert(*id, Bytes::synced(bytes));
+            files.insert(*id, Pages::synced(bytes));
         }
         Self::of(files, names, state.next_file)
     }
@@ -111,7 +119,7 @@ impl MemDisk {
         copy
     }
 
-    fn of(files: BTreeMap<u64, Bytes>, names: BTreeMap<String, u64>, next_file: u64) -> Self {
+    fn of(files: BTreeMap<u64, Pages>, names: BTreeMap<String, u64>, next_file: u64) -> Self {
         let state = State {
             files,
             next_file,
@@ -135,7 +143,7 @@ impl MemDisk {
         let mut state = self.lock();
         let id = state.new_file(name);
         state.durable_names.insert(name.into(), id);
-        state.files.insert(id, Bytes::synced(bytes));
+        state.files.insert(id, Pages::synced(bytes));
     }
 }
 
@@ -152,7 +160,7 @@ impl State {
     fn new_file(&mut self, name: &str) -> u64 {
         let id = self.next_file;
         self.next_file += 1;
-        self.files.insert(id, Bytes::default());
+        self.files.insert(id, Pages::default());
         self.names.insert(name.into(), id);
         id
     }
@@ -195,76 +203,19 @@ impl Change {
     }
 }
 
-impl Bytes {
-    fn synced(bytes: Vec<u8>) -> Self {
-        Self {
-            durable: bytes.clone(),
-            live: bytes,
-            dirty: BTreeSet::new(),
-        }
-    }
-
-    fn touch(&mut self, from: usize, to: usize) {
-        self.dirty.extend(from / SECTOR..to.div_ceil(SECTOR));
-    }
-
-    fn sync(&mut self) {
-        self.durable.resize(self.live.len(), 0);
-        for sector in std::mem::take(&mut self.dirty) {
-            let range = sector * SECTOR..((sector + 1) * SECTOR).min(self.live.len());
-            if !range.is_empty() {
-                self.durable[range.clone()].copy_from_slice(&self.live[range]);
-            }
-        }
-    }
-
-    /// `mode` 0 drops all that is unsynced, 1 keeps all, 2 keeps a prefix, 3 any subset.
-    fn after_crash(&self, mode: u64, random: &mut Random) -> Vec<u8> {
-        let mut bytes = self.durable.clone();
-        if mode == 0 {
-            return bytes;
-        }
-        if self.live.len() > bytes.len() && (mode == 1 || random.below(2) == 0) {
-            bytes.resize(self.live.len(), 0);
-        }
-        let prefix = random.below(self.dirty.len() as u64 + 1) as usize;
-        for (at, sector) in self.dirty.iter().enumerate() {
-            let kept = match mode {
-                1 => true,
-                2 => at < prefix,
-                _ => random.below(2) == 0,
-            };
-            let range = sector * SECTOR
-                ..((sector + 1) * SECTOR)
-                    .min(self.live.len())
-                    .min(bytes.len());
-            if kept && !range.is_empty() {
-                bytes[range.clone()].copy_from_slice(&self.live[range]);
-            }
-        }
-        bytes
-    }
-}
-
 impl Disk for MemDisk {
     fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
         let mut state = self.lock();
         state.op()?;
         let id = state.new_file(name);
         state.changes.push(Change::Put(name.into(), id));
-        Ok(Arc::new(MemFile {
-            disk: self.clone(),
-            id,
-        }))
+        Ok(self.opened(&mut state, id))
     }
 
     fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
-        let state = self.lock();
+        let mut state = self.lock();
         let id = *state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Arc::new(MemFile {
-            disk: self.clone(),
-            id,
-        }))
+        Ok(self.opened(&mut state, id))
     }
 
     fn list(&self) -> io::Result<Vec<String>> {
@@ -272,7 +223,9 @@ impl Disk for MemDisk {
     }
 
     fn remove(&self, name: &str) -> io::Result<()> {
-        self.lock().change(Change::Remove(name.into()))
+        let mut state = self.lock();
+        state.names.get(name).ok_or(io::ErrorKind::NotFound)?;
+        state.change(Change::Remove(name.into()))
     }
 
     fn rename(&self, from: &str, to: &str) -> io::Result<()> {
@@ -288,6 +241,12 @@ impl Disk for MemDisk {
         state.changes.clear();
         state.durable_names = state.names.clone();
         Ok(())
+    }
+}
+
+impl Drop for MemFile {
+    fn drop(&mut self) {
+        self.disk.lock().open_files -= 1;
     }
 }
 
@@ -347,21 +306,11 @@ impl DiskFile for MemFile {
     }
 }
 
-/// A small generator of its own (xorshift), so that a seed gives the same crash everywhere.
-#[derive(Debug)]
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        (self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 32) % bound
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
+    use super::pages::SECTOR;
     use super::*;
 
     #[test]

@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use mente_engine::engine::Change;
 use mente_engine::{Appended, Batch, Error, Fence, LogConfig, LogId, Offset, SetId, SetName, Term};
 
-use crate::commit::ENTRY_BYTES;
+use crate::run::ENTRY_BYTES;
 
 pub(crate) type Reply<T> = oneshot::Sender<Result<T, Error>>;
 

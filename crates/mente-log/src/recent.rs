@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
-use crate::commit::Position;
+use crate::run::Position;
 
 #[derive(Debug)]
 pub(crate) struct Recent {

@@ -8,11 +8,13 @@
 //!    the page cache shows more than the disk has.
 //! 4. Fold the catalogue, then follow every log through the headers ([`replay`]). Offsets are
 //!    dense here, so a log proves that it lost nothing by going on at its end; one that cannot
-//!    is read-only from there.
+//!    is read-only from there. What moved into packs comes from their directories ([`packs`]);
+//!    where a source of a pack is still there, the pack counts.
 //!
 //! A second crash anywhere in this repeats it. Nothing is deleted but the rests of files that
-//! were never finished.
+//! were never finished, and packs that no record names.
 
+mod packs;
 mod replay;
 mod scan;
 mod tail;
@@ -24,13 +26,17 @@ use std::sync::Arc;
 use mente_engine::{LogId, Offset};
 
 use crate::catalogue::Catalogue;
-use crate::commit::{BLOCK, Header, Position};
+use crate::commit::{BLOCK, Header};
 use crate::disk::{Disk, DiskFile};
 use crate::embedded::batch_bytes_max;
 use crate::file_header::{FileHeader, Unreadable, VERSION};
-use crate::files::{self, Spares, WalFile};
+use crate::files::{self, FileName, Spares, WalFile};
+use crate::handles::Handles;
 use crate::index::Index;
+use crate::run::Position;
 use crate::{OpenError, Options};
+
+use self::replay::Replayed;
 
 /// What an opening found, for the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,6 +47,8 @@ pub struct Recovered {
     pub cut: Option<(u64, String)>,
     /// Logs that are read-only from an offset on.
     pub damaged: Vec<Damage>,
+    /// Packs that are missing or cannot be read.
+    pub lost: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,33 +80,63 @@ pub(crate) struct Opened {
 #[derive(Clone, Debug)]
 struct Found {
     number: u32,
-    file: Arc<dyn DiskFile>,
     header: Option<FileHeader>,
+    handles: Arc<Handles>,
 }
 
-pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened, OpenError> {
-    let found = find_files(&**disk)?;
+impl Found {
+    fn name(&self) -> String {
+        FileName::Wal(self.number).to_string()
+    }
+
+    fn file(&self) -> Result<Arc<dyn DiskFile>, OpenError> {
+        let file = self.handles.get(FileName::Wal(self.number));
+        file.map_err(OpenError::io(format!("open {}", self.name())))
+    }
+}
+
+pub(crate) fn recover(
+    disk: &Arc<dyn Disk>,
+    handles: &Arc<Handles>,
+    options: &Options,
+) -> Result<Opened, OpenError> {
+    let names = list(&**disk)?;
+    let found = find_files(&names, handles)?;
     let mut commits = scan::commits(&found)?;
     let (cut, tail) = tail::settle(&**disk, &found, &mut commits)?;
 
     let mut index = Index::new(options.recent_bytes, batch_bytes_max(options));
     for file in &found {
-        if file.header.is_some() && file.number <= tail.file {
-            index.add_file(file.number, file.file.clone());
+        if let Some(header) = file.header.filter(|_| file.number <= tail.file) {
+            let bytes = u64::from(header.file_bytes);
+            index.add_file(FileName::Wal(file.number), bytes);
         }
     }
     let lost_tail = found
         .iter()
         .any(|f| f.header.is_none() && f.number >= tail.file);
     let reader = Reader(&found);
-    let (catalogue, damaged) = replay::replay(&reader, &commits, lost_tail, &mut index)?;
+    let replayed = replay::replay(&reader, handles, &commits, lost_tail, &mut index)?;
+    let Replayed {
+        catalogue,
+        damaged,
+        lost,
+    } = replayed;
+    if damaged.is_empty() {
+        packs::remove_unnamed(&**disk, &names, &catalogue)?;
+    }
 
     let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
     // What a lost file behind the tail held is unknown: its place in the sequence stays empty,
     // so that the next opening sees the loss as well.
     sequence += u64::from(lost_tail);
-    let next_number = found.last().map_or(1, |file| file.number + 1);
-    let (current, ready) = usable_files(&found, tail, lost_tail);
+    let numbers = names
+        .iter()
+        .filter_map(|name| FileName::parse(name))
+        .map(FileName::number);
+    let next_number = numbers.max().unwrap_or(0) + 1;
+    let next_number = next_number.max(catalogue.next_file);
+    let (current, ready) = usable_files(&found, tail, lost_tail)?;
     let spares = Spares::new(
         disk.clone(),
         options.file_bytes,
@@ -110,7 +148,8 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened,
         Some(current) => (current, tail.at),
         None => {
             let fresh = spares.take().map_err(OpenError::io("make a WAL file"))?;
-            index.add_file(fresh.header.number, fresh.file.clone());
+            let name = FileName::Wal(fresh.header.number);
+            index.add_file(name, u64::from(fresh.header.file_bytes));
             (fresh, BLOCK as u32)
         }
     };
@@ -128,13 +167,14 @@ pub(crate) fn recover(disk: &Arc<dyn Disk>, options: &Options) -> Result<Opened,
             commits: commits.len() as u64,
             cut,
             damaged,
+            lost,
         },
     };
     Ok(Opened { index, log })
 }
 
-/// The files in order; leftovers of unfinished ones are removed.
-fn find_files(disk: &dyn Disk) -> Result<Vec<Found>, OpenError> {
+/// Every name; leftovers of unfinished files are removed.
+fn list(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
     let names = disk.list().map_err(OpenError::io("list the directory"))?;
     for name in names.iter().filter(|name| files::is_unfinished(name)) {
         disk.remove(name)
@@ -143,31 +183,39 @@ fn find_files(disk: &dyn Disk) -> Result<Vec<Found>, OpenError> {
     // Names that a killed process made may not be on the disk yet.
     disk.sync_dir()
         .map_err(OpenError::io("sync the directory"))?;
+    Ok(names)
+}
+
+/// The WAL files in order.
+fn find_files(names: &[String], handles: &Arc<Handles>) -> Result<Vec<Found>, OpenError> {
     let mut numbers: Vec<u32> = names
         .iter()
-        .filter_map(|name| files::number(name))
+        .filter_map(|name| match FileName::parse(name)? {
+            FileName::Wal(number) => Some(number),
+            FileName::Pack(_) => None,
+        })
         .collect();
     numbers.sort_unstable();
     numbers
         .into_iter()
-        .map(|number| find_file(disk, number))
+        .map(|number| find_file(handles, number))
         .collect()
 }
 
-fn find_file(disk: &dyn Disk, number: u32) -> Result<Found, OpenError> {
-    let name = files::name(number);
+fn find_file(handles: &Arc<Handles>, number: u32) -> Result<Found, OpenError> {
+    let name = FileName::Wal(number);
     let read = || -> io::Result<_> {
-        let (file, mut block) = (disk.open(&name)?, [0; BLOCK]);
-        files::read_padded(&*file, &mut block, 0)?;
-        Ok((file, block))
+        let mut block = [0; BLOCK];
+        files::read_padded(&*handles.get(name)?, &mut block, 0)?;
+        Ok(block)
     };
-    let (file, block) = read().map_err(OpenError::io(format!("read {name}")))?;
+    let block = read().map_err(OpenError::io(format!("read {name}")))?;
     let header = match FileHeader::decode(&block) {
         Ok(header) if header.number == number => Some(header),
         Ok(_) | Err(Unreadable::Damaged) => None,
         Err(Unreadable::Newer(found)) => {
             return Err(OpenError::Newer {
-                file: name,
+                file: name.to_string(),
                 found,
                 known: VERSION,
             });
@@ -175,8 +223,8 @@ fn find_file(disk: &dyn Disk, number: u32) -> Result<Found, OpenError> {
     };
     Ok(Found {
         number,
-        file,
         header,
+        handles: handles.clone(),
     })
 }
 
@@ -185,19 +233,15 @@ fn usable_files(
     found: &[Found],
     tail: Position,
     lost_tail: bool,
-) -> (Option<WalFile>, VecDeque<WalFile>) {
-    if lost_tail {
-        return (None, VecDeque::new());
+) -> Result<(Option<WalFile>, VecDeque<WalFile>), OpenError> {
+    let mut usable = VecDeque::new();
+    for found in found.iter().filter(|f| f.number >= tail.file && !lost_tail) {
+        if let Some(header) = found.header {
+            let file = found.file()?;
+            usable.push_back(WalFile { header, file });
+        }
     }
-    let usable = |found: &Found| {
-        let header = found.header.filter(|_| found.number >= tail.file)?;
-        Some(WalFile {
-            header,
-            file: found.file.clone(),
-        })
-    };
-    let mut usable: VecDeque<_> = found.iter().filter_map(usable).collect();
-    (usable.pop_front(), usable)
+    Ok((usable.pop_front(), usable))
 }
 
 /// Fetches bytes of commits during recovery.
@@ -213,7 +257,7 @@ impl Reader<'_> {
     fn read(&self, position: Position, count: usize) -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; count];
         if let Some(found) = self.file(position.file) {
-            let read = files::read_padded(&*found.file, &mut bytes, u64::from(position.at));
+            let read = files::read_padded(&*found.file()?, &mut bytes, u64::from(position.at));
             read.map_err(OpenError::io(format!("read {position}")))?;
         }
         Ok(bytes)

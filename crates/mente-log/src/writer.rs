@@ -2,6 +2,7 @@
 //! one sync, then readers see it and callers hear of it.
 
 mod decide;
+mod retire;
 
 use std::io;
 use std::sync::Arc;
@@ -12,12 +13,14 @@ use mente_engine::{Error, Offset, Timestamp};
 
 use crate::Options;
 use crate::catalogue::{self, Catalogue, Record};
-use crate::commit::{BLOCK, Header, Position, Staged};
+use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
-use crate::files::{Preparer, Spares, WalFile};
+use crate::files::{FileName, Preparer, Spares, WalFile};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
+use crate::retire::Packer;
+use crate::run::Position;
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
 const OVERHEAD_BYTES: usize = 512;
@@ -112,6 +115,22 @@ impl Writer {
         Preparer::new(self.spares.clone())
     }
 
+    /// A value that retires old files; see there.
+    pub fn packer(&self) -> Packer {
+        Packer::new(
+            self.shared.clone(),
+            self.disk.clone(),
+            self.spares.clone(),
+            self.options.clone(),
+        )
+    }
+
+    /// Whether a [`Packer`] has to finish a retirement now. To begin one it must be turned
+    /// from time to time anyway.
+    pub fn wants_packer(&self) -> bool {
+        self.shared.retirement.is_decided()
+    }
+
     /// Whether a [`Preparer`] should be driven now.
     pub fn wants_file(&self) -> bool {
         self.spares.is_wanting()
@@ -152,7 +171,7 @@ impl Writer {
     }
 
     fn step(&mut self) -> Result<bool, Stopped> {
-        if self.drop_dead_files()? {
+        if self.drop_dead_files()? || self.name_pack()? {
             return Ok(true);
         }
         let Some((bytes, is_data)) = self.shared.queue.peek() else {
@@ -195,7 +214,7 @@ impl Writer {
     /// What data may not take of the last file while the disk is full, so that trims and
     /// deletions still find room to be written down.
     fn reserve_bytes(&self) -> usize {
-        self.options.file_bytes as usize / 8
+        self.options.file_bytes as usize / 8 + 2 * BLOCK
     }
 
     /// Sees to it that a call of this weight fits, in the next file if need be.
@@ -242,9 +261,9 @@ impl Writer {
             .spares
             .take()
             .map_err(Stopped::at("make the next WAL file"))?;
-        self.shared
-            .index()
-            .add_file(next.header.number, next.file.clone());
+        let name = FileName::Wal(next.header.number);
+        let bytes = u64::from(next.header.file_bytes);
+        self.shared.index().add_file(name, bytes);
         self.current = next;
         self.at = BLOCK as u32;
         Ok(())
@@ -273,6 +292,8 @@ impl Writer {
             body_crc: 0,
             entries: Vec::new(),
         };
+        // Stable: inside a log the order is that of the calls.
+        draft.staged.sort_by_key(|staged| staged.log);
         let bytes = header.encode(&draft.staged);
         let file = &self.current.file;
         file.write_at(&bytes, u64::from(self.at))
@@ -299,53 +320,12 @@ impl Writer {
             records.iter().for_each(|record| index.apply(record));
         }
         index.remember(header.position, bytes);
-        for (entry, position) in header.placed() {
-            index.push(&entry, position);
+        for (entry, run) in header.placed() {
+            index.push(entry.log, run);
         }
         for entry in &header.entries {
             index.wake_watchers(entry.log);
         }
-    }
-
-    /// Deletes files in which nothing is live: first a snapshot of the catalogue, so that
-    /// no record in them is needed any more and their absence is no damage. While
-    /// a log is damaged all stays: an operator may want to look.
-    fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
-        let dead = self.shared.index().dead_files(self.current.header.number);
-        if dead.is_empty() || self.is_damaged() {
-            return Ok(false);
-        }
-        let needed = self.catalogue.snapshot_bytes() + OVERHEAD_BYTES;
-        while needed > self.remaining() {
-            if !self.has_spare()? {
-                return Ok(false);
-            }
-            self.next_file()?;
-        }
-        let mut draft = Draft {
-            records: self.catalogue.snapshot(),
-            ..Draft::default()
-        };
-        self.write(&mut draft)?;
-        for number in dead {
-            self.shared.index().remove_file(number);
-            let removed = self.disk.remove(&crate::files::name(number));
-            removed.map_err(Stopped::at("remove a WAL file"))?;
-        }
-        self.disk
-            .sync_dir()
-            .map_err(Stopped::at("sync the directory"))?;
-        // There is room again: the next refusal would be a guess.
-        self.refusals = 0;
-        Ok(true)
-    }
-
-    fn is_damaged(&self) -> bool {
-        self.catalogue.corrupt.is_some()
-            || self
-                .catalogue
-                .heads()
-                .any(|(_, head)| head.corrupt.is_some())
     }
 }
 
@@ -363,5 +343,6 @@ impl Draft {
 impl Drop for Writer {
     fn drop(&mut self) {
         self.shared.queue.stop("the log is closed");
+        self.shared.handles.let_go();
     }
 }

@@ -1,15 +1,27 @@
 //! From commit headers to the catalogue and the index, trusting only what is proved.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use mente_engine::{Batch, LogId, Offset, SetId, Term};
 
 use crate::OpenError;
 use crate::catalogue::{self, Catalogue, Record};
-use crate::commit::{Entry, Header, Position};
-use crate::index::{Index, Rot};
+use crate::commit::Header;
+use crate::handles::Handles;
+use crate::index::Index;
+use crate::read::Rot;
+use crate::run::{Entry, Run};
 
+use super::packs::{self, Packed};
 use super::{Damage, Reader};
+
+/// What the commits say, together.
+#[derive(Debug)]
+pub(super) struct Replayed {
+    pub(super) catalogue: Catalogue,
+    pub(super) damaged: Vec<Damage>,
+    pub(super) lost: Vec<String>,
+}
 
 /// The folded catalogue, and what following the logs needs of how it came about.
 #[derive(Debug)]
@@ -31,20 +43,28 @@ struct Track {
     suspect: bool,
     corrupt: Option<Offset>,
     term: Term,
+    /// What lies in packs, and is not yet followed.
+    packed: VecDeque<Run>,
+    /// From where on, up to `end` at its last step through packs, all came out of packs.
+    packed_from: Offset,
+    packed_upto: Offset,
 }
 
 pub(super) fn replay(
     reader: &Reader<'_>,
+    handles: &Handles,
     commits: &[Header],
     lost_tail: bool,
     index: &mut Index,
-) -> Result<(Catalogue, Vec<Damage>), OpenError> {
+) -> Result<Replayed, OpenError> {
     let mut folded = fold(reader, commits, lost_tail)?;
     show_sets(&folded.catalogue, index);
-    let mut tracks = follow(reader, commits, &folded, index)?;
+    let Packed { runs, lost } = packs::read(handles, &folded.catalogue, index)?;
+    let mut tracks = follow(reader, commits, &folded, runs, index)?;
     let mut damaged = Vec::new();
     if let Some(at) = folded.catalogue.corrupt {
         damaged.push(Damage { log: None, at });
+        index.is_catalogue_damaged = true;
     }
     for (log, track) in &mut tracks {
         let end = track.end.unwrap_or_default().max(track.start);
@@ -68,7 +88,11 @@ pub(super) fn replay(
             head.corrupt = track.corrupt;
         }
     }
-    Ok((folded.catalogue, damaged))
+    Ok(Replayed {
+        catalogue: folded.catalogue,
+        damaged,
+        lost,
+    })
 }
 
 /// Folds the reserved log from its last whole snapshot on.
@@ -77,14 +101,14 @@ fn fold(reader: &Reader<'_>, commits: &[Header], lost_tail: bool) -> Result<Fold
         let ours = commit
             .placed()
             .filter(|(entry, _)| entry.log == catalogue::LOG);
-        ours.map(|(entry, position)| (commit.sequence, entry, position))
+        ours.map(|(_, run)| (commit.sequence, run))
     });
     let mut changes = Vec::new();
-    for (sequence, entry, position) in placed.collect::<Vec<_>>().into_iter().rev() {
-        let batch = read_batch(reader, &entry, position)?;
+    for (sequence, run) in placed.collect::<Vec<_>>().into_iter().rev() {
+        let batch = read_batch(reader, &run)?;
         let records = batch.as_ref().and_then(catalogue::records);
         let is_snapshot = records.as_deref().is_some_and(is_snapshot);
-        changes.push((sequence, entry, records));
+        changes.push((sequence, run, records));
         if is_snapshot {
             break;
         }
@@ -95,15 +119,15 @@ fn fold(reader: &Reader<'_>, commits: &[Header], lost_tail: bool) -> Result<Fold
         ends: BTreeMap::new(),
         born: BTreeMap::new(),
     };
-    for (sequence, entry, records) in changes.into_iter().rev() {
+    for (sequence, run, records) in changes.into_iter().rev() {
         let catalogue = &mut folded.catalogue;
         let starts_here = records.as_deref().is_some_and(is_snapshot);
-        let Some(records) = records.filter(|_| starts_here || entry.base == catalogue.end) else {
+        let Some(records) = records.filter(|_| starts_here || run.base == catalogue.end) else {
             catalogue.corrupt = Some(catalogue.end);
             break;
         };
         records.iter().for_each(|record| catalogue.apply(record));
-        catalogue.end = entry.end();
+        catalogue.end = run.end();
         if starts_here {
             folded.snapshot = sequence;
             folded.ends = catalogue
@@ -129,14 +153,11 @@ fn is_snapshot(records: &[Record]) -> bool {
     matches!(records.first(), Some(Record::Start { .. }))
 }
 
-fn read_batch(
-    reader: &Reader<'_>,
-    entry: &Entry,
-    position: Position,
-) -> Result<Option<Batch>, OpenError> {
-    let bytes = reader.read(position, entry.bytes as usize)?;
+/// The batch of a run of one.
+fn read_batch(reader: &Reader<'_>, run: &Run) -> Result<Option<Batch>, OpenError> {
+    let bytes = reader.read(run.position, run.bytes as usize)?;
     let batch = Batch::parse(bytes.into()).ok();
-    Ok(batch.filter(|batch| batch.base_offset() == entry.base))
+    Ok(batch.filter(|batch| batch.base_offset() == run.base))
 }
 
 fn show_sets(catalogue: &Catalogue, index: &mut Index) {
@@ -157,12 +178,14 @@ fn follow(
     reader: &Reader<'_>,
     commits: &[Header],
     folded: &Folded,
+    mut packed: BTreeMap<LogId, VecDeque<Run>>,
     index: &mut Index,
 ) -> Result<BTreeMap<LogId, Track>, OpenError> {
     let track = |(log, head): (LogId, &catalogue::Head)| {
         let track = Track {
             start: head.start,
             term: head.term,
+            packed: packed.remove(&log).unwrap_or_default(),
             ..Track::default()
         };
         (log, track)
@@ -184,22 +207,24 @@ fn follow(
         if commit.sequence == folded.snapshot {
             for (log, end) in &folded.ends {
                 if let Some(track) = tracks.get_mut(log) {
+                    track.catch_up(*log, *end, index);
                     track.goes_on_at(*end);
                 }
             }
         }
-        for (entry, position) in commit.placed() {
+        for (entry, run) in commit.placed() {
             let Some(track) = tracks.get_mut(&entry.log) else {
                 continue;
             };
-            if !track.goes_on_at(entry.base) {
+            track.catch_up(entry.log, entry.end(), index);
+            if track.has_moved(&entry) || !track.goes_on_at(entry.base) {
                 continue;
             }
             track.end = Some(entry.end());
-            index.push(&entry, position);
+            index.push(entry.log, run);
             // Terms up to the snapshot are in the snapshot.
             if entry.is_term && commit.sequence > folded.snapshot {
-                match read_batch(reader, &entry, position)?.and_then(|batch| batch.term()) {
+                match read_batch(reader, &run)?.and_then(|batch| batch.term()) {
                     Some(term) => track.term = track.term.max(term),
                     None => track.damage(entry.base),
                 }
@@ -212,16 +237,46 @@ fn follow(
 impl Track {
     /// Whether the log can go on at `base`, having lost nothing that it should still have.
     fn goes_on_at(&mut self, base: Offset) -> bool {
+        let joins = self.joins(base);
+        // Commits lost before this one held nothing of the log that is not here.
+        self.suspect &= !joins;
+        joins
+    }
+
+    fn joins(&mut self, base: Offset) -> bool {
         let end = self.end.unwrap_or(self.start.min(base));
         let lost_only_trimmed = base > end && base <= self.start;
         if self.corrupt.is_none() && (base == end || lost_only_trimmed) {
             self.end = Some(base);
-            self.suspect = false;
             return true;
         }
         // Going back is damage as much as a gap: an offset is never used again.
         self.damage(base.min(end));
         false
+    }
+
+    /// Follows the log through its packs, as far as they begin before `upto`.
+    fn catch_up(&mut self, log: LogId, upto: Offset, index: &mut Index) {
+        while let Some(run) = self.packed.pop_front_if(|run| run.base < upto) {
+            if !self.joins(run.base) {
+                continue;
+            }
+            if run.base != self.packed_upto {
+                self.packed_from = run.base;
+            }
+            self.packed_upto = run.end();
+            self.end = Some(run.end());
+            index.push(log, run);
+        }
+    }
+
+    /// Whether a batch of the WAL is one that a pack has taken over: its file was not yet removed.
+    fn has_moved(&mut self, entry: &Entry) -> bool {
+        // What was trimmed did not move with the rest of its run.
+        let from = entry.base.max(self.start.min(self.packed_from));
+        let has_moved = self.packed_from <= from && entry.end() <= self.packed_upto;
+        self.suspect &= !has_moved;
+        has_moved
     }
 
     fn damage(&mut self, at: Offset) {

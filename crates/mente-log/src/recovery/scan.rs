@@ -1,9 +1,13 @@
 //! Finds every commit header that is whole.
 
+use std::sync::Arc;
+
 use crate::OpenError;
-use crate::commit::{BLOCK, Decoded, Header, Position};
+use crate::commit::{BLOCK, Decoded, Header};
+use crate::disk::DiskFile;
 use crate::file_header::VERSION;
 use crate::files;
+use crate::run::Position;
 
 use super::Found;
 
@@ -17,6 +21,7 @@ pub(super) fn commits(found: &[Found]) -> Result<Vec<Header>, OpenError> {
         let Some(header) = found.header else { continue };
         let mut scan = Scan {
             found,
+            file: found.file()?,
             salt: header.salt,
             end: u64::from(header.file_bytes),
             window: Vec::new(),
@@ -41,6 +46,7 @@ pub(super) fn commits(found: &[Found]) -> Result<Vec<Header>, OpenError> {
 #[derive(Debug)]
 struct Scan<'a> {
     found: &'a Found,
+    file: Arc<dyn DiskFile>,
     salt: u64,
     end: u64,
     window: Vec<u8>,
@@ -65,7 +71,7 @@ impl Scan<'_> {
         match decoded {
             Decoded::Commit(commit) if u64::from(commit.end().at) <= self.end => Ok(Some(commit)),
             Decoded::Newer(found) => Err(OpenError::Newer {
-                file: files::name(self.found.number),
+                file: self.found.name(),
                 found,
                 known: VERSION,
             }),
@@ -89,7 +95,7 @@ impl Scan<'_> {
     }
 
     fn read(&self, bytes: &mut [u8], at: u64) -> Result<(), OpenError> {
-        let what = || format!("read {}", files::name(self.found.number));
-        files::read_padded(&*self.found.file, bytes, at).map_err(OpenError::io(what()))
+        files::read_padded(&*self.file, bytes, at)
+            .map_err(|error| OpenError::io(format!("read {}", self.found.name()))(error))
     }
 }

@@ -1,9 +1,10 @@
 //! The end of the WAL: what may be cut is cut, what is kept is made durable.
 
 use crate::OpenError;
-use crate::commit::{BLOCK, Header, Position};
+use crate::commit::{BLOCK, Header};
 use crate::disk::Disk;
 use crate::files;
+use crate::run::Position;
 
 use super::{Found, Reader};
 
@@ -45,7 +46,7 @@ pub(super) fn settle(
         write_again(&reader, commit)?;
     }
     if let Some(file) = reader.file(tail.file) {
-        file.file
+        file.file()?
             .sync_data()
             .map_err(OpenError::io("sync the last WAL file"))?;
     }
@@ -81,8 +82,8 @@ fn cut_from(disk: &dyn Disk, found: &[Found], tail: Position) -> Result<Cut, Ope
             BLOCK
         };
         let mut rest = vec![0; (header.file_bytes as usize).saturating_sub(at)];
-        let name = files::name(found.number);
-        files::read_padded(&*found.file, &mut rest, at as u64)
+        let (name, file) = (found.name(), found.file()?);
+        files::read_padded(&*file, &mut rest, at as u64)
             .map_err(OpenError::io(format!("read {name}")))?;
         let Some(last) = rest.iter().rposition(|byte| *byte != 0) else {
             continue;
@@ -91,9 +92,9 @@ fn cut_from(disk: &dyn Disk, found: &[Found], tail: Position) -> Result<Cut, Ope
         let kept = format!("{name}.cut-{at:08x}");
         save(disk, &kept, &rest).map_err(OpenError::io(format!("save {kept}")))?;
         let zeros = vec![0; rest.len()];
-        let zeroed = found.file.write_at(&zeros, at as u64);
+        let zeroed = file.write_at(&zeros, at as u64);
         zeroed
-            .and_then(|()| found.file.sync_data())
+            .and_then(|()| file.sync_data())
             .map_err(OpenError::io(format!("cut the tail of {name}")))?;
         cut = Some((cut.map_or(0, |(bytes, _)| bytes) + rest.len() as u64, kept));
     }
@@ -113,8 +114,9 @@ fn write_again(reader: &Reader<'_>, commit: &Header) -> Result<(), OpenError> {
     let Some(found) = reader.file(commit.position.file) else {
         return Ok(());
     };
-    let written = found.file.write_at(&bytes, u64::from(commit.position.at));
+    let file = found.file()?;
+    let written = file.write_at(&bytes, u64::from(commit.position.at));
     written
-        .and_then(|()| found.file.sync_data())
+        .and_then(|()| file.sync_data())
         .map_err(OpenError::io(format!("write {} again", commit.position)))
 }

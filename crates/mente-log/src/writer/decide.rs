@@ -106,7 +106,7 @@ impl Writer {
 
     /// The catalogue must fit into what is held back for it on a full disk.
     fn check_snapshot_room(&self, more_bytes: usize) -> Result<(), Error> {
-        if self.catalogue.snapshot_bytes() + more_bytes <= self.reserve_bytes() / 2 {
+        if self.catalogue.snapshot_bytes() + more_bytes <= self.options.file_bytes as usize / 16 {
             return Ok(());
         }
         Err(Error::NotDone(

@@ -8,9 +8,9 @@ use std::task::{Context, Poll, Waker};
 
 use mente_engine::conformance::batch;
 use mente_engine::{Answer, Appended, Engine, Fence, Limit, LogConfig, LogId, Offset, SetName};
-use mente_log::{Embedded, MemDisk, Writer};
+use mente_log::{Embedded, MemDisk};
 
-use crate::driven::{now, open, try_open};
+use crate::driven::{Cranked, now, try_open};
 
 /// What a script called and what it was told.
 #[derive(Clone, Default)]
@@ -36,17 +36,6 @@ fn ready<T>(answer: &mut Answer<T>) -> Option<Result<T, mente_engine::Error>> {
     }
 }
 
-/// Turns until nothing is left or the power is gone.
-fn turn(writer: &mut Writer) -> bool {
-    loop {
-        match writer.turn() {
-            Ok(true) => {}
-            Ok(false) => return true,
-            Err(_) => return false,
-        }
-    }
-}
-
 impl History {
     fn append(&mut self, engine: &Embedded, log: LogId, value: String) -> Sent {
         let fences: Vec<_> = self.fence.into_iter().filter(|f| f.log == log).collect();
@@ -64,52 +53,82 @@ impl History {
         }
     }
 
-    /// Makes two sets, writes to them in groups, trims, deletes a set; stops where the power does.
-    fn run(&mut self, engine: &Embedded, writer: &mut Writer, rounds: usize) -> Option<()> {
+    /// Makes two sets, writes to them in groups, trims, retires files; stops where the power does.
+    fn run(&mut self, cranked: &mut Cranked, rounds: usize) -> Option<()> {
         let owned = LogConfig {
             owned: true,
             ..LogConfig::default()
         };
         for (name, logs, config) in [("t/a", 2, LogConfig::default()), ("t/b", 1, owned)] {
-            let mut made = engine.create(&SetName::new(name).unwrap(), logs, config);
-            turn(writer);
+            let mut made = cranked
+                .engine
+                .create(&SetName::new(name).unwrap(), logs, config);
+            cranked.turn();
             let set = ready(&mut made)?.ok()?;
             self.logs.extend((0..logs).map(|index| set.log(index)));
         }
-        let mut claim = engine.claim(self.logs[2]);
-        turn(writer);
+        let mut claim = cranked.engine.claim(self.logs[2]);
+        cranked.turn();
         self.fence = Some(ready(&mut claim)?.ok()?);
         for round in 0..rounds {
             let mut sent = Vec::new();
             for log in self.logs.clone() {
                 for i in 0..=round % 2 {
-                    let value = format!("{log} round {round} {i} {}", "x".repeat(round * 37 % 900));
-                    sent.push(self.append(engine, log, value));
+                    let value =
+                        format!("{log} round {round} {i} {}", "x".repeat(round * 151 % 3600));
+                    sent.push(self.append(&cranked.engine, log, value));
                 }
             }
-            let alive = turn(writer);
+            let alive = cranked.turn();
             self.settle(sent);
             if !alive {
                 return None;
             }
             if round % 3 == 2 {
-                self.trim(engine, writer, self.logs[round % 2])?;
+                self.trim(cranked, self.logs[round % 2])?;
             }
         }
         Some(())
     }
 
-    fn trim(&mut self, engine: &Embedded, writer: &mut Writer, log: LogId) -> Option<()> {
-        let before = now(engine.bounds(log)).ok()?.end.0.saturating_sub(3);
+    fn trim(&mut self, cranked: &mut Cranked, log: LogId) -> Option<()> {
+        let before = now(cranked.engine.bounds(log))
+            .ok()?
+            .end
+            .0
+            .saturating_sub(3);
         self.trimmed.insert(log, before);
-        let mut trim = engine.trim(log, Offset(before));
-        turn(writer);
+        let mut trim = cranked.engine.trim(log, Offset(before));
+        cranked.turn();
         ready(&mut trim)?.ok()
     }
 
-    /// What is there after a crash, against what was told.
-    fn check(&self, engine: &Embedded, writer: &mut Writer, seed: u64) {
-        assert_eq!(writer.recovered().damaged, [], "seed {seed}");
+    /// What is there after a crash, against what was told: at once, and after the log has
+    /// retired what it could.
+    fn check(&self, cranked: &mut Cranked, seed: u64) {
+        assert_eq!(cranked.writer.recovered().damaged, [], "seed {seed}");
+        assert!(cranked.writer.recovered().lost.is_empty(), "seed {seed}");
+        self.check_values(&cranked.engine, seed);
+        assert!(cranked.turn(), "seed {seed}");
+        self.check_values(&cranked.engine, seed);
+        let Some(fence) = self.fence else { return };
+        let claim = cranked.engine.claim(fence.log);
+        let later = cranked.done(claim).expect("claimed");
+        assert!(
+            later.term > fence.term && later.at > fence.at,
+            "seed {seed}"
+        );
+        let last = self
+            .acked
+            .get(&fence.log)
+            .and_then(|acked| acked.keys().next_back());
+        assert!(
+            last.is_none_or(|last| later.at.0 > *last),
+            "an offset again, seed {seed}"
+        );
+    }
+
+    fn check_values(&self, engine: &Embedded, seed: u64) {
         for log in &self.logs {
             let found = read(engine, *log);
             let trimmed = self.trimmed.get(log).copied().unwrap_or(0);
@@ -128,22 +147,6 @@ impl History {
             values.dedup();
             assert_eq!(values.len(), found.len(), "twice, seed {seed}");
         }
-        let Some(fence) = self.fence else { return };
-        let mut claim = engine.claim(fence.log);
-        assert!(turn(writer));
-        let later = ready(&mut claim).expect("answered").expect("claimed");
-        assert!(
-            later.term > fence.term && later.at > fence.at,
-            "seed {seed}"
-        );
-        let last = self
-            .acked
-            .get(&fence.log)
-            .and_then(|acked| acked.keys().next_back());
-        assert!(
-            last.is_none_or(|last| later.at.0 > *last),
-            "an offset again, seed {seed}"
-        );
     }
 }
 
@@ -167,9 +170,9 @@ fn run_until(op: u64, rounds: usize) -> (MemDisk, History, bool) {
     let disk = MemDisk::default();
     disk.cut_power_at(op);
     let mut history = History::default();
-    let finished = try_open(&disk)
+    let finished = Cranked::try_open(&disk)
         .ok()
-        .and_then(|(engine, mut writer)| history.run(&engine, &mut writer, rounds))
+        .and_then(|mut cranked| history.run(&mut cranked, rounds))
         .is_some();
     (disk, history, finished)
 }
@@ -181,14 +184,18 @@ fn seeds(of: u64, count: u64) -> impl Iterator<Item = u64> {
 #[test]
 fn power_cut_before_every_operation() {
     for op in 0.. {
-        let (disk, history, finished) = run_until(op, 24);
+        let (disk, history, finished) = run_until(op, 40);
         for seed in seeds(op, 6) {
             let after = disk.after_crash(seed);
-            let (engine, mut writer) = open(&after);
-            history.check(&engine, &mut writer, seed);
+            history.check(&mut Cranked::open(&after), seed);
         }
         if finished {
-            assert!(op > 60, "the script does something");
+            let names = mente_log::Disk::list(&disk).unwrap();
+            assert!(names.iter().any(|name| name.ends_with(".pack")));
+            assert!(
+                op > 150 && disk.contents("00000002.wal").is_none(),
+                "{op}: {names:?}"
+            );
             break;
         }
     }
@@ -196,23 +203,24 @@ fn power_cut_before_every_operation() {
 
 #[test]
 fn power_cut_again_during_recovery() {
-    for op in (0..).step_by(5) {
-        let (disk, history, finished) = run_until(op, 16);
-        for seed in seeds(op, 3) {
+    for op in (0..).step_by(7) {
+        let (disk, history, finished) = run_until(op, 32);
+        for seed in seeds(op, 2) {
             let first = disk.after_crash(seed);
             for second_op in 0.. {
                 let second = first.after_kill();
                 second.cut_power_at(second_op);
                 let opened = try_open(&second).is_ok();
                 let after = second.after_crash(seed ^ second_op << 7);
-                let (engine, mut writer) = open(&after);
-                history.check(&engine, &mut writer, seed);
+                history.check(&mut Cranked::open(&after), seed);
                 if opened {
                     break;
                 }
             }
         }
         if finished {
+            let names = mente_log::Disk::list(&disk).unwrap();
+            assert!(names.iter().any(|name| name.ends_with(".pack")));
             break;
         }
     }
@@ -224,17 +232,16 @@ fn a_crash_after_a_crash_keeps_what_was_written_between() {
         let (disk, mut history, _) = run_until(op, 12);
         for seed in seeds(op, 2) {
             let between = disk.after_crash(seed);
-            let (engine, mut writer) = open(&between);
-            history.check(&engine, &mut writer, seed);
+            let mut cranked = Cranked::open(&between);
+            history.check(&mut cranked, seed);
             let mut history = history.clone();
             if let Some(log) = history.logs.first().copied() {
-                let sent = history.append(&engine, log, format!("between {op} {seed}"));
-                assert!(turn(&mut writer));
+                let sent = history.append(&cranked.engine, log, format!("between {op} {seed}"));
+                assert!(cranked.turn());
                 history.settle(vec![sent]);
             }
-            let (engine, mut writer) = open(&between.after_crash(seed + 1));
             history.fence = None;
-            history.check(&engine, &mut writer, seed);
+            history.check(&mut Cranked::open(&between.after_crash(seed + 1)), seed);
         }
         history.fence = None;
     }
@@ -244,17 +251,17 @@ fn a_crash_after_a_crash_keeps_what_was_written_between() {
 #[test]
 fn cut_at_every_byte_of_the_last_commits() {
     let disk = MemDisk::default();
-    let (engine, mut writer) = open(&disk);
+    let mut cranked = Cranked::open(&disk);
     let mut history = History::default();
-    history.run(&engine, &mut writer, 2).unwrap();
+    history.run(&mut cranked, 2).unwrap();
     let file = "00000001.wal";
     let mut states = vec![(disk.contents(file).unwrap(), history.clone())];
     for round in 0..3 {
         let mut sent = Vec::new();
         for log in history.logs.clone() {
-            sent.push(history.append(&engine, log, format!("{log} late {round}")));
+            sent.push(history.append(&cranked.engine, log, format!("{log} late {round}")));
         }
-        assert!(turn(&mut writer));
+        assert!(cranked.turn());
         history.settle(sent);
         states.push((disk.contents(file).unwrap(), history.clone()));
     }
@@ -274,7 +281,6 @@ fn cut_at_every_byte_of_the_last_commits() {
             }
             let after = MemDisk::default();
             after.plant(file, bytes);
-            let (engine, mut writer) = open(&after);
             // Acknowledged: every state whose bytes are all there.
             let mut whole_states = states.iter().filter(|(bytes, _)| {
                 let end = bytes.iter().rposition(|byte| *byte != 0).unwrap();
@@ -285,7 +291,7 @@ fn cut_at_every_byte_of_the_last_commits() {
                 .map_or(acked_before, |(_, h)| h)
                 .clone();
             expected.sent = last.sent.clone();
-            expected.check(&engine, &mut writer, cut as u64);
+            expected.check(&mut Cranked::open(&after), cut as u64);
         }
     }
 }

@@ -8,7 +8,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::task::{Context, Poll, Waker};
 use std::thread::JoinHandle;
 
-use mente_log::{Disk, Embedded, MemDisk, OpenError, Options, RealDisk, Writer};
+use mente_log::{Disk, Embedded, MemDisk, OpenError, Options, Packer, RealDisk, Writer};
 
 /// A thread that turns the writer whenever it is woken.
 pub(crate) struct Driven {
@@ -77,6 +77,7 @@ impl Drop for Driven {
 pub(crate) fn small() -> Options {
     Options {
         file_bytes: 64 << 10,
+        wal_files: 3,
         seed: 0xfeed,
         ..Options::default()
     }
@@ -89,6 +90,49 @@ pub(crate) fn try_open(disk: &MemDisk) -> Result<(Embedded, Writer), OpenError> 
 
 pub(crate) fn open(disk: &MemDisk) -> (Embedded, Writer) {
     try_open(disk).expect("a log always opens")
+}
+
+/// A log whose writer and packer take turns on this thread.
+pub(crate) struct Cranked {
+    pub(crate) engine: Embedded,
+    pub(crate) writer: Writer,
+    pub(crate) packer: Packer,
+}
+
+impl Cranked {
+    pub(crate) fn try_open(disk: &MemDisk) -> Result<Self, OpenError> {
+        let (engine, writer) = try_open(disk)?;
+        let packer = writer.packer();
+        Ok(Self {
+            engine,
+            writer,
+            packer,
+        })
+    }
+
+    pub(crate) fn open(disk: &MemDisk) -> Self {
+        Self::try_open(disk).expect("a log always opens")
+    }
+
+    /// Turns until nothing is left; false if the power is gone.
+    pub(crate) fn turn(&mut self) -> bool {
+        loop {
+            let Ok(wrote) = self.writer.turn() else {
+                return false;
+            };
+            match self.packer.turn() {
+                Ok(packed) if wrote || packed => {}
+                Ok(_) => return true,
+                Err(_) => return false,
+            }
+        }
+    }
+
+    /// The answer after everything is done.
+    pub(crate) fn done<F: Future>(&mut self, future: F) -> F::Output {
+        assert!(self.turn());
+        now(future)
+    }
 }
 
 /// What a future that needs no waking has to say now.

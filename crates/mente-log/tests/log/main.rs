@@ -5,4 +5,6 @@ mod conforms;
 mod crash;
 mod driven;
 mod limits;
+mod packs;
 mod rot;
+mod time;

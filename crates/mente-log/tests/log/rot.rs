@@ -161,6 +161,61 @@ fn a_newer_format_is_refused() {
     );
 }
 
+/// Version 1 had an entry for every batch; the layout is the same.
+#[test]
+fn a_log_of_the_first_version_is_read_and_goes_on() {
+    let (mut bytes, logs, values) = sample();
+    let mut patch = |at: usize, length: usize| {
+        bytes[at + 12..at + 14].copy_from_slice(&1u16.to_be_bytes());
+        let crc = crc32c::crc32c(&bytes[at + 12..at + length]);
+        bytes[at + 8..at + 12].copy_from_slice(&crc.to_be_bytes());
+    };
+    // The commits have one block and one entry each; the last, of the closing, has none.
+    [0, 2048].into_iter().for_each(|at| patch(at, 64));
+    (1..=7).for_each(|block| patch(block * 4096, 72 + 40));
+    patch(8 * 4096, 72);
+    let disk = MemDisk::default();
+    disk.plant(FILE, bytes);
+    for more in 0..2 {
+        let (engine, mut writer) = open(&disk);
+        assert_eq!(writer.recovered().damaged, []);
+        for log in logs {
+            let (found, error) = read(&engine, log);
+            assert_eq!((found.len(), error), (values[&log].len() + more, None));
+            let append = engine.append(&[], vec![(log, batch(&["on"]))]);
+            turned(&mut writer, append).unwrap();
+        }
+    }
+}
+
+/// A write that lands at another block, of this file or of another: the header names its place, so
+/// that the commit is missed where it should be and not believed where it is.
+#[test]
+fn a_misdirected_write_is_noticed() {
+    let (good, logs, values) = sample();
+    for (from, to) in [(3, 5), (5, 3), (2, 9), (7, 4)] {
+        let mut bytes = good.clone();
+        let moved = bytes[from * 4096..][..4096].to_vec();
+        bytes[to * 4096..][..4096].copy_from_slice(&moved);
+        bytes[from * 4096..][..4096].fill(0);
+        let disk = MemDisk::default();
+        disk.plant(FILE, bytes.clone());
+        disk.plant("00000002.wal", bytes);
+        let (engine, writer) = open(&disk);
+        assert!(!writer.recovered().damaged.is_empty(), "{from} to {to}");
+        let mut stopped = 0;
+        for log in logs {
+            let (found, error) = read(&engine, log);
+            assert!(
+                values[&log].starts_with(&found),
+                "{from} to {to}: {found:?}"
+            );
+            stopped += usize::from(error.is_some());
+        }
+        assert!(stopped > 0, "{from} to {to}");
+    }
+}
+
 /// The checksum of a batch leaves out its first bytes: the index vouches for those.
 #[test]
 fn a_flip_in_the_bytes_before_the_checksum_is_noticed() {

@@ -1,5 +1,5 @@
-//! The embedded log and the two threads that drive it: one writes and syncs, one makes the
-//! next file ahead of time.
+//! The embedded log and the threads that drive it: one writes and syncs, and asks for what
+//! retention says; one makes the next file ahead of time; one retires old files.
 //!
 //! If the disk fails under a commit nobody can tell what is on it, so the process ends at once
 //! and the next one reads what is there.
@@ -9,18 +9,26 @@ use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mente_engine::Timestamp;
-use mente_log::{Embedded, Preparer, RealDisk, Stopped, Writer};
+use mente_engine::Clock;
+use mente_log::{Embedded, Packer, Preparer, RealDisk, Stopped, Writer};
 
 use crate::failure::{Code, Failure, Result};
 
+use super::clock::TokioClock;
+
 /// Wait before a file is made ahead again after that failed; meanwhile the writer does it.
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
-/// How often it is looked at what retention lets go.
-const RETENTION_PAUSE: Duration = Duration::from_secs(10);
+/// How often the log is asked whether something should be retired.
+const PACK_PAUSE: Duration = Duration::from_secs(1);
+/// Wait between two pieces of a retirement, whose syncs the appends feel.
+const PIECE_PAUSE: Duration = Duration::from_millis(10);
+/// Wait after a retirement failed, on a full disk as a rule: each try writes.
+const PACK_FAILURE_PAUSE: Duration = Duration::from_secs(30);
+/// How often retention by age and size is looked at.
+const ENFORCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// An open log and its threads.
 pub(super) struct Driven {
@@ -53,11 +61,12 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
     tell(&writer);
     let closing = Arc::new(AtomicBool::new(false));
     let preparer = prepare(writer.preparer(), Arc::clone(&closing))?;
+    let packer = pack(writer.packer(), Arc::clone(&closing))?;
     let drive = {
         let closing = Arc::clone(&closing);
         move || {
             let _ = sleeper.set(thread::current());
-            drive(writer, &closing, &preparer)
+            drive(writer, &closing, &preparer, &packer)
         }
     };
     let writer = thread::Builder::new().name("mente-log".into()).spawn(drive);
@@ -85,38 +94,43 @@ impl Driven {
     }
 }
 
-fn drive(mut writer: Writer, closing: &AtomicBool, preparer: &Thread) -> Result<(), Stopped> {
+fn drive(
+    mut writer: Writer,
+    closing: &AtomicBool,
+    preparer: &Thread,
+    packer: &Thread,
+) -> Result<(), Stopped> {
     let end = End;
+    let clock = TokioClock::new();
     let mut enforced = Instant::now();
     loop {
-        if enforced.elapsed() >= RETENTION_PAUSE {
+        if enforced.elapsed() >= ENFORCE_PAUSE {
+            writer.enforce(clock.now().wall);
             enforced = Instant::now();
-            writer.enforce(wall_now());
         }
         match writer.turn() {
             Ok(true) => {
                 if writer.wants_file() {
                     preparer.unpark();
                 }
+                if writer.wants_packer() {
+                    packer.unpark();
+                }
             }
             Ok(false) if closing.load(Ordering::Acquire) => {
                 let closed = writer.close();
                 std::mem::forget(end);
                 preparer.unpark();
+                packer.unpark();
                 return closed;
             }
-            Ok(false) => thread::park_timeout(RETENTION_PAUSE),
+            Ok(false) => thread::park_timeout(ENFORCE_PAUSE),
             Err(stopped) => {
                 tracing::error!(error = %stopped, "the log has stopped; nothing is acknowledged any more");
                 process::exit(Code::Disk as i32);
             }
         }
     }
-}
-
-fn wall_now() -> Timestamp {
-    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
-    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Ends the process if the thread of the log ends in a panic: without it every call would wait
@@ -149,6 +163,27 @@ fn prepare(mut preparer: Preparer, closing: Arc<AtomicBool>) -> Result<Thread> {
     Ok(thread.thread().clone())
 }
 
+fn pack(mut packer: Packer, closing: Arc<AtomicBool>) -> Result<Thread> {
+    let work = move || {
+        while !closing.load(Ordering::Acquire) {
+            match packer.turn() {
+                Ok(true) if packer.is_behind() => {}
+                Ok(true) => thread::sleep(PIECE_PAUSE),
+                Ok(false) => thread::park_timeout(PACK_PAUSE),
+                Err(error) => {
+                    tracing::warn!(%error, "old files of the log stay for now");
+                    thread::park_timeout(PACK_FAILURE_PAUSE);
+                }
+            }
+        }
+    };
+    let thread = thread::Builder::new()
+        .name("mente-log-packs".into())
+        .spawn(work)
+        .context("cannot start the thread that retires old files")?;
+    Ok(thread.thread().clone())
+}
+
 /// Says what the last process left behind.
 fn tell(writer: &Writer) {
     let recovered = writer.recovered();
@@ -158,6 +193,12 @@ fn tell(writer: &Writer) {
             bytes,
             file,
             "a torn tail was cut off and kept in a file of its own"
+        );
+    }
+    for file in &recovered.lost {
+        tracing::error!(
+            file,
+            "missing or unreadable: logs that need it are read-only"
         );
     }
     for damage in &recovered.damaged {

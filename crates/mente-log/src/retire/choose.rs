@@ -1,0 +1,124 @@
+//! Which files to retire, if any.
+//!
+//! The price is to write again what is live, the gain is the rest of the file. At less than
+//! half live it frees more than it writes. Beyond that only the number of WAL files counts,
+//! since each is scanned at an opening and weighs more in memory than a pack: then data that
+//! nobody trims is written twice in its life, and no more.
+
+use crate::Options;
+use crate::files::FileName;
+use crate::index::FileUse;
+
+/// WAL files less than half live are left until there are so many: most of them die alone,
+/// and small packs make a crowd.
+const SPARSE_FILES: usize = 4;
+/// So many small packs become one, which makes a byte move at most once for every factor of
+/// this between its first pack and a full one.
+const SMALL_PACKS: usize = 8;
+
+pub(super) fn sources<'a>(files: impl Iterator<Item = &'a FileUse>, options: &Options) -> Vec<u32> {
+    let target = u64::from(options.file_bytes);
+    let (mut wal, packs): (Vec<_>, Vec<_>) =
+        files.partition(|file| matches!(file.name, FileName::Wal(_)));
+    // The last is written to, and the one before it holds what queues are just about to settle.
+    wal.truncate(wal.len().saturating_sub(2));
+    let sparse = of(&wal, is_sparse);
+    if wal.len() + 2 > options.wal_files.max(3) {
+        return fill(wal[..=wal.len() / 2].to_vec(), target);
+    }
+    if sparse.len() >= SPARSE_FILES {
+        return fill(sparse, target);
+    }
+    let hollow = of(&packs, is_sparse);
+    let garbage: u64 = hollow.iter().map(|file| file.bytes - file.live_bytes).sum();
+    if garbage >= target / 2 {
+        return fill(hollow, target);
+    }
+    let small = of(&packs, |file| file.live_bytes < target / SMALL_PACKS as u64);
+    if small.len() >= SMALL_PACKS {
+        return fill(small, target);
+    }
+    Vec::new()
+}
+
+fn is_sparse(file: &FileUse) -> bool {
+    file.live_bytes * 2 < file.bytes
+}
+
+fn of<'a>(files: &[&'a FileUse], is_wanted: impl Fn(&FileUse) -> bool) -> Vec<&'a FileUse> {
+    files
+        .iter()
+        .copied()
+        .filter(|file| is_wanted(file))
+        .collect()
+}
+
+/// As many of them, oldest first, as one pack of `target_bytes` holds; one at least. Dead ones
+/// are the writer's, who needs no pack for them.
+fn fill(files: Vec<&FileUse>, target_bytes: u64) -> Vec<u32> {
+    let (mut sources, mut bytes) = (Vec::new(), 0);
+    for file in files.into_iter().filter(|file| file.live_bytes > 0) {
+        bytes += file.live_bytes;
+        if bytes > target_bytes && !sources.is_empty() {
+            break;
+        }
+        sources.push(file.name.number());
+    }
+    sources
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Files of 1000 bytes; the numbers are their live bytes.
+    fn check(wal: &[u64], packs: &[(u64, u64)], expect: &[u32]) {
+        let file = |name, bytes, live_bytes| FileUse {
+            name,
+            bytes,
+            live_bytes,
+            is_moving: false,
+        };
+        let wal = wal.iter().enumerate();
+        let mut files: Vec<_> = wal
+            .map(|(at, live)| file(FileName::Wal(at as u32), 1000, *live))
+            .collect();
+        let packs = packs.iter().enumerate();
+        files.extend(
+            packs.map(|(at, (bytes, live))| file(FileName::Pack(100 + at as u32), *bytes, *live)),
+        );
+        let options = Options {
+            file_bytes: 1000,
+            wal_files: 6,
+            ..Options::default()
+        };
+        assert_eq!(sources(files.iter(), &options), expect);
+    }
+
+    #[test]
+    fn full_files_stay_until_they_are_too_many() {
+        check(&[], &[], &[]);
+        check(&[900; 6], &[(900, 900)], &[]);
+        check(&[900; 7], &[], &[0]);
+        check(&[300, 400, 100, 900, 900, 900, 900], &[], &[0, 1, 2]);
+    }
+
+    #[test]
+    fn sparse_files_move_together() {
+        check(&[400, 900, 10, 10, 0, 0], &[], &[]);
+        check(&[400, 10, 10, 10, 0, 0], &[], &[0, 1, 2, 3]);
+        check(&[400, 400, 400, 10, 0, 0], &[], &[0, 1]);
+    }
+
+    #[test]
+    fn hollow_and_small_packs_are_written_anew() {
+        check(&[900], &[(900, 800), (900, 500)], &[]);
+        check(&[900], &[(900, 800), (900, 100)], &[101]);
+        check(&[], &[(100, 100); 7], &[]);
+        check(
+            &[],
+            &[(100, 100); 8],
+            &[100, 101, 102, 103, 104, 105, 106, 107],
+        );
+    }
+}
