@@ -10,6 +10,7 @@ mod memory;
 mod process;
 mod pull;
 mod refusals;
+mod retire;
 mod shop_page;
 mod tail;
 mod verbs;
