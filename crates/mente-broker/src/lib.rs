@@ -17,6 +17,7 @@ mod bell;
 pub mod journal;
 mod restore;
 mod runtime;
+mod snapshot;
 
 pub mod broker;
 pub mod dead_letter;

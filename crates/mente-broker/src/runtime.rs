@@ -20,7 +20,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
-    self as engine, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
+    self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
 };
 
 use crate::bell::Bell;
@@ -30,6 +30,7 @@ use crate::journal::{self, Decision};
 use crate::queue::Ticket;
 use crate::restore::{self, Restored};
 use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::snapshot::{self, Written};
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -56,6 +57,7 @@ pub(crate) struct Runtime {
     /// Only the shard that owns the store has it.
     pub(crate) store: Option<LogId>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
+    pub(crate) snapshot_bytes: usize,
     /// Rung when subscriptions came or went.
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
@@ -68,6 +70,7 @@ struct Tenure<'a> {
     fence: Fence,
     store_fence: Option<Fence>,
     shard: Shard,
+    written: Written,
     next_ticket: u64,
     callers: BTreeMap<Ticket, oneshot::Sender<Result<Reply>>>,
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
@@ -132,6 +135,7 @@ impl<'a> Tenure<'a> {
             fence: restored.journal,
             store_fence: restored.store,
             shard: restored.shard,
+            written: restored.written,
             next_ticket: 1,
             callers: BTreeMap::new(),
             io: FuturesUnordered::new(),
@@ -162,6 +166,9 @@ impl<'a> Tenure<'a> {
             let now = self.runtime.clock.now();
             self.shard.tick(now, &mut out);
             self.commit(out).await?;
+            if self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
+                self.take_snapshot().await?;
+            }
         }
     }
 
@@ -276,25 +283,17 @@ impl<'a> Tenure<'a> {
     async fn commit(&mut self, mut out: Outcome) -> Result<(), engine::Error> {
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
-        let journal = decided.then(|| {
-            let first = self.shard.seq() + 1 - out.decisions.len() as u64;
-            let batch = journal::encode(first, &out.decisions, now.wall);
-            self.runtime
-                .engine
-                .append(&[self.fence], vec![(self.fence.log, batch)])
-        });
+        let first = self.shard.seq() + 1 - out.decisions.len() as u64;
+        let batches = journal::encode(first, &out.decisions, now.wall);
+        self.written.since += batches.iter().map(Batch::size).sum::<usize>();
+        // Each batch is a prefix of the round that can stand alone: nobody has a reply yet.
+        let journal: Vec<_> = batches.into_iter().map(|b| self.journal(b)).collect();
         let stored = self.append_to_store(&out.appends);
-        // Both were called; only now does anybody wait.
-        let journal = async {
-            if let Some(append) = journal {
-                append.await.map(drop)
-            } else {
-                Ok(())
-            }
-        };
+        // All were called; only now does anybody wait.
+        let journal = futures::future::try_join_all(journal);
         let result = futures::future::try_join(journal, stored).await;
         let bases = match result {
-            Ok(((), bases)) => bases,
+            Ok((_, bases)) => bases,
             Err(error) => {
                 self.disown(out.replies, &error);
                 return Err(error);
@@ -316,6 +315,42 @@ impl<'a> Tenure<'a> {
                 let _ = caller.send(reply);
             }
         }
+        Ok(())
+    }
+
+    fn journal(&self, batch: Batch) -> engine::Answer<Vec<engine::Appended>> {
+        let (engine, fence) = (&self.runtime.engine, self.fence);
+        engine.append(&[fence], vec![(fence.log, batch)])
+    }
+
+    /// Tells the state anew and lets go of what lies before. Nothing else is decided meanwhile.
+    async fn take_snapshot(&mut self) -> Result<(), engine::Error> {
+        let now = self.runtime.clock.now();
+        let batches = match snapshot::tell(&self.shard, now.wall) {
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::error!(journal = %self.fence.log, %error, "the journal keeps all its decisions");
+                // Not again with every round.
+                self.written.since = 0;
+                return Ok(());
+            }
+        };
+        let bytes = batches.iter().map(Batch::size).sum();
+        let mut begin = None;
+        for batch in batches {
+            let appended = self.journal(batch).await?;
+            begin = begin.or(appended.first().map(|appended| appended.base));
+        }
+        self.written = Written {
+            snapshot: bytes,
+            since: 0,
+        };
+        if let Some(begin) = begin
+            && let Err(error) = self.runtime.engine.trim(self.fence.log, begin).await
+        {
+            tracing::warn!(journal = %self.fence.log, %error, "decisions before a snapshot stay for now");
+        }
+        tracing::debug!(journal = %self.fence.log, bytes, "snapshot");
         Ok(())
     }
 

@@ -34,6 +34,8 @@ pub const LOG_OPEN_FILES: usize = 128;
 pub const LOG_WAL_FILES: usize = 8;
 /// All request bodies held in memory at one time.
 pub const HTTP_BODIES_BYTES: usize = 256 << 20;
+/// Decisions that a journal gathers before its state is told anew, so that they can go.
+pub const JOURNAL_SNAPSHOT_BYTES: usize = 1 << 20;
 /// Commands waiting for one shard.
 pub const SHARD_MAILBOX: usize = 4_096;
 /// Subscriptions of one topic.

@@ -53,6 +53,8 @@ pub struct Options {
     /// Make a topic when somebody first publishes to it.
     pub create_topics: bool,
     pub access: Access,
+    /// Decisions in bytes that a journal gathers before its state is told anew and they go.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for Options {
@@ -61,6 +63,7 @@ impl Default for Options {
             shards: 64,
             create_topics: false,
             access: Access::Open,
+            snapshot_bytes: limits::JOURNAL_SNAPSHOT_BYTES,
         }
     }
 }
@@ -125,6 +128,7 @@ impl Broker {
                 journal: set.log(index),
                 store: (index == store_shard).then_some(store),
                 mailbox,
+                snapshot_bytes: options.snapshot_bytes,
                 subscriptions: subscriptions.clone(),
                 catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
             };

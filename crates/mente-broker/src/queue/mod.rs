@@ -25,7 +25,7 @@ use mente_engine::{Now, Offset, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use partition::{Durable, Failure, Obituary};
-use partition::{Entry, Partition, State};
+use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use settings::{Push, RetrySchedule, Settings};
 
 /// A decision about records of one view. Its fold is [`Durable`].
@@ -408,6 +408,7 @@ impl Queue {
             }),
         ) = (&verdict, effects.verdicts.last_mut())
             && partition == same
+            && before.len() + offsets.len() <= SETTLED_PER_VERDICT
         {
             before.extend_from_slice(offsets);
             *lower = *floor;

@@ -1,12 +1,13 @@
 //! Restored = live: whatever commands come, the fold of the journal is the state of its owner.
 
-use mente_engine::{Batch, SetId};
+use mente_engine::{Batch, BatchBuilder, SetId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::filter::Filter;
 use crate::journal;
 use crate::queue::Verdict;
+use crate::snapshot::{self, Replay};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -25,6 +26,12 @@ enum Step {
         millis: u64,
     },
     Bury,
+    /// The state is told anew, and what lies before goes.
+    Snapshot,
+    /// The owner dies at a snapshot of which so many records are there.
+    HalfSnapshot {
+        records: usize,
+    },
     /// The owner dies; another one restores from the journal.
     Restart,
 }
@@ -45,6 +52,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
         2 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
         1 => Just(Step::Bury),
+        1 => Just(Step::Snapshot),
+        1 => (1usize..6).prop_map(|records| Step::HalfSnapshot { records }),
         1 => Just(Step::Restart),
     ]
 }
@@ -56,6 +65,8 @@ struct World {
     log: Vec<Arrival>,
     end: Offset,
     journal: Vec<Batch>,
+    /// Every decision ever, whatever snapshots took.
+    decided: Vec<Decision>,
     out: Vec<(usize, LockToken)>,
     next_ticket: u64,
 }
@@ -77,6 +88,7 @@ impl World {
             log: Vec::new(),
             end: Offset(0),
             journal: Vec::new(),
+            decided: Vec::new(),
             out: Vec::new(),
             next_ticket: 1,
         };
@@ -122,7 +134,8 @@ impl World {
         if !out.decisions.is_empty() {
             let first = self.shard.seq() + 1 - out.decisions.len() as u64;
             self.journal
-                .push(journal::encode(first, &out.decisions, self.now.wall));
+                .extend(journal::encode(first, &out.decisions, self.now.wall));
+            self.decided.extend(out.decisions.iter().cloned());
         }
         out
     }
@@ -208,6 +221,17 @@ impl World {
                     self.round(|shard, _, _, out| shard.buried(&burial, Offset(7), out));
                 }
             }
+            Step::Snapshot => {
+                self.journal = snapshot::tell(&self.shard, self.now.wall).unwrap();
+            }
+            Step::HalfSnapshot { records } => {
+                let whole = snapshot::tell(&self.shard, self.now.wall).unwrap();
+                let all: Vec<_> = whole.iter().flat_map(Batch::records).collect();
+                let some = all.into_iter().take(records).map(|r| r.unwrap().1);
+                let some: Vec<_> = some.collect();
+                self.journal.push(BatchBuilder::from_iter(&some).finish());
+                self.take(Step::Restart);
+            }
             Step::Restart => {
                 self.shard = restored(&self.journal, self.shard.term);
                 self.out.clear();
@@ -218,12 +242,11 @@ impl World {
 }
 
 fn restored(journal: &[Batch], last: Term) -> Shard {
-    let mut shard = Shard::new(Term(last.0 + 1));
+    let mut replay = Replay::new(Term(last.0 + 1));
     for record in journal.iter().flat_map(Batch::records) {
-        let (seq, decision) = journal::decode(&record.unwrap().1).unwrap();
-        shard.apply(seq, &decision).unwrap();
+        replay.take(&record.unwrap().1).unwrap();
     }
-    shard
+    replay.finish().0
 }
 
 /// Records that are still to be settled, whoever has them.
@@ -244,18 +267,18 @@ fn ends(world: &World, id: u64, filter: Option<&Filter>) -> BTreeMap<u64, u32> {
         .filter(|a| filter.is_none_or(|f| f.matches(&a.event)));
     let mut ends: BTreeMap<u64, u32> = matching.map(|a| (a.offset.0, 0)).collect();
     let mut count = |offset| *ends.get_mut(&offset).expect("published and matching") += 1;
-    for record in world.journal.iter().flat_map(Batch::records) {
-        match journal::decode(&record.unwrap().1).unwrap().1 {
+    for decision in &world.decided {
+        match decision {
             Decision::View {
                 view,
                 verdict: Verdict::Settled { offsets, .. },
-            } if view == id => {
-                offsets.into_iter().for_each(&mut count);
+            } if *view == id => {
+                offsets.iter().copied().for_each(&mut count);
             }
             Decision::View {
                 view,
                 verdict: Verdict::Dead { offset, .. },
-            } if view == id => count(offset),
+            } if *view == id => count(*offset),
             _ => {}
         }
     }
@@ -276,6 +299,7 @@ proptest! {
                 log: world.log.clone(),
                 end: world.end,
                 journal: Vec::new(),
+                decided: Vec::new(),
                 out: Vec::new(),
                 next_ticket: 1,
             };

@@ -82,5 +82,8 @@ fn bytes_in(directory: &Path, ending: &str) -> u64 {
     let files = std::fs::read_dir(directory).unwrap().flatten();
     let named = files.filter(|file| file.file_name().to_string_lossy().ends_with(ending));
     // A file may go between the listing and the look at it.
-    named.flat_map(|file| file.metadata()).map(|m| m.len()).sum()
+    named
+        .flat_map(|file| file.metadata())
+        .map(|m| m.len())
+        .sum()
 }
