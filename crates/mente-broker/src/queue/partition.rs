@@ -71,6 +71,8 @@ pub(super) enum State {
     Ready,
     Leased,
     Delayed,
+    /// Of a key that has an earlier record here.
+    Behind,
 }
 
 impl Durable {
@@ -214,6 +216,10 @@ impl Partition {
             key,
         };
         Some(self.entries.entry(offset).or_insert(entry))
+    }
+
+    pub(super) fn in_state(&self, state: State) -> usize {
+        self.entries.values().filter(|e| e.state == state).count()
     }
 
     /// Moves on; gives the floor if it should be journaled although nothing was settled.
