@@ -27,7 +27,8 @@ use crate::bell::Bell;
 use crate::dead_letter;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
-use crate::queue::Ticket;
+use crate::name::SubscriptionName;
+use crate::queue::{LockToken, Settlement, Ticket};
 use crate::restore::{self, Restored};
 use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
@@ -72,7 +73,9 @@ struct Tenure<'a> {
     shard: Shard,
     written: Written,
     next_ticket: u64,
-    callers: BTreeMap<Ticket, oneshot::Sender<Result<Reply>>>,
+    callers: BTreeMap<Ticket, Caller>,
+    /// Leases of receivers that left before they had them.
+    undelivered: Vec<(SubscriptionName, Vec<LockToken>)>,
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
     /// Logs and positions that are being read or watched.
     reading: BTreeSet<(LogId, Offset)>,
@@ -80,6 +83,12 @@ struct Tenure<'a> {
     burying: BTreeSet<(u64, LogId, Offset)>,
     /// Dead letters that the last owner left: their copies may be there.
     inherited: BTreeSet<(u64, LogId, Offset)>,
+}
+
+struct Caller {
+    reply: oneshot::Sender<Result<Reply>>,
+    /// What it receives from, if it does.
+    receives: Option<SubscriptionName>,
 }
 
 /// What a read, a watch or a copy came to.
@@ -138,6 +147,7 @@ impl<'a> Tenure<'a> {
             written: restored.written,
             next_ticket: 1,
             callers: BTreeMap::new(),
+            undelivered: Vec::new(),
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
@@ -155,9 +165,14 @@ impl<'a> Tenure<'a> {
         loop {
             self.start_reads();
             let mut out = Outcome::default();
-            let wake = self.wake().await;
+            let wake = if self.undelivered.is_empty() {
+                self.wake().await
+            } else {
+                Wake::Timer
+            };
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
+            self.take_back_undelivered(&mut out);
             match wake {
                 Wake::Stop => return Ok(()),
                 wake => self.take(wake, &mut out),
@@ -216,9 +231,12 @@ impl<'a> Tenure<'a> {
         let now = self.runtime.clock.now();
         match wake {
             Wake::Request(Request { command, reply }) => {
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                self.callers.insert(ticket, reply);
+                let ticket = self.ticket();
+                let receives = match &command {
+                    Command::Receive { name, .. } => Some(name.clone()),
+                    _ => None,
+                };
+                self.callers.insert(ticket, Caller { reply, receives });
                 self.shard.decide(now, ticket, command, out);
             }
             Wake::Io(Io::Read { log, from, result }) => {
@@ -310,9 +328,14 @@ impl<'a> Tenure<'a> {
             self.start_burials();
         }
         for (ticket, reply) in out.replies {
-            if let Some(caller) = self.callers.remove(&ticket) {
-                // A caller that left gets nothing; a lease that it was to have runs out.
-                let _ = caller.send(reply);
+            let Some(caller) = self.callers.remove(&ticket) else {
+                continue;
+            };
+            if let Err(Ok(Reply::Deliveries(deliveries))) = caller.reply.send(reply)
+                && let Some(name) = caller.receives
+            {
+                let tokens = deliveries.into_iter().map(|delivery| delivery.token);
+                self.undelivered.push((name, tokens.collect()));
             }
         }
         Ok(())
@@ -409,7 +432,7 @@ impl<'a> Tenure<'a> {
             if let Some(caller) = self.callers.remove(&ticket) {
                 let message =
                     format!("the decision may or may not be kept: {error}; look, then repeat it");
-                let _ = caller.send(Err(Error::new(Kind::Unknown, message)));
+                let _ = caller.reply.send(Err(Error::new(Kind::Unknown, message)));
             }
         }
     }
@@ -418,11 +441,28 @@ impl<'a> Tenure<'a> {
         let left = self
             .callers
             .iter()
-            .filter(|(_, caller)| caller.is_canceled());
+            .filter(|(_, caller)| caller.reply.is_canceled());
         for ticket in left.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
             self.callers.remove(&ticket);
             self.shard.forget(ticket);
         }
+    }
+
+    /// Others need not wait for the end of a lease that nobody has.
+    fn take_back_undelivered(&mut self, out: &mut Outcome) {
+        let now = self.runtime.clock.now();
+        for (name, tokens) in std::mem::take(&mut self.undelivered) {
+            let ticket = self.ticket();
+            let how = Settlement::Return;
+            let command = Command::Settle { name, tokens, how };
+            self.shard.decide(now, ticket, command, out);
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     fn start_reads(&mut self) {

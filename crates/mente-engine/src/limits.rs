@@ -44,6 +44,8 @@ pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
 pub const TOUCHED_PER_VIEW: usize = 100_000;
 /// Events that one receive call hands out.
 pub const RECEIVE_EVENTS: u32 = 100;
+/// Data that one receive call hands out, but one event at least.
+pub const RECEIVE_BYTES: usize = 8 << 20;
 /// Lock tokens that one settle call names.
 pub const LOCK_TOKENS_PER_SETTLE: usize = 5_000;
 /// Longest lock token that is looked at.

@@ -8,6 +8,7 @@
 
 mod publish;
 mod read;
+mod receiving;
 mod streams;
 mod subscriptions;
 mod topics;
@@ -185,26 +186,35 @@ impl Broker {
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
-        let stopped = || {
-            Error::new(
-                Kind::Internal,
-                "the shard has stopped: see the log of the server",
-            )
-        };
-        let (reply, answer) = oneshot::channel();
-        let mut mailbox = self.shards.get(shard).ok_or_else(stopped)?.clone();
-        mailbox
-            .send(Request { command, reply })
-            .await
-            .map_err(|_| stopped())?;
-        let lost = || {
-            Error::new(
-                Kind::Unknown,
-                "the shard was restored meanwhile: look, then repeat",
-            )
-        };
+        let answer = self.tell(shard, command).await?;
         answer.await.map_err(|_| lost())?
     }
+
+    /// Puts a command into a shard's mailbox; the answer comes later.
+    async fn tell(
+        &self,
+        shard: usize,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Reply>>> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { command, reply };
+        let sent = self.mailbox(shard)?.send(request).await;
+        sent.map_err(|_| stopped()).map(|()| answer)
+    }
+
+    fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {
+        self.shards.get(shard).cloned().ok_or_else(stopped)
+    }
+}
+
+fn stopped() -> Error {
+    let message = "the shard has stopped: see the log of the server";
+    Error::new(Kind::Internal, message)
+}
+
+fn lost() -> Error {
+    let message = "the shard was restored meanwhile: look, then repeat";
+    Error::new(Kind::Unknown, message)
 }
 
 impl std::fmt::Debug for Broker {

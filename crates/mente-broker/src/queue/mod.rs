@@ -74,6 +74,8 @@ pub enum Settlement {
     Reject { reason: String, detail: String },
     /// Still working: the lease starts anew.
     Renew,
+    /// It never reached the receiver: ready again, and not an attempt.
+    Return,
 }
 
 /// Identifies a lease. Void after a restart or a change of owner.
@@ -305,6 +307,7 @@ impl Queue {
                 self.leases.insert(token.lease, Lease { until, ..lease });
                 return true;
             }
+            Settlement::Return => self.make_ready(partition, offset),
         }
         self.serve(now, effects);
         true
