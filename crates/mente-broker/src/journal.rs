@@ -56,6 +56,16 @@ pub enum Decision {
 }
 
 impl Decision {
+    pub(crate) fn changes_catalogue(&self) -> bool {
+        matches!(
+            self,
+            Self::TopicCreated { .. }
+                | Self::TopicDeleted { .. }
+                | Self::Defined { .. }
+                | Self::Undefined { .. }
+        )
+    }
+
     pub(crate) fn changes_subscriptions(&self) -> bool {
         matches!(
             self,

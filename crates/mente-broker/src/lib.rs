@@ -14,6 +14,7 @@ pub mod shard;
 pub mod store;
 
 mod bell;
+pub mod catalogue;
 pub mod journal;
 mod restore;
 mod runtime;
@@ -35,10 +36,11 @@ pub use broker::{
     Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent, StreamState,
     Verified,
 };
+pub use catalogue::Catalogue;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
-pub use shard::{Catalogue, SubscriptionInfo};
+pub use shard::SubscriptionInfo;
 pub use store::Expected;

@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -24,13 +24,14 @@ use mente_engine::{
 };
 
 use crate::bell::Bell;
+use crate::catalogue::SharedCatalogue;
 use crate::dead_letter;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::queue::{LockToken, Settlement, Ticket};
 use crate::restore::{self, Restored};
-use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
 
 /// Commands that one round decides at most.
@@ -41,9 +42,6 @@ const ROUND_IO: usize = 64;
 const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// The catalogue as of the last durable decision, shared with the doors.
-pub(crate) type SharedCatalogue = Arc<RwLock<Arc<Catalogue>>>;
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -153,7 +151,9 @@ impl<'a> Tenure<'a> {
             burying: BTreeSet::new(),
             inherited: BTreeSet::new(),
         };
-        tenure.share_catalogue();
+        if let Some(shared) = &tenure.runtime.catalogue {
+            shared.replace(tenure.shard.catalogue().clone());
+        }
         tenure
     }
 
@@ -324,7 +324,9 @@ impl<'a> Tenure<'a> {
             if out.decisions.iter().any(Decision::changes_subscriptions) {
                 self.runtime.subscriptions.ring();
             }
-            self.share_catalogue();
+            if let Some(shared) = &self.runtime.catalogue {
+                shared.apply(&out.decisions);
+            }
             self.start_burials();
         }
         for (ticket, reply) in out.replies {
@@ -513,16 +515,6 @@ impl<'a> Tenure<'a> {
         self.runtime
             .clock
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
-    }
-
-    fn share_catalogue(&self) {
-        let Some(catalogue) = &self.runtime.catalogue else {
-            return;
-        };
-        let mut shared = catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        if **shared != *self.shard.catalogue() {
-            *shared = Arc::new(self.shard.catalogue().clone());
-        }
     }
 }
 

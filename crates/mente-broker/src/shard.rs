@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use mente_engine::{Event, LogId, Now, Offset, Record, Term, Timestamp};
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName};
@@ -140,13 +141,6 @@ pub struct Burial {
     pub detail: String,
     /// Where earlier copies may lie in the dead-letter log.
     pub buried_at: Option<Offset>,
-}
-
-/// What all doors know: the state of the shard that holds the catalogue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    pub topics: BTreeMap<EntityName, Topic>,
-    pub definitions: BTreeMap<(Definition, EntityName), serde_json::Value>,
 }
 
 #[derive(Debug)]
@@ -280,20 +274,10 @@ impl Shard {
     /// Folds a decision that is counted already: one of a snapshot.
     pub(crate) fn recall(&mut self, decision: &Decision) -> Result<()> {
         match decision {
-            Decision::TopicCreated { name, topic } => {
-                self.catalogue.topics.insert(name.clone(), topic.clone());
-            }
-            Decision::TopicDeleted { name } => {
-                self.catalogue.topics.remove(name);
-            }
-            Decision::Defined { kind, name, body } => {
-                self.catalogue
-                    .definitions
-                    .insert((*kind, name.clone()), body.clone());
-            }
-            Decision::Undefined { kind, name } => {
-                self.catalogue.definitions.remove(&(*kind, name.clone()));
-            }
+            Decision::TopicCreated { .. }
+            | Decision::TopicDeleted { .. }
+            | Decision::Defined { .. }
+            | Decision::Undefined { .. } => self.catalogue.apply(decision),
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let queue = Queue::new(subscription.settings.clone(), self.term, &starts);

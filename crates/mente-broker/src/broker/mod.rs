@@ -16,8 +16,8 @@ mod verify;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::SinkExt;
@@ -26,12 +26,13 @@ use mente_engine::{Clock, Engine, LogConfig, LogId, SetId, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
+use crate::catalogue::SharedCatalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, set_name};
 use crate::partition;
-use crate::runtime::{Request, Runtime, SharedCatalogue};
-use crate::shard::{Catalogue, Command, Reply};
+use crate::runtime::{Request, Runtime};
+use crate::shard::{Command, Reply};
 
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
@@ -99,7 +100,7 @@ impl Broker {
             .create(&name, options.shards, config)
             .await
             .map_err(Error::from)?;
-        let listed = engine.list().await.map_err(Error::from)?;
+        let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
         let shards = listed
             .iter()
             .find(|info| info.id == set)
@@ -131,7 +132,7 @@ impl Broker {
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
                 subscriptions: subscriptions.clone(),
-                catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
+                catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -168,16 +169,7 @@ impl Broker {
     }
 
     pub(super) fn find_topic(&self, name: &EntityName) -> Option<Topic> {
-        self.snapshot().topics.get(name).cloned()
-    }
-
-    pub(super) fn snapshot(&self) -> Arc<Catalogue> {
-        Arc::clone(
-            &self
-                .catalogue
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.catalogue.topic(name)
     }
 
     /// The shard of a topic and of all that belongs to it.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mente_engine::{self as engine, Offset, Record, SetName, limits};
+use mente_engine::{self as engine, Offset, Record, limits};
 
 use super::read::{Start, StoredEvent, near, records, stored};
 use super::{Broker, unexpected};
@@ -60,19 +60,14 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, name)?;
         let command = Command::DeleteSubscription { name: name.clone() };
         self.ask(self.shard_of(&name.topic), command).await?;
-        self.delete_dead_letters(|set| *set == name.dead_letter_set())
+        // Its full name: no other set's begins with it.
+        self.delete_dead_letters(name.dead_letter_set().as_str())
             .await
     }
 
     /// Dead letters go with their subscription, or the next one of that name would have them.
-    pub(super) async fn delete_dead_letters(&self, of: impl Fn(&SetName) -> bool) -> Result<()> {
-        for info in self
-            .engine
-            .list()
-            .await?
-            .into_iter()
-            .filter(|info| of(&info.name))
-        {
+    pub(super) async fn delete_dead_letters(&self, prefix: &str) -> Result<()> {
+        for info in self.engine.list(prefix).await? {
             self.engine.delete(info.id).await?;
         }
         Ok(())

@@ -145,7 +145,7 @@ impl Crank {
     fn trimmed_journals(&mut self) -> usize {
         let engine = Arc::clone(&self.engine);
         let count = async {
-            let sets = engine.list().await?;
+            let sets = engine.list("default/$journal").await?;
             let journals = sets
                 .iter()
                 .find(|set| set.name.as_str().contains("$journal"));

@@ -129,7 +129,7 @@ impl World {
     }
 
     fn journal_of_shipping(&mut self) -> LogId {
-        let sets = self.pool.run_until(self.engine.list()).unwrap();
+        let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let journal = sets
             .iter()
             .find(|s| s.name.as_str().ends_with("$journal"))
