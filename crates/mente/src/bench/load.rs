@@ -18,6 +18,7 @@ pub(super) const PAYLOAD_BYTES: usize = 1024;
 /// What is sent again and again.
 #[derive(Clone, Debug)]
 pub(super) struct Shot {
+    pub(super) method: &'static str,
     pub(super) path: String,
     pub(super) headers: HeaderMap,
     pub(super) body: Bytes,
@@ -46,6 +47,7 @@ pub(super) fn binary(path: &str) -> Shot {
         HeaderValue::from_static("application/octet-stream"),
     );
     Shot {
+        method: "POST",
         path: path.to_owned(),
         headers,
         body: Bytes::from(vec![b'x'; PAYLOAD_BYTES]),
@@ -67,6 +69,7 @@ pub(super) fn batch(path: &str, count: usize) -> Shot {
         HeaderValue::from_static("application/cloudevents-batch+json"),
     );
     Shot {
+        method: "POST",
         path: path.to_owned(),
         headers,
         body: Bytes::from(body),
@@ -93,14 +96,15 @@ pub(super) async fn fire(
                     return Ok(times);
                 }
                 let Shot {
+                    method,
                     path,
                     headers,
                     body,
                 } = shot(number);
                 let began = Instant::now();
-                let answer = client.request_with("POST", &path, headers, body).await?;
+                let answer = client.request_with(method, &path, headers, body).await?;
                 times.push(began.elapsed());
-                if answer.status != 200 {
+                if !(200..300).contains(&answer.status) {
                     bail!("{path} answered {}: {}", answer.status, answer.text());
                 }
             }

@@ -4,6 +4,7 @@
 //! Everything that is counted was acknowledged, and at the end of a row it is read back: the
 //! number of what is missing stands in the table.
 
+mod crowd;
 mod load;
 mod null;
 mod report;
@@ -21,7 +22,7 @@ use crate::args::Output;
 use crate::demo::Server;
 
 /// Rows in the order in which they run.
-const ROWS: [&str; 8] = [
+const ROWS: [&str; 10] = [
     "sync",
     "publish-serial",
     "publish-64",
@@ -30,6 +31,8 @@ const ROWS: [&str; 8] = [
     "stream",
     "projection",
     "start",
+    "topics",
+    "spread",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -55,6 +58,8 @@ pub(crate) struct Scale {
     serial: usize,
     /// Events of a round with many connections.
     events: usize,
+    /// Topics of ten logs each where there are many.
+    topics: usize,
 }
 
 pub(crate) fn run(args: BenchArgs) -> crate::failure::Result<()> {
@@ -69,11 +74,13 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
             rounds: 3,
             serial: 300,
             events: 6_400,
+            topics: 1_000,
         },
         false => Scale {
             rounds: 5,
             serial: 2_000,
             events: 64_000,
+            topics: 10_000,
         },
     };
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);

@@ -63,13 +63,13 @@ impl Row {
     /// The figure is to be at least this.
     pub(super) fn at_least(self, target: f64) -> Self {
         let (median, unit) = (self.median, self.unit);
-        self.judge(format!(">= {target:.0} {unit}"), median / target)
+        self.judge(format!(">= {} {unit}", figure(target)), median / target)
     }
 
     /// The figure is to be at most this.
     pub(super) fn at_most(self, target: f64) -> Self {
         let (median, unit) = (self.median, self.unit);
-        self.judge(format!("<= {target:.0} {unit}"), target / median)
+        self.judge(format!("<= {} {unit}", figure(target)), target / median)
     }
 
     fn judge(mut self, target: String, ratio: f64) -> Self {
@@ -83,6 +83,15 @@ impl Row {
     }
 }
 
+/// Three digits at least say something.
+fn figure(value: f64) -> String {
+    if value < 10.0 {
+        format!("{value:.2}")
+    } else {
+        format!("{value:.0}")
+    }
+}
+
 pub(super) fn print(rows: &[Row], output: Output) -> Result<()> {
     if output == Output::Json {
         let text = serde_json::to_string_pretty(rows).expect("rows have a JSON form");
@@ -91,8 +100,8 @@ pub(super) fn print(rows: &[Row], output: Output) -> Result<()> {
     let cells = |row: &Row| {
         vec![
             row.name.to_owned(),
-            format!("{:.0} {}", row.median, row.unit),
-            format!("{:.0}-{:.0}", row.spread.0, row.spread.1),
+            format!("{} {}", figure(row.median), row.unit),
+            format!("{}-{}", figure(row.spread.0), figure(row.spread.1)),
             row.target.clone(),
             row.verdict.clone(),
             row.detail.clone(),

@@ -13,7 +13,7 @@ use crate::client::Client;
 use crate::demo::{Server, ask};
 
 /// Connections of a row with many.
-const CONNECTIONS: usize = 64;
+pub(super) const CONNECTIONS: usize = 64;
 /// Events of one JSON batch.
 const BATCH: usize = 100;
 /// Keys of the projection.
@@ -38,6 +38,8 @@ impl Bench {
             "stream" => self.stream().await,
             "projection" => self.projection().await,
             "start" => self.start().await,
+            "topics" => self.topics().await,
+            "spread" => self.spread().await,
             other => bail!("no row {other}"),
         }
     }

@@ -1,0 +1,103 @@
+//! Rows about many topics: what each costs, and whether it matters how many there are.
+
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use bytes::Bytes;
+use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+
+use super::load::{self, Shot, fire};
+use super::report::Row;
+use super::rows::{Bench, CONNECTIONS};
+use super::usage;
+use crate::demo::Server;
+
+/// Logs of each topic.
+const PARTITIONS: usize = 10;
+
+impl Bench {
+    /// Topics made a second; what each log holds in memory; ready after a kill.
+    pub(super) async fn topics(&mut self) -> Result<Row> {
+        let mut server = self.other_server("topics").await?;
+        let before = usage::resident_mib(server.pid().context("it has ended")?)?;
+        let topics = self.scale.topics;
+        let made = fire(&server.url(), CONNECTIONS, topics, |at| {
+            creation(at, PARTITIONS)
+        })
+        .await?;
+        let after = usage::resident_mib(server.pid().context("it has ended")?)?;
+        let since = Instant::now();
+        server.kill_and_restart().await?;
+        let ready = since.elapsed().as_secs_f64() * 1e3;
+        let logs = topics * PARTITIONS;
+        let each = (after - before) * 1024.0 / logs as f64;
+        server.stop().await?;
+        let detail = format!(
+            "{topics} topics of {PARTITIONS} logs; {each:.2} KiB a log; ready in {ready:.0} ms after kill -9"
+        );
+        let rate = topics as f64 / made.took.as_secs_f64();
+        Ok(Row::new("topics", "/s", vec![rate])
+            .detail(detail)
+            .at_least(1_000.0))
+    }
+
+    /// Slowest to fastest publish with 64 connections over 1, 100 and very many topics, all on a
+    /// server that has them all; and its p99 beside that of a server with one.
+    pub(super) async fn spread(&mut self) -> Result<Row> {
+        let crowded = self.other_server("spread").await?;
+        let empty = self.other_server("empty").await?;
+        let topics = self.scale.topics;
+        fire(&crowded.url(), CONNECTIONS, topics, |at| {
+            creation(at, PARTITIONS)
+        })
+        .await?;
+        fire(&empty.url(), 1, 1, |at| creation(at, PARTITIONS)).await?;
+        let (mut ratios, mut slowness) = (Vec::new(), Vec::new());
+        let mut rates = Vec::new();
+        for _ in 0..self.scale.rounds {
+            rates.clear();
+            let mut p99 = 0.0;
+            for spread in [1, 100, topics] {
+                let shot = move |at: usize| publish(at.wrapping_mul(7_919) % spread);
+                let round = fire(&crowded.url(), CONNECTIONS, self.scale.events, shot).await?;
+                rates.push(self.scale.events as f64 / round.took.as_secs_f64());
+                p99 = round.times.micros(99);
+            }
+            let alone = fire(&empty.url(), CONNECTIONS, self.scale.events, |_| publish(0)).await?;
+            slowness.push(p99 / alone.times.micros(99));
+            let fastest = rates.iter().copied().fold(0.0, f64::max);
+            let slowest = rates.iter().copied().fold(f64::INFINITY, f64::min);
+            ratios.push(fastest / slowest);
+        }
+        crowded.stop().await?;
+        empty.stop().await?;
+        let slowness = Row::new("p99", "", slowness).median;
+        let rates: Vec<_> = rates.iter().map(|rate| format!("{rate:.0}")).collect();
+        let detail = format!(
+            "publish over 1, 100 and {topics} topics: {}/s; p99 over all is {slowness:.2} x that of a server with one",
+            rates.join(", ")
+        );
+        Ok(Row::new("spread", "x", ratios).detail(detail).at_most(1.5))
+    }
+
+    async fn other_server(&self, name: &str) -> Result<Server> {
+        let folder = self.folder.join(name);
+        std::fs::create_dir_all(&folder)?;
+        Server::start(&folder).await
+    }
+}
+
+fn creation(at: usize, partitions: usize) -> Shot {
+    let mut headers = HeaderMap::new();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    Shot {
+        method: "PUT",
+        path: format!("/topics/crowd-{at}"),
+        headers,
+        body: Bytes::from(format!(r#"{{"partitions":{partitions}}}"#)),
+    }
+}
+
+fn publish(topic: usize) -> Shot {
+    load::binary(&format!("/topics/crowd-{topic}/events"))
+}
