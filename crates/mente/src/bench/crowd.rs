@@ -5,12 +5,14 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use bytes::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
+use serde_json::{Value, json};
 
 use super::load::{self, Shot, fire};
 use super::report::Row;
 use super::rows::{Bench, CONNECTIONS};
 use super::usage;
-use crate::demo::Server;
+use crate::client::Client;
+use crate::demo::{Server, ask};
 
 /// Logs of each topic.
 const PARTITIONS: usize = 10;
@@ -78,6 +80,40 @@ impl Bench {
             rates.join(", ")
         );
         Ok(Row::new("spread", "x", ratios).detail(detail).at_most(1.5))
+    }
+
+    /// Many small events wait for a subscription that nobody receives from.
+    pub(super) async fn backlog(&self) -> Result<Row> {
+        let mut server = self.other_server("backlog").await?;
+        let client = Client::new(&server.url())?;
+        let made = json!({"partitions": 1});
+        ask(&client, "PUT", "/topics/backlog", &made).await?;
+        let made = json!({"from": "earliest"});
+        ask(&client, "PUT", "/topics/backlog/subscriptions/late", &made).await?;
+        let pid = |server: &Server| server.pid().context("it has ended");
+        let idle = usage::resident_mib(pid(&server)?)?;
+        let (events, batch) = (self.scale.backlog, 1_000);
+        let shot = load::small_batch("/topics/backlog/events", batch);
+        let fill = fire(&server.url(), 8, events / batch, move |_| shot.clone()).await?;
+        let full = usage::resident_mib(pid(&server)?)?;
+        let since = Instant::now();
+        server.kill_and_restart().await?;
+        let ready = since.elapsed().as_secs_f64() * 1e3;
+        let path = "/topics/backlog/eventsubscriptions/late:receive?maxEvents=100&maxWaitTime=60";
+        let first = ask(&client, "POST", path, &Value::Null).await?;
+        let received = first["value"].as_array().map_or(0, Vec::len);
+        let served = since.elapsed().as_secs_f64() * 1e3;
+        let after = usage::resident_mib(pid(&server)?)?;
+        let stored = super::rows::stored_mib(&self.folder.join("backlog/data"));
+        server.stop().await?;
+        let rate = events as f64 / fill.took.as_secs_f64();
+        let detail = format!(
+            "{events} events in {stored:.0} MiB, published {rate:.0}/s; ready in {ready:.0} ms after kill -9 with {:.0} MiB above idle, the first {received} received after {served:.0} ms",
+            after - idle
+        );
+        Ok(Row::new("backlog", "MiB above idle", vec![full - idle])
+            .detail(detail)
+            .at_most(64.0))
     }
 
     async fn other_server(&self, name: &str) -> Result<Server> {

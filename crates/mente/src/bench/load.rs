@@ -56,7 +56,16 @@ pub(super) fn binary(path: &str) -> Shot {
 
 /// `count` events of 1 KB as a JSON batch.
 pub(super) fn batch(path: &str, count: usize) -> Shot {
-    let data = "x".repeat(PAYLOAD_BYTES);
+    batch_of(path, count, PAYLOAD_BYTES)
+}
+
+/// `count` events of a few bytes as a JSON batch.
+pub(super) fn small_batch(path: &str, count: usize) -> Shot {
+    batch_of(path, count, 16)
+}
+
+fn batch_of(path: &str, count: usize, payload_bytes: usize) -> Shot {
+    let data = "x".repeat(payload_bytes);
     let event = |id: usize| {
         format!(
             r#"{{"specversion":"1.0","id":"{id}","source":"/bench","type":"bench.Event","data":"{data}"}}"#

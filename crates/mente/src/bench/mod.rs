@@ -22,7 +22,7 @@ use crate::args::Output;
 use crate::demo::Server;
 
 /// Rows in the order in which they run.
-const ROWS: [&str; 10] = [
+const ROWS: [&str; 11] = [
     "sync",
     "publish-serial",
     "publish-64",
@@ -33,6 +33,7 @@ const ROWS: [&str; 10] = [
     "start",
     "topics",
     "spread",
+    "backlog",
 ];
 
 #[derive(Debug, clap::Args)]
@@ -60,6 +61,8 @@ pub(crate) struct Scale {
     events: usize,
     /// Topics of ten logs each where there are many.
     topics: usize,
+    /// Events that wait in one queue.
+    backlog: usize,
 }
 
 pub(crate) fn run(args: BenchArgs) -> crate::failure::Result<()> {
@@ -75,12 +78,14 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
             serial: 300,
             events: 6_400,
             topics: 1_000,
+            backlog: 200_000,
         },
         false => Scale {
             rounds: 5,
             serial: 2_000,
             events: 64_000,
             topics: 10_000,
+            backlog: 10_000_000,
         },
     };
     let parent = args.dir.clone().unwrap_or_else(std::env::temp_dir);

@@ -40,6 +40,7 @@ impl Bench {
             "start" => self.start().await,
             "topics" => self.topics().await,
             "spread" => self.spread().await,
+            "backlog" => self.backlog().await,
             other => bail!("no row {other}"),
         }
     }
@@ -345,7 +346,7 @@ fn declaration() -> Value {
     })
 }
 
-fn stored_mib(folder: &std::path::Path) -> f64 {
+pub(super) fn stored_mib(folder: &std::path::Path) -> f64 {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     let bytes: u64 = entries
         .filter_map(|entry| entry.metadata().ok())
