@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection.rs ─▶ metrics.rs ─▶ one file per noun ─▶ broker
-//!   limits,          counts       events · event · read · grid · topics · subscriptions · admin
+//!   TLS, limits,     counts       events · event · read · grid · topics · subscriptions · admin
 //!   shutdown                      with body.rs (byte budget), caller.rs (keys), query.rs
 //! ```
 //! Every refusal leaves through `error.rs`, which holds the one table from kinds to statuses.
@@ -41,6 +41,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::projection::Projections;
+use crate::tls::Identity;
 use metrics::Metrics;
 
 /// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
@@ -55,6 +56,8 @@ pub struct Options {
     /// Whom the door lets in by name; who shows another key is refused. Whether a key is needed
     /// at all is the broker's to say.
     pub keys: Vec<Key>,
+    /// Speak TLS, as this server; plain HTTP without.
+    pub tls: Option<Identity>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
 }
@@ -72,6 +75,7 @@ pub struct Http {
 struct Door {
     broker: Broker,
     keys: Vec<Key>,
+    tls: Option<Identity>,
     metrics: Metrics,
     projections: Option<Arc<Projections>>,
     /// Bytes of request bodies that may still be taken into memory.
@@ -104,6 +108,7 @@ impl Http {
         let door = Arc::new(Door {
             broker: self.broker,
             keys: self.options.keys,
+            tls: self.options.tls,
             metrics: Metrics::default(),
             projections: self.options.projections,
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),

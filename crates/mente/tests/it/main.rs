@@ -1,5 +1,6 @@
 //! The real binary, from outside: every test spawns its own server in a directory of its own.
 
+mod certificates;
 mod server;
 
 mod cloudevents_sdks;
@@ -12,4 +13,5 @@ mod pull;
 mod refusals;
 mod shop_page;
 mod tail;
+mod tls;
 mod verbs;
