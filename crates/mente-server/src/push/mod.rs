@@ -13,9 +13,10 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use mente_broker::queue::Push;
-use mente_broker::{Broker, Error, Kind, Principal, SubscriptionName};
+use mente_broker::{Broker, Error, Principal, SubscriptionName};
 use tokio::task::JoinSet;
 
+use crate::tls::Trust;
 pub use address::{Reach, Target, is_public};
 use sender::{Sender, settlement};
 
@@ -26,18 +27,19 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Says what is wrong with a webhook before it is kept. A name is looked up at each attempt only.
 pub fn check(push: &Push) -> Result<(), Error> {
-    Target::parse(&push.url).map(drop).map_err(|message| {
-        let kind = if push.url.starts_with("https:") {
-            Kind::Unsupported
-        } else {
-            Kind::Invalid
-        };
-        Error::new(kind, message)
-    })
+    let parsed = Target::parse(&push.url).map(drop);
+    parsed.map_err(Error::invalid)
+}
+
+/// Where webhooks may lead, and whom they believe there.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub reach: Reach,
+    pub trust: Trust,
 }
 
 /// Delivers to webhooks until `shutdown` resolves.
-pub async fn run(broker: Broker, reach: Reach, shutdown: impl Future<Output = ()>) {
+pub async fn run(broker: Broker, options: Options, shutdown: impl Future<Output = ()>) {
     let mut running: BTreeMap<SubscriptionName, (Push, JoinSet<()>)> = BTreeMap::new();
     tokio::pin!(shutdown);
     loop {
@@ -47,7 +49,7 @@ pub async fn run(broker: Broker, reach: Reach, shutdown: impl Future<Output = ()
                 let wanted = subscriptions
                     .into_iter()
                     .filter_map(|s| Some((s.name, s.settings.push?)));
-                adjust(&mut running, wanted.collect(), &broker, reach);
+                adjust(&mut running, wanted.collect(), &broker, &options);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot list subscriptions, webhooks stay as they are");
@@ -67,7 +69,7 @@ fn adjust(
     running: &mut BTreeMap<SubscriptionName, (Push, JoinSet<()>)>,
     wanted: BTreeMap<SubscriptionName, Push>,
     broker: &Broker,
-    reach: Reach,
+    options: &Options,
 ) {
     running.retain(|name, (push, _)| wanted.get(name) == Some(push));
     for (name, push) in wanted {
@@ -83,7 +85,7 @@ fn adjust(
         };
         let mut workers = JoinSet::new();
         for _ in 0..push.concurrency {
-            let sender = Sender::new(target.clone(), reach, &push);
+            let sender = Sender::new(target.clone(), options.clone(), &push);
             workers.spawn(deliver(broker.clone(), name.clone(), push.clone(), sender));
         }
         running.insert(name, (push, workers));

@@ -9,9 +9,11 @@ use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use mente_broker::queue::{Push, Settlement};
 use mente_broker::{Received, SubscriptionName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use super::address::{Reach, Target};
+use super::Options;
+use super::address::Target;
 
 /// What is read of an answer; the rest closes the connection.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -22,7 +24,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(super) struct Sender {
     target: Target,
-    reach: Reach,
+    options: Options,
     timeout: Duration,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
@@ -44,11 +46,11 @@ pub(super) enum Attempt {
 }
 
 impl Sender {
-    pub(super) fn new(target: Target, reach: Reach, push: &Push) -> Self {
+    pub(super) fn new(target: Target, options: Options, push: &Push) -> Self {
         let timeout = Duration::from_millis(push.timeout_ms);
         Self {
             target,
-            reach,
+            options,
             timeout,
             connection: None,
         }
@@ -103,19 +105,19 @@ impl Sender {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let address = self.target.resolve(self.reach).await?;
+        let address = self.target.resolve(self.options.reach).await?;
         let stream = TcpStream::connect(address).await;
         let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
         // Small bodies must not wait for each other; without it the exchange is only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|e| format!("no HTTP at {address}: {e}"))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "webhook connection ended");
+        match &self.target.tls {
+            None => converse(stream).await,
+            // Checked against the name, while the connection leads to the checked address.
+            Some(name) => {
+                let stream = self.options.trust.connect(name.clone(), stream).await?;
+                converse(stream).await
             }
-        });
-        Ok(sender)
+        }
     }
 
     /// `webhook-id` is one for all attempts at this delivery; `-timestamp` is the attempt's.
@@ -165,6 +167,20 @@ impl Sender {
         }
         Ok(attempt)
     }
+}
+
+async fn converse<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|e| format!("no HTTP there: {e}"))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "webhook connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// What a status means: Event Grid's rules for webhooks, 410 for a receiver that is gone.

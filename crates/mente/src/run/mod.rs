@@ -20,7 +20,7 @@ use mente_engine::Engine;
 use mente_server::http::{self, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
-use mente_server::tls::Identity;
+use mente_server::tls::{Identity, Trust};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
@@ -43,8 +43,7 @@ struct Plan {
     is_dev: bool,
     /// What `https` is served with; plain HTTP without.
     tls: Option<Identity>,
-    /// Where webhooks may lead.
-    reach: Reach,
+    push: push::Options,
 }
 
 impl Plan {
@@ -70,7 +69,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         keys: Vec::new(),
         is_dev: true,
         tls: identity(&dev.process)?,
-        reach: Reach::Anywhere,
+        push: webhooks(&dev.process, Reach::Anywhere)?,
     };
     run(&plan, &dev.data_dir, &dev.process)
 }
@@ -86,6 +85,11 @@ pub(crate) fn server(server: Server) -> Result<()> {
     } else {
         Access::Open
     };
+    let reach = if server.allow_private_webhooks {
+        Reach::Anywhere
+    } else {
+        Reach::Public
+    };
     let plan = Plan {
         http: server.http,
         any_port: false,
@@ -97,11 +101,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
         keys,
         is_dev: false,
         tls: identity(&server.process)?,
-        reach: if server.allow_private_webhooks {
-            Reach::Anywhere
-        } else {
-            Reach::Public
-        },
+        push: webhooks(&server.process, reach)?,
     };
     run(&plan, &server.data_dir, &server.process)
 }
@@ -131,6 +131,11 @@ fn identity(process: &Process) -> Result<Option<Identity>> {
         return Ok(None);
     };
     Identity::read(cert, key).map(Some).map_err(Failure::usage)
+}
+
+fn webhooks(process: &Process, reach: Reach) -> Result<push::Options> {
+    let trust = Trust::system(process.webhook_ca.as_deref()).map_err(Failure::usage)?;
+    Ok(push::Options { reach, trust })
 }
 
 fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
@@ -170,7 +175,7 @@ async fn serve(
     let http = bind(plan, broker.clone(), &projections).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
     broker.ready().await.context("a shard did not start")?;
-    let push = push::run(broker.clone(), plan.reach, stopped(stopping.clone()));
+    let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let views = {
         let (projections, stopping) = (Arc::clone(&projections), stopping.clone());

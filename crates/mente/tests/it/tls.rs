@@ -162,6 +162,34 @@ fn what_others_reach_needs_tls_and_keys_or_words() {
     }
 }
 
+/// One server posts to the other, which takes a webhook's post for what it is: an event.
+#[tokio::test]
+async fn a_webhook_leads_from_one_server_to_another() {
+    let certificates = Certificates::new();
+    let inbox = start(&certificates, &[]);
+    let authority = certificates.authority();
+    let allowed = "--allow-private-webhooks";
+    let flags = ["--create-topics", allowed, "--webhook-ca", text(&authority)];
+    let outbox = Server::start_with(&flags);
+    let url = format!("https://localhost:{}/topics/inbox/events", port(&inbox));
+    let hook = serde_json::json!({"push": {"url": url, "timeout_ms": 30_000}}).to_string();
+    let hook_path = "/topics/orders/subscriptions/hook";
+    outbox.ok("PUT", hook_path, &hook).await;
+    outbox.publish("orders", "1", "17").await;
+    let url = format!("https://localhost:{}", port(&inbox));
+    let client = Client::trusting(&url, &authority).unwrap();
+    let began = std::time::Instant::now();
+    let answer = loop {
+        let path = "/topics/inbox/events?wait_ms=1000";
+        let answer = client.request("GET", path, None, "").await.unwrap();
+        if answer.status == 200 && answer.text() != "[]" {
+            break crate::server::parsed(&answer);
+        }
+        assert!(began.elapsed() < crate::server::SOON, "{}", answer.text());
+    };
+    assert_eq!(crate::server::ids(&answer), ["1"]);
+}
+
 #[tokio::test]
 async fn the_event_grid_sdk_speaks_it() {
     let certificates = Certificates::new();
