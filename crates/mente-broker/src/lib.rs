@@ -39,5 +39,5 @@ pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
-pub use shard::{Catalogue, SubscriptionInfo};
+pub use shard::{Catalogue, Made, SubscriptionInfo};
 pub use store::Expected;

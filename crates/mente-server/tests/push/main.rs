@@ -65,6 +65,7 @@ fn settings(url: String) -> Settings {
         timeout_ms: 300,
         concurrency: 4,
         retry,
+        secrets: None,
     };
     Settings {
         lock_duration_ms: 1_000,

@@ -15,3 +15,4 @@ mod shop_page;
 mod tail;
 mod tls;
 mod verbs;
+mod webhooks;
