@@ -47,7 +47,7 @@ impl Broker {
         for mut event in events {
             let index = results.len();
             if let Err(invalid) = event.validate() {
-                results.push(Err(Error::invalid(invalid.to_string())));
+                results.push(Err(invalid.into()));
                 continue;
             }
             event.place();
