@@ -8,6 +8,7 @@ mod demo;
 mod eventgrid_sdk;
 mod events;
 mod memory;
+mod openapi;
 mod process;
 mod pull;
 mod refusals;
