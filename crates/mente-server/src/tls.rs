@@ -160,6 +160,10 @@ fn refusal(error: &io::Error, name: &str) -> String {
             CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
                 format!("the certificate is not for {name}: {bad}")
             }
+            // Self-signed in one command, and then both: rustls tells that in this word only.
+            bad if format!("{bad:?}").contains("CaUsedAsEndEntity") => format!(
+                "the certificate of {name} is that of an authority; a server needs one of its own, signed by the authority"
+            ),
             bad => format!("the certificate of {name} is not valid: {bad}"),
         },
         Some(rustls::Error::InvalidMessage(_)) => {

@@ -147,9 +147,13 @@ async fn a_certificate_that_proves_nothing_is_retried_and_then_named_in_the_dead
         params.not_before = rcgen::date_time_ymd(2020, 1, 1);
         params.not_after = rcgen::date_time_ymd(2020, 2, 1);
     });
+    let both = authority.sign("localhost", |params| {
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    });
     let ours = || options(authority.trusted());
     refused(elsewhere, ours(), "the certificate is not for localhost").await;
     refused(expired, ours(), "expired").await;
+    refused(both, ours(), "is that of an authority").await;
     let nobody = options(Trust::system(None).unwrap());
     refused(good(), nobody, "not trusted").await;
     let strangers = options(Authority::new("strangers").trusted());
