@@ -3,9 +3,12 @@
 //! The value of a record is JSON, `{"v":1,"seq":17,"decision":{…}}`: a person can read it, and
 //! an older Mente refuses a version or a decision that it does not know. Names of fields are the
 //! format: they are never given a second meaning.
+//!
+//! Now and then the state is told anew, and what lies before is trimmed: `"snapshot":"begin"`,
+//! lines with `"told":{…}`, `"snapshot":{"end":{…}}` (see `snapshot.rs`).
 
 use bytes::Bytes;
-use mente_engine::{Batch, BatchBuilder, Record, Timestamp};
+use mente_engine::{Batch, BatchBuilder, Record, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -13,6 +16,8 @@ use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Secret, Settings, Verdict};
 
 const VERSION: u32 = 1;
+/// Where a batch of decisions ends; one decision alone may be larger.
+const PAGE_BYTES: usize = limits::BATCH_BYTES / 4;
 
 /// Something that a shard decided; its state is the fold of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +61,16 @@ pub enum Decision {
 }
 
 impl Decision {
+    pub(crate) fn changes_catalogue(&self) -> bool {
+        matches!(
+            self,
+            Self::TopicCreated { .. }
+                | Self::TopicDeleted { .. }
+                | Self::Defined { .. }
+                | Self::Undefined { .. }
+        )
+    }
+
     pub(crate) fn changes_subscriptions(&self) -> bool {
         matches!(
             self,
@@ -96,51 +111,156 @@ pub struct Subscription {
     pub settings: Settings,
 }
 
-#[derive(Serialize, Deserialize)]
-struct Entry<D> {
-    v: u32,
-    seq: u64,
-    decision: D,
+/// One record of a journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Entry {
+    Decided(u64, Decision),
+    /// A snapshot of the state after decision `seq` begins; counts only once its end is there.
+    Begins(u64),
+    /// Of a snapshot: with its fellows it makes the state out of an empty one. Never acted on.
+    Told(Decision),
+    /// The snapshot is whole if so many were told.
+    Ends {
+        seq: u64,
+        told: u64,
+    },
 }
 
-/// One batch of decisions numbered from `seq` on.
-pub(crate) fn encode(seq: u64, decisions: &[Decision], now: Timestamp) -> Batch {
-    let mut builder = BatchBuilder::default();
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Line<D> {
+    v: u32,
+    seq: u64,
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    decision: Option<D>,
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    told: Option<D>,
+    #[serde(skip_serializing_if = "Option::is_none", default = "none")]
+    snapshot: Option<Mark>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Mark {
+    Begin,
+    End { told: u64 },
+}
+
+/// `Default` for every `D`, which the derived one would ask for.
+fn none<T>() -> Option<T> {
+    None
+}
+
+/// Decisions numbered from `seq` on, as batches to be appended in order.
+pub(crate) fn encode(seq: u64, decisions: &[Decision], now: Timestamp) -> Vec<Batch> {
+    let mut pages = Pages::new(now);
     for (decision, seq) in decisions.iter().zip(seq..) {
-        let entry = Entry {
-            v: VERSION,
-            seq,
-            decision,
-        };
-        let json = serde_json::to_vec(&entry).expect("decisions have a JSON form");
+        pages.push(&line(seq).decided(decision));
+    }
+    pages.finish()
+}
+
+/// A snapshot of the state after decision `seq`, as batches to be appended in order.
+pub(crate) fn encode_snapshot(seq: u64, told: &[Decision], now: Timestamp) -> Vec<Batch> {
+    let mut pages = Pages::new(now);
+    pages.push(&line(seq).marked(Mark::Begin));
+    for decision in told {
+        pages.push(&line(seq).told(decision));
+    }
+    let told = told.len() as u64;
+    pages.push(&line(seq).marked(Mark::End { told }));
+    pages.finish()
+}
+
+fn line<'a>(seq: u64) -> Line<&'a Decision> {
+    Line {
+        v: VERSION,
+        seq,
+        decision: None,
+        told: None,
+        snapshot: None,
+    }
+}
+
+impl<'a> Line<&'a Decision> {
+    fn decided(self, decision: &'a Decision) -> Self {
+        let decision = Some(decision);
+        Self { decision, ..self }
+    }
+
+    fn told(self, decision: &'a Decision) -> Self {
+        let told = Some(decision);
+        Self { told, ..self }
+    }
+
+    fn marked(self, mark: Mark) -> Self {
+        let snapshot = Some(mark);
+        Self { snapshot, ..self }
+    }
+}
+
+/// Lines in batches of a bounded size.
+struct Pages {
+    now: Timestamp,
+    full: Vec<Batch>,
+    open: BatchBuilder,
+}
+
+impl Pages {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            now,
+            full: Vec::new(),
+            open: BatchBuilder::default(),
+        }
+    }
+
+    fn push(&mut self, line: &Line<&Decision>) {
+        let json = serde_json::to_vec(line).expect("decisions have a JSON form");
+        if !self.open.is_empty() && self.open.size() + json.len() > PAGE_BYTES {
+            self.full.push(std::mem::take(&mut self.open).finish());
+        }
         let record = Record {
-            timestamp: now,
+            timestamp: self.now,
             value: Some(Bytes::from(json)),
             ..Record::default()
         };
-        builder.push(&record);
+        self.open.push(&record);
     }
-    builder.finish()
+
+    fn finish(mut self) -> Vec<Batch> {
+        if !self.open.is_empty() {
+            self.full.push(self.open.finish());
+        }
+        self.full
+    }
 }
 
-pub(crate) fn decode(record: &Record) -> Result<(u64, Decision)> {
+pub(crate) fn decode(record: &Record) -> Result<Entry> {
     let bytes = record.value.as_deref().unwrap_or_default();
-    let entry: Entry<Decision> = serde_json::from_slice(bytes).map_err(|error| {
-        Error::new(
-            Kind::Corrupt,
-            format!("a journal record that this version cannot read: {error}"),
-        )
-    })?;
-    if entry.v != VERSION {
+    let unreadable = |why: &str| {
+        let message = format!("a journal record that this version cannot read: {why}");
+        Error::new(Kind::Corrupt, message)
+    };
+    let line: Line<Decision> =
+        serde_json::from_slice(bytes).map_err(|error| unreadable(&error.to_string()))?;
+    if line.v != VERSION {
         return Err(Error::new(
             Kind::Unsupported,
             format!(
                 "the journal has version {}, this Mente reads {VERSION}: use a newer one",
-                entry.v
+                line.v
             ),
         ));
     }
-    Ok((entry.seq, entry.decision))
+    let seq = line.seq;
+    match (line.decision, line.told, line.snapshot) {
+        (Some(decision), None, None) => Ok(Entry::Decided(seq, decision)),
+        (None, Some(decision), None) => Ok(Entry::Told(decision)),
+        (None, None, Some(Mark::Begin)) => Ok(Entry::Begins(seq)),
+        (None, None, Some(Mark::End { told })) => Ok(Entry::Ends { seq, told }),
+        _ => Err(unreadable("neither a decision nor part of a snapshot")),
+    }
 }
 
 mod hex_id {
@@ -171,13 +291,15 @@ mod tests {
             value: Some(subscription.into()),
             ..Record::default()
         };
-        let (seq, decision) = decode(&record).unwrap();
+        let Entry::Decided(seq, decision) = decode(&record).unwrap() else {
+            panic!("not a decision")
+        };
         let Decision::SubscriptionCreated { subscription, .. } = &decision else {
             panic!("{decision:?}")
         };
         assert_eq!(subscription.settings.push.as_ref().unwrap().secrets, None);
         let again = encode(seq, &[decision], Timestamp(1));
-        let (_, again) = again.records().next().unwrap().unwrap();
+        let (_, again) = again[0].records().next().unwrap().unwrap();
         assert_eq!(again.value, record.value, "and are written as they were");
     }
 
@@ -189,14 +311,41 @@ mod tests {
             floor: 6,
         };
         let decisions = [Decision::View { view: 4, verdict }];
-        let batch = encode(17, &decisions, Timestamp(1));
-        let (_, record) = batch.records().next().unwrap().unwrap();
-        assert_eq!(decode(&record), Ok((17, decisions[0].clone())));
+        let batches = encode(17, &decisions, Timestamp(1));
+        let (_, record) = batches[0].records().next().unwrap().unwrap();
+        assert_eq!(
+            decode(&record),
+            Ok(Entry::Decided(17, decisions[0].clone()))
+        );
         let newer = String::from_utf8(record.value.clone().unwrap().to_vec()).unwrap();
         let newer = Record {
             value: Some(newer.replace("\"v\":1", "\"v\":2").into()),
             ..record
         };
         assert_eq!(decode(&newer).unwrap_err().kind, Kind::Unsupported);
+    }
+
+    #[test]
+    fn a_round_of_any_size_is_batches_that_an_engine_takes() {
+        let dead = |offset| Verdict::Dead {
+            partition: 0,
+            offset,
+            attempts: 1,
+            reason: "Rejected".to_owned(),
+            detail: "x".repeat(5_000),
+            floor: 0,
+        };
+        let verdict = |offset| Decision::View {
+            view: 4,
+            verdict: dead(offset),
+        };
+        let decisions: Vec<_> = (0..2_000).map(verdict).collect();
+        let batches = encode(1, &decisions, Timestamp(1));
+        assert!(batches.iter().all(|b| b.size() <= limits::BATCH_BYTES));
+        let records = batches.iter().flat_map(Batch::records);
+        let entries: Vec<_> = records.map(|r| decode(&r.unwrap().1).unwrap()).collect();
+        let numbered = decisions.into_iter().zip(1..);
+        let expected: Vec<_> = numbered.map(|(d, seq)| Entry::Decided(seq, d)).collect();
+        assert!(entries == expected);
     }
 }

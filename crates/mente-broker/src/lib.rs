@@ -14,9 +14,11 @@ pub mod shard;
 pub mod store;
 
 mod bell;
+pub mod catalogue;
 pub mod journal;
 mod restore;
 mod runtime;
+mod snapshot;
 
 pub mod broker;
 pub mod dead_letter;
@@ -34,10 +36,11 @@ pub use broker::{
     Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent, StreamState,
     Verified,
 };
+pub use catalogue::Catalogue;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
-pub use shard::{Catalogue, Made, SubscriptionInfo};
+pub use shard::{Made, SubscriptionInfo};
 pub use store::Expected;

@@ -83,10 +83,9 @@ impl EntityName {
         set_name(&self.0)
     }
 
-    /// Whether the set holds dead letters of one of this topic's subscriptions.
-    pub(crate) fn owns_dead_letters(&self, set: &SetName) -> bool {
-        set.as_str()
-            .starts_with(&format!("{DEFAULT_NAMESPACE}/{}/", self.0))
+    /// How the names of all sets begin that hold dead letters of this topic's subscriptions.
+    pub(crate) fn dead_letter_sets(&self) -> String {
+        format!("{DEFAULT_NAMESPACE}/{}/", self.0)
     }
 }
 

@@ -3,8 +3,8 @@
 use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record};
 
 use crate::error::{Error, Kind};
-use crate::journal;
 use crate::shard::Shard;
+use crate::snapshot::{Replay, Written};
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -32,6 +32,8 @@ impl From<Error> for Failure {
 /// The state of a shard and the fences of the logs that it owns.
 pub(crate) struct Restored {
     pub(crate) shard: Shard,
+    /// What the journal holds, to tell when a snapshot is due.
+    pub(crate) written: Written,
     pub(crate) journal: Fence,
     pub(crate) store: Option<Fence>,
 }
@@ -43,14 +45,12 @@ pub(crate) async fn restore(
     store: Option<LogId>,
 ) -> Result<Restored, Failure> {
     let journal = engine.claim(journal).await?;
-    let mut shard = Shard::new(journal.term);
-    fold(engine, journal, |_, record| {
-        let (seq, decision) = journal::decode(record)?;
-        shard.apply(seq, &decision)
-    })
-    .await?;
+    let mut replay = Replay::new(journal.term);
+    fold(engine, journal, |_, record| replay.take(record)).await?;
+    let (shard, written) = replay.finish();
     let mut restored = Restored {
         shard,
+        written,
         journal,
         store: None,
     };

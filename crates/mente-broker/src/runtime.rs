@@ -12,7 +12,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -20,16 +20,19 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
-    self as engine, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
+    self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
 };
 
 use crate::bell::Bell;
+use crate::catalogue::SharedCatalogue;
 use crate::dead_letter;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
-use crate::queue::Ticket;
+use crate::name::SubscriptionName;
+use crate::queue::{LockToken, Settlement, Ticket};
 use crate::restore::{self, Restored};
-use crate::shard::{Arrival, Burial, Catalogue, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::snapshot::{self, Written};
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -39,9 +42,6 @@ const ROUND_IO: usize = 64;
 const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-
-/// The catalogue as of the last durable decision, shared with the doors.
-pub(crate) type SharedCatalogue = Arc<RwLock<Arc<Catalogue>>>;
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -56,6 +56,7 @@ pub(crate) struct Runtime {
     /// Only the shard that owns the store has it.
     pub(crate) store: Option<LogId>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
+    pub(crate) snapshot_bytes: usize,
     /// Rung when subscriptions came or went.
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
@@ -68,8 +69,11 @@ struct Tenure<'a> {
     fence: Fence,
     store_fence: Option<Fence>,
     shard: Shard,
+    written: Written,
     next_ticket: u64,
-    callers: BTreeMap<Ticket, oneshot::Sender<Result<Reply>>>,
+    callers: BTreeMap<Ticket, Caller>,
+    /// Leases of receivers that left before they had them.
+    undelivered: Vec<(SubscriptionName, Vec<LockToken>)>,
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
     /// Logs and positions that are being read or watched.
     reading: BTreeSet<(LogId, Offset)>,
@@ -77,6 +81,12 @@ struct Tenure<'a> {
     burying: BTreeSet<(u64, LogId, Offset)>,
     /// Dead letters that the last owner left: their copies may be there.
     inherited: BTreeSet<(u64, LogId, Offset)>,
+}
+
+struct Caller {
+    reply: oneshot::Sender<Result<Reply>>,
+    /// What it receives from, if it does.
+    receives: Option<SubscriptionName>,
 }
 
 /// What a read, a watch or a copy came to.
@@ -132,14 +142,18 @@ impl<'a> Tenure<'a> {
             fence: restored.journal,
             store_fence: restored.store,
             shard: restored.shard,
+            written: restored.written,
             next_ticket: 1,
             callers: BTreeMap::new(),
+            undelivered: Vec::new(),
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
             inherited: BTreeSet::new(),
         };
-        tenure.share_catalogue();
+        if let Some(shared) = &tenure.runtime.catalogue {
+            shared.replace(tenure.shard.catalogue().clone());
+        }
         tenure
     }
 
@@ -151,9 +165,14 @@ impl<'a> Tenure<'a> {
         loop {
             self.start_reads();
             let mut out = Outcome::default();
-            let wake = self.wake().await;
+            let wake = if self.undelivered.is_empty() {
+                self.wake().await
+            } else {
+                Wake::Timer
+            };
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
+            self.take_back_undelivered(&mut out);
             match wake {
                 Wake::Stop => return Ok(()),
                 wake => self.take(wake, &mut out),
@@ -162,6 +181,9 @@ impl<'a> Tenure<'a> {
             let now = self.runtime.clock.now();
             self.shard.tick(now, &mut out);
             self.commit(out).await?;
+            if self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
+                self.take_snapshot().await?;
+            }
         }
     }
 
@@ -209,9 +231,12 @@ impl<'a> Tenure<'a> {
         let now = self.runtime.clock.now();
         match wake {
             Wake::Request(Request { command, reply }) => {
-                let ticket = Ticket(self.next_ticket);
-                self.next_ticket += 1;
-                self.callers.insert(ticket, reply);
+                let ticket = self.ticket();
+                let receives = match &command {
+                    Command::Receive { name, .. } => Some(name.clone()),
+                    _ => None,
+                };
+                self.callers.insert(ticket, Caller { reply, receives });
                 self.shard.decide(now, ticket, command, out);
             }
             Wake::Io(Io::Read { log, from, result }) => {
@@ -276,25 +301,17 @@ impl<'a> Tenure<'a> {
     async fn commit(&mut self, mut out: Outcome) -> Result<(), engine::Error> {
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
-        let journal = decided.then(|| {
-            let first = self.shard.seq() + 1 - out.decisions.len() as u64;
-            let batch = journal::encode(first, &out.decisions, now.wall);
-            self.runtime
-                .engine
-                .append(&[self.fence], vec![(self.fence.log, batch)])
-        });
+        let first = self.shard.seq() + 1 - out.decisions.len() as u64;
+        let batches = journal::encode(first, &out.decisions, now.wall);
+        self.written.since += batches.iter().map(Batch::size).sum::<usize>();
+        // Each batch is a prefix of the round that can stand alone: nobody has a reply yet.
+        let journal: Vec<_> = batches.into_iter().map(|b| self.journal(b)).collect();
         let stored = self.append_to_store(&out.appends);
-        // Both were called; only now does anybody wait.
-        let journal = async {
-            if let Some(append) = journal {
-                append.await.map(drop)
-            } else {
-                Ok(())
-            }
-        };
+        // All were called; only now does anybody wait.
+        let journal = futures::future::try_join_all(journal);
         let result = futures::future::try_join(journal, stored).await;
         let bases = match result {
-            Ok(((), bases)) => bases,
+            Ok((_, bases)) => bases,
             Err(error) => {
                 self.disown(out.replies, &error);
                 return Err(error);
@@ -307,15 +324,58 @@ impl<'a> Tenure<'a> {
             if out.decisions.iter().any(Decision::changes_subscriptions) {
                 self.runtime.subscriptions.ring();
             }
-            self.share_catalogue();
+            if let Some(shared) = &self.runtime.catalogue {
+                shared.apply(&out.decisions);
+            }
             self.start_burials();
         }
         for (ticket, reply) in out.replies {
-            if let Some(caller) = self.callers.remove(&ticket) {
-                // A caller that left gets nothing; a lease that it was to have runs out.
-                let _ = caller.send(reply);
+            let Some(caller) = self.callers.remove(&ticket) else {
+                continue;
+            };
+            if let Err(Ok(Reply::Deliveries(deliveries))) = caller.reply.send(reply)
+                && let Some(name) = caller.receives
+            {
+                let tokens = deliveries.into_iter().map(|delivery| delivery.token);
+                self.undelivered.push((name, tokens.collect()));
             }
         }
+        Ok(())
+    }
+
+    fn journal(&self, batch: Batch) -> engine::Answer<Vec<engine::Appended>> {
+        let (engine, fence) = (&self.runtime.engine, self.fence);
+        engine.append(&[fence], vec![(fence.log, batch)])
+    }
+
+    /// Tells the state anew and lets go of what lies before. Nothing else is decided meanwhile.
+    async fn take_snapshot(&mut self) -> Result<(), engine::Error> {
+        let now = self.runtime.clock.now();
+        let batches = match snapshot::tell(&self.shard, now.wall) {
+            Ok(batches) => batches,
+            Err(error) => {
+                tracing::error!(journal = %self.fence.log, %error, "the journal keeps all its decisions");
+                // Not again with every round.
+                self.written.since = 0;
+                return Ok(());
+            }
+        };
+        let bytes = batches.iter().map(Batch::size).sum();
+        let mut begin = None;
+        for batch in batches {
+            let appended = self.journal(batch).await?;
+            begin = begin.or(appended.first().map(|appended| appended.base));
+        }
+        self.written = Written {
+            snapshot: bytes,
+            since: 0,
+        };
+        if let Some(begin) = begin
+            && let Err(error) = self.runtime.engine.trim(self.fence.log, begin).await
+        {
+            tracing::warn!(journal = %self.fence.log, %error, "decisions before a snapshot stay for now");
+        }
+        tracing::debug!(journal = %self.fence.log, bytes, "snapshot");
         Ok(())
     }
 
@@ -374,7 +434,7 @@ impl<'a> Tenure<'a> {
             if let Some(caller) = self.callers.remove(&ticket) {
                 let message =
                     format!("the decision may or may not be kept: {error}; look, then repeat it");
-                let _ = caller.send(Err(Error::new(Kind::Unknown, message)));
+                let _ = caller.reply.send(Err(Error::new(Kind::Unknown, message)));
             }
         }
     }
@@ -383,11 +443,28 @@ impl<'a> Tenure<'a> {
         let left = self
             .callers
             .iter()
-            .filter(|(_, caller)| caller.is_canceled());
+            .filter(|(_, caller)| caller.reply.is_canceled());
         for ticket in left.map(|(ticket, _)| *ticket).collect::<Vec<_>>() {
             self.callers.remove(&ticket);
             self.shard.forget(ticket);
         }
+    }
+
+    /// Others need not wait for the end of a lease that nobody has.
+    fn take_back_undelivered(&mut self, out: &mut Outcome) {
+        let now = self.runtime.clock.now();
+        for (name, tokens) in std::mem::take(&mut self.undelivered) {
+            let ticket = self.ticket();
+            let how = Settlement::Return;
+            let command = Command::Settle { name, tokens, how };
+            self.shard.decide(now, ticket, command, out);
+        }
+    }
+
+    fn ticket(&mut self) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        ticket
     }
 
     fn start_reads(&mut self) {
@@ -438,16 +515,6 @@ impl<'a> Tenure<'a> {
         self.runtime
             .clock
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
-    }
-
-    fn share_catalogue(&self) {
-        let Some(catalogue) = &self.runtime.catalogue else {
-            return;
-        };
-        let mut shared = catalogue.write().unwrap_or_else(PoisonError::into_inner);
-        if **shared != *self.shard.catalogue() {
-            *shared = Arc::new(self.shard.catalogue().clone());
-        }
     }
 }
 

@@ -4,18 +4,22 @@
 //! of the round sees it, and leaves decisions and replies in an [`Outcome`]. [`Shard::apply`]
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
+mod durable;
+
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hash, Hasher};
+use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use mente_engine::{Event, LogId, Now, Offset, Record, Term, Timestamp};
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName};
 use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
 use crate::store::{AppendedTo, Expected, Place, Store};
+
+pub use durable::Digest;
 
 /// What a door asks of a shard.
 #[derive(Clone, Debug)]
@@ -147,13 +151,6 @@ pub struct Burial {
     pub buried_at: Option<Offset>,
 }
 
-/// What all doors know: the state of the shard that holds the catalogue.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Catalogue {
-    pub topics: BTreeMap<EntityName, Topic>,
-    pub definitions: BTreeMap<(Definition, EntityName), serde_json::Value>,
-}
-
 #[derive(Debug)]
 pub struct Shard {
     term: Term,
@@ -175,14 +172,23 @@ struct View {
 
 impl Shard {
     pub fn new(term: Term) -> Self {
+        Self::after(0, term)
+    }
+
+    /// Without anything, `seq` decisions counted: what a snapshot is folded into.
+    pub(crate) fn after(seq: u64, term: Term) -> Self {
         Self {
             term,
-            seq: 0,
+            seq,
             catalogue: Catalogue::default(),
             names: BTreeMap::new(),
             views: BTreeMap::new(),
             store: Store::default(),
         }
+    }
+
+    pub(crate) fn term(&self) -> Term {
+        self.term
     }
 
     /// Number of the last decision, 0 before the first.
@@ -270,21 +276,16 @@ impl Shard {
             return Err(Error::new(Kind::Corrupt, message));
         }
         self.seq = seq;
+        self.recall(decision)
+    }
+
+    /// Folds a decision that is counted already: one of a snapshot.
+    pub(crate) fn recall(&mut self, decision: &Decision) -> Result<()> {
         match decision {
-            Decision::TopicCreated { name, topic } => {
-                self.catalogue.topics.insert(name.clone(), topic.clone());
-            }
-            Decision::TopicDeleted { name } => {
-                self.catalogue.topics.remove(name);
-            }
-            Decision::Defined { kind, name, body } => {
-                self.catalogue
-                    .definitions
-                    .insert((*kind, name.clone()), body.clone());
-            }
-            Decision::Undefined { kind, name } => {
-                self.catalogue.definitions.remove(&(*kind, name.clone()));
-            }
+            Decision::TopicCreated { .. }
+            | Decision::TopicDeleted { .. }
+            | Decision::Defined { .. }
+            | Decision::Undefined { .. } => self.catalogue.apply(decision),
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let queue = Queue::new(subscription.settings.clone(), self.term, &starts);
@@ -304,8 +305,10 @@ impl Shard {
             Decision::SecretsSet { name, secrets } => {
                 let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
                 let Some(view) = view else {
-                    let message =
-                        format!("decision {seq} is about subscription {name}, which is not there");
+                    let message = format!(
+                        "a decision after {} is about subscription {name}, which is not there",
+                        self.seq
+                    );
                     return Err(Error::new(Kind::Corrupt, message));
                 };
                 view.queue.set_secrets(secrets);
@@ -313,8 +316,10 @@ impl Shard {
             Decision::View { view, verdict } => match self.views.get_mut(view) {
                 Some(view) => view.queue.apply(verdict),
                 None => {
-                    let message =
-                        format!("decision {seq} is about view {view}, which is not there");
+                    let message = format!(
+                        "a decision after {} is about view {view}, which is not there",
+                        self.seq
+                    );
                     return Err(Error::new(Kind::Corrupt, message));
                 }
             },
@@ -641,42 +646,6 @@ impl Shard {
         }
         Some(done)
     }
-
-    /// Of what would survive a restart now.
-    pub fn digest(&self) -> Digest {
-        let mut store = Hashed::default();
-        // Writing into a hasher does not fail.
-        let _ = self.store.tell(&mut store);
-        let mut state = Hashed::default();
-        let _ = write!(state, "{}", self.durable_state());
-        Digest {
-            seq: self.seq,
-            state: state.0.finish(),
-            positions: self.store.next_position(),
-            store: store.0.finish(),
-        }
-    }
-
-    pub(crate) fn digest_positions(&self) -> u64 {
-        self.store.next_position()
-    }
-
-    /// What would survive a restart now, for comparison.
-    pub fn durable_state(&self) -> String {
-        let views: Vec<_> = self
-            .views
-            .iter()
-            .map(|(id, view)| {
-                let logs: Vec<_> = view.queue.durable().collect();
-                let settings = view.queue.settings();
-                let mut secrets = DefaultHasher::new();
-                settings.secrets().hash(&mut secrets);
-                let secrets = secrets.finish();
-                format!("{id} {} {settings:?} {secrets} {logs:?}", view.name)
-            })
-            .collect();
-        format!("seq {} {:?} views {views:#?}", self.seq, self.catalogue)
-    }
 }
 
 /// One record of a log, read for the views.
@@ -685,28 +654,6 @@ pub struct Arrival {
     pub offset: Offset,
     pub time: Timestamp,
     pub event: Event,
-}
-
-/// What a shard holds, in a few numbers; comparable within one version of Mente.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Digest {
-    /// Decisions that are in `state`.
-    pub seq: u64,
-    pub state: u64,
-    /// Events that are in `store`.
-    pub positions: u64,
-    pub store: u64,
-}
-
-/// Hashes text as it is written, without holding it.
-#[derive(Default)]
-struct Hashed(DefaultHasher);
-
-impl std::fmt::Write for Hashed {
-    fn write_str(&mut self, text: &str) -> std::fmt::Result {
-        self.0.write(text.as_bytes());
-        Ok(())
-    }
 }
 
 /// The same for equal keys in every run; a collision only orders two keys needlessly.

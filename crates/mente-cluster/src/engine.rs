@@ -171,8 +171,9 @@ impl Engine for ClusterEngine {
         self.change(move |cluster| async move { sets::delete(&cluster, set).await })
     }
 
-    fn list(&self) -> Answer<Vec<SetInfo>> {
-        self.ask(|cluster| async move { sets::list(&cluster).await })
+    fn list(&self, prefix: &str) -> Answer<Vec<SetInfo>> {
+        let prefix = prefix.to_owned();
+        self.ask(|cluster| async move { sets::list(&cluster, &prefix).await })
     }
 
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>> {

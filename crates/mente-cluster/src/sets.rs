@@ -236,9 +236,10 @@ pub(crate) async fn delete(cluster: &Cluster, set: SetId) -> Result<(), Error> {
     .map_err(unknown_if_busy)
 }
 
-pub(crate) async fn list(cluster: &Cluster) -> Result<Vec<SetInfo>, Error> {
+pub(crate) async fn list(cluster: &Cluster, prefix: &str) -> Result<Vec<SetInfo>, Error> {
     ask_again(|| async move {
-        let topics = cluster.all_topics().await?;
+        let mut topics = cluster.all_topics().await?;
+        topics.retain(|topic| topic.set.as_str().starts_with(prefix));
         let settings = topic_settings(cluster, &topics).await?;
         let mut sets: Vec<_> = topics
             .into_iter()

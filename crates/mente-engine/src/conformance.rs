@@ -155,7 +155,7 @@ async fn a_set_is_made_once_and_listed(world: World<'_>) {
         let answer = engine.create(&world.name("b"), logs, plain).await;
         assert!(matches!(answer, Err(Error::NotDone(_))), "{answer:?}");
     }
-    let listed = engine.list().await.unwrap();
+    let listed = engine.list("").await.unwrap();
     let found = listed
         .iter()
         .find(|info| info.name == name)
@@ -163,6 +163,11 @@ async fn a_set_is_made_once_and_listed(world: World<'_>) {
     assert_eq!((found.id, found.logs, found.config.owned), (id, 3, false));
     assert!(found.batch_bytes_max >= limits::EVENT_BYTES);
     assert!(listed.is_sorted_by(|a, b| a.name < b.name));
+    let same = engine.list(name.as_str()).await.unwrap();
+    assert!(same.iter().any(|info| info.id == id), "{same:?}");
+    let begin = |info: &crate::SetInfo| info.name.as_str().starts_with(name.as_str());
+    assert!(same.iter().all(begin), "{same:?}");
+    assert_eq!(engine.list("nobody/").await, Ok(vec![]));
 }
 
 async fn a_name_made_again_gets_a_new_id(world: World<'_>) {

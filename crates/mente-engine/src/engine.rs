@@ -40,8 +40,8 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Deletes a set with its data. Its id answers `Gone` from then on.
     fn delete(&self, set: SetId) -> Answer<()>;
 
-    /// Every set, in the order of their names.
-    fn list(&self) -> Answer<Vec<SetInfo>>;
+    /// The sets whose names begin with `prefix`, in the order of their names.
+    fn list(&self, prefix: &str) -> Answer<Vec<SetInfo>>;
 
     /// Appends the batches, in order. `Ok` means durable and visible, all of them or none;
     /// the answers stand in the order of the batches.

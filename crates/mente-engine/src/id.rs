@@ -1,5 +1,6 @@
 //! Names and positions, each a type of its own so that the compiler keeps them apart.
 
+use std::borrow::Borrow;
 use std::fmt;
 
 use crate::limits;
@@ -56,6 +57,13 @@ impl SetName {
 impl SetId {
     pub fn log(self, index: u32) -> LogId {
         LogId { set: self, index }
+    }
+}
+
+/// Ordered as its text.
+impl Borrow<str> for SetName {
+    fn borrow(&self) -> &str {
+        &self.0
     }
 }
 

@@ -34,6 +34,8 @@ pub const LOG_OPEN_FILES: usize = 128;
 pub const LOG_WAL_FILES: usize = 8;
 /// All request bodies held in memory at one time.
 pub const HTTP_BODIES_BYTES: usize = 256 << 20;
+/// Decisions that a journal gathers before its state is told anew, so that they can go.
+pub const JOURNAL_SNAPSHOT_BYTES: usize = 1 << 20;
 /// Commands waiting for one shard.
 pub const SHARD_MAILBOX: usize = 4_096;
 /// Subscriptions of one topic.
@@ -42,6 +44,8 @@ pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
 pub const TOUCHED_PER_VIEW: usize = 100_000;
 /// Events that one receive call hands out.
 pub const RECEIVE_EVENTS: u32 = 100;
+/// Data that one receive call hands out, but one event at least.
+pub const RECEIVE_BYTES: usize = 8 << 20;
 /// Lock tokens that one settle call names.
 pub const LOCK_TOKENS_PER_SETTLE: usize = 5_000;
 /// Longest lock token that is looked at.

@@ -109,7 +109,7 @@ impl Engine for MemoryEngine {
         })
     }
 
-    fn list(&self) -> Answer<Vec<SetInfo>> {
+    fn list(&self, prefix: &str) -> Answer<Vec<SetInfo>> {
         let logs = self.lock();
         let info = |(name, set): (&SetName, &Set)| SetInfo {
             name: name.clone(),
@@ -118,7 +118,11 @@ impl Engine for MemoryEngine {
             config: set.config,
             batch_bytes_max: limits::BATCH_BYTES,
         };
-        done(Ok(logs.sets.iter().map(info).collect()))
+        let wanted = logs
+            .sets
+            .iter()
+            .filter(|(name, _)| name.as_str().starts_with(prefix));
+        done(Ok(wanted.map(info).collect()))
     }
 
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>> {

@@ -31,6 +31,8 @@ pub(crate) struct Catalogue {
     pub(crate) packs: BTreeMap<u32, u32>,
     pub(crate) sets: BTreeMap<SetId, Set>,
     pub(crate) names: BTreeMap<SetName, SetId>,
+    /// What the sets may take in a snapshot.
+    sets_bytes: usize,
     /// The end of the reserved log itself.
     pub(crate) end: Offset,
     /// Where the reserved log is damaged.
@@ -104,6 +106,7 @@ impl Catalogue {
             } => {
                 self.next_set = self.next_set.max(id.0 as u64 + 1);
                 self.names.insert(name.clone(), *id);
+                self.sets_bytes += set_bytes(name, *logs as usize);
                 let set = Set {
                     name: name.clone(),
                     config: *config,
@@ -114,6 +117,7 @@ impl Catalogue {
             Record::Logs { id, logs } => {
                 if let Some(set) = self.sets.get_mut(id) {
                     let logs = set.logs.len().max(*logs as usize);
+                    self.sets_bytes += (logs - set.logs.len()) * LOG_BYTES;
                     set.logs.resize_with(logs, Head::default);
                 }
             }
@@ -125,11 +129,14 @@ impl Catalogue {
             Record::Deleted { id } => {
                 if let Some(set) = self.sets.remove(id) {
                     self.names.remove(&set.name);
+                    self.sets_bytes -= set_bytes(&set.name, set.logs.len());
                 }
             }
-            Record::Log { log, head } => {
-                if let Some(known) = self.head_mut(*log) {
-                    *known = *head;
+            Record::Heads { id, heads } => {
+                for (index, head) in heads {
+                    if let Some(known) = self.head_mut(id.log(*index)) {
+                        *known = *head;
+                    }
                 }
             }
             Record::Trim { log, start } => {
@@ -167,26 +174,29 @@ impl Catalogue {
                 logs: set.logs.len() as u32,
             });
         }
-        let used = self.heads().filter(|(_, head)| head.end > Offset(0));
-        records.extend(used.map(|(log, head)| Record::Log {
-            log,
-            head: Head {
-                broken: false,
-                corrupt: None,
-                ..*head
-            },
-        }));
+        for (id, set) in &self.sets {
+            let used = (0..)
+                .zip(&set.logs)
+                .filter(|(_, head)| head.end > Offset(0));
+            let kept = |(index, head): (u32, &Head)| {
+                let head = Head {
+                    broken: false,
+                    corrupt: None,
+                    ..*head
+                };
+                (index, head)
+            };
+            let heads: Vec<_> = used.map(kept).collect();
+            if !heads.is_empty() {
+                records.push(Record::Heads { id: *id, heads });
+            }
+        }
         records
     }
 
     /// No less than a snapshot takes as a batch.
     pub(crate) fn snapshot_bytes(&self) -> usize {
-        let sets: usize = self
-            .sets
-            .values()
-            .map(|set| set_bytes(&set.name, set.logs.len()))
-            .sum();
-        256 + sets + self.packs.len() * PACK_BYTES
+        256 + self.sets_bytes + self.packs.len() * PACK_BYTES
     }
 
     /// What later openings hold the reserved log against: once damaged, always damaged.
@@ -200,8 +210,12 @@ pub(crate) const PACK_BYTES: usize = 32;
 
 /// What a set may take in a snapshot, record framing included.
 pub(crate) fn set_bytes(name: &SetName, logs: usize) -> usize {
-    name.as_str().len() + 64 + 64 * logs
+    name.as_str().len() + 96 + LOG_BYTES * logs
 }
+
+/// What a log may take in a snapshot: an index of two bytes, and offsets below 2^56, which
+/// nobody reaches.
+const LOG_BYTES: usize = 24;
 
 #[cfg(test)]
 mod tests {

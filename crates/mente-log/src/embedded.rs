@@ -191,8 +191,8 @@ impl Engine for Embedded {
         self.shared.call(|reply| Call::Delete { set, reply })
     }
 
-    fn list(&self) -> Answer<Vec<SetInfo>> {
-        done(Ok(self.shared.index().list()))
+    fn list(&self, prefix: &str) -> Answer<Vec<SetInfo>> {
+        done(Ok(self.shared.index().list(prefix)))
     }
 
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>> {

@@ -4,6 +4,7 @@
 mod log;
 
 use std::collections::BTreeMap;
+use std::ops::Bound;
 
 use bytes::Bytes;
 use mente_engine::{
@@ -20,6 +21,7 @@ use crate::run::{Position, Run};
 #[derive(Debug)]
 pub(crate) struct Index {
     sets: BTreeMap<SetId, Set>,
+    names: BTreeMap<SetName, SetId>,
     files: BTreeMap<u32, FileUse>,
     /// Something may have become dead since [`Index::dead_files`] found nothing.
     has_news: bool,
@@ -49,6 +51,7 @@ impl Index {
     pub(crate) fn new(recent_bytes: usize, batch_bytes_max: usize) -> Self {
         Self {
             sets: BTreeMap::new(),
+            names: BTreeMap::new(),
             files: BTreeMap::new(),
             has_news: true,
             is_catalogue_damaged: false,
@@ -157,6 +160,7 @@ impl Index {
                     config: *config,
                     logs: (0..*logs).map(|_| Log::default()).collect(),
                 };
+                self.names.insert(name.clone(), *id);
                 self.sets.insert(*id, set);
             }
             Record::Logs { id, logs } => {
@@ -170,7 +174,11 @@ impl Index {
                 }
             }
             Record::Deleted { id } => {
-                for log in self.sets.remove(id).into_iter().flat_map(|set| set.logs) {
+                let Some(set) = self.sets.remove(id) else {
+                    return;
+                };
+                self.names.remove(&set.name);
+                for log in set.logs {
                     log.runs.iter().for_each(|run| self.release(run));
                 }
             }
@@ -180,7 +188,7 @@ impl Index {
             }
             // A snapshot says nothing that is not here already, and readers report what they found.
             Record::Start { .. }
-            | Record::Log { .. }
+            | Record::Heads { .. }
             | Record::Damaged { .. }
             | Record::Pack { .. } => {}
         }
@@ -244,17 +252,22 @@ impl Index {
         expired
     }
 
-    pub(crate) fn list(&self) -> Vec<SetInfo> {
-        let info = |(id, set): (&SetId, &Set)| SetInfo {
-            name: set.name.clone(),
-            id: *id,
-            logs: set.logs.len() as u32,
-            config: set.config,
-            batch_bytes_max: self.batch_bytes_max,
+    pub(crate) fn list(&self, prefix: &str) -> Vec<SetInfo> {
+        let from = self
+            .names
+            .range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        let wanted = from.take_while(|(name, _)| name.as_str().starts_with(prefix));
+        let info = |(name, id): (&SetName, &SetId)| {
+            let set = self.sets.get(id)?;
+            Some(SetInfo {
+                name: name.clone(),
+                id: *id,
+                logs: set.logs.len() as u32,
+                config: set.config,
+                batch_bytes_max: self.batch_bytes_max,
+            })
         };
-        let mut infos: Vec<_> = self.sets.iter().map(info).collect();
-        infos.sort_by(|a, b| a.name.cmp(&b.name));
-        infos
+        wanted.filter_map(info).collect()
     }
 
     fn log(&self, id: LogId) -> Result<&Log, Error> {

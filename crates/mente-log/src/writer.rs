@@ -214,7 +214,7 @@ impl Writer {
     /// What data may not take of the last file while the disk is full, so that trims and
     /// deletions still find room to be written down.
     fn reserve_bytes(&self) -> usize {
-        self.options.file_bytes as usize / 8 + 2 * BLOCK
+        self.options.file_bytes as usize / 4 + 2 * BLOCK
     }
 
     /// Sees to it that a call of this weight fits, in the next file if need be.

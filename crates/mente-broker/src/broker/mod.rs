@@ -8,6 +8,7 @@
 
 mod publish;
 mod read;
+mod receiving;
 mod streams;
 mod subscriptions;
 mod topics;
@@ -15,8 +16,8 @@ mod verify;
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
-use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::SinkExt;
@@ -25,12 +26,13 @@ use mente_engine::{Clock, Engine, LogConfig, LogId, SetId, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
+use crate::catalogue::SharedCatalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, set_name};
 use crate::partition;
-use crate::runtime::{Request, Runtime, SharedCatalogue};
-use crate::shard::{Catalogue, Command, Reply};
+use crate::runtime::{Request, Runtime};
+use crate::shard::{Command, Reply};
 
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
@@ -53,6 +55,8 @@ pub struct Options {
     /// Make a topic when somebody first publishes to it.
     pub create_topics: bool,
     pub access: Access,
+    /// Decisions in bytes that a journal gathers before its state is told anew and they go.
+    pub snapshot_bytes: usize,
 }
 
 impl Default for Options {
@@ -61,6 +65,7 @@ impl Default for Options {
             shards: 64,
             create_topics: false,
             access: Access::Open,
+            snapshot_bytes: limits::JOURNAL_SNAPSHOT_BYTES,
         }
     }
 }
@@ -95,7 +100,7 @@ impl Broker {
             .create(&name, options.shards, config)
             .await
             .map_err(Error::from)?;
-        let listed = engine.list().await.map_err(Error::from)?;
+        let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
         let shards = listed
             .iter()
             .find(|info| info.id == set)
@@ -125,8 +130,9 @@ impl Broker {
                 journal: set.log(index),
                 store: (index == store_shard).then_some(store),
                 mailbox,
+                snapshot_bytes: options.snapshot_bytes,
                 subscriptions: subscriptions.clone(),
-                catalogue: (index as usize == CATALOGUE_SHARD).then(|| Arc::clone(&catalogue)),
+                catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -163,16 +169,7 @@ impl Broker {
     }
 
     pub(super) fn find_topic(&self, name: &EntityName) -> Option<Topic> {
-        self.snapshot().topics.get(name).cloned()
-    }
-
-    pub(super) fn snapshot(&self) -> Arc<Catalogue> {
-        Arc::clone(
-            &self
-                .catalogue
-                .read()
-                .unwrap_or_else(PoisonError::into_inner),
-        )
+        self.catalogue.topic(name)
     }
 
     /// The shard of a topic and of all that belongs to it.
@@ -181,26 +178,35 @@ impl Broker {
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
-        let stopped = || {
-            Error::new(
-                Kind::Internal,
-                "the shard has stopped: see the log of the server",
-            )
-        };
-        let (reply, answer) = oneshot::channel();
-        let mut mailbox = self.shards.get(shard).ok_or_else(stopped)?.clone();
-        mailbox
-            .send(Request { command, reply })
-            .await
-            .map_err(|_| stopped())?;
-        let lost = || {
-            Error::new(
-                Kind::Unknown,
-                "the shard was restored meanwhile: look, then repeat",
-            )
-        };
+        let answer = self.tell(shard, command).await?;
         answer.await.map_err(|_| lost())?
     }
+
+    /// Puts a command into a shard's mailbox; the answer comes later.
+    async fn tell(
+        &self,
+        shard: usize,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Reply>>> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { command, reply };
+        let sent = self.mailbox(shard)?.send(request).await;
+        sent.map_err(|_| stopped()).map(|()| answer)
+    }
+
+    fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {
+        self.shards.get(shard).cloned().ok_or_else(stopped)
+    }
+}
+
+fn stopped() -> Error {
+    let message = "the shard has stopped: see the log of the server";
+    Error::new(Kind::Internal, message)
+}
+
+fn lost() -> Error {
+    let message = "the shard was restored meanwhile: look, then repeat";
+    Error::new(Kind::Unknown, message)
 }
 
 impl std::fmt::Debug for Broker {

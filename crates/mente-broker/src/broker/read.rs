@@ -69,7 +69,7 @@ impl Broker {
     ) -> Result<(Vec<StoredEvent>, Offset)> {
         authorize(self.options.access, who, Action::Listen, name)?;
         let set = name.dead_letter_set();
-        let listed = self.engine.list().await?;
+        let listed = self.engine.list(set.as_str()).await?;
         let Some(info) = listed.into_iter().find(|info| info.name == set) else {
             return Ok((Vec::new(), from));
         };

@@ -113,7 +113,7 @@ impl Broker {
         at: Option<u64>,
     ) -> Result<StreamState> {
         let declared = EntityName::new(stream.category()).ok().and_then(|name| {
-            let definitions = &self.snapshot().definitions;
+            let definitions = &self.catalogue.get().definitions;
             definitions.get(&(Definition::Fold, name)).cloned()
         });
         let fold = declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)?;

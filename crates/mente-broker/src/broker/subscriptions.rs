@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use mente_engine::{self as engine, Offset, Record, SetName};
+use bytes::Bytes;
+use mente_engine::{self as engine, Offset, Record, limits};
 
 use super::read::{Start, StoredEvent, near, records, stored};
 use super::{Broker, unexpected};
@@ -61,19 +62,14 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, name)?;
         let command = Command::DeleteSubscription { name: name.clone() };
         self.ask(self.shard_of(&name.topic), command).await?;
-        self.delete_dead_letters(|set| *set == name.dead_letter_set())
+        // Its full name: no other set's begins with it.
+        self.delete_dead_letters(name.dead_letter_set().as_str())
             .await
     }
 
     /// Dead letters go with their subscription, or the next one of that name would have them.
-    pub(super) async fn delete_dead_letters(&self, of: impl Fn(&SetName) -> bool) -> Result<()> {
-        for info in self
-            .engine
-            .list()
-            .await?
-            .into_iter()
-            .filter(|info| of(&info.name))
-        {
+    pub(super) async fn delete_dead_letters(&self, prefix: &str) -> Result<()> {
+        for info in self.engine.list(prefix).await? {
             self.engine.delete(info.id).await?;
         }
         Ok(())
@@ -121,24 +117,28 @@ impl Broker {
             max,
             wait,
         };
-        let deliveries = match self.ask(self.shard_of(&name.topic), command).await? {
-            Reply::Deliveries(deliveries) => deliveries,
-            other => return Err(unexpected(&other)),
-        };
-        self.fetch(&topic, name, deliveries).await
+        let mut receiving = self.start_receiving(name, command).await?;
+        let deliveries = receiving.deliveries().await?;
+        let (received, left) = self.fetch(&topic, name, deliveries).await?;
+        receiving.hand_over(&left);
+        Ok(received)
     }
 
-    /// Fetches the events of deliveries, which stand in the order of their logs.
+    /// Fetches the events of deliveries, which stand in the order of their logs, up to a bound
+    /// on their bytes; also gives those that were not looked at.
     async fn fetch(
         &self,
         topic: &Topic,
         name: &SubscriptionName,
         deliveries: Vec<Delivery>,
-    ) -> Result<Vec<Received>> {
+    ) -> Result<(Vec<Received>, Vec<Delivery>)> {
         let origin = format!("/topics/{}", name.topic);
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
-        while let Some(first) = left.peek() {
+        let mut room = limits::RECEIVE_BYTES;
+        while room > 0
+            && let Some(first) = left.peek()
+        {
             let (log, from) = (topic.set.log(first.partition), first.offset);
             let chunk = match self.engine.read(log, from, near(left.len())).await {
                 // Retention took these while they waited; the others are still to be had.
@@ -151,8 +151,10 @@ impl Broker {
             };
             let next = chunk.next;
             let mut records = records(&chunk, from).peekable();
-            while let Some(delivery) =
-                left.next_if(|d| d.partition == log.index && (d.offset < next || d.offset == from))
+            let is_here =
+                |d: &Delivery| d.partition == log.index && (d.offset < next || d.offset == from);
+            while room > 0
+                && let Some(delivery) = left.next_if(is_here)
             {
                 // Only what is delivered becomes an event.
                 let before = |r: &Result<(Offset, Record)>| {
@@ -167,6 +169,7 @@ impl Broker {
                 // A record that retention took is not delivered; its lease runs out.
                 if let Some(record) = records.next_if(wanted) {
                     let (offset, record) = record?;
+                    room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
                     let stored = stored(log, &origin, offset, &record);
                     received.push(Received {
                         token: delivery.token,
@@ -176,7 +179,7 @@ impl Broker {
                 }
             }
         }
-        Ok(received)
+        Ok((received, left.collect()))
     }
 
     /// Settles leases, durable on return; tells by token whether its lease held.

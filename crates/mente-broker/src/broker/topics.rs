@@ -7,10 +7,11 @@ use mente_engine::{self as engine, LogConfig, limits};
 
 use super::{Broker, CATALOGUE_SHARD, unexpected};
 use crate::access::{Action, Principal, authorize};
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
 use crate::name::EntityName;
-use crate::shard::{Catalogue, Command, Made, Reply};
+use crate::shard::{Command, Made, Reply};
 
 impl Broker {
     /// Makes a topic, durable on return. One that exists with these partitions is left alone.
@@ -62,8 +63,7 @@ impl Broker {
             topic: name.clone(),
         };
         self.ask(self.shard_of(name), subscriptions).await?;
-        self.delete_dead_letters(|set| name.owns_dead_letters(set))
-            .await?;
+        self.delete_dead_letters(&name.dead_letter_sets()).await?;
         match self.engine.delete(topic.set).await {
             Ok(()) | Err(engine::Error::Gone) => {}
             Err(error) => return Err(error.into()),
@@ -95,7 +95,8 @@ impl Broker {
 
     pub async fn retention(&self, who: &Principal, name: &EntityName) -> Result<Retention> {
         let topic = self.topic(who, name)?;
-        let listed = self.engine.list().await?;
+        let set = name.topic_set();
+        let listed = self.engine.list(set.as_str()).await?;
         let info = listed.iter().find(|info| info.id == topic.set);
         Ok(info.map(|info| info.config.retention).unwrap_or_default())
     }
@@ -103,7 +104,7 @@ impl Broker {
     /// Topics and declarations as of the last durable decision.
     pub fn catalogue(&self, who: &Principal) -> Result<Arc<Catalogue>> {
         authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
-        Ok(self.snapshot())
+        Ok(self.catalogue.get())
     }
 
     /// Declares something, durable on return; replaces what had the name.

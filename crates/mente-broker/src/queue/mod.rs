@@ -26,7 +26,7 @@ use mente_engine::{Now, Offset, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 
 pub use partition::{Durable, Failure, Obituary};
-use partition::{Entry, Partition, State};
+use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use secret::Secret;
 pub use settings::{Push, RetrySchedule, Settings};
 
@@ -76,6 +76,8 @@ pub enum Settlement {
     Reject { reason: String, detail: String },
     /// Still working: the lease starts anew.
     Renew,
+    /// It never reached the receiver: ready again, and not an attempt.
+    Return,
 }
 
 /// Identifies a lease. Void after a restart or a change of owner.
@@ -130,8 +132,8 @@ pub struct Queue {
     waiting: VecDeque<Waiter>,
     /// When something is to happen, on the monotone clock.
     timers: BTreeSet<(Duration, Timer)>,
-    /// Keys with a record out or delayed, when order per key is asked for.
-    busy: BTreeMap<u64, u32>,
+    /// With order per key: by key, who waits behind the one record that is ready, out or delayed.
+    lines: BTreeMap<u64, VecDeque<(u32, Offset)>>,
     completed: u64,
     dead: u64,
 }
@@ -168,7 +170,7 @@ impl Queue {
             next_lease: 1,
             waiting: VecDeque::new(),
             timers: BTreeSet::new(),
-            busy: BTreeMap::new(),
+            lines: BTreeMap::new(),
             completed: 0,
             dead: 0,
         }
@@ -220,6 +222,15 @@ impl Queue {
         let Some(entry) = p.arrive(offset, time, key) else {
             return;
         };
+        if let (true, Some(key)) = (self.settings.ordered, key) {
+            if let Some(line) = self.lines.get_mut(&key) {
+                entry.state = State::Behind;
+                entry.attempts = failure.map_or(0, |f| f.attempts);
+                line.push_back((partition, offset));
+                return;
+            }
+            self.lines.insert(key, VecDeque::new());
+        }
         // Scanned again after a restart: wait for what is left of the delay, never longer than it.
         let left = failure.map_or(Duration::ZERO, |f| f.due.since(now.wall).min(f.delay));
         entry.attempts = failure.map_or(0, |f| f.attempts);
@@ -227,7 +238,7 @@ impl Queue {
             p.ready.insert(offset);
         } else {
             entry.state = State::Delayed;
-            self.delay(partition, offset, key, now.monotone + left);
+            self.delay(partition, offset, now.monotone + left);
         }
     }
 
@@ -297,14 +308,12 @@ impl Queue {
                 self.bury(partition, offset, reason, detail, effects);
             }
             Settlement::Renew => {
-                // Its key was freed with the lease that ended just now.
-                let key = self.entry(partition, offset).key;
-                self.make_busy(key);
                 let until = now.monotone + self.settings.lock_duration();
                 self.timers.insert((until, Timer::Lease(token.lease)));
                 self.leases.insert(token.lease, Lease { until, ..lease });
                 return true;
             }
+            Settlement::Return => self.make_ready(partition, offset),
         }
         self.serve(now, effects);
         true
@@ -345,7 +354,6 @@ impl Queue {
             match timer {
                 Timer::Lease(lease) => {
                     if let Some(lease) = self.leases.remove(&lease) {
-                        self.unbusy(lease.partition, lease.offset);
                         let detail = "the lock ran out";
                         self.fail(
                             now,
@@ -357,7 +365,7 @@ impl Queue {
                         );
                     }
                 }
-                Timer::Delay { partition, offset } => self.undelay(partition, offset),
+                Timer::Delay { partition, offset } => self.make_ready(partition, offset),
                 Timer::Waiter(ticket) => {
                     self.waiting.retain(|w| w.ticket != ticket);
                     effects.served.push((ticket, Vec::new()));
@@ -379,14 +387,9 @@ impl Queue {
     pub fn counts(&self) -> Counts {
         let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
         Counts {
-            ready: sum(|p| p.ready.len()),
+            ready: sum(|p| p.ready.len() + p.in_state(State::Behind)),
             leased: self.leases.len() as u64,
-            delayed: sum(|p| {
-                p.entries
-                    .values()
-                    .filter(|e| e.state == State::Delayed)
-                    .count()
-            }),
+            delayed: sum(|p| p.in_state(State::Delayed)),
             dying: sum(|p| p.durable.dying.len()),
             dead: self.dead,
             completed: self.completed,
@@ -414,6 +417,7 @@ impl Queue {
             }),
         ) = (&verdict, effects.verdicts.last_mut())
             && partition == same
+            && before.len() + offsets.len() <= SETTLED_PER_VERDICT
         {
             before.extend_from_slice(offsets);
             *lower = *floor;
@@ -463,13 +467,11 @@ impl Queue {
         let p = self.partitions.get(partition as usize)?;
         p.ready.range((after, Bound::Unbounded)).find_map(|offset| {
             let entry = p.entries.get(offset)?;
-            let blocked =
-                self.settings.ordered && entry.key.is_some_and(|key| self.busy.contains_key(&key));
             let late = self
                 .settings
                 .time_to_live()
                 .is_some_and(|ttl| now.wall.since(entry.time) > ttl);
-            (!blocked).then_some((*offset, late))
+            Some((*offset, late))
         })
     }
 
@@ -495,8 +497,7 @@ impl Queue {
         );
         let entry = self.entry(partition, offset);
         entry.state = State::Leased;
-        let (attempts, key) = (entry.attempts, entry.key);
-        self.make_busy(key);
+        let attempts = entry.attempts;
         let token = LockToken {
             term: self.term,
             lease,
@@ -520,22 +521,19 @@ impl Queue {
         let lease = self.leases.remove(&token.lease)?;
         self.timers
             .remove(&(lease.until, Timer::Lease(token.lease)));
-        self.unbusy(lease.partition, lease.offset);
         Some(lease)
     }
 
     fn finish(&mut self, partition: u32, offset: Offset, effects: &mut Effects) {
-        if let Some(p) = self.partitions.get_mut(partition as usize) {
-            let floor = p.leave(offset).0;
-            self.decide(
-                Verdict::Settled {
-                    partition,
-                    offsets: vec![offset.0],
-                    floor,
-                },
-                effects,
-            );
-        }
+        let floor = self.leave(partition, offset).0;
+        self.decide(
+            Verdict::Settled {
+                partition,
+                offsets: vec![offset.0],
+                floor,
+            },
+            effects,
+        );
     }
 
     fn bury(
@@ -546,11 +544,8 @@ impl Queue {
         detail: &str,
         effects: &mut Effects,
     ) {
-        let Some(p) = self.partitions.get_mut(partition as usize) else {
-            return;
-        };
-        let attempts = p.entries.get(&offset).map_or(0, |e| e.attempts);
-        let floor = p.leave(offset).0;
+        let attempts = self.entry(partition, offset).attempts;
+        let floor = self.leave(partition, offset).0;
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         let offset = offset.0;
         self.decide(
@@ -579,7 +574,7 @@ impl Queue {
         let max_attempts = self.settings.max_delivery_count;
         let entry = self.entry(partition, offset);
         entry.attempts += 1;
-        let (attempts, key) = (entry.attempts, entry.key);
+        let attempts = entry.attempts;
         if attempts >= max_attempts {
             self.bury(
                 partition,
@@ -603,48 +598,44 @@ impl Queue {
             effects,
         );
         if delay.is_zero() {
-            self.entry(partition, offset).state = State::Ready;
-            if let Some(p) = self.partitions.get_mut(partition as usize) {
-                p.ready.insert(offset);
-            }
+            self.make_ready(partition, offset);
         } else {
             self.entry(partition, offset).state = State::Delayed;
-            self.delay(partition, offset, key, now.monotone + delay);
+            self.delay(partition, offset, now.monotone + delay);
         }
     }
 
-    fn delay(&mut self, partition: u32, offset: Offset, key: Option<u64>, until: Duration) {
-        self.make_busy(key);
+    fn delay(&mut self, partition: u32, offset: Offset, until: Duration) {
         self.timers
             .insert((until, Timer::Delay { partition, offset }));
     }
 
-    fn undelay(&mut self, partition: u32, offset: Offset) {
-        self.unbusy(partition, offset);
+    fn make_ready(&mut self, partition: u32, offset: Offset) {
         self.entry(partition, offset).state = State::Ready;
         if let Some(p) = self.partitions.get_mut(partition as usize) {
             p.ready.insert(offset);
         }
     }
 
-    fn make_busy(&mut self, key: Option<u64>) {
-        if let (true, Some(key)) = (self.settings.ordered, key) {
-            *self.busy.entry(key).or_default() += 1;
-        }
-    }
-
-    fn unbusy(&mut self, partition: u32, offset: Offset) {
-        if let (true, Some(key)) = (self.settings.ordered, self.entry(partition, offset).key)
-            && let Some(count) = self.busy.get_mut(&key)
+    /// The record is done with: the next one in its line is ready. Gives the new floor.
+    fn leave(&mut self, partition: u32, offset: Offset) -> Offset {
+        let key = self.entry(partition, offset).key;
+        let p = self.partitions.get_mut(partition as usize);
+        let floor = p.map_or(Offset(0), |p| p.leave(offset));
+        if let (true, Some(key)) = (self.settings.ordered, key)
+            && let Some(line) = self.lines.get_mut(&key)
         {
-            *count -= 1;
-            if *count == 0 {
-                self.busy.remove(&key);
+            match line.pop_front() {
+                Some((partition, offset)) => self.make_ready(partition, offset),
+                None => {
+                    self.lines.remove(&key);
+                }
             }
         }
+        floor
     }
 
-    /// The entry of a record that is out, ready or delayed: every such record has one.
+    /// The entry of a record that is out, ready, delayed or in line: every such record has one.
     fn entry(&mut self, partition: u32, offset: Offset) -> &mut Entry {
         let p = self.partitions.get_mut(partition as usize);
         p.and_then(|p| p.entries.get_mut(&offset))

@@ -12,6 +12,9 @@ const WINDOW: usize = 1_000;
 /// Offsets that may pass without a match before the floor is journaled all the same.
 const SILENT_OFFSETS: u64 = 10_000;
 
+/// Settled offsets that one verdict names, so that a record of the journal stays small.
+pub(super) const SETTLED_PER_VERDICT: usize = 10_000;
+
 /// The fold of the verdicts on one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Durable {
@@ -68,6 +71,8 @@ pub(super) enum State {
     Ready,
     Leased,
     Delayed,
+    /// Of a key that has an earlier record here.
+    Behind,
 }
 
 impl Durable {
@@ -133,12 +138,15 @@ impl Durable {
 
     /// The verdicts that make this state out of an empty one; what a snapshot holds.
     pub fn retell(&self, partition: u32) -> Vec<Verdict> {
-        let offsets = self.settled.iter().map(|o| o.0).collect();
-        let mut verdicts = vec![Verdict::Settled {
+        let settled = |offsets: &[u64]| Verdict::Settled {
             partition,
-            offsets,
+            offsets: offsets.to_vec(),
             floor: self.floor.0,
-        }];
+        };
+        // With its floor, the first one says something even if nothing is settled above it.
+        let mut verdicts = vec![settled(&[])];
+        let offsets: Vec<_> = self.settled.iter().map(|o| o.0).collect();
+        verdicts.extend(offsets.chunks(SETTLED_PER_VERDICT).map(settled));
         verdicts.extend(self.failed.iter().map(|(offset, failure)| Verdict::Failed {
             partition,
             offset: offset.0,
@@ -208,6 +216,10 @@ impl Partition {
             key,
         };
         Some(self.entries.entry(offset).or_insert(entry))
+    }
+
+    pub(super) fn in_state(&self, state: State) -> usize {
+        self.entries.values().filter(|e| e.state == state).count()
     }
 
     /// Moves on; gives the floor if it should be journaled although nothing was settled.

@@ -282,3 +282,30 @@ fn renewing_in_order_keeps_the_key_too() {
     assert!(bench.settle(out[0].token, &Settlement::Complete));
     assert_eq!(bench.offsets(9), [2]);
 }
+
+#[test]
+fn a_key_that_is_stuck_does_not_hold_up_the_others() {
+    let ordered = Settings {
+        ordered: true,
+        ..Settings::default()
+    };
+    let mut bench = bench(ordered, 0);
+    let stuck = |bench: &mut Bench, i: u64, key| {
+        let at = Offset(i * 10);
+        bench
+            .queue
+            .arrive(0, at, Timestamp(0), Some(key), bench.now);
+        bench.act(|q, now, out| q.scanned(0, Offset(i * 10 + 1), now, out));
+    };
+    for i in 0..5_000 {
+        stuck(&mut bench, i, 7);
+    }
+    assert!(bench.queue.wants(0).is_some(), "it reads on past the line");
+    stuck(&mut bench, 5_000, 8);
+    assert_eq!(bench.queue.counts().ready, 5_001);
+    let out = bench.receive(9);
+    let offsets: Vec<_> = out.iter().map(|d| d.offset.0 / 10).collect();
+    assert_eq!(offsets, [0, 5_000]);
+    assert!(bench.settle(out[0].token, &Settlement::Complete));
+    assert_eq!(bench.offsets(9), [1], "the line moves up");
+}

@@ -1,12 +1,13 @@
 //! Restored = live: whatever commands come, the fold of the journal is the state of its owner.
 
-use mente_engine::{Batch, SetId};
+use mente_engine::{Batch, BatchBuilder, SetId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::filter::Filter;
 use crate::journal;
 use crate::queue::{Secret, Verdict};
+use crate::snapshot::{self, Replay};
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -30,6 +31,12 @@ enum Step {
         view: usize,
         secrets: Vec<u8>,
     },
+    /// The state is told anew, and what lies before goes.
+    Snapshot,
+    /// The owner dies at a snapshot of which so many records are there.
+    HalfSnapshot {
+        records: usize,
+    },
     /// The owner dies; another one restores from the journal.
     Restart,
 }
@@ -52,6 +59,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => Just(Step::Bury),
         1 => (0usize..2, prop::collection::vec(0u8..3, 0..3))
             .prop_map(|(view, secrets)| Step::Sign { view, secrets }),
+        1 => Just(Step::Snapshot),
+        1 => (1usize..6).prop_map(|records| Step::HalfSnapshot { records }),
         1 => Just(Step::Restart),
     ]
 }
@@ -63,6 +72,8 @@ struct World {
     log: Vec<Arrival>,
     end: Offset,
     journal: Vec<Batch>,
+    /// Every decision ever, whatever snapshots took.
+    decided: Vec<Decision>,
     out: Vec<(usize, LockToken)>,
     next_ticket: u64,
 }
@@ -84,6 +95,7 @@ impl World {
             log: Vec::new(),
             end: Offset(0),
             journal: Vec::new(),
+            decided: Vec::new(),
             out: Vec::new(),
             next_ticket: 1,
         };
@@ -132,7 +144,8 @@ impl World {
         if !out.decisions.is_empty() {
             let first = self.shard.seq() + 1 - out.decisions.len() as u64;
             self.journal
-                .push(journal::encode(first, &out.decisions, self.now.wall));
+                .extend(journal::encode(first, &out.decisions, self.now.wall));
+            self.decided.extend(out.decisions.iter().cloned());
         }
         out
     }
@@ -231,6 +244,17 @@ impl World {
                 let now = self.shard.views[&id].queue.settings();
                 assert_eq!(now.secrets(), settings.secrets());
             }
+            Step::Snapshot => {
+                self.journal = snapshot::tell(&self.shard, self.now.wall).unwrap();
+            }
+            Step::HalfSnapshot { records } => {
+                let whole = snapshot::tell(&self.shard, self.now.wall).unwrap();
+                let all: Vec<_> = whole.iter().flat_map(Batch::records).collect();
+                let some = all.into_iter().take(records).map(|r| r.unwrap().1);
+                let some: Vec<_> = some.collect();
+                self.journal.push(BatchBuilder::from_iter(&some).finish());
+                self.take(Step::Restart);
+            }
             Step::Restart => {
                 self.shard = restored(&self.journal, self.shard.term);
                 self.out.clear();
@@ -241,12 +265,11 @@ impl World {
 }
 
 fn restored(journal: &[Batch], last: Term) -> Shard {
-    let mut shard = Shard::new(Term(last.0 + 1));
+    let mut replay = Replay::new(Term(last.0 + 1));
     for record in journal.iter().flat_map(Batch::records) {
-        let (seq, decision) = journal::decode(&record.unwrap().1).unwrap();
-        shard.apply(seq, &decision).unwrap();
+        replay.take(&record.unwrap().1).unwrap();
     }
-    shard
+    replay.finish().0
 }
 
 /// Records that are still to be settled, whoever has them.
@@ -267,18 +290,18 @@ fn ends(world: &World, id: u64, filter: Option<&Filter>) -> BTreeMap<u64, u32> {
         .filter(|a| filter.is_none_or(|f| f.matches(&a.event)));
     let mut ends: BTreeMap<u64, u32> = matching.map(|a| (a.offset.0, 0)).collect();
     let mut count = |offset| *ends.get_mut(&offset).expect("published and matching") += 1;
-    for record in world.journal.iter().flat_map(Batch::records) {
-        match journal::decode(&record.unwrap().1).unwrap().1 {
+    for decision in &world.decided {
+        match decision {
             Decision::View {
                 view,
                 verdict: Verdict::Settled { offsets, .. },
-            } if view == id => {
-                offsets.into_iter().for_each(&mut count);
+            } if *view == id => {
+                offsets.iter().copied().for_each(&mut count);
             }
             Decision::View {
                 view,
                 verdict: Verdict::Dead { offset, .. },
-            } if view == id => count(offset),
+            } if *view == id => count(*offset),
             _ => {}
         }
     }
@@ -299,6 +322,7 @@ proptest! {
                 log: world.log.clone(),
                 end: world.end,
                 journal: Vec::new(),
+                decided: Vec::new(),
                 out: Vec::new(),
                 next_ticket: 1,
             };

@@ -15,8 +15,8 @@ use mente_broker::queue::{Settings, Settlement};
 use mente_broker::{
     Broker, EntityName, Expected, Options, Principal, Start, StreamName, SubscriptionName,
 };
-use mente_engine::{Clock, Event, Offset};
-use mente_log::{MemDisk, Writer};
+use mente_engine::{Clock, Engine, Event, Offset};
+use mente_log::{Embedded, MemDisk, Writer};
 
 use crate::clock::HandClock;
 
@@ -25,6 +25,7 @@ const ME: Principal = Principal::Anonymous;
 struct Crank {
     pool: LocalPool,
     writer: Writer,
+    engine: Arc<Embedded>,
     broker: Broker,
     clock: HandClock,
 }
@@ -75,9 +76,12 @@ impl Crank {
         let options = Options {
             shards: 2,
             create_topics: true,
+            // Every few decisions, so that the power goes at snapshots too.
+            snapshot_bytes: 600,
             ..Options::default()
         };
-        let open = Broker::open(Arc::new(engine), shared, options);
+        let engine = Arc::new(engine);
+        let open = Broker::open(engine.clone(), shared, options);
         let (broker, tasks) = turn_until(&mut pool, &mut writer, open)?.ok()?;
         let spawner = pool.spawner();
         for task in tasks {
@@ -88,6 +92,7 @@ impl Crank {
         Some(Self {
             pool,
             writer,
+            engine,
             broker,
             clock,
         })
@@ -134,6 +139,25 @@ impl Crank {
             }
         }
         Some(())
+    }
+
+    /// Journals whose first decisions went with a snapshot.
+    fn trimmed_journals(&mut self) -> usize {
+        let engine = Arc::clone(&self.engine);
+        let count = async {
+            let sets = engine.list("default/$journal").await?;
+            let journals = sets
+                .iter()
+                .find(|set| set.name.as_str().contains("$journal"));
+            let journals = journals.expect("the broker made them");
+            let mut trimmed = 0;
+            for index in 0..journals.logs {
+                let bounds = engine.bounds(journals.id.log(index)).await?;
+                trimmed += usize::from(bounds.start > Offset(0));
+            }
+            Ok(trimmed)
+        };
+        self.run(count).expect("journals can be looked at")
     }
 
     /// Looks at everything that is left.
@@ -189,6 +213,9 @@ impl Crank {
             "the stream lost {length} < {}",
             told.stream
         );
+        for part in self.run(broker.verify(&ME)).expect("verify") {
+            assert!(part.equal, "{part:?}");
+        }
     }
 }
 
@@ -217,10 +244,9 @@ fn turn_until<T>(
 #[test]
 fn what_was_answered_outlives_the_power() {
     let clean = MemDisk::default();
-    Crank::open(&clean)
-        .unwrap()
-        .work(0, &mut Answered::default())
-        .unwrap();
+    let mut crank = Crank::open(&clean).unwrap();
+    crank.work(0, &mut Answered::default()).unwrap();
+    assert!(crank.trimmed_journals() > 0, "no snapshot was taken");
     let operations = clean.ops();
     assert!(
         operations > 30,

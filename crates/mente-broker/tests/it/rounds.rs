@@ -129,7 +129,7 @@ impl World {
     }
 
     fn journal_of_shipping(&mut self) -> LogId {
-        let sets = self.pool.run_until(self.engine.list()).unwrap();
+        let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let journal = sets
             .iter()
             .find(|s| s.name.as_str().ends_with("$journal"))
@@ -232,6 +232,54 @@ fn a_receiver_that_left_takes_nothing_with_it() {
     assert!(world.receive(1).is_empty());
     world.publish(0..1);
     assert_eq!(ids(&world.receive(1)), [0]);
+}
+
+/// It leaves before it looks at its answer, after so many turns of the shard.
+#[test]
+fn what_never_reached_its_receiver_goes_to_the_next_one() {
+    for turns in 0..4 {
+        let mut world = World::new(2);
+        world.publish(0..1);
+        let broker = world.broker.clone();
+        let name = shipping();
+        let mut receiving = Box::pin(broker.receive(&ME, &name, 5, Duration::from_secs(30)));
+        for _ in 0..turns {
+            let _ = world
+                .pool
+                .run_until(async { futures::poll!(&mut receiving) });
+        }
+        world.pool.run_until_stalled();
+        drop(receiving);
+        let received = world.receive(1);
+        assert_eq!(ids(&received), [0], "after {turns} turns");
+        assert_eq!(received[0].count, 1, "not an attempt");
+    }
+}
+
+#[test]
+fn what_is_too_much_for_one_answer_comes_with_the_next() {
+    let mut world = World::new(2);
+    let broker = world.broker.clone();
+    let big = |id| Event {
+        data: Data::Binary(Bytes::from(vec![0; 1_000_000])),
+        ..event(id)
+    };
+    for id in 0..20 {
+        let topic = topic();
+        let published = broker.publish(&ME, &topic, vec![big(id)]);
+        world.pool.run_until(published).unwrap()[0]
+            .as_ref()
+            .unwrap();
+    }
+    world.pool.run_until_stalled();
+    let mut all = Vec::new();
+    for _ in 0..3 {
+        let received = world.receive(100);
+        assert!(received.len() <= 9, "{} MB", received.len());
+        assert!(received.iter().all(|received| received.count == 1));
+        all.extend(ids(&received));
+    }
+    assert_eq!(all, (0..20).collect::<Vec<_>>());
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //!  3 Logs       id u64 · logs u32
 //!  4 Retention  id u64 · age ms u64 · bytes u64
 //!  5 Deleted    id u64
-//!  6 Log        set u64 · index u32 · start u64 · end u64 · term u64               in a snapshot only
+//!  6 Heads      version 2: set u64 · of each log in use: index, start, length, term as varints      in a snapshot only
 //!  7 Trim       set u64 · index u32 · start u64
 //!  8 Damaged    set u64 · index u32 · at u64          found by a reader; never in a snapshot
 //!  9 Pack       file number u32 · crc u32 (of its directory)                       in a snapshot only
@@ -22,10 +22,11 @@ use mente_engine::engine::Retention;
 use mente_engine::{Batch, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, Term};
 
 use super::Head;
-use crate::fields::Fields;
+use crate::fields::{Fields, put_varint};
 
 const VERSION: u8 = 1;
 const START_VERSION: u8 = 2;
+const HEADS_VERSION: u8 = 2;
 const NONE: u64 = u64::MAX;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +52,10 @@ pub(crate) enum Record {
     Deleted {
         id: SetId,
     },
-    Log {
-        log: LogId,
-        head: Head,
+    /// Where the logs of a set stand, by index.
+    Heads {
+        id: SetId,
+        heads: Vec<(u32, Head)>,
     },
     Trim {
         log: LogId,
@@ -123,11 +125,14 @@ impl Record {
                 put_retention(&mut out, retention);
             }
             Self::Deleted { id } => put_set(&mut out, *id),
-            Self::Log { log, head } => {
-                put_log(&mut out, *log);
-                put_u64(&mut out, head.start.0);
-                put_u64(&mut out, head.end.0);
-                put_u64(&mut out, head.term.0);
+            Self::Heads { id, heads } => {
+                put_set(&mut out, *id);
+                for (index, head) in heads {
+                    put_varint(&mut out, u64::from(*index));
+                    put_varint(&mut out, head.start.0);
+                    put_varint(&mut out, head.end.0 - head.start.0);
+                    put_varint(&mut out, head.term.0);
+                }
             }
             Self::Trim { log, start } => {
                 put_log(&mut out, *log);
@@ -152,7 +157,7 @@ impl Record {
             Self::Logs { .. } => 3,
             Self::Retention { .. } => 4,
             Self::Deleted { .. } => 5,
-            Self::Log { .. } => 6,
+            Self::Heads { .. } => 6,
             Self::Trim { .. } => 7,
             Self::Damaged { .. } => 8,
             Self::Pack { .. } => 9,
@@ -162,6 +167,7 @@ impl Record {
     fn version(&self) -> u8 {
         match self {
             Self::Start { .. } => START_VERSION,
+            Self::Heads { .. } => HEADS_VERSION,
             _ => VERSION,
         }
     }
@@ -173,6 +179,10 @@ impl Record {
             1 if version <= START_VERSION => Self::Start {
                 next_set: fields.u64()?,
                 next_file: if version == 1 { 1 } else { fields.u32()? },
+            },
+            6 if version == HEADS_VERSION => Self::Heads {
+                id: take_set(&mut fields)?,
+                heads: take_heads(&mut fields)?,
             },
             _ if version != VERSION => return None,
             2 => {
@@ -200,15 +210,6 @@ impl Record {
             },
             5 => Self::Deleted {
                 id: take_set(&mut fields)?,
-            },
-            6 => Self::Log {
-                log: take_log(&mut fields)?,
-                head: Head {
-                    start: Offset(fields.u64()?),
-                    end: Offset(fields.u64()?),
-                    term: Term(fields.u64()?),
-                    ..Head::default()
-                },
             },
             7 => Self::Trim {
                 log: take_log(&mut fields)?,
@@ -261,6 +262,23 @@ fn take_log(fields: &mut Fields<'_>) -> Option<LogId> {
     Some(take_set(fields)?.log(fields.u32()?))
 }
 
+fn take_heads(fields: &mut Fields<'_>) -> Option<Vec<(u32, Head)>> {
+    let mut heads = Vec::new();
+    while !fields.0.is_empty() {
+        let index = u32::try_from(fields.varint()?).ok()?;
+        let start = fields.varint()?;
+        let end = start.checked_add(fields.varint()?)?;
+        let head = Head {
+            start: Offset(start),
+            end: Offset(end),
+            term: Term(fields.varint()?),
+            ..Head::default()
+        };
+        heads.push((index, head));
+    }
+    Some(heads)
+}
+
 fn take_retention(fields: &mut Fields<'_>) -> Option<Retention> {
     let mut some = || Some(Some(fields.u64()?).filter(|value| *value != NONE));
     Some(Retention {
@@ -305,9 +323,9 @@ pub(super) mod tests {
                 config,
                 logs: 2,
             },
-            Record::Log {
-                log: id.log(1),
-                head,
+            Record::Heads {
+                id,
+                heads: vec![(1, head)],
             },
             Record::Logs { id, logs: 3 },
             Record::Retention {
@@ -333,8 +351,9 @@ pub(super) mod tests {
             let bytes = record.encode();
             for cut in 0..bytes.len() {
                 let decoded = Record::decode(&bytes[..cut]);
-                // A shorter name is a name; nothing else may pass.
-                assert!(decoded.is_none() || matches!(decoded, Some(Record::Set { .. })));
+                // A shorter name is a name, and fewer heads are heads; nothing else may pass.
+                let is_list = |r| matches!(r, Record::Set { .. } | Record::Heads { .. });
+                assert!(decoded.is_none_or(is_list));
             }
         }
     }

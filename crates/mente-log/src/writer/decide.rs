@@ -104,14 +104,16 @@ impl Writer {
         Ok(id)
     }
 
-    /// The catalogue must fit into what is held back for it on a full disk.
+    /// The catalogue must fit, twice, into what is held back for it on a full disk.
     fn check_snapshot_room(&self, more_bytes: usize) -> Result<(), Error> {
-        if self.catalogue.snapshot_bytes() + more_bytes <= self.options.file_bytes as usize / 16 {
+        if self.catalogue.snapshot_bytes() + more_bytes <= self.reserve_bytes() / 2 {
             return Ok(());
         }
-        Err(Error::NotDone(
-            "the log holds as many sets as its file size allows".into(),
-        ))
+        let sets = self.catalogue.sets.len();
+        let message = format!(
+            "there are {sets} sets of logs, as many as files of this size can name: delete some"
+        );
+        Err(Error::Busy(message))
     }
 
     fn alter(&mut self, id: SetId, change: Change, draft: &mut Draft) -> Result<(), Error> {

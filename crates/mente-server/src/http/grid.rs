@@ -177,7 +177,7 @@ async fn settle(
 ) -> Result<Response> {
     let counter = match how {
         Settlement::Complete => &door.metrics.acknowledged,
-        Settlement::Release { .. } => &door.metrics.released,
+        Settlement::Release { .. } | Settlement::Return => &door.metrics.released,
         Settlement::Reject { .. } => &door.metrics.rejected,
         Settlement::Renew => &door.metrics.renewed,
     };

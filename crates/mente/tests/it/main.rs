@@ -12,6 +12,7 @@ mod openapi;
 mod process;
 mod pull;
 mod refusals;
+mod retire;
 mod shop_page;
 mod tail;
 mod tls;

@@ -1,0 +1,76 @@
+//! What all doors know: topics and declarations. The state of the shard that holds them, shared
+//! with the doors as of the last durable decision.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::journal::{Decision, Definition, Topic};
+use crate::name::EntityName;
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Catalogue {
+    pub topics: BTreeMap<EntityName, Topic>,
+    pub definitions: BTreeMap<(Definition, EntityName), serde_json::Value>,
+}
+
+impl Catalogue {
+    /// Folds a decision; most are not about the catalogue.
+    pub(crate) fn apply(&mut self, decision: &Decision) {
+        match decision {
+            Decision::TopicCreated { name, topic } => {
+                self.topics.insert(name.clone(), topic.clone());
+            }
+            Decision::TopicDeleted { name } => {
+                self.topics.remove(name);
+            }
+            Decision::Defined { kind, name, body } => {
+                let key = (*kind, name.clone());
+                self.definitions.insert(key, body.clone());
+            }
+            Decision::Undefined { kind, name } => {
+                self.definitions.remove(&(*kind, name.clone()));
+            }
+            Decision::SubscriptionCreated { .. }
+            | Decision::SubscriptionDeleted { .. }
+            | Decision::SecretsSet { .. }
+            | Decision::View { .. } => {}
+        }
+    }
+}
+
+/// The doors' handle on it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SharedCatalogue(Arc<RwLock<Arc<Catalogue>>>);
+
+impl SharedCatalogue {
+    /// As it is now; what comes later is not seen.
+    pub(crate) fn get(&self) -> Arc<Catalogue> {
+        Arc::clone(&self.read())
+    }
+
+    pub(crate) fn topic(&self, name: &EntityName) -> Option<Topic> {
+        self.read().topics.get(name).cloned()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Arc<Catalogue>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(crate) fn replace(&self, catalogue: Catalogue) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+    }
+
+    /// Takes durable decisions in, in place where no door looks at it just now.
+    pub(crate) fn apply(&self, decisions: &[Decision]) {
+        let mut news = decisions
+            .iter()
+            .filter(|d| d.changes_catalogue())
+            .peekable();
+        if news.peek().is_none() {
+            return;
+        }
+        let mut shared = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let catalogue = Arc::make_mut(&mut shared);
+        news.for_each(|decision| catalogue.apply(decision));
+    }
+}
