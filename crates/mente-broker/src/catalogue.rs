@@ -32,6 +32,7 @@ impl Catalogue {
             }
             Decision::SubscriptionCreated { .. }
             | Decision::SubscriptionDeleted { .. }
+            | Decision::SecretsSet { .. }
             | Decision::View { .. } => {}
         }
     }

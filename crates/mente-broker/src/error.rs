@@ -64,6 +64,16 @@ impl Error {
     }
 }
 
+impl From<engine::InvalidEvent> for Error {
+    fn from(invalid: engine::InvalidEvent) -> Self {
+        let kind = match &invalid {
+            engine::InvalidEvent::Broken(_) => Kind::Invalid,
+            engine::InvalidEvent::TooLarge { .. } => Kind::TooLarge,
+        };
+        Self::new(kind, invalid.to_string())
+    }
+}
+
 impl From<engine::Error> for Error {
     fn from(error: engine::Error) -> Self {
         let kind = match &error {

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{Settings, Verdict};
+use crate::queue::{Secret, Settings, Verdict};
 
 const VERSION: u32 = 1;
 /// Where a batch of decisions ends; one decision alone may be larger.
@@ -48,6 +48,11 @@ pub enum Decision {
     SubscriptionDeleted {
         name: SubscriptionName,
     },
+    /// The posts of this webhook are signed with these from now on.
+    SecretsSet {
+        name: SubscriptionName,
+        secrets: Vec<Secret>,
+    },
     /// Of the view that `SubscriptionCreated` numbered `view`.
     View {
         view: u64,
@@ -69,7 +74,9 @@ impl Decision {
     pub(crate) fn changes_subscriptions(&self) -> bool {
         matches!(
             self,
-            Self::SubscriptionCreated { .. } | Self::SubscriptionDeleted { .. }
+            Self::SubscriptionCreated { .. }
+                | Self::SubscriptionDeleted { .. }
+                | Self::SecretsSet { .. }
         )
     }
 }
@@ -275,6 +282,26 @@ mod hex_id {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As an earlier Mente wrote them.
+    #[test]
+    fn webhooks_from_before_there_were_secrets_are_read() {
+        let subscription = r#"{"v":1,"seq":3,"decision":{"subscription_created":{"name":{"topic":"orders","name":"hook"},"subscription":{"view":3,"topic":{"set":"17","partitions":1},"starts":[0],"settings":{"lock_duration_ms":60000,"max_delivery_count":10,"ordered":false,"push":{"url":"http://a/","timeout_ms":30000,"concurrency":8,"retry":{"waits_ms":[10]}}}}}}}"#;
+        let record = Record {
+            value: Some(subscription.into()),
+            ..Record::default()
+        };
+        let Entry::Decided(seq, decision) = decode(&record).unwrap() else {
+            panic!("not a decision")
+        };
+        let Decision::SubscriptionCreated { subscription, .. } = &decision else {
+            panic!("{decision:?}")
+        };
+        assert_eq!(subscription.settings.push.as_ref().unwrap().secrets, None);
+        let again = encode(seq, &[decision], Timestamp(1));
+        let (_, again) = again[0].records().next().unwrap().unwrap();
+        assert_eq!(again.value, record.value, "and are written as they were");
+    }
 
     #[test]
     fn decisions_come_back_and_newer_versions_are_refused() {

@@ -42,5 +42,5 @@ pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
-pub use shard::SubscriptionInfo;
+pub use shard::{Made, SubscriptionInfo};
 pub use store::Expected;

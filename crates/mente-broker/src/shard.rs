@@ -90,10 +90,18 @@ pub enum Command {
     Ping,
 }
 
+/// When what somebody asked for came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Made {
+    Now,
+    Before,
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reply {
     Done,
-    Topic(Topic),
+    Topic(Topic, Made),
+    Subscription(Made),
     Subscriptions(Vec<SubscriptionInfo>),
     Deliveries(Vec<Delivery>),
     /// By token: whether its lease held.
@@ -294,6 +302,17 @@ impl Shard {
                     self.views.remove(&view);
                 }
             }
+            Decision::SecretsSet { name, secrets } => {
+                let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
+                let Some(view) = view else {
+                    let message = format!(
+                        "a decision after {} is about subscription {name}, which is not there",
+                        self.seq
+                    );
+                    return Err(Error::new(Kind::Corrupt, message));
+                };
+                view.queue.set_secrets(secrets);
+            }
             Decision::View { view, verdict } => match self.views.get_mut(view) {
                 Some(view) => view.queue.apply(verdict),
                 None => {
@@ -455,7 +474,7 @@ impl Shard {
     fn create_topic(&mut self, name: EntityName, topic: Topic, out: &mut Outcome) -> Result<Reply> {
         if let Some(exists) = self.catalogue.topics.get(&name) {
             // The engine gave the same set, so this is the same topic.
-            return Ok(Reply::Topic(exists.clone()));
+            return Ok(Reply::Topic(exists.clone(), Made::Before));
         }
         self.push(
             Decision::TopicCreated {
@@ -464,14 +483,15 @@ impl Shard {
             },
             out,
         );
-        Ok(Reply::Topic(topic))
+        Ok(Reply::Topic(topic, Made::Now))
     }
 
     fn delete_topic(&mut self, name: EntityName, out: &mut Outcome) -> Result<Reply> {
-        let topic = self.catalogue.topics.get(&name).cloned();
-        let topic = topic.ok_or_else(|| Error::not_found("topic", name.as_str()))?;
+        if !self.catalogue.topics.contains_key(&name) {
+            return Err(Error::not_found("topic", name.as_str()));
+        }
         self.push(Decision::TopicDeleted { name }, out);
-        Ok(Reply::Topic(topic))
+        Ok(Reply::Done)
     }
 
     fn create_subscription(
@@ -484,8 +504,16 @@ impl Shard {
     ) -> Result<Reply> {
         settings.validate()?;
         if let Some(exists) = self.names.get(&name).and_then(|id| self.views.get(id)) {
-            if *exists.queue.settings() == settings && exists.topic == topic {
-                return Ok(Reply::Done);
+            if exists.topic == topic {
+                let now = exists.queue.settings();
+                if now.is_as(&settings) {
+                    return Ok(Reply::Subscription(Made::Before));
+                }
+                if let Some(secrets) = now.changed_secrets(&settings) {
+                    let secrets = secrets.to_vec();
+                    self.push(Decision::SecretsSet { name, secrets }, out);
+                    return Ok(Reply::Subscription(Made::Before));
+                }
             }
             let message =
                 format!("subscription {name} exists with other settings; delete it first");
@@ -514,7 +542,7 @@ impl Shard {
             settings,
         };
         self.push(Decision::SubscriptionCreated { name, subscription }, out);
-        Ok(Reply::Done)
+        Ok(Reply::Subscription(Made::Now))
     }
 
     fn delete_subscription(&mut self, name: SubscriptionName, out: &mut Outcome) -> Result<Reply> {

@@ -48,8 +48,15 @@ pub enum Data {
 
 /// What an event breaks, in words for its sender.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct InvalidEvent(pub String);
+pub enum InvalidEvent {
+    #[error("{0}")]
+    Broken(String),
+    #[error(
+        "the event has {size} bytes, more than the limit of {}",
+        limits::EVENT_BYTES
+    )]
+    TooLarge { size: usize },
+}
 
 impl Attribute {
     /// CloudEvents' canonical string form.
@@ -128,7 +135,7 @@ impl Event {
             ("type", &self.kind),
         ] {
             if value.is_empty() {
-                return Err(InvalidEvent(format!(
+                return Err(InvalidEvent::Broken(format!(
                     "the required attribute {name} is missing or empty"
                 )));
             }
@@ -152,17 +159,14 @@ impl Event {
             }
         }
         if self.extensions.len() > limits::HEADERS_PER_RECORD - 16 {
-            return Err(InvalidEvent(format!(
+            return Err(InvalidEvent::Broken(format!(
                 "{} extension attributes are too many",
                 self.extensions.len()
             )));
         }
         let size = self.size_bytes();
         if size > limits::EVENT_BYTES {
-            return Err(InvalidEvent(format!(
-                "the event has {size} bytes, more than the limit of {}",
-                limits::EVENT_BYTES
-            )));
+            return Err(InvalidEvent::TooLarge { size });
         }
         Ok(())
     }
@@ -197,7 +201,7 @@ fn check_name(name: &str) -> Result<(), InvalidEvent> {
     if plain && !name.is_empty() && name.len() <= limits::ATTRIBUTE_NAME_BYTES && name != "data" {
         return Ok(());
     }
-    Err(InvalidEvent(format!(
+    Err(InvalidEvent::Broken(format!(
         "extension name {name:?} must be 1 to {} lower-case letters and digits",
         limits::ATTRIBUTE_NAME_BYTES
     )))
@@ -205,14 +209,14 @@ fn check_name(name: &str) -> Result<(), InvalidEvent> {
 
 fn check_value(name: &str, value: &str) -> Result<(), InvalidEvent> {
     if value.len() > limits::ATTRIBUTE_VALUE_BYTES {
-        return Err(InvalidEvent(format!(
+        return Err(InvalidEvent::Broken(format!(
             "attribute {name} has {} bytes, more than the limit of {}",
             value.len(),
             limits::ATTRIBUTE_VALUE_BYTES
         )));
     }
     if value.chars().any(char::is_control) {
-        return Err(InvalidEvent(format!(
+        return Err(InvalidEvent::Broken(format!(
             "attribute {name} has a control character"
         )));
     }

@@ -32,6 +32,6 @@ pub use engine::{
     Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, SetInfo,
 };
 pub use error::Error;
-pub use event::{Attribute, Data, Event};
+pub use event::{Attribute, Data, Event, InvalidEvent};
 pub use id::{LogId, Offset, SetId, SetName, Term};
 pub use record::Record;

@@ -56,6 +56,8 @@ pub const RECEIVE_WAIT_SECONDS: u32 = 120;
 pub const HTTP_HEAD_BYTES: usize = 64 << 10;
 /// How long the head of an HTTP request, and then its body, may take to arrive.
 pub const HTTP_SENDER_SECONDS: u64 = 30;
+/// How long a TLS handshake may take, from the accept on.
+pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
 /// HTTP connections open at one time.
 pub const HTTP_CONNECTIONS: usize = 10_000;
 /// How long requests under way may take to finish when the server stops.

@@ -12,3 +12,4 @@
 pub mod http;
 pub mod projection;
 pub mod push;
+pub mod tls;

@@ -20,7 +20,7 @@ mod tests;
 use std::collections::BTreeSet;
 use std::fmt;
 
-use mente_engine::{Attribute, Event};
+use mente_engine::{Attribute, Event, InvalidEvent};
 
 pub use binary::{Binary, from_binary, to_binary};
 pub use read::{parse_batch, parse_event};
@@ -92,6 +92,15 @@ impl fmt::Display for Malformed {
 }
 
 impl std::error::Error for Malformed {}
+
+/// What an event must be like to be one. How large it may be is for its taker to say, who can
+/// tell an event that is too large from a wrong one.
+fn check(event: &Event) -> Result<(), String> {
+    match event.validate() {
+        Err(InvalidEvent::Broken(what)) => Err(what),
+        Ok(()) | Err(InvalidEvent::TooLarge { .. }) => Ok(()),
+    }
+}
 
 fn media_type(content_type: &str) -> String {
     let media = content_type.split(';').next().unwrap_or_default();

@@ -69,8 +69,11 @@ pub(crate) struct Server {
     #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
     pub(crate) keys_file: Option<PathBuf>,
     /// Serve plain HTTP beyond loopback: who is on the way reads events and keys
-    #[arg(long)]
+    #[arg(long, conflicts_with = "tls_cert")]
     pub(crate) insecure_http: bool,
+    /// Serve beyond loopback without a keys file: who reaches the port may do everything
+    #[arg(long)]
+    pub(crate) insecure_no_keys: bool,
     /// Let webhooks lead to loopback and private networks too
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
@@ -81,6 +84,25 @@ pub(crate) struct Server {
 /// What every server process takes.
 #[derive(Debug, Group)]
 pub(crate) struct Process {
+    /// Speak HTTPS with this certificate, those of its issuers behind it (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MENTE_TLS_CERT",
+        requires = "tls_key"
+    )]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The key of that certificate, not encrypted (PEM)
+    #[arg(
+        long,
+        value_name = "FILE",
+        env = "MENTE_TLS_KEY",
+        requires = "tls_cert"
+    )]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// Trust webhooks with certificates of these authorities too, beside the machine's own (PEM)
+    #[arg(long, value_name = "FILE", env = "MENTE_WEBHOOK_CA")]
+    pub(crate) webhook_ca: Option<PathBuf>,
     /// Write the addresses there, as JSON, once the server is ready
     #[arg(long, value_name = "FILE", env = "MENTE_PORTS_FILE")]
     pub(crate) ports_file: Option<PathBuf>,
@@ -398,6 +420,9 @@ pub(crate) struct Connection {
         default_value = "http://127.0.0.1:8480"
     )]
     pub(crate) server: String,
+    /// Trust an https server by these authorities instead of the machine's (PEM)
+    #[arg(long, value_name = "FILE", env = "MENTE_CA")]
+    pub(crate) ca: Option<PathBuf>,
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     pub(crate) output: Output,
 }

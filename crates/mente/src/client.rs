@@ -13,6 +13,7 @@
 //! # Ok(()) }
 //! ```
 
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
@@ -22,12 +23,16 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
+use mente_server::tls::{ServerName, Trust, server_name};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("{0:?} is no server: give its address as http://HOST:PORT")]
+    #[error("{0:?} is no server: give its address as http://HOST:PORT or https://HOST:PORT")]
     Url(String),
+    #[error("{0}")]
+    Trust(String),
     #[error("cannot make the request: {0}")]
     Request(String),
     #[error("cannot reach {address}: {source}")]
@@ -35,6 +40,8 @@ pub enum Error {
         address: String,
         source: std::io::Error,
     },
+    #[error("no TLS to {address}: {reason}")]
+    Tls { address: String, reason: String },
     #[error("the connection to {address} broke: {source}")]
     Broken {
         address: String,
@@ -56,7 +63,15 @@ pub struct Client {
     /// Path under which the server's paths lie; empty or `/like/this`.
     prefix: String,
     authorization: Option<HeaderValue>,
+    tls: Option<Tls>,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
+}
+
+/// Who the server must prove to be, and to whom.
+#[derive(Debug)]
+struct Tls {
+    name: ServerName<'static>,
+    trust: Trust,
 }
 
 #[derive(Clone, Debug)]
@@ -78,19 +93,46 @@ pub struct Lines {
 }
 
 impl Client {
-    /// `base` is `http://host:port`, with a path in front of the server's own if need be.
+    /// `base` is `http://host:port` or `https://host:port`, with a path in front of the server's
+    /// own if need be. An https server is believed by the authorities that this machine trusts.
     pub fn new(base: &str) -> Result<Self, Error> {
+        Self::open(base, || Trust::system(None))
+    }
+
+    /// An https server is believed by the authorities in this PEM file, and by no others.
+    pub fn trusting(base: &str, authorities: &Path) -> Result<Self, Error> {
+        Self::open(base, || Trust::only(authorities))
+    }
+
+    fn open(base: &str, trust: impl FnOnce() -> Result<Trust, String>) -> Result<Self, Error> {
         let wrong = || Error::Url(base.to_owned());
         let uri: Uri = base.parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") || uri.query().is_some() {
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong()),
+        };
+        if uri.query().is_some() {
             return Err(wrong());
         }
         let authority = uri.authority().ok_or_else(wrong)?;
-        let port = authority.port_u16().unwrap_or(80);
+        let tls = if is_tls {
+            let host = authority.host().trim_matches(['[', ']']);
+            Some(Tls {
+                name: server_name(host).map_err(|_| wrong())?,
+                trust: trust().map_err(Error::Trust)?,
+            })
+        } else {
+            None
+        };
+        let port = authority
+            .port_u16()
+            .unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self {
             address: format!("{}:{port}", authority.host()),
             prefix: uri.path().trim_end_matches('/').to_owned(),
             authorization: None,
+            tls,
             idle: Mutex::default(),
         })
     }
@@ -231,7 +273,22 @@ impl Client {
             .await
             .map_err(unreachable)?;
         socket.set_nodelay(true).map_err(unreachable)?;
-        let handshake = http1::handshake(TokioIo::new(socket));
+        let Some(tls) = &self.tls else {
+            return self.converse(socket).await;
+        };
+        let stream = tls.trust.connect(tls.name.clone(), socket).await;
+        let stream = stream.map_err(|reason| Error::Tls {
+            address: self.address.clone(),
+            reason,
+        })?;
+        self.converse(stream).await
+    }
+
+    async fn converse<S>(&self, stream: S) -> Result<SendRequest<Full<Bytes>>, Error>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let handshake = http1::handshake(TokioIo::new(stream));
         let (sender, connection) = handshake.await.map_err(|error| self.broken(error))?;
         // Its failure reaches whoever waits for an answer on it.
         tokio::spawn(connection);
@@ -303,14 +360,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_plain_http_addresses_are_taken() {
+    fn only_http_and_https_addresses_are_taken() {
         let client = Client::new("http://localhost:81/ns/").unwrap();
         assert_eq!((&*client.address, &*client.prefix), ("localhost:81", "/ns"));
         assert_eq!(Client::new("http://[::1]:1").unwrap().address, "[::1]:1");
+        assert_eq!(Client::new("https://[::1]").unwrap().address, "[::1]:443");
         for bad in [
             "",
             "localhost:80",
-            "https://localhost",
+            "ftp://localhost",
+            "https://",
+            "https://h?a=b",
             "http://",
             "/x",
             "http://h?a=b",

@@ -37,7 +37,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Send, name)?;
         let topic = match self.find_topic(name) {
             Some(topic) => topic,
-            None if self.options.create_topics => self.create_topic(who, name, 1).await?,
+            None if self.options.create_topics => self.create_topic(who, name, 1).await?.0,
             None => return Err(Error::not_found("topic", name.as_str())),
         };
         let mut results: Vec<Result<Position>> = Vec::with_capacity(events.len());
@@ -47,7 +47,7 @@ impl Broker {
         for mut event in events {
             let index = results.len();
             if let Err(invalid) = event.validate() {
-                results.push(Err(Error::invalid(invalid.to_string())));
+                results.push(Err(invalid.into()));
                 continue;
             }
             event.place();

@@ -44,9 +44,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Send, stream)?;
         let mut size = 0;
         for event in &events {
-            event
-                .validate()
-                .map_err(|invalid| Error::invalid(invalid.to_string()))?;
+            event.validate()?;
             size += event.size_bytes();
         }
         if events.len() > limits::EVENTS_PER_BATCH || size > limits::APPEND_BYTES {

@@ -13,7 +13,7 @@ use crate::error::{Error, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Delivery, LockToken, Settings, Settlement};
-use crate::shard::{Command, Reply, SubscriptionInfo};
+use crate::shard::{Command, Made, Reply, SubscriptionInfo};
 
 /// A received event and the lock on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -24,19 +24,20 @@ pub struct Received {
 }
 
 impl Broker {
-    /// Makes a subscription that begins at `start`. The same again changes nothing.
+    /// Makes a subscription that begins at `start`, durable on return. The same again changes
+    /// nothing but the secrets, if it names others.
     pub async fn create_subscription(
         &self,
         who: &Principal,
         name: &SubscriptionName,
         settings: Settings,
         start: Start,
-    ) -> Result<()> {
+    ) -> Result<Made> {
         authorize(self.options.access, who, Action::Manage, name)?;
         settings.validate()?;
         let topic = match self.find_topic(&name.topic) {
             Some(topic) => topic,
-            None if self.options.create_topics => self.create_topic(who, &name.topic, 1).await?,
+            None if self.options.create_topics => self.create_topic(who, &name.topic, 1).await?.0,
             None => return Err(Error::not_found("topic", name.topic.as_str())),
         };
         let located = (0..topic.partitions).map(|p| self.locate(who, &name.topic, p, start));
@@ -47,9 +48,10 @@ impl Broker {
             starts,
             settings,
         };
-        self.ask(self.shard_of(&name.topic), command)
-            .await
-            .map(|_| ())
+        match self.ask(self.shard_of(&name.topic), command).await? {
+            Reply::Subscription(made) => Ok(made),
+            other => Err(unexpected(&other)),
+        }
     }
 
     pub async fn delete_subscription(

@@ -11,7 +11,7 @@ use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
 use crate::name::EntityName;
-use crate::shard::{Command, Reply};
+use crate::shard::{Command, Made, Reply};
 
 impl Broker {
     /// Makes a topic, durable on return. One that exists with these partitions is left alone.
@@ -20,11 +20,11 @@ impl Broker {
         who: &Principal,
         name: &EntityName,
         partitions: u32,
-    ) -> Result<Topic> {
+    ) -> Result<(Topic, Made)> {
         authorize(self.options.access, who, Action::Manage, name)?;
         if let Some(topic) = self.find_topic(name) {
             return if topic.partitions == partitions {
-                Ok(topic)
+                Ok((topic, Made::Before))
             } else {
                 let message = format!(
                     "topic {name} exists with {} partitions, not {partitions}",
@@ -49,7 +49,7 @@ impl Broker {
             topic: Topic { set, partitions },
         };
         match self.ask(CATALOGUE_SHARD, command).await? {
-            Reply::Topic(topic) => Ok(topic),
+            Reply::Topic(topic, made) => Ok((topic, made)),
             other => Err(unexpected(&other)),
         }
     }

@@ -13,6 +13,7 @@
 //! Reading order: [`Queue::receive`], [`Queue::settle`], then `partition.rs`.
 
 mod partition;
+mod secret;
 mod settings;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
+pub use secret::Secret;
 pub use settings::{Push, RetrySchedule, Settings};
 
 /// A decision about records of one view. Its fold is [`Durable`].
@@ -176,6 +178,10 @@ impl Queue {
 
     pub fn settings(&self) -> &Settings {
         &self.settings
+    }
+
+    pub(crate) fn set_secrets(&mut self, secrets: &[Secret]) {
+        self.settings.set_secrets(secrets);
     }
 
     /// What survives a restart, by log of the topic.

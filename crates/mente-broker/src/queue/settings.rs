@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::secret::Secret;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 
@@ -41,7 +42,15 @@ pub struct Push {
     pub concurrency: u32,
     #[serde(default)]
     pub retry: RetrySchedule,
+    /// Every post is signed with each of these, the newest first. The one setting that can be
+    /// changed; absent in a change, they stay.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<Vec<Secret>>,
 }
+
+/// Most secrets of one webhook: the live one, the next, and room for a slow change.
+const SECRETS: u64 = 4;
+const SECRET_BYTES: u64 = 128;
 
 /// How long to wait after the n-th failed attempt: the n-th wait, the last one from then on,
 /// plus up to a tenth at random.
@@ -100,6 +109,42 @@ impl Settings {
         self.time_to_live_ms.map(Duration::from_millis)
     }
 
+    /// What a webhook's posts are signed with.
+    pub fn secrets(&self) -> &[Secret] {
+        let secrets = self.push.as_ref().and_then(|push| push.secrets.as_deref());
+        secrets.unwrap_or_default()
+    }
+
+    /// Without a webhook there is nothing to sign, and nothing changes.
+    pub(crate) fn set_secrets(&mut self, secrets: &[Secret]) {
+        if let Some(push) = &mut self.push {
+            push.secrets = Some(secrets.to_vec());
+        }
+    }
+
+    /// The secrets to take over from `wanted`, if it wants others and the same of all else.
+    pub(crate) fn changed_secrets<'a>(&self, wanted: &'a Self) -> Option<&'a [Secret]> {
+        wanted.push.as_ref()?.secrets.as_ref()?;
+        let mut changed = self.clone();
+        changed.set_secrets(wanted.secrets());
+        (changed == *wanted && self.secrets() != wanted.secrets()).then(|| wanted.secrets())
+    }
+
+    /// Whether it is as `wanted` says, which may say nothing of secrets.
+    pub(crate) fn is_as(&self, wanted: &Self) -> bool {
+        let mut wanted = wanted.clone();
+        if wanted
+            .push
+            .as_ref()
+            .is_some_and(|push| push.secrets.is_none())
+        {
+            wanted.set_secrets(self.secrets());
+        }
+        let mut have = self.clone();
+        have.set_secrets(self.secrets());
+        have == wanted
+    }
+
     pub fn validate(&self) -> Result<()> {
         if let Some(filter) = &self.filter {
             filter.validate()?;
@@ -123,6 +168,17 @@ impl Settings {
                 1,
                 100,
             )?;
+            let secrets = self.secrets();
+            within(
+                "the number of push.secrets",
+                secrets.len() as u64,
+                0,
+                SECRETS,
+            )?;
+            for secret in secrets {
+                let bytes = secret.expose().len() as u64;
+                within("the length of a push secret", bytes, 1, SECRET_BYTES)?;
+            }
             for wait in &push.retry.waits_ms {
                 within("push.retry.waits_ms", *wait, 0, 7 * 24 * 3_600_000)?;
             }
@@ -159,6 +215,51 @@ mod tests {
         let waits: Vec<_> = (1..=3).map(|n| schedule.wait(n, 0.0).as_millis()).collect();
         assert_eq!(waits, [100, 200, 200]);
         assert_eq!(schedule.wait(1, 1.0).as_millis(), 110);
+    }
+
+    fn webhook(secrets: Option<&[&str]>) -> Settings {
+        let mut settings = Settings {
+            push: serde_json::from_str(r#"{"url":"http://a/"}"#).unwrap(),
+            ..Settings::default()
+        };
+        if let Some(secrets) = secrets {
+            let secrets: Vec<_> = secrets.iter().map(|s| Secret::new(*s)).collect();
+            settings.set_secrets(&secrets);
+        }
+        settings
+    }
+
+    #[test]
+    fn secrets_change_alone_and_stay_when_nothing_is_said_of_them() {
+        let check = |have: Option<&[&str]>, want: Option<&[&str]>, same: bool, changes: bool| {
+            let (have, want) = (webhook(have), webhook(want));
+            assert_eq!(have.is_as(&want), same, "{have:?} {want:?}");
+            assert_eq!(have.changed_secrets(&want).is_some(), changes);
+            let other = Settings {
+                ordered: true,
+                ..want
+            };
+            assert!(!have.is_as(&other) && have.changed_secrets(&other).is_none());
+        };
+        check(None, None, true, false);
+        check(None, Some(&[]), true, false);
+        check(Some(&[]), None, true, false);
+        check(Some(&["a"]), None, true, false);
+        check(Some(&["a"]), Some(&["a"]), true, false);
+        check(None, Some(&["a"]), false, true);
+        check(Some(&["a"]), Some(&["b", "a"]), false, true);
+        check(Some(&["b", "a"]), Some(&[]), false, true);
+    }
+
+    #[test]
+    fn a_secret_is_journaled_and_not_printed() {
+        let settings = webhook(Some(&["whsec_sesame"]));
+        assert!(!format!("{settings:?}").contains("sesame"));
+        let kept = serde_json::to_string(&settings).unwrap();
+        assert_eq!(serde_json::from_str::<Settings>(&kept).unwrap(), settings);
+        // What was kept before there were secrets, and what has none, look alike.
+        let none = serde_json::to_string(&webhook(None)).unwrap();
+        assert!(!none.contains("secrets"), "{none}");
     }
 
     #[test]

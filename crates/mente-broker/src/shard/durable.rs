@@ -1,7 +1,7 @@
 //! What of a shard survives a restart: as decisions, as text, as a few numbers.
 
 use std::fmt::Write as _;
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use super::{Shard, View};
 use crate::journal::{Decision, Subscription};
@@ -73,7 +73,12 @@ impl Shard {
             .iter()
             .map(|(id, view)| {
                 let logs: Vec<_> = view.queue.durable().collect();
-                format!("{id} {} {:?} {logs:?}", view.name, view.queue.settings())
+                let settings = view.queue.settings();
+                // They do not show themselves, and must be the same all the same.
+                let mut secrets = DefaultHasher::new();
+                settings.secrets().hash(&mut secrets);
+                let secrets = secrets.finish();
+                format!("{id} {} {settings:?} {secrets} {logs:?}", view.name)
             })
             .collect();
         format!("seq {} {:?} views {views:#?}", self.seq, self.catalogue)

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::filter::Filter;
 use crate::journal;
-use crate::queue::Verdict;
+use crate::queue::{Secret, Verdict};
 use crate::snapshot::{self, Replay};
 
 #[derive(Clone, Debug)]
@@ -26,6 +26,11 @@ enum Step {
         millis: u64,
     },
     Bury,
+    /// The secrets of a webhook change.
+    Sign {
+        view: usize,
+        secrets: Vec<u8>,
+    },
     /// The state is told anew, and what lies before goes.
     Snapshot,
     /// The owner dies at a snapshot of which so many records are there.
@@ -52,6 +57,8 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
         2 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
         1 => Just(Step::Bury),
+        1 => (0usize..2, prop::collection::vec(0u8..3, 0..3))
+            .prop_map(|(view, secrets)| Step::Sign { view, secrets }),
         1 => Just(Step::Snapshot),
         1 => (1usize..6).prop_map(|records| Step::HalfSnapshot { records }),
         1 => Just(Step::Restart),
@@ -101,25 +108,28 @@ impl World {
             (0, None),
             (1, Some(serde_json::from_str::<Filter>(placed).unwrap())),
         ] {
+            let push = r#"{"url":"http://a/","timeout_ms":1000}"#;
             let settings = Settings {
                 filter,
                 ordered: view == 1,
                 lock_duration_ms: 2_000,
                 max_delivery_count: 3,
+                push: (view == 1).then(|| serde_json::from_str(push).unwrap()),
                 ..Settings::default()
             };
-            let starts = vec![Offset(0)];
-            let topic = topic.clone();
-            world
-                .command(Command::CreateSubscription {
-                    name: name(view),
-                    topic,
-                    starts,
-                    settings,
-                })
-                .unwrap();
+            let made = world.subscribe(view, &topic, settings);
+            assert_eq!(made.unwrap(), Reply::Subscription(Made::Now));
         }
         world
+    }
+
+    fn subscribe(&mut self, view: usize, topic: &Topic, settings: Settings) -> Result<Reply> {
+        self.command(Command::CreateSubscription {
+            name: name(view),
+            topic: topic.clone(),
+            starts: vec![Offset(0)],
+            settings,
+        })
     }
 
     fn round(&mut self, act: impl FnOnce(&mut Shard, Now, Ticket, &mut Outcome)) -> Outcome {
@@ -220,6 +230,19 @@ impl World {
                 for burial in self.shard.burials() {
                     self.round(|shard, _, _, out| shard.buried(&burial, Offset(7), out));
                 }
+            }
+            Step::Sign { view, secrets } => {
+                let id = self.shard.names[&name(view)];
+                let (topic, mut settings) = {
+                    let view = &self.shard.views[&id];
+                    (view.topic.clone(), view.queue.settings().clone())
+                };
+                let secrets = secrets.iter().map(|s| Secret::new(s.to_string()));
+                settings.set_secrets(&secrets.collect::<Vec<_>>());
+                let made = self.subscribe(view, &topic, settings.clone());
+                assert_eq!(made.unwrap(), Reply::Subscription(Made::Before));
+                let now = self.shard.views[&id].queue.settings();
+                assert_eq!(now.secrets(), settings.secrets());
             }
             Step::Snapshot => {
                 self.journal = snapshot::tell(&self.shard, self.now.wall).unwrap();

@@ -87,6 +87,12 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// To plain HTTP where the door speaks TLS.
+pub(super) async fn speaks_tls() -> Refusal {
+    let message = "this port speaks TLS: begin the address with https://";
+    Refusal::new(StatusCode::BAD_REQUEST, "TlsRequired", message)
+}
+
 pub(super) async fn no_such_path(uri: Uri) -> Refusal {
     let message = format!(
         "no path {:?} here; events are at /topics/TOPIC/events",

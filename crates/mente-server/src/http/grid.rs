@@ -34,6 +34,24 @@ pub(super) struct Parameters {
     release_delay_in_seconds: Option<u32>,
 }
 
+/// What a subscription does, by the word behind the colon.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb {
+    Receive,
+    Acknowledge,
+    Release,
+    Reject,
+    RenewLock,
+}
+
+pub(super) const VERBS: [(&str, Verb); 5] = [
+    ("receive", Verb::Receive),
+    ("acknowledge", Verb::Acknowledge),
+    ("release", Verb::Release),
+    ("reject", Verb::Reject),
+    ("renewLock", Verb::RenewLock),
+];
+
 /// Longest delay of a release, as Event Grid has it.
 const RELEASE_DELAY_SECONDS: u32 = 3_600;
 
@@ -82,30 +100,32 @@ pub(super) async fn subscription(
 ) -> Result<Response> {
     let (name, verb) = path.split_once(':').unwrap_or((&path, ""));
     let name = subscription_name(topic, name.to_owned())?;
+    let verb = VERBS.iter().find(|(word, _)| *word == verb);
+    let (_, verb) = verb.ok_or_else(|| no_such_verb(&path))?;
     let how = match verb {
-        "receive" => {
+        Verb::Receive => {
             // It has no body; one that comes is read, so that the connection stays usable.
             body::read(&door, body).await?;
             return receive(&door, &who, &name, &asked).await;
         }
-        "acknowledge" => Settlement::Complete,
-        "release" => release(&asked)?,
-        "reject" => Settlement::Reject {
+        Verb::Acknowledge => Settlement::Complete,
+        Verb::Release => release(&asked)?,
+        Verb::Reject => Settlement::Reject {
             reason: "Rejected".into(),
             detail: "rejected by its receiver".into(),
         },
-        "renewLock" => Settlement::Renew,
-        _ => {
-            let message = format!(
-                "no call {verb:?} on a subscription; there are receive, acknowledge, release, reject and renewLock"
-            );
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", message));
-        }
+        Verb::RenewLock => Settlement::Renew,
     };
     let held = body::read(&door, body).await?;
     let tokens = eventgrid::parse_lock_tokens(&held.bytes)
         .map_err(|malformed| Refusal::bad_request(malformed.to_string()))?;
     settle(&door, &who, &name, tokens, how).await
+}
+
+fn no_such_verb(path: &str) -> Refusal {
+    let words = VERBS.map(|(word, _)| word).join(", ");
+    let message = format!("no call {path:?}; a subscription has NAME:VERB with one of {words}");
+    Refusal::new(StatusCode::NOT_FOUND, "NotFound", message)
 }
 
 /// Answers as soon as there is anything, or empty when the wait is over or the server stops.

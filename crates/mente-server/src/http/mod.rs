@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! connection.rs ─▶ metrics.rs ─▶ one file per noun ─▶ broker
-//!   limits,          counts       events · event · read · grid · topics · subscriptions · admin
+//!   TLS, limits,     counts       events · event · read · grid · topics · subscriptions · admin
 //!   shutdown                      with body.rs (byte budget), caller.rs (keys), query.rs
 //! ```
 //! Every refusal leaves through `error.rs`, which holds the one table from kinds to statuses.
@@ -20,6 +20,7 @@ mod subscriptions;
 mod topics;
 
 mod admin;
+mod openapi;
 
 mod body;
 mod caller;
@@ -34,13 +35,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post};
+use axum::routing::{MethodRouter, get, post};
 use mente_broker::Broker;
 use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::projection::Projections;
+use crate::tls::Identity;
 use metrics::Metrics;
 
 /// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
@@ -55,6 +57,8 @@ pub struct Options {
     /// Whom the door lets in by name; who shows another key is refused. Whether a key is needed
     /// at all is the broker's to say.
     pub keys: Vec<Key>,
+    /// Speak TLS, as this server; plain HTTP without.
+    pub tls: Option<Identity>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
 }
@@ -72,6 +76,7 @@ pub struct Http {
 struct Door {
     broker: Broker,
     keys: Vec<Key>,
+    tls: Option<Identity>,
     metrics: Metrics,
     projections: Option<Arc<Projections>>,
     /// Bytes of request bodies that may still be taken into memory.
@@ -104,6 +109,7 @@ impl Http {
         let door = Arc::new(Door {
             broker: self.broker,
             keys: self.options.keys,
+            tls: self.options.tls,
             metrics: Metrics::default(),
             projections: self.options.projections,
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
@@ -114,60 +120,11 @@ impl Http {
 }
 
 fn router(door: Arc<Door>) -> Router {
-    Router::new()
-        .route("/topics", get(topics::list))
-        .route(
-            // Posting to a topic is Event Grid's `{topic}:publish`.
-            "/topics/{topic}",
-            get(topics::get)
-                .put(topics::put)
-                .delete(topics::delete)
-                .post(grid::publish),
-        )
-        .route(
-            "/topics/{topic}/events",
-            get(read::events).post(events::publish),
-        )
-        .route("/topics/{topic}/events/{position}", get(event::get))
-        .route(
-            "/topics/{topic}/eventsubscriptions/{subscription}",
-            post(grid::subscription),
-        )
-        .route("/topics/{topic}/subscriptions", get(subscriptions::list))
-        .route(
-            "/topics/{topic}/subscriptions/{subscription}",
-            get(subscriptions::get)
-                .put(subscriptions::put)
-                .delete(subscriptions::delete),
-        )
-        .route(
-            "/topics/{topic}/subscriptions/{subscription}/deadletters",
-            get(read::dead_letters),
-        )
-        .route("/streams", get(streams::list))
-        .route(
-            "/streams/{stream}",
-            get(streams::read).post(streams::append),
-        )
-        .route("/streams/{stream}/state", get(streams::state))
-        .route(
-            "/folds/{category}",
-            get(streams::get_fold)
-                .put(streams::put_fold)
-                .delete(streams::delete_fold),
-        )
-        .route("/projections", get(projections::list))
-        .route(
-            "/projections/{projection}",
-            get(projections::get)
-                .put(projections::put)
-                .delete(projections::delete),
-        )
-        .route("/projections/{projection}/{verb}", post(projections::act))
-        .route("/verify", post(admin::verify))
-        .route("/livez", get(admin::livez))
-        .route("/readyz", get(admin::readyz))
-        .route("/metrics", get(admin::metrics))
+    let mut router = Router::new();
+    for (path, methods) in routes() {
+        router = router.route(path, methods);
+    }
+    router
         .fallback(error::no_such_path)
         .method_not_allowed_fallback(error::no_such_method)
         .layer(axum::middleware::from_fn_with_state(
@@ -175,6 +132,66 @@ fn router(door: Arc<Door>) -> Router {
             metrics::count,
         ))
         .with_state(door)
+}
+
+/// Everything that is served; `openapi.json` says the same to clients, which its test proves.
+fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
+    vec![
+        ("/topics", get(topics::list)),
+        (
+            // Posting to a topic is Event Grid's `{topic}:publish`.
+            "/topics/{topic}",
+            get(topics::get)
+                .put(topics::put)
+                .delete(topics::delete)
+                .post(grid::publish),
+        ),
+        (
+            "/topics/{topic}/events",
+            get(read::events).post(events::publish),
+        ),
+        ("/topics/{topic}/events/{position}", get(event::get)),
+        (
+            "/topics/{topic}/eventsubscriptions/{subscription}",
+            post(grid::subscription),
+        ),
+        ("/topics/{topic}/subscriptions", get(subscriptions::list)),
+        (
+            "/topics/{topic}/subscriptions/{subscription}",
+            get(subscriptions::get)
+                .put(subscriptions::put)
+                .delete(subscriptions::delete),
+        ),
+        (
+            "/topics/{topic}/subscriptions/{subscription}/deadletters",
+            get(read::dead_letters),
+        ),
+        ("/streams", get(streams::list)),
+        (
+            "/streams/{stream}",
+            get(streams::read).post(streams::append),
+        ),
+        ("/streams/{stream}/state", get(streams::state)),
+        (
+            "/folds/{category}",
+            get(streams::get_fold)
+                .put(streams::put_fold)
+                .delete(streams::delete_fold),
+        ),
+        ("/projections", get(projections::list)),
+        (
+            "/projections/{projection}",
+            get(projections::get)
+                .put(projections::put)
+                .delete(projections::delete),
+        ),
+        ("/projections/{projection}/{verb}", post(projections::act)),
+        ("/verify", post(admin::verify)),
+        ("/livez", get(admin::livez)),
+        ("/readyz", get(admin::readyz)),
+        ("/metrics", get(admin::metrics)),
+        ("/openapi.json", get(openapi::get)),
+    ]
 }
 
 impl Stopping {

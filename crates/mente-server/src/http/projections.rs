@@ -27,6 +27,22 @@ struct Query {
     limit: Option<usize>,
 }
 
+/// What a projection does, by the last word of the path.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Verb {
+    Rebuild,
+    Resume,
+    Verify,
+    Query,
+}
+
+pub(super) const VERBS: [(&str, Verb); 4] = [
+    ("rebuild", Verb::Rebuild),
+    ("resume", Verb::Resume),
+    ("verify", Verb::Verify),
+    ("query", Verb::Query),
+];
+
 pub(super) async fn list(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
     let projections = kept(&door)?;
     let mut found = Vec::new();
@@ -69,7 +85,6 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// What is asked of a projection, by the last word of the path.
 pub(super) async fn act(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -78,29 +93,32 @@ pub(super) async fn act(
 ) -> Result<Response> {
     let name = EntityName::new(name)?;
     let projections = kept(&door)?;
-    match verb.as_str() {
-        "rebuild" => projections.rebuild(&who, &name).await?,
-        "resume" => projections.resume(&who, &name).await?,
-        "verify" => {
+    let known = VERBS.iter().find(|(word, _)| *word == verb);
+    let (_, verb) = known.ok_or_else(|| no_such_verb(&verb))?;
+    match verb {
+        Verb::Rebuild => projections.rebuild(&who, &name).await?,
+        Verb::Resume => projections.resume(&who, &name).await?,
+        Verb::Verify => {
             return json_of(StatusCode::OK, &projections.verify(&who, &name).await?);
         }
-        "query" => {
+        Verb::Query => {
             let held = body::read(&door, body).await?;
             let query: Query = body::json(&held.bytes)?;
             let limit = within("limit", query.limit.unwrap_or(1_000), 1, limits::QUERY_ROWS)?;
             let found = projections.query(&who, &name, query.sql, limit).await?;
             return json_of(StatusCode::OK, &found);
         }
-        other => {
-            let message =
-                format!("a projection does not {other}: rebuild, resume, verify or query");
-            return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", message));
-        }
     }
     json_of(
         StatusCode::ACCEPTED,
         &projections.status(&who, &name).await?,
     )
+}
+
+fn no_such_verb(verb: &str) -> Refusal {
+    let words = VERBS.map(|(word, _)| word).join(", ");
+    let message = format!("a projection does not {verb}; it has {words}");
+    Refusal::new(StatusCode::NOT_FOUND, "NotFound", message)
 }
 
 fn kept(door: &Door) -> Result<&Projections> {

@@ -1,7 +1,7 @@
 //! `/topics/{topic}/subscriptions/{subscription}`: who wants the events of a topic, and how.
 //!
 //! A PUT takes the settings and `"from": "earliest" | "latest"` (latest if absent); what comes
-//! back has the settings apart from the counts.
+//! back has the settings, without secrets, apart from the counts.
 
 use std::sync::Arc;
 
@@ -19,6 +19,7 @@ use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
 use super::query::{Named, subscription_name};
+use super::topics::status_of;
 use super::{Door, body};
 
 #[derive(Debug, Serialize)]
@@ -30,7 +31,11 @@ struct List {
 struct Subscription {
     topic: String,
     name: String,
+    /// Without the secrets, which nobody is shown.
     settings: Settings,
+    /// Whether posts to the webhook are signed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    signed: Option<bool>,
     counts: Counts,
 }
 
@@ -55,7 +60,8 @@ pub(super) async fn get(
     json_of(StatusCode::OK, &Subscription::from(found))
 }
 
-/// 201 if the subscription was not there before; 200 if it is already as wanted; else 409.
+/// 201 if this call made it; 200 if it was there and is as wanted now; else 409. The one setting
+/// that a PUT changes is `push.secrets`.
 pub(super) async fn put(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -66,16 +72,12 @@ pub(super) async fn put(
     let held = body::read(&door, body).await?;
     let (settings, start) = wanted(body::json(&held.bytes)?)?;
     settings.push.as_ref().map_or(Ok(()), crate::push::check)?;
-    let status = match find(&door, &who, &name).await {
-        Ok(_) => StatusCode::OK,
-        Err(_) => StatusCode::CREATED,
-    };
     let broker = &door.broker;
-    broker
+    let made = broker
         .create_subscription(&who, &name, settings, start)
         .await?;
     let found = find(&door, &who, &name).await?;
-    json_of(status, &Subscription::from(found))
+    json_of(status_of(made), &Subscription::from(found))
 }
 
 pub(super) async fn delete(
@@ -115,11 +117,17 @@ fn wanted(mut body: Map<String, Value>) -> Result<(Settings, Start)> {
 }
 
 impl From<SubscriptionInfo> for Subscription {
-    fn from(info: SubscriptionInfo) -> Self {
+    fn from(mut info: SubscriptionInfo) -> Self {
+        let mut signed = None;
+        if let Some(push) = &mut info.settings.push {
+            let secrets = push.secrets.take().unwrap_or_default();
+            signed = Some(!secrets.is_empty());
+        }
         Self {
             topic: info.name.topic.to_string(),
             name: info.name.name.to_string(),
             settings: info.settings,
+            signed,
             counts: info.counts,
         }
     }

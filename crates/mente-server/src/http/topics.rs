@@ -7,7 +7,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use mente_broker::EntityName;
+use mente_broker::{EntityName, Made};
 use serde::{Deserialize, Serialize};
 
 use super::caller::Caller;
@@ -94,7 +94,7 @@ pub(super) async fn get(
     json_of(StatusCode::OK, &topic)
 }
 
-/// 201 if the topic was not there before; 200 if it is already as wanted; else 409.
+/// 201 if this call made the topic; 200 if it was there and is as wanted now; else 409.
 pub(super) async fn put(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -107,13 +107,9 @@ pub(super) async fn put(
     let before = door.broker.topic(&who, &name).ok();
     let partitions = wanted
         .partitions
-        .or(before.as_ref().map(|topic| topic.partitions))
+        .or(before.map(|topic| topic.partitions))
         .unwrap_or(1);
-    let topic = door.broker.create_topic(&who, &name, partitions).await?;
-    let status = match before {
-        Some(_) => StatusCode::OK,
-        None => StatusCode::CREATED,
-    };
+    let (topic, made) = door.broker.create_topic(&who, &name, partitions).await?;
     let mut retention = door.broker.retention(&who, &name).await?;
     if wanted.retention_ms.is_some() || wanted.retention_bytes.is_some() {
         retention.age = wanted
@@ -130,7 +126,15 @@ pub(super) async fn put(
         retention_bytes: retention.bytes,
         bounds: None,
     };
-    json_of(status, &topic)
+    json_of(status_of(made), &topic)
+}
+
+/// Whoever decided says which of two calls at the same time made it.
+pub(super) fn status_of(made: Made) -> StatusCode {
+    match made {
+        Made::Now => StatusCode::CREATED,
+        Made::Before => StatusCode::OK,
+    }
 }
 
 pub(super) async fn delete(

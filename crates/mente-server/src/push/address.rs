@@ -6,6 +6,8 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
 
+use crate::tls::{ServerName, server_name};
+
 /// What a webhook's address must be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reach {
@@ -19,6 +21,8 @@ pub enum Reach {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub host: String,
+    /// Over TLS, with a certificate for this name.
+    pub tls: Option<ServerName<'static>>,
     pub port: u16,
     /// What the Host header says.
     pub authority: String,
@@ -26,20 +30,20 @@ pub struct Target {
 }
 
 impl Target {
-    /// Takes `http://host[:port]/path`; says what is wrong with anything else.
+    /// Takes `http://host[:port]/path` and `https://…`; says what is wrong with anything else.
     pub fn parse(url: &str) -> Result<Self, String> {
         let uri: Uri = url
             .parse()
             .map_err(|e| format!("the webhook URL {url:?} is no URL: {e}"))?;
-        match uri.scheme_str() {
-            Some("http") => {}
-            Some("https") => {
-                return Err(
-                    "https webhooks are not built yet: use http, or a proxy that adds TLS".into(),
-                );
+        let is_tls = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => {
+                return Err(format!(
+                    "the webhook URL {url:?} must begin with https:// or http://"
+                ));
             }
-            _ => return Err(format!("the webhook URL {url:?} must begin with http://")),
-        }
+        };
         let authority = uri
             .authority()
             .ok_or_else(|| format!("the webhook URL {url:?} names no host"))?;
@@ -54,13 +58,17 @@ impl Target {
         if host.is_empty() {
             return Err(format!("the webhook URL {url:?} names no host"));
         }
+        let tls = is_tls.then(|| server_name(&host)).transpose()?;
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         // `http://host?x=1` has no path, which a request line must have.
         let slash = if path.starts_with('/') { "" } else { "/" };
         let path = format!("{slash}{path}");
-        let port = authority.port_u16().unwrap_or(80);
+        let port = authority
+            .port_u16()
+            .unwrap_or(if is_tls { 443 } else { 80 });
         Ok(Self {
             host,
+            tls,
             port,
             authority: authority.as_str().to_owned(),
             path,
@@ -191,10 +199,22 @@ mod tests {
             "http://",
             "/path",
             "http://user:pw@a/",
-            "https://a/",
+            "https://",
+            "https://user@a/",
+            "https://a_b..c/",
             "http://a b/",
         ] {
             assert!(Target::parse(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!(Target::parse("http://a/").unwrap().tls, None);
+        for (host, port) in [
+            ("hooks.example", 443),
+            ("10.0.0.1:8443", 8443),
+            ("[::1]", 443),
+        ] {
+            let target = Target::parse(&format!("https://{host}/x")).unwrap();
+            let name = target.tls.unwrap();
+            assert_eq!((&*name.to_str(), target.port), (&*target.host, port));
         }
         assert_eq!(Target::parse("http://a?x=1").unwrap().path, "/?x=1");
         let target = Target::parse("http://[::1]:8080/hook?x=1").unwrap();

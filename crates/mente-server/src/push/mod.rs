@@ -6,6 +6,7 @@
 
 mod address;
 mod sender;
+mod signature;
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -13,11 +14,14 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use mente_broker::queue::Push;
-use mente_broker::{Broker, Error, Kind, Principal, SubscriptionName};
+use mente_broker::{Broker, Error, Principal, SubscriptionName};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
+use crate::tls::Trust;
 pub use address::{Reach, Target, is_public};
 use sender::{Sender, settlement};
+use signature::Signer;
 
 /// How long one receive call waits before it asks again.
 const WAIT: Duration = Duration::from_secs(60);
@@ -26,19 +30,31 @@ const PAUSE: Duration = Duration::from_millis(500);
 
 /// Says what is wrong with a webhook before it is kept. A name is looked up at each attempt only.
 pub fn check(push: &Push) -> Result<(), Error> {
-    Target::parse(&push.url).map(drop).map_err(|message| {
-        let kind = if push.url.starts_with("https:") {
-            Kind::Unsupported
-        } else {
-            Kind::Invalid
-        };
-        Error::new(kind, message)
-    })
+    let secrets = push.secrets.as_deref().unwrap_or_default();
+    Target::parse(&push.url)
+        .and_then(|_| Signer::of(secrets))
+        .map(drop)
+        .map_err(Error::invalid)
+}
+
+/// Where webhooks may lead, and whom they believe there.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub reach: Reach,
+    pub trust: Trust,
+}
+
+/// A webhook that is served.
+struct Hook {
+    /// As its workers took it; without the secrets, which change under way.
+    push: Push,
+    signer: watch::Sender<Signer>,
+    _workers: JoinSet<()>,
 }
 
 /// Delivers to webhooks until `shutdown` resolves.
-pub async fn run(broker: Broker, reach: Reach, shutdown: impl Future<Output = ()>) {
-    let mut running: BTreeMap<SubscriptionName, (Push, JoinSet<()>)> = BTreeMap::new();
+pub async fn run(broker: Broker, options: Options, shutdown: impl Future<Output = ()>) {
+    let mut running: BTreeMap<SubscriptionName, Hook> = BTreeMap::new();
     tokio::pin!(shutdown);
     loop {
         let seen = broker.subscription_bell().rings();
@@ -47,7 +63,7 @@ pub async fn run(broker: Broker, reach: Reach, shutdown: impl Future<Output = ()
                 let wanted = subscriptions
                     .into_iter()
                     .filter_map(|s| Some((s.name, s.settings.push?)));
-                adjust(&mut running, wanted.collect(), &broker, reach);
+                adjust(&mut running, wanted.collect(), &broker, &options);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot list subscriptions, webhooks stay as they are");
@@ -62,31 +78,45 @@ pub async fn run(broker: Broker, reach: Reach, shutdown: impl Future<Output = ()
     }
 }
 
-/// Starts and ends workers so that they are those of `wanted`.
+/// Starts and ends workers so that they are those of `wanted`. Other secrets end no post that is
+/// under way.
 fn adjust(
-    running: &mut BTreeMap<SubscriptionName, (Push, JoinSet<()>)>,
-    wanted: BTreeMap<SubscriptionName, Push>,
+    running: &mut BTreeMap<SubscriptionName, Hook>,
+    mut wanted: BTreeMap<SubscriptionName, Push>,
     broker: &Broker,
-    reach: Reach,
+    options: &Options,
 ) {
-    running.retain(|name, (push, _)| wanted.get(name) == Some(push));
+    let mut secrets = BTreeMap::new();
+    for (name, push) in &mut wanted {
+        secrets.insert(name.clone(), push.secrets.take().unwrap_or_default());
+    }
+    running.retain(|name, hook| wanted.get(name) == Some(&hook.push));
     for (name, push) in wanted {
-        if running.contains_key(&name) {
-            continue;
-        }
-        let target = match Target::parse(&push.url) {
-            Ok(target) => target,
+        let signer = Signer::of(&secrets[&name]);
+        let (target, signer) = match Target::parse(&push.url).and_then(|t| Ok((t, signer?))) {
+            Ok(parsed) => parsed,
             Err(error) => {
                 tracing::error!(subscription = %name, %error, "webhook not served");
+                running.remove(&name);
                 continue;
             }
         };
+        if let Some(hook) = running.get(&name) {
+            hook.signer.send_replace(signer);
+            continue;
+        }
+        let signer = watch::Sender::new(signer);
         let mut workers = JoinSet::new();
         for _ in 0..push.concurrency {
-            let sender = Sender::new(target.clone(), reach, &push);
+            let sender = Sender::new(target.clone(), options.clone(), signer.subscribe(), &push);
             workers.spawn(deliver(broker.clone(), name.clone(), push.clone(), sender));
         }
-        running.insert(name, (push, workers));
+        let hook = Hook {
+            push,
+            signer,
+            _workers: workers,
+        };
+        running.insert(name, hook);
     }
 }
 

@@ -8,10 +8,14 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use mente_broker::queue::{Push, Settlement};
-use mente_broker::{Received, SubscriptionName};
+use mente_broker::{Position, Received, SubscriptionName};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 
-use super::address::{Reach, Target};
+use super::Options;
+use super::address::Target;
+use super::signature::Signer;
 
 /// What is read of an answer; the rest closes the connection.
 const ANSWER_BYTES: usize = 64 << 10;
@@ -22,7 +26,8 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 #[derive(Debug)]
 pub(super) struct Sender {
     target: Target,
-    reach: Reach,
+    options: Options,
+    signer: watch::Receiver<Signer>,
     timeout: Duration,
     connection: Option<SendRequest<Full<Bytes>>>,
 }
@@ -44,11 +49,17 @@ pub(super) enum Attempt {
 }
 
 impl Sender {
-    pub(super) fn new(target: Target, reach: Reach, push: &Push) -> Self {
+    pub(super) fn new(
+        target: Target,
+        options: Options,
+        signer: watch::Receiver<Signer>,
+        push: &Push,
+    ) -> Self {
         let timeout = Duration::from_millis(push.timeout_ms);
         Self {
             target,
-            reach,
+            options,
+            signer,
             timeout,
             connection: None,
         }
@@ -103,19 +114,19 @@ impl Sender {
     }
 
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let address = self.target.resolve(self.reach).await?;
+        let address = self.target.resolve(self.options.reach).await?;
         let stream = TcpStream::connect(address).await;
         let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
         // Small bodies must not wait for each other; without it the exchange is only slower.
         let _ = stream.set_nodelay(true);
-        let handshake = http1::handshake(TokioIo::new(stream)).await;
-        let (sender, connection) = handshake.map_err(|e| format!("no HTTP at {address}: {e}"))?;
-        tokio::spawn(async move {
-            if let Err(error) = connection.await {
-                tracing::debug!(%error, "webhook connection ended");
+        match &self.target.tls {
+            None => converse(stream).await,
+            // Checked against the name, while the connection leads to the checked address.
+            Some(name) => {
+                let stream = self.options.trust.connect(name.clone(), stream).await?;
+                converse(stream).await
             }
-        });
-        Ok(sender)
+        }
     }
 
     /// `webhook-id` is one for all attempts at this delivery; `-timestamp` is the attempt's.
@@ -125,27 +136,27 @@ impl Sender {
         received: &Received,
         body: Bytes,
     ) -> Request<Full<Bytes>> {
-        let position = received.stored.position;
         let seconds = std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |d| d.as_secs());
-        Request::post(self.target.path.as_str())
+        let id = webhook_id(name, received.stored.position);
+        let signature = self.signer.borrow().sign(&id, seconds, &body);
+        let request = Request::post(self.target.path.as_str())
             .header(header::HOST, self.target.authority.as_str())
             .header(header::CONTENT_TYPE, mente_wire::cloudevents::STRUCTURED)
             .header(
                 header::USER_AGENT,
                 concat!("mente/", env!("CARGO_PKG_VERSION")),
             )
-            .header(
-                "webhook-id",
-                format!(
-                    "{}-{}-{}-{}",
-                    name.topic, name.name, position.partition, position.offset
-                ),
-            )
+            .header("webhook-id", id)
             .header("webhook-timestamp", seconds)
             .header("mente-subscription", name.to_string())
-            .header("mente-delivery-count", received.count)
+            .header("mente-delivery-count", received.count);
+        let request = match signature {
+            Some(signature) => request.header("webhook-signature", signature),
+            None => request,
+        };
+        request
             .body(Full::new(body))
             .expect("the path was parsed, names and numbers are plain")
     }
@@ -165,6 +176,27 @@ impl Sender {
         }
         Ok(attempt)
     }
+}
+
+/// No `.`, which is what parts the id from the rest where it is signed; and no sign of names
+/// between the names, or two subscriptions could give the same id.
+fn webhook_id(name: &SubscriptionName, position: Position) -> String {
+    let Position { partition, offset } = position;
+    format!("{}/{}/{partition}-{offset}", name.topic, name.name).replace('.', ":")
+}
+
+async fn converse<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = http1::handshake(TokioIo::new(stream)).await;
+    let (sender, connection) = handshake.map_err(|e| format!("no HTTP there: {e}"))?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "webhook connection ended");
+        }
+    });
+    Ok(sender)
 }
 
 /// What a status means: Event Grid's rules for webhooks, 410 for a receiver that is gone.
@@ -216,6 +248,8 @@ pub(super) fn settlement(attempt: Attempt, push: &Push, count: u32, jitter: f64)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mente_broker::EntityName;
+    use mente_engine::Offset;
 
     #[test]
     fn statuses_mean_what_event_grid_says() {
@@ -228,6 +262,22 @@ mod tests {
             let attempt = verdict(StatusCode::from_u16(status).unwrap(), None);
             assert!(matches!(attempt, Attempt::Refused { .. }), "{status}");
         }
+    }
+
+    #[test]
+    fn ids_differ_where_names_do() {
+        let of = |topic: &str, name: &str| {
+            let name = SubscriptionName {
+                topic: EntityName::new(topic).unwrap(),
+                name: EntityName::new(name).unwrap(),
+            };
+            let offset = Offset(7);
+            let partition = 1;
+            webhook_id(&name, Position { partition, offset })
+        };
+        assert_eq!(of("shop.eu", "hook"), "shop:eu/hook/1-7");
+        assert_ne!(of("a-b", "c"), of("a", "b-c"));
+        assert_ne!(of("a.b", "c"), of("a~b", "c"));
     }
 
     #[test]

@@ -8,7 +8,7 @@ use mente_engine::{Attribute, Data, Event};
 use percent_encoding::{AsciiSet, CONTROLS, percent_decode, utf8_percent_encode};
 
 use super::read::check_specversion;
-use super::{Malformed, extensions, is_cloudevents};
+use super::{Malformed, check, extensions, is_cloudevents};
 use crate::json;
 
 const PREFIX: &str = "ce-";
@@ -83,7 +83,7 @@ fn read<'a>(
         Data::Json(bytes) if json::check(&bytes).is_err() => Data::Binary(bytes),
         data => data,
     };
-    event.validate().map_err(|error| error.to_string())?;
+    check(&event)?;
     Ok(event)
 }
 

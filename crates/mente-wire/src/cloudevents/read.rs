@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mente_engine::{Attribute, Data, Event, event, limits};
 use serde_json::value::RawValue;
 
-use super::Malformed;
+use super::{Malformed, check};
 use crate::json;
 
 /// One event from `application/cloudevents+json`. Its JSON or plain text data shares `input`.
@@ -65,7 +65,7 @@ fn read(input: &Bytes, text: &str) -> Result<Event, String> {
         (None, Some(encoded)) => base64_data(&encoded)?,
         (Some(_), Some(_)) => return Err("data and data_base64 are both present".into()),
     };
-    event.validate().map_err(|error| error.to_string())?;
+    check(&event)?;
     Ok(event)
 }
 

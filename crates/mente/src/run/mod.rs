@@ -20,6 +20,7 @@ use mente_engine::Engine;
 use mente_server::http::{self, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
+use mente_server::tls::{Identity, Trust};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
@@ -40,8 +41,15 @@ struct Plan {
     broker: mente_broker::Options,
     keys: Vec<http::Key>,
     is_dev: bool,
-    /// Where webhooks may lead.
-    reach: Reach,
+    /// What `https` is served with; plain HTTP without.
+    tls: Option<Identity>,
+    push: push::Options,
+}
+
+impl Plan {
+    fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
 }
 
 pub(crate) fn dev(dev: Dev) -> Result<()> {
@@ -60,18 +68,14 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         },
         keys: Vec::new(),
         is_dev: true,
-        reach: Reach::Anywhere,
+        tls: identity(&dev.process)?,
+        push: webhooks(&dev.process, Reach::Anywhere)?,
     };
     run(&plan, &dev.data_dir, &dev.process)
 }
 
 pub(crate) fn server(server: Server) -> Result<()> {
-    if !server.http.ip().is_loopback() && !server.insecure_http {
-        return Err(Failure::usage(format!(
-            "--http {} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; put a TLS proxy before a loopback listener, or say --insecure-http",
-            server.http
-        )));
-    }
+    check_openness(&server)?;
     let keys = match &server.keys_file {
         Some(file) => keys::read(file)?,
         None => Vec::new(),
@@ -80,6 +84,11 @@ pub(crate) fn server(server: Server) -> Result<()> {
         Access::Keys
     } else {
         Access::Open
+    };
+    let reach = if server.allow_private_webhooks {
+        Reach::Anywhere
+    } else {
+        Reach::Public
     };
     let plan = Plan {
         http: server.http,
@@ -91,13 +100,42 @@ pub(crate) fn server(server: Server) -> Result<()> {
         },
         keys,
         is_dev: false,
-        reach: if server.allow_private_webhooks {
-            Reach::Anywhere
-        } else {
-            Reach::Public
-        },
+        tls: identity(&server.process)?,
+        push: webhooks(&server.process, reach)?,
     };
     run(&plan, &server.data_dir, &server.process)
+}
+
+/// What other machines reach is encrypted and asks for keys, unless somebody says that it shall not.
+fn check_openness(server: &Server) -> Result<()> {
+    if server.http.ip().is_loopback() {
+        return Ok(());
+    }
+    if server.process.tls_cert.is_none() && !server.insecure_http {
+        return Err(Failure::usage(format!(
+            "--http {} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; give --tls-cert and --tls-key, put a TLS proxy before a loopback listener, or say --insecure-http",
+            server.http
+        )));
+    }
+    if server.keys_file.is_none() && !server.insecure_no_keys {
+        return Err(Failure::usage(format!(
+            "--http {} is reached from other machines, and without keys whoever reaches it may do everything; give --keys-file, or say --insecure-no-keys",
+            server.http
+        )));
+    }
+    Ok(())
+}
+
+fn identity(process: &Process) -> Result<Option<Identity>> {
+    let (Some(cert), Some(key)) = (&process.tls_cert, &process.tls_key) else {
+        return Ok(None);
+    };
+    Identity::read(cert, key).map(Some).map_err(Failure::usage)
+}
+
+fn webhooks(process: &Process, reach: Reach) -> Result<push::Options> {
+    let trust = Trust::system(process.webhook_ca.as_deref()).map_err(Failure::usage)?;
+    Ok(push::Options { reach, trust })
 }
 
 fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
@@ -137,7 +175,7 @@ async fn serve(
     let http = bind(plan, broker.clone(), &projections).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
     broker.ready().await.context("a shard did not start")?;
-    let push = push::run(broker.clone(), plan.reach, stopped(stopping.clone()));
+    let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let views = {
         let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
@@ -147,12 +185,12 @@ async fn serve(
     drop(broker);
     let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
-    tracing::info!(http = %address, data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    tracing::info!(url = format!("{}://{address}", plan.scheme()), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
-        greet(address, data_dir, took)?;
+        greet(plan.scheme(), address, data_dir, took)?;
     }
     if let Some(file) = &process.ports_file {
-        ports::write(file, address)?;
+        ports::write(file, plan.scheme(), address)?;
     }
     let failed = tokio::select! {
         signal = signal() => signal.map(|name| tracing::info!(signal = name, "stopping")).err(),
@@ -199,6 +237,7 @@ async fn failure(shards: &mut JoinSet<mente_broker::Result<()>>) -> anyhow::Erro
 async fn bind(plan: &Plan, broker: Broker, projections: &Arc<Projections>) -> Result<Http> {
     let options = http::Options {
         keys: plan.keys.clone(),
+        tls: plan.tls.clone(),
         projections: Some(Arc::clone(projections)),
     };
     let bound = Http::bind(plan.http, broker.clone(), options.clone()).await;
@@ -227,23 +266,24 @@ async fn bind(plan: &Plan, broker: Broker, projections: &Arc<Projections>) -> Re
 }
 
 /// The first lines of a development server: addresses, and what to paste next.
-fn greet(http: SocketAddr, data_dir: &Path, took: Duration) -> Result<()> {
+fn greet(scheme: &str, address: SocketAddr, data_dir: &Path, took: Duration) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let seconds = took.as_secs_f32();
     let data = data_dir.display();
-    let server = if http.to_string() == crate::args::HTTP_DEFAULT {
+    let url = format!("{scheme}://{address}");
+    let server = if url == format!("http://{}", crate::args::HTTP_DEFAULT) {
         String::new()
     } else {
-        format!(" --server http://{http}")
+        format!(" --server {url}")
     };
     line(&format!(
         "mente {version}  embedded engine  data {data}  ready in {seconds:.1} s
-  Events      POST http://{http}/topics/TOPIC/events
-  Event Grid  http://{http}  any key
-  Health      http://{http}/readyz  /metrics
+  Events      POST {url}/topics/TOPIC/events
+  Event Grid  {url}  any key
+  Health      {url}/readyz  /metrics
   Next        mente pub orders '{{\"id\":1}}'{server}
               mente tail orders --from earliest{server}
-              curl http://{http}/topics/orders/events
+              curl {url}/topics/orders/events
   Development: loopback only, no login. Ctrl-C stops cleanly. For others: mente server --help"
     ))
 }

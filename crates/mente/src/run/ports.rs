@@ -19,11 +19,11 @@ pub(super) fn forget(file: &Path) -> Result<()> {
     }
 }
 
-/// Written beside and renamed: whoever sees the file sees all of it.
-pub(super) fn write(file: &Path, http: SocketAddr) -> Result<()> {
+/// `{"http":"ADDRESS:PORT"}`, or `https`. Written beside and renamed: whoever sees the file sees all of it.
+pub(super) fn write(file: &Path, scheme: &str, address: SocketAddr) -> Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".tmp");
-    let text = serde_json::json!({ "http": http.to_string() }).to_string();
+    let text = serde_json::json!({ scheme: address.to_string() }).to_string();
     fs::write(&beside, text)
         .and_then(|()| fs::rename(&beside, file))
         .with_context(|| format!("cannot write the ports file {}", file.display()))?;

@@ -47,7 +47,11 @@ struct Caller {
 impl Caller {
     /// The key comes from the environment: a flag would show it to everyone on the machine.
     fn new(connection: &Connection) -> Result<Self> {
-        let client = Client::new(&connection.server).map_err(failed)?;
+        let client = match &connection.ca {
+            None => Client::new(&connection.server),
+            Some(file) => Client::trusting(&connection.server, file),
+        };
+        let client = client.map_err(failed)?;
         let client = match std::env::var("MENTE_KEY") {
             Ok(key) if !key.is_empty() => client.with_key(&key).map_err(failed)?,
             _ => client,
@@ -107,14 +111,17 @@ fn items<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
 
 fn failed(error: Error) -> Failure {
     let code = match &error {
-        Error::Url(_) | Error::Request(_) => Code::Usage,
-        Error::Unreachable { .. } | Error::Broken { .. } => Code::Unreachable,
+        Error::Url(_) | Error::Request(_) | Error::Trust(_) => Code::Usage,
+        Error::Unreachable { .. } | Error::Tls { .. } | Error::Broken { .. } => Code::Unreachable,
         Error::LongLine => Code::Failed,
         Error::Refused(response) => return refused(response),
     };
     let mut message = error.to_string();
     if let Error::Unreachable { .. } = error {
         message.push_str("; start one with `mente dev`, or name another with --server");
+    }
+    if let Error::Tls { .. } = error {
+        message.push_str(" (--ca names a file of authorities to trust)");
     }
     Failure::new(code, message)
 }

@@ -38,7 +38,7 @@ async fn the_python_client_of_event_grid_namespaces_works() {
 }
 
 /// The Python with the packages of `tests/python/requirements.txt`.
-fn python(root: &Path) -> PathBuf {
+pub(crate) fn python(root: &Path) -> PathBuf {
     let python = std::env::var_os("MENTE_TEST_PYTHON")
         .map_or_else(|| root.join(".venv/bin/python"), PathBuf::from);
     let probe = Command::new(&python)
@@ -53,7 +53,7 @@ fn python(root: &Path) -> PathBuf {
     python
 }
 
-fn workspace() -> PathBuf {
+pub(crate) fn workspace() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
     root.canonicalize().unwrap()
 }

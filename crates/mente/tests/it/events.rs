@@ -222,3 +222,20 @@ async fn a_topic_says_how_long_its_events_stay() {
     assert_eq!(topic["retention_ms"], 3_600_000);
     assert_eq!(topic["retention_bytes"], 2_000_000);
 }
+
+/// The owner of the name decides, so of many at the same time one made it.
+#[tokio::test]
+async fn who_made_a_thing_is_told_201_and_the_others_200() {
+    let server = Server::start();
+    for round in 0..5 {
+        let topic = format!("/topics/t{round}");
+        let subscription = format!("{topic}/subscriptions/s");
+        for path in [&topic, &subscription] {
+            let put = async |_| server.call("PUT", path, "{}").await.status;
+            let mut found = futures::future::join_all((0..16).map(put)).await;
+            found.sort_unstable();
+            let expected: Vec<u16> = (0..16).map(|n| if n < 15 { 200 } else { 201 }).collect();
+            assert_eq!(found, expected, "{path}");
+        }
+    }
+}

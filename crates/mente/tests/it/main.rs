@@ -1,5 +1,6 @@
 //! The real binary, from outside: every test spawns its own server in a directory of its own.
 
+mod certificates;
 mod server;
 
 mod cloudevents_sdks;
@@ -7,10 +8,13 @@ mod demo;
 mod eventgrid_sdk;
 mod events;
 mod memory;
+mod openapi;
 mod process;
 mod pull;
 mod refusals;
 mod retire;
 mod shop_page;
 mod tail;
+mod tls;
 mod verbs;
+mod webhooks;

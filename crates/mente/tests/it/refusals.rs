@@ -377,18 +377,31 @@ async fn what_is_too_large_is_refused_before_it_is_read() {
     assert!(raw(&server, b"\x16\x03\x01 not http\r\n\r\n").contains("400"));
 
     // One event may be smaller than a body is.
-    let data = format!("\"{}\"", "x".repeat(1 << 20));
-    let body = format!(r#"{{"specversion":"1.0","id":"1","source":"s","type":"t","data":{data}}}"#);
-    let sent = server
-        .client
-        .request(
-            "POST",
-            "/topics/t/events",
-            Some("application/cloudevents+json"),
-            body,
-        )
-        .await;
-    assert!((400..=413).contains(&sent.unwrap().status));
+    let event = |bytes: usize| {
+        let data = "x".repeat(bytes);
+        format!(r#"{{"specversion":"1.0","id":"{bytes}","source":"s","type":"t","data":"{data}"}}"#)
+    };
+    let (big, small) = (event(1 << 20), event(1));
+    let (one, batch) = (
+        "application/cloudevents+json",
+        "application/cloudevents-batch+json",
+    );
+    for (path, content_type, body, status) in [
+        ("/topics/t/events", one, big.clone(), 413),
+        ("/topics/t:publish", one, big.clone(), 413),
+        ("/streams/s-1", one, big.clone(), 413),
+        ("/topics/t/events", batch, format!("[{big}]"), 413),
+        ("/topics/t:publish", batch, format!("[{small},{big}]"), 413),
+        ("/topics/t/events", batch, format!("[{small},{big}]"), 207),
+    ] {
+        let sent = server
+            .client
+            .request("POST", path, Some(content_type), body)
+            .await
+            .unwrap();
+        assert_eq!(sent.status, status, "{path}: {}", sent.text());
+        assert!(sent.text().contains("TooLarge"), "{}", sent.text());
+    }
     assert_eq!(server.call("GET", "/livez", "").await.status, 200);
 }
 

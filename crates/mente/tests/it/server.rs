@@ -135,8 +135,11 @@ pub(crate) fn command(verb: &str) -> Command {
         .arg(verb)
         .stdin(Stdio::null())
         .env("MENTE_LOG", "warn");
-    for name in ["MENTE_SERVER", "MENTE_KEY", "MENTE_HTTP", "MENTE_DATA_DIR"] {
-        command.env_remove(name);
+    for (name, _) in std::env::vars_os() {
+        let is_ours = name.to_string_lossy().starts_with("MENTE_");
+        if is_ours && name != "MENTE_LOG" {
+            command.env_remove(name);
+        }
     }
     command
 }
@@ -146,7 +149,8 @@ pub(crate) fn wait_for_ports(process: &mut Child, file: &Path) -> String {
     loop {
         if let Ok(text) = std::fs::read_to_string(file) {
             let ports: Value = serde_json::from_str(&text).unwrap();
-            return ports["http"].as_str().unwrap().to_owned();
+            let address = ports.get("https").unwrap_or(&ports["http"]);
+            return address.as_str().unwrap().to_owned();
         }
         if let Some(status) = process.try_wait().unwrap() {
             panic!("the server ended with {status} before it was ready");

@@ -1,5 +1,7 @@
 //! Webhooks against a receiver that misbehaves.
 
+mod tls;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::pin::Pin;
@@ -15,6 +17,7 @@ use mente_broker::{Broker, EntityName, Options, Principal, Start, SubscriptionNa
 use mente_engine::memory::MemoryEngine;
 use mente_engine::{Clock, Data, Event, Now, Offset, Timestamp};
 use mente_server::push::{self, Reach};
+use mente_server::tls::Trust;
 use tokio::net::TcpListener;
 
 struct TestClock(tokio::time::Instant);
@@ -62,6 +65,7 @@ fn settings(url: String) -> Settings {
         timeout_ms: 300,
         concurrency: 4,
         retry,
+        secrets: None,
     };
     Settings {
         lock_duration_ms: 1_000,
@@ -71,7 +75,8 @@ fn settings(url: String) -> Settings {
     }
 }
 
-async fn receiver(behave: Behave) -> (String, Seen) {
+/// What a receiver does with a post to `/hook`.
+fn hook(behave: Behave) -> (Router, Seen) {
     let seen = Seen::default();
     let shared = Arc::clone(&seen);
     let handle = move |headers: HeaderMap, body: Bytes| async move {
@@ -91,14 +96,29 @@ async fn receiver(behave: Behave) -> (String, Seen) {
         }
         status
     };
+    (Router::new().route("/hook", post(handle)), seen)
+}
+
+async fn receiver(behave: Behave) -> (String, Seen) {
+    let (router, seen) = hook(behave);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
-    tokio::spawn(async { axum::serve(listener, Router::new().route("/hook", post(handle))).await });
+    tokio::spawn(async { axum::serve(listener, router).await });
     (url, seen)
 }
 
 async fn world(behave: Behave, reach: Reach, change: fn(&mut Settings)) -> World {
     let (url, seen) = receiver(behave).await;
+    let trust = Trust::system(None).unwrap();
+    world_of(url, seen, push::Options { reach, trust }, change).await
+}
+
+async fn world_of(
+    url: String,
+    seen: Seen,
+    webhooks: push::Options,
+    change: fn(&mut Settings),
+) -> World {
     let clock = Arc::new(TestClock(tokio::time::Instant::now()));
     let options = Options {
         shards: 2,
@@ -109,7 +129,7 @@ async fn world(behave: Behave, reach: Reach, change: fn(&mut Settings)) -> World
         .await
         .unwrap();
     tasks.into_iter().for_each(|task| drop(tokio::spawn(task)));
-    tokio::spawn(push::run(broker.clone(), reach, std::future::pending()));
+    tokio::spawn(push::run(broker.clone(), webhooks, std::future::pending()));
     let mut settings = settings(url);
     change(&mut settings);
     broker
@@ -160,16 +180,17 @@ impl World {
     }
 
     async fn dead(&self) -> BTreeMap<String, String> {
+        self.dead_as(mente_broker::dead_letter::REASON).await
+    }
+
+    /// The dead letters' ids and one of their attributes.
+    async fn dead_as(&self, attribute: &str) -> BTreeMap<String, String> {
         let (dead, _) = self
             .broker
             .read_dead_letters(&ME, &name(), Offset(0), 100)
             .await
             .unwrap();
-        let reason = |e: &Event| {
-            e.extension(mente_broker::dead_letter::REASON)
-                .unwrap()
-                .to_text()
-        };
+        let reason = |e: &Event| e.extension(attribute).unwrap().to_text();
         dead.iter()
             .map(|d| (d.stored_id(), reason(&d.event)))
             .collect()

@@ -1,0 +1,301 @@
+"""Holds Mente's OpenAPI document to what a server really takes and gives.
+
+usage: openapi_document.py URL
+
+The document is valid; then every operation of it is called, and each request and answer must have
+the shape that the document says, with no member that it does not name.
+"""
+
+import copy
+import json
+import sys
+import time
+
+import requests
+from jsonschema import Draft202012Validator
+from openapi_spec_validator import validate
+from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
+
+STRUCTURED = "application/cloudevents+json"
+BATCH = "application/cloudevents-batch+json"
+BINARY = "text/plain"
+JSON = "application/json"
+
+
+def event(id, **more):
+    return {"specversion": "1.0", "id": id, "source": "/t", "type": "test", "data": {"n": 1}, **more}
+
+
+def strict(schema, answer):
+    """The same, but nothing unnamed is allowed, nor in an answer what is only written."""
+    if isinstance(schema, list):
+        return [strict(part, answer) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    schema = {name: strict(part, answer) for name, part in schema.items()}
+    members = schema.get("properties")
+    if schema.get("type") == "object" and isinstance(members, dict):
+        if answer:
+            hidden = {n for n, part in members.items() if isinstance(part, dict) and part.get("writeOnly")}
+            schema["properties"] = {n: part for n, part in members.items() if n not in hidden}
+        schema.setdefault("additionalProperties", False)
+    return schema
+
+
+class Document:
+    def __init__(self, document):
+        self.document = document
+        self.called = set()
+
+    def check(self, schema, value, answer, what):
+        """What jsonschema says, with references into the document."""
+        whole = strict({"$ref": "#/schema", "schema": schema, "components": self.document["components"]}, answer)
+        errors = [f"{e.json_path}: {e.message}" for e in Draft202012Validator(whole).iter_errors(value)]
+        if errors:
+            raise SystemExit(f"{what}: {errors[:3]} in {json.dumps(value)[:500]}")
+
+    def operation(self, method, path):
+        return self.document["paths"][path][method]
+
+    def schema(self, part, content_type):
+        content = part.get("content", {})
+        media = content_type.split(";")[0]
+        if media not in content and "*/*" not in content:
+            raise SystemExit(f"{content_type} is not in {list(content)}")
+        return content.get(media, content.get("*/*"))["schema"]
+
+
+def resolved(document, part):
+    while "$ref" in part:
+        found = document
+        for name in part["$ref"].removeprefix("#/").split("/"):
+            found = found[name]
+        part = found
+    return part
+
+
+def caller(url, document):
+    def call(method, path, status, body=None, content_type=JSON, query=None, headers=None, **names):
+        what = f"{method} {path} -> {status}"
+        operation = document.operation(method, path)
+        declared = {p["name"] for p in operation.get("parameters", []) if "name" in p}
+        undeclared = set(query or {}) - declared
+        if undeclared:
+            raise SystemExit(f"{what}: {undeclared} is not declared")
+        sent = {"data": None}
+        if body is not None:
+            requested = document.schema(operation["requestBody"], content_type)
+            is_json = content_type.endswith(("/json", "+json"))
+            if is_json and status < 400:
+                document.check(requested, body, False, f"{what}, request")
+            sent["data"] = json.dumps(body) if is_json else body
+            headers = {"content-type": content_type, **(headers or {})}
+        answer = requests.request(
+            method, url + path.format(**names), params=query, headers=headers, timeout=60, **sent
+        )
+        if answer.status_code != status:
+            raise SystemExit(f"{what}: {answer.status_code} {answer.text}")
+        responses = operation["responses"]
+        response = resolved(document.document, responses.get(str(status)) or responses["default"])
+        if (str(status) in responses) != (status < 400):
+            raise SystemExit(f"{what}: only refusals are left to the default")
+        if answer.content or "content" in response:
+            given = answer.headers["content-type"]
+            schema = document.schema(response, given)
+            is_json = given.split(";")[0].endswith(("/json", "+json"))
+            document.check(schema, answer.json() if is_json else answer.text, True, f"{what}, answer")
+        if status < 400:
+            document.called.add((method, path))
+        return answer
+
+    return call
+
+
+def topics_and_events(call):
+    t = "/topics/{topic}"
+    call("put", t, 201, {"partitions": 1, "retention_ms": 10**9, "retention_bytes": 10**9}, topic="orders")
+    call("put", t, 200, {}, topic="orders")
+    call("put", t, 409, {"partitions": 2}, topic="orders")
+    call("put", t, 400, {"partitons": 2}, topic="orders")
+    call("put", t, 201, None, topic="empty")
+    call("get", t, 200, topic="orders")
+    call("get", t, 404, topic="nobody")
+    call("get", "/topics", 200)
+    e = t + "/events"
+    call("post", e, 200, event("1", subject="k", level=3, last=True), STRUCTURED, topic="orders")
+    call("post", e, 200, [event("2"), event("3")], BATCH, topic="orders")
+    headers = {"ce-specversion": "1.0", "ce-id": "4", "ce-source": "/t", "ce-type": "test"}
+    call("post", e, 200, "text", BINARY, headers=headers, topic="orders")
+    big = event("5", data="x" * (1 << 20))
+    call("post", e, 207, [event("5"), big], BATCH, topic="orders")
+    call("post", e, 413, big, STRUCTURED, topic="orders")
+    call("post", t + ":publish", 200, [event("6")], BATCH, topic="orders")
+    call("post", t + ":publish", 400, {}, STRUCTURED, topic="orders")
+    query = {"from": "earliest", "partition": 0, "limit": 10, "wait_ms": 1}
+    call("get", e, 200, query=query, topic="orders")
+    for accept in ["application/x-ndjson", "text/event-stream"]:
+        query = {"limit": 2, "follow": "false"}
+        call("get", e, 200, query=query, headers={"accept": accept}, topic="orders")
+    call("get", e, 200, headers={"Last-Event-ID": "0:1"}, topic="orders")
+    call("get", e, 400, query={"from": "noon"}, topic="orders")
+    one = e + "/{position}"
+    call("get", one, 200, headers={"accept": STRUCTURED}, topic="orders", position="0:0")
+    call("get", one, 200, topic="orders", position="0:3")
+    call("get", one, 404, topic="orders", position="0:999")
+    call("delete", t, 204, topic="empty")
+
+
+def subscriptions_and_locks(call):
+    s = "/topics/{topic}/subscriptions/{subscription}"
+    names = {"topic": "orders", "subscription": "mail"}
+    whole = {
+        "from": "earliest",
+        "filter": {"all": [{"prefix": {"type": "te"}}, {"not": {"any": [{"exact": {"id": "x"}}]}}]},
+        "lock_duration_ms": 60_000,
+        "max_delivery_count": 3,
+        "time_to_live_ms": 10**9,
+        "ordered": True,
+    }
+    call("put", s, 201, whole, **names)
+    call("put", s, 200, whole, **names)
+    call("put", s, 409, {}, **names)
+    call("put", s, 400, {"filter": {}}, **names)
+    push = {
+        "url": "http://127.0.0.1:9/",
+        "timeout_ms": 1_000,
+        "concurrency": 1,
+        "retry": {"waits_ms": [60_000]},
+        "secrets": ["whsec_" + "A" * 40],
+    }
+    hook = {"topic": "orders", "subscription": "hook"}
+    call("put", s, 201, {"push": push}, **hook)
+    call("get", s, 200, **hook)
+    call("get", "/topics/{topic}/subscriptions", 200, topic="orders")
+    verb = "/topics/{topic}/eventsubscriptions/{subscription}:"
+
+    def receive(count):
+        query = {"maxEvents": count, "maxWaitTime": 30}
+        received = call("post", verb + "receive", 200, query=query, **names).json()["value"]
+        return [item["brokerProperties"]["lockToken"] for item in received]
+
+    tokens = receive(10)
+    if len(tokens) < 4:
+        raise SystemExit(f"received only {len(tokens)}")
+    call("post", verb + "receive", 400, query={"maxEvents": 0}, **names)
+    lock = lambda token: {"lockTokens": [token, "nonsense"]}
+    call("post", verb + "renewLock", 200, lock(tokens[0]), **names)
+    call("post", verb + "acknowledge", 200, lock(tokens[0]), **names)
+    call("post", verb + "acknowledge", 200, lock(tokens[0]), **names)
+    query = {"releaseDelayInSeconds": 1}
+    call("post", verb + "release", 200, lock(tokens[1]), query=query, **names)
+    call("post", verb + "reject", 200, lock(tokens[2]), **names)
+    for _ in range(100):
+        dead = call("get", s + "/deadletters", 200, query={"from": 0, "limit": 10}, **names).json()
+        if dead:
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit("no dead letter came")
+    call("delete", s, 204, **hook)
+
+
+def streams_and_views(call):
+    s = {"stream": "order-17"}
+    call("put", "/folds/{category}", 200, {"test": [{"merge": "data"}, {"add": {"count": "$.data.n"}}]}, category="order")
+    call("put", "/folds/{category}", 400, {"test": [{"mrege": "data"}]}, category="order")
+    call("get", "/folds/{category}", 200, category="order")
+    call("post", "/streams/{stream}", 200, [event("1"), event("2")], BATCH, query={"expected": "none"}, **s)
+    call("post", "/streams/{stream}", 409, event("3"), STRUCTURED, query={"expected": "none"}, **s)
+    call("get", "/streams/{stream}", 200, query={"from": 0, "limit": 5}, **s)
+    call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
+    call("get", "/streams/{stream}/state", 404, stream="nobody-1")
+    call("get", "/streams", 200, query={"after": "a"})
+    call("delete", "/folds/{category}", 204, category="order")
+
+    p, names = "/projections/{projection}", {"projection": "counts"}
+    declared = {
+        "source": {"topic": "orders"},
+        "init": ["CREATE TABLE seen (id TEXT PRIMARY KEY, n REAL)"],
+        "on": {"test": ["INSERT OR IGNORE INTO seen VALUES (:id, 1.5)"]},
+    }
+    call("put", p, 200, declared, **names)
+    call("put", p, 400, {"source": {}}, **names)
+    for _ in range(100):
+        status = call("get", p, 200, **names).json()
+        if status["state"] == "running" and status["lag"] == 0 and status["applied"]:
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"the projection is not there: {status}")
+    found = call("post", p + "/query", 200, {"sql": "SELECT id, n, NULL FROM seen", "limit": 2}, **names)
+    if not found.json()["rows"]:
+        raise SystemExit("the projection has no rows")
+    call("post", p + "/query", 400, {"sql": "DELETE FROM seen"}, **names)
+    call("post", p + "/verify", 200, **names)
+    call("post", p + "/rebuild", 202, **names)
+    broken = {**declared, "database": "broken.db", "on": {"test": ["INSERT INTO seen VALUES ('one', 1)"]}}
+    call("put", p, 200, broken, projection="broken")
+    for _ in range(100):
+        status = call("get", p, 200, projection="broken").json()
+        if status["state"] == "failed":
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"a statement that must fail did not: {status}")
+    call("post", p + "/resume", 202, projection="broken")
+    call("get", "/projections", 200)
+    call("delete", p, 204, projection="broken")
+    call("delete", p, 204, **names)
+
+
+def operation(call):
+    call("post", "/verify", 200)
+    for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:
+        call("get", path, 200)
+
+
+def planted(document):
+    """The checks themselves notice what they should."""
+    broken = copy.deepcopy(document)
+    broken["paths"]["/topics/{topic}"]["get"]["responses"] = []
+    try:
+        validate(broken)
+        raise SystemExit("an invalid document passed")
+    except OpenAPIValidationError:
+        pass
+    checked = Document(document)
+    settings = {"$ref": "#/components/schemas/Settings"}
+    for schema, value, answer in [
+        ({"$ref": "#/components/schemas/Error"}, {"error": {"code": "X"}}, True),
+        ({"$ref": "#/components/schemas/Position"}, {"partition": 0, "offset": 1, "more": 1}, True),
+        (settings, {"push": {"url": "http://a/", "secrets": ["whsec_x"]}}, True),
+        (settings, {"lock_duration": 1}, False),
+    ]:
+        try:
+            checked.check(schema, value, answer, "planted")
+        except SystemExit:
+            continue
+        raise SystemExit(f"{value} passed")
+
+
+def main(url):
+    document = requests.get(url + "/openapi.json", timeout=60).json()
+    validate(document)
+    planted(document)
+    checked = Document(document)
+    call = caller(url, checked)
+    topics_and_events(call)
+    subscriptions_and_locks(call)
+    streams_and_views(call)
+    operation(call)
+    methods = {"get", "put", "post", "delete"}
+    all_of_it = {(m, path) for path, item in document["paths"].items() for m in item if m in methods}
+    if all_of_it != checked.called:
+        raise SystemExit(f"never called: {sorted(all_of_it - checked.called)}")
+    print(f"{len(checked.called)} operations ok")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    main(sys.argv[1])
