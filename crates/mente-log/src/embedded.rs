@@ -10,6 +10,7 @@ use mente_engine::{
     SetId, SetInfo, SetName, Timestamp, limits,
 };
 
+use crate::backup::Pins;
 use crate::disk::Disk;
 use crate::handles::Handles;
 use crate::index::Index;
@@ -36,6 +37,7 @@ pub(crate) struct Shared {
     index: Mutex<Index>,
     pub(crate) handles: Arc<Handles>,
     pub(crate) retirement: Retirement,
+    pub(crate) pins: Arc<Pins>,
     batch_bytes_max: usize,
     append_bytes_max: usize,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -58,6 +60,7 @@ pub fn open(
         index: Mutex::new(opened.index),
         handles,
         retirement: Retirement::default(),
+        pins: Arc::default(),
         batch_bytes_max: batch_bytes_max(&options),
         append_bytes_max,
         wake,
@@ -71,6 +74,12 @@ pub fn open(
 /// Largest batch that files of this size take.
 pub(crate) fn batch_bytes_max(options: &Options) -> usize {
     limits::BATCH_BYTES.min(options.file_bytes as usize / 4 - 4096)
+}
+
+impl Embedded {
+    pub(crate) fn shared(&self) -> &Arc<Shared> {
+        &self.shared
+    }
 }
 
 impl fmt::Debug for Shared {

@@ -48,9 +48,8 @@ impl Handles {
         if let Some(file) = open.used(name) {
             return Ok(file);
         }
-        let disk = open.disk.clone();
         drop(open);
-        let disk = disk.ok_or_else(|| io::Error::other("the log is closed"))?;
+        let disk = self.disk()?;
         // Not under the lock: other readers go on meanwhile.
         let file = disk.open(&name.to_string())?;
         let mut open = self.lock();
@@ -59,6 +58,11 @@ impl Handles {
         let now = open.uses;
         open.files.insert(name, (now, file.clone()));
         Ok(file)
+    }
+
+    pub(crate) fn disk(&self) -> io::Result<Arc<dyn Disk>> {
+        let disk = self.lock().disk.clone();
+        disk.ok_or_else(|| io::Error::other("the log is closed"))
     }
 
     /// Opens nothing any more.

@@ -28,6 +28,8 @@ pub(crate) struct Index {
     pub(crate) is_catalogue_damaged: bool,
     recent: Recent,
     batch_bytes_max: usize,
+    /// Where the last commit ends.
+    durable_end: Position,
 }
 
 #[derive(Debug)]
@@ -57,6 +59,7 @@ impl Index {
             is_catalogue_damaged: false,
             recent: Recent::new(recent_bytes),
             batch_bytes_max,
+            durable_end: Position { file: 0, at: 0 },
         }
     }
 
@@ -141,6 +144,14 @@ impl Index {
             .collect();
         self.has_news = !dead.is_empty();
         dead
+    }
+
+    pub(crate) fn durable_end(&self) -> Position {
+        self.durable_end
+    }
+
+    pub(crate) fn set_durable_end(&mut self, end: Position) {
+        self.durable_end = end;
     }
 
     pub(crate) fn remember(&mut self, position: Position, commit: Bytes) {

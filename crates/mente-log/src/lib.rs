@@ -38,11 +38,13 @@ mod read;
 mod recent;
 mod runs;
 
+mod backup;
 mod embedded;
 mod recovery;
 mod retire;
 mod writer;
 
+pub use backup::{Backup, BackupFile};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, open};
 pub use files::Preparer;

@@ -142,8 +142,7 @@ impl Packer {
     /// until a pack counts: try again later, it begins anew.
     pub fn turn(&mut self) -> io::Result<bool> {
         if !self.leftovers.is_empty() {
-            self.remove_leftovers()?;
-            return Ok(true);
+            return self.remove_leftovers();
         }
         if let Some((pack, counts)) = self.shared.retirement.take_decided() {
             if counts {
@@ -256,7 +255,12 @@ impl Packer {
         }
     }
 
-    fn remove_leftovers(&mut self) -> io::Result<()> {
+    /// False while a backup needs them.
+    fn remove_leftovers(&mut self) -> io::Result<bool> {
+        let shared = Arc::clone(&self.shared);
+        let Some(_removing) = shared.pins.try_remove() else {
+            return Ok(false);
+        };
         for name in &self.leftovers {
             self.shared.handles.close(*name);
             match self.disk.remove(&name.to_string()) {
@@ -267,7 +271,7 @@ impl Packer {
         }
         self.disk.sync_dir()?;
         self.leftovers.clear();
-        Ok(())
+        Ok(true)
     }
 }
 

@@ -89,6 +89,10 @@ impl Writer {
         options: Options,
         log: OpenLog,
     ) -> Self {
+        shared.index().set_durable_end(Position {
+            file: log.current.header.number,
+            at: log.at,
+        });
         Self {
             shared,
             disk,
@@ -320,6 +324,7 @@ impl Writer {
             records.iter().for_each(|record| index.apply(record));
         }
         index.remember(header.position, bytes);
+        index.set_durable_end(header.end());
         for (entry, run) in header.placed() {
             index.push(entry.log, run);
         }

@@ -1,5 +1,7 @@
 //! The writer's part in letting files go: the record after which they are not needed.
 
+use std::sync::Arc;
+
 use super::{Draft, OVERHEAD_BYTES, Stopped, Writer};
 use crate::catalogue::PACK_BYTES;
 use crate::commit::BLOCK;
@@ -11,7 +13,14 @@ impl Writer {
     pub(super) fn drop_dead_files(&mut self) -> Result<bool, Stopped> {
         let current = self.current.header.number;
         let dead = self.shared.index().dead_files(current);
-        if dead.is_empty() || self.is_damaged() || !self.make_snapshot_room()? {
+        if dead.is_empty() || self.is_damaged() {
+            return Ok(false);
+        }
+        let shared = Arc::clone(&self.shared);
+        let Some(_removing) = shared.pins.try_remove() else {
+            return Ok(false);
+        };
+        if !self.make_snapshot_room()? {
             return Ok(false);
         }
         for name in &dead {

@@ -12,9 +12,9 @@ use crate::driven::{Cranked, now, open, turned};
 
 mod rot;
 
-type Values = BTreeMap<u64, String>;
+pub(crate) type Values = BTreeMap<u64, String>;
 
-fn names(disk: &MemDisk, ending: &str) -> Vec<String> {
+pub(crate) fn names(disk: &MemDisk, ending: &str) -> Vec<String> {
     let mut names = disk.list().unwrap();
     names.retain(|name| name.ends_with(ending));
     names
@@ -42,7 +42,7 @@ fn append(cranked: &mut Cranked, log: LogId, value: &str) -> Offset {
 }
 
 /// What can be read of a log, in steps of `limit_bytes`, and what stopped it.
-fn read(engine: &dyn Engine, log: LogId, limit_bytes: usize) -> (Values, Option<Error>) {
+pub(crate) fn read(engine: &dyn Engine, log: LogId, limit_bytes: usize) -> (Values, Option<Error>) {
     let bounds = now(engine.bounds(log)).unwrap();
     let (mut from, mut found) = (bounds.start, Values::new());
     let limit = Limit { bytes: limit_bytes };
