@@ -250,6 +250,7 @@ def streams_and_views(call):
 
 def operation(call):
     call("post", "/verify", 200)
+    call("get", "/backup", 200)
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:
         call("get", path, 200)
 

@@ -62,6 +62,8 @@ pub const TLS_HANDSHAKE_SECONDS: u64 = 10;
 pub const HTTP_CONNECTIONS: usize = 10_000;
 /// How long requests under way may take to finish when the server stops.
 pub const HTTP_DRAIN_SECONDS: u64 = 10;
+/// How long the receiver of a backup may take nothing: files are kept for it meanwhile.
+pub const BACKUP_STALL_SECONDS: u64 = 60;
 /// Most events that one read of a topic answers as one document.
 pub const READ_EVENTS: usize = 5_000;
 /// Longest wait of a read for its first event.

@@ -27,6 +27,14 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure this machine: publish, queue, streams and views, beside the disk's own sync
     Bench(crate::bench::BenchArgs),
+    /// Make a data directory out of a backup, and read it all once
+    Restore {
+        /// What `mente backup` wrote
+        file: PathBuf,
+        /// Empty, or not there yet
+        #[arg(long, value_name = "DIR", env = "MENTE_DATA_DIR")]
+        data_dir: PathBuf,
+    },
     #[command(flatten)]
     Verb(Verb),
 }
@@ -135,7 +143,21 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Projection(Projection),
     /// Fold journals, streams and views again and compare
-    Verify(Connection),
+    Verify {
+        /// A directory that no server has open, instead of a server: reads every log too, views
+        /// left out
+        #[arg(long, value_name = "DIR", conflicts_with = "server")]
+        data_dir: Option<PathBuf>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Copy everything that is acknowledged by now into a file, while the server goes on
+    Backup {
+        /// A new file, a tar
+        file: PathBuf,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Publish an event: short for topic publish
     Pub(Publish),
     /// Show events as they come: short for topic tail

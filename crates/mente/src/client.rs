@@ -81,11 +81,17 @@ pub struct Response {
     pub body: Bytes,
 }
 
+/// The body of an answer, as it comes.
+#[derive(Debug)]
+pub struct Pieces {
+    address: String,
+    body: Incoming,
+}
+
 /// The lines of an answer, as they come.
 #[derive(Debug)]
 pub struct Lines {
-    address: String,
-    body: Incoming,
+    pieces: Pieces,
     begun: BytesMut,
     /// Where a line break has not been looked for yet.
     looked: usize,
@@ -189,6 +195,21 @@ impl Client {
 
     /// The same with any headers.
     pub async fn lines_with(&self, path: &str, headers: HeaderMap) -> Result<Lines, Error> {
+        Ok(Lines {
+            pieces: self.get(path, headers).await?,
+            begun: BytesMut::new(),
+            looked: 0,
+            ended: false,
+        })
+    }
+
+    /// Begins an answer of any length that is read piece by piece; one that is not 200 is an
+    /// error.
+    pub async fn download(&self, path: &str) -> Result<Pieces, Error> {
+        self.get(path, HeaderMap::new()).await
+    }
+
+    async fn get(&self, path: &str, headers: HeaderMap) -> Result<Pieces, Error> {
         let request = self.build("GET", path, headers, Bytes::new())?;
         // The connection lives on in its own task and ends with the body.
         let (response, _) = self.send(request).await?;
@@ -201,13 +222,8 @@ impl Client {
                 body: body.to_bytes(),
             })));
         }
-        Ok(Lines {
-            address: self.address.clone(),
-            body,
-            begun: BytesMut::new(),
-            looked: 0,
-            ended: false,
-        })
+        let address = self.address.clone();
+        Ok(Pieces { address, body })
     }
 
     fn build(
@@ -335,19 +351,27 @@ impl Lines {
                 let rest = String::from_utf8_lossy(&rest).into_owned();
                 return Ok((!rest.is_empty()).then_some(rest));
             }
-            match self.body.frame().await {
+            match self.pieces.next().await? {
                 None => self.ended = true,
-                Some(Ok(frame)) => {
-                    if let Ok(data) = frame.into_data() {
-                        self.begun.extend_from_slice(&data);
-                    }
-                }
-                Some(Err(source)) => {
-                    let address = self.address.clone();
-                    return Err(Error::Broken { address, source });
-                }
+                Some(piece) => self.begun.extend_from_slice(&piece),
             }
         }
+    }
+}
+
+impl Pieces {
+    /// The next bytes; `None` at the end of the answer. One that breaks off is an error.
+    pub async fn next(&mut self) -> Result<Option<Bytes>, Error> {
+        while let Some(frame) = self.body.frame().await {
+            let frame = frame.map_err(|source| Error::Broken {
+                address: self.address.clone(),
+                source,
+            })?;
+            if let Ok(data) = frame.into_data() {
+                return Ok(Some(data));
+            }
+        }
+        Ok(None)
     }
 }
 

@@ -8,6 +8,7 @@
 
 pub mod client;
 
+mod archive;
 mod args;
 mod bench;
 mod demo;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Server(server) => run::server(server),
         Command::Bench(bench) => bench::run(bench),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
+        Command::Restore { file, data_dir } => verb::restore(&file, &data_dir),
         Command::Verb(verb) => verb::run(verb),
     };
     match outcome {

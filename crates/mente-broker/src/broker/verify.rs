@@ -22,6 +22,11 @@ pub struct Verified {
 }
 
 impl Broker {
+    /// Whether this caller may have a copy of everything.
+    pub fn check_backup(&self, who: &Principal) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, &"everything")
+    }
+
     /// Compares every shard that ever decided anything, and the store.
     pub async fn verify(&self, who: &Principal) -> Result<Vec<Verified>> {
         authorize(self.options.access, who, Action::Manage, &"the journals")?;

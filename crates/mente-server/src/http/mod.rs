@@ -20,6 +20,7 @@ mod subscriptions;
 mod topics;
 
 mod admin;
+mod backup;
 mod openapi;
 
 mod body;
@@ -43,6 +44,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::projection::Projections;
 use crate::tls::Identity;
+pub use backup::{Archive, Backups};
 use metrics::Metrics;
 
 /// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
@@ -61,6 +63,8 @@ pub struct Options {
     pub tls: Option<Identity>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
+    /// Copies what this server keeps.
+    pub backups: Option<Arc<dyn Backups>>,
 }
 
 /// A bound HTTP door that does not serve yet.
@@ -79,6 +83,8 @@ struct Door {
     tls: Option<Identity>,
     metrics: Metrics,
     projections: Option<Arc<Projections>>,
+    backups: Option<Arc<dyn Backups>>,
+    backing_up: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
     stopping: Stopping,
@@ -112,6 +118,8 @@ impl Http {
             tls: self.options.tls,
             metrics: Metrics::default(),
             projections: self.options.projections,
+            backups: self.options.backups,
+            backing_up: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
             stopping: Stopping(stop),
         });
@@ -187,6 +195,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
         ("/verify", post(admin::verify)),
+        ("/backup", get(backup::get)),
         ("/livez", get(admin::livez)),
         ("/readyz", get(admin::readyz)),
         ("/metrics", get(admin::metrics)),

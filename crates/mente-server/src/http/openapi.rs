@@ -65,6 +65,8 @@ mod tests {
             tls: None,
             metrics: Metrics::default(),
             projections: None,
+            backups: None,
+            backing_up: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(1 << 20)),
             stopping: Stopping(watch::channel(false).1),
         }))

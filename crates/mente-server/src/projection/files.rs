@@ -13,6 +13,10 @@ use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use mente_broker::{Error, Kind, Result};
+use rusqlite::{Connection, OpenFlags};
+use tokio::sync::OwnedRwLockReadGuard;
+
 use super::database::{Database, Mode, Owner};
 use super::declaration::{REBUILD, VERIFY};
 use super::sandbox::Rules;
@@ -60,6 +64,25 @@ impl Files {
                 .map_err(|error| failure("removing the old database's WAL", &error)),
             Ok(()) => Ok(()),
         }
+    }
+
+    /// The live file without its WAL, in another directory; its name, if there is one. `_stays`
+    /// keeps it from being replaced meanwhile.
+    pub(super) fn copy_live(
+        &self,
+        into: &Path,
+        _stays: OwnedRwLockReadGuard<()>,
+    ) -> Result<Option<String>> {
+        let name = self.live.file_name().and_then(|name| name.to_str());
+        let Some(name) = name.filter(|_| self.live.exists()) else {
+            return Ok(None);
+        };
+        let copy = into.join(name).display().to_string();
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        Connection::open_with_flags(&self.live, flags)
+            .and_then(|live| live.execute("VACUUM INTO ?1", [copy]))
+            .map_err(|error| Error::new(Kind::Internal, format!("copying {name}: {error}")))?;
+        Ok(Some(name.to_owned()))
     }
 
     pub(super) fn remove_all(&self) -> io::Result<()> {

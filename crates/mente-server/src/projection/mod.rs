@@ -288,6 +288,21 @@ impl Projections {
         on_thread(move || Ok(verify::snapshot(&files, gate)?.tables)).await
     }
 
+    /// Copies every database that has rows into this directory, each as of one moment; gives
+    /// their names.
+    pub async fn copy_all(&self, who: &Principal, into: &Path) -> Result<Vec<String>> {
+        let mut copied = Vec::new();
+        for name in self.declared(who)?.keys() {
+            // One that is not kept has its rows untouched, but nothing is known of its file.
+            let Ok((files, gate)) = self.read(who, name).await else {
+                continue;
+            };
+            let into = into.to_owned();
+            copied.extend(on_thread(move || files.copy_live(&into, gate)).await?);
+        }
+        Ok(copied)
+    }
+
     /// Folds the source again, as far as the rows are, and compares.
     pub async fn verify(&self, who: &Principal, name: &EntityName) -> Result<Verification> {
         let (files, gate) = self.read(who, name).await?;

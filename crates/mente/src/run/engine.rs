@@ -33,6 +33,7 @@ const ENFORCE_PAUSE: Duration = Duration::from_secs(10);
 /// An open log and its threads.
 pub(super) struct Driven {
     engine: Embedded,
+    is_sound: bool,
     closing: Arc<AtomicBool>,
     writer: JoinHandle<Result<(), Stopped>>,
 }
@@ -59,6 +60,8 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
     let (engine, writer) = mente_log::open(Arc::new(disk), options, wake)
         .with_context(|| format!("cannot open the data in {shown}"))?;
     tell(&writer);
+    let recovered = writer.recovered();
+    let is_sound = recovered.lost.is_empty() && recovered.damaged.is_empty();
     let closing = Arc::new(AtomicBool::new(false));
     let preparer = prepare(writer.preparer(), Arc::clone(&closing))?;
     let packer = pack(writer.packer(), Arc::clone(&closing))?;
@@ -72,6 +75,7 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
     let writer = thread::Builder::new().name("mente-log".into()).spawn(drive);
     Ok(Driven {
         engine,
+        is_sound,
         closing,
         writer: writer.context("cannot start the thread of the log")?,
     })
@@ -80,6 +84,11 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
 impl Driven {
     pub(super) fn engine(&self) -> Embedded {
         self.engine.clone()
+    }
+
+    /// Whether the opening found nothing missing and nothing damaged.
+    pub(super) fn is_sound(&self) -> bool {
+        self.is_sound
     }
 
     /// Syncs and closes; what is called from now on fails.

@@ -4,10 +4,12 @@
 //! signal ─▶ doors stop accepting and finish ─▶ shards stop ─▶ the log syncs and closes ─▶ 0
 //! ```
 
+mod backup;
 mod clock;
 mod engine;
 mod keys;
 mod ports;
+mod verify;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -28,7 +30,10 @@ use tracing_subscriber::EnvFilter;
 use crate::args::{Dev, LogFormat, Process, Server};
 use crate::failure::{Failure, Result};
 use crate::output::{bold, is_colourful, line};
+use backup::Everything;
 use clock::TokioClock;
+
+pub(crate) use verify::verify;
 
 /// How long shards may take to stop once nobody asks them anything.
 const SHARDS_STOP_WAIT: Duration = Duration::from_secs(5);
@@ -149,6 +154,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
         .build()
         .context("cannot start the executor")?;
     let driven = engine::open(data_dir)?;
+    backup::remove_leftovers(data_dir).context("cannot tidy the data directory")?;
     let served = runtime.block_on(serve(plan, &driven, data_dir, process, began));
     // Every task that could still call the engine ends here, before the log is closed.
     runtime.shutdown_timeout(SHARDS_STOP_WAIT);
@@ -172,7 +178,19 @@ async fn serve(
     let (stop, stopping) = watch::channel(false);
     let projections = Projections::open(broker.clone(), data_dir.join("projections"));
     let projections = Arc::new(projections.context("cannot open the projections")?);
-    let http = bind(plan, broker.clone(), &projections).await?;
+    let everything = Everything {
+        broker: broker.clone(),
+        engine: driven.engine(),
+        projections: Arc::clone(&projections),
+        data_dir: data_dir.to_owned(),
+    };
+    let options = http::Options {
+        keys: plan.keys.clone(),
+        tls: plan.tls.clone(),
+        projections: Some(Arc::clone(&projections)),
+        backups: Some(Arc::new(everything)),
+    };
+    let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
     broker.ready().await.context("a shard did not start")?;
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
@@ -234,12 +252,7 @@ async fn failure(shards: &mut JoinSet<mente_broker::Result<()>>) -> anyhow::Erro
     }
 }
 
-async fn bind(plan: &Plan, broker: Broker, projections: &Arc<Projections>) -> Result<Http> {
-    let options = http::Options {
-        keys: plan.keys.clone(),
-        tls: plan.tls.clone(),
-        projections: Some(Arc::clone(projections)),
-    };
+async fn bind(plan: &Plan, broker: Broker, options: http::Options) -> Result<Http> {
     let bound = Http::bind(plan.http, broker.clone(), options.clone()).await;
     let error = match bound {
         Ok(http) => return Ok(http),

@@ -1,5 +1,6 @@
 //! Verbs: each is one or a few HTTP calls to a running server.
 
+mod backup;
 mod projection;
 mod publish;
 mod stream;
@@ -17,9 +18,18 @@ use crate::client::{Client, Error, Response};
 use crate::failure::{Code, Failure, Result};
 use crate::output;
 
+pub(crate) use backup::restore;
+
 const JSON: &str = "application/json";
 
 pub(crate) fn run(verb: Verb) -> Result<()> {
+    if let Verb::Verify {
+        data_dir: Some(closed),
+        ..
+    } = &verb
+    {
+        return crate::run::verify(closed);
+    }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -33,7 +43,8 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Projection(projection) => projection::run(projection).await,
-            Verb::Verify(connection) => projection::verify(connection).await,
+            Verb::Verify { connection, .. } => projection::verify(connection).await,
+            Verb::Backup { file, connection } => backup::backup(file, &connection).await,
         }
     })
 }

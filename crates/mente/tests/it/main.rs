@@ -3,6 +3,7 @@
 mod certificates;
 mod server;
 
+mod backup;
 mod cloudevents_sdks;
 mod demo;
 mod eventgrid_sdk;

@@ -31,6 +31,13 @@ impl Server {
         Self::spawn(tempfile::tempdir().unwrap(), flags)
     }
 
+    /// On a data directory that is there already; it is moved.
+    pub(crate) fn start_on(data: &Path) -> Self {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::rename(data, directory.path().join("data")).unwrap();
+        Self::spawn(directory, Vec::new())
+    }
+
     fn spawn(directory: TempDir, flags: Vec<String>) -> Self {
         let ports = directory.path().join("ports.json");
         // An earlier server's would be taken for this one's.
@@ -126,6 +133,15 @@ impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// Waits until it is so.
+pub(crate) async fn eventually(mut is_so: impl AsyncFnMut() -> bool) {
+    let began = Instant::now();
+    while !is_so().await {
+        assert!(began.elapsed() < SOON, "it does not come to be");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
