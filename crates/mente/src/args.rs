@@ -27,6 +27,8 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure this machine: publish, queue, streams and views, beside the disk's own sync
     Bench(crate::bench::BenchArgs),
+    /// Hours of steady load, looked at for loss, order, and what grows
+    Soak(crate::soak::SoakArgs),
     /// Make a data directory out of a backup, and read it all once
     Restore {
         /// What `mente backup` wrote

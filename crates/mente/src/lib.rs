@@ -15,6 +15,7 @@ mod demo;
 mod failure;
 mod output;
 mod run;
+mod soak;
 mod verb;
 
 use std::process::ExitCode;
@@ -30,6 +31,7 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => run::dev(dev),
         Command::Server(server) => run::server(server),
         Command::Bench(bench) => bench::run(bench),
+        Command::Soak(soak) => soak::run(&soak),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Restore { file, data_dir } => verb::restore(&file, &data_dir),
         Command::Verb(verb) => verb::run(verb),

@@ -17,6 +17,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 
 pub(crate) use report::Row;
+pub(crate) use usage::resident_mib;
 
 use crate::args::Output;
 use crate::demo::Server;
