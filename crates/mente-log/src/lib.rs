@@ -46,7 +46,7 @@ mod writer;
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, open};
 pub use files::Preparer;
-pub use mem_disk::MemDisk;
+pub use mem_disk::{Crash, MemDisk};
 pub use recovery::{Damage, Recovered};
 pub use retire::Packer;
 pub use writer::{Stopped, Writer};
