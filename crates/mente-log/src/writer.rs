@@ -163,11 +163,13 @@ impl Writer {
     pub fn close(mut self) -> Result<(), Stopped> {
         while self.turn()? {}
         self.shared.queue.stop("the log is closed");
-        if self.remaining() >= BLOCK {
-            let mut draft = Draft::default();
-            self.write(&mut draft)?;
+        if self.remaining() < BLOCK {
+            if !self.has_spare()? {
+                return Ok(());
+            }
+            self.next_file()?;
         }
-        Ok(())
+        self.write(&mut Draft::default())
     }
 
     fn step(&mut self) -> Result<bool, Stopped> {

@@ -33,11 +33,9 @@ pub(super) fn settle(
         kept += 1;
     }
     commits.truncate(kept);
+    // Of all files, so that one whose header is lost is not passed over for an empty one behind it.
     let start = || Position {
-        file: found
-            .iter()
-            .find(|f| f.header.is_some())
-            .map_or(0, |f| f.number),
+        file: found.first().map_or(0, |f| f.number),
         at: BLOCK as u32,
     };
     let tail = commits.last().map_or_else(start, Header::end);

@@ -1,0 +1,1 @@
+//! Planted violations: each law is shown to be able to fail.
