@@ -15,6 +15,7 @@ pub mod store;
 
 mod bell;
 pub mod journal;
+mod planted;
 mod restore;
 mod runtime;
 
@@ -39,5 +40,7 @@ pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use shard::{Catalogue, SubscriptionInfo};
 pub use store::Expected;

@@ -38,6 +38,8 @@ mod read;
 mod recent;
 mod runs;
 
+mod planted;
+
 mod embedded;
 mod recovery;
 mod retire;
@@ -47,6 +49,8 @@ pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, open};
 pub use files::Preparer;
 pub use mem_disk::{Crash, MemDisk};
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use recovery::{Damage, Recovered};
 pub use retire::Packer;
 pub use writer::{Stopped, Writer};

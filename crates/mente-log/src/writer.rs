@@ -17,6 +17,7 @@ use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{FileName, Preparer, Spares, WalFile};
+use crate::planted::{Planted, planted};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
 use crate::retire::Packer;
@@ -300,11 +301,22 @@ impl Writer {
         let file = &self.current.file;
         file.write_at(&bytes, u64::from(self.at))
             .map_err(Stopped::at("write a commit"))?;
-        file.sync_data().map_err(Stopped::at("sync a commit"))?;
+        if planted(Planted::ShowUndurable) {
+            self.publish(&header, bytes.clone(), &draft.records);
+        }
+        if !planted(Planted::AckBeforeSync) {
+            let mut synced = file.sync_data();
+            if planted(Planted::RetryFailedSync) {
+                synced = synced.or_else(|_| file.sync_data());
+            }
+            synced.map_err(Stopped::at("sync a commit"))?;
+        }
         self.at = header.end().at;
         self.sequence = header.sequence;
         self.durable_upto = self.position();
-        self.publish(&header, bytes, &draft.records);
+        if !planted(Planted::ShowUndurable) {
+            self.publish(&header, bytes, &draft.records);
+        }
         Ok(())
     }
 

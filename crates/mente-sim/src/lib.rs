@@ -15,6 +15,8 @@
 
 pub mod check;
 pub mod history;
+#[cfg(feature = "planted")]
+pub mod planted;
 pub mod random;
 pub mod scenario;
 pub mod sweep;

@@ -58,6 +58,14 @@ enum Command {
         #[arg(long)]
         history: Option<PathBuf>,
     },
+    /// Plants each known bug and runs seeds until it is found.
+    #[cfg(feature = "planted")]
+    Planted {
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
+        #[arg(long, default_value_t = threads())]
+        jobs: usize,
+    },
     /// Checks a history of JSON lines.
     Check { history: PathBuf },
 }
@@ -86,6 +94,8 @@ fn main() -> ExitCode {
             scenario,
             history,
         } => replay(seed, scenario, history),
+        #[cfg(feature = "planted")]
+        Command::Planted { seeds, jobs } => hunt(seeds, jobs),
         Command::Check { history } => check(&history),
     };
     match done {
@@ -236,6 +246,32 @@ fn check(path: &PathBuf) -> anyhow::Result<()> {
         return Ok(());
     }
     red(&violations)
+}
+
+#[cfg(feature = "planted")]
+fn hunt(seeds: u64, jobs: usize) -> anyhow::Result<()> {
+    use mente_sim::planted;
+    // Panics are findings here, and told as such.
+    std::panic::set_hook(Box::new(|_| {}));
+    let mut missed = Vec::new();
+    let claims = planted::CLAIMS
+        .iter()
+        .flat_map(|(bug, laws)| laws.iter().map(move |law| (*bug, *law)));
+    for (bug, law) in claims {
+        match planted::hunt(bug, law, seeds, jobs) {
+            (Some((seed, violation)), ran) => {
+                println!("{bug:?}: seed {seed}, after {ran}: {violation}");
+            }
+            (None, ran) => {
+                println!("{bug:?}: {law:?} not broken in {ran} seeds");
+                missed.push(bug);
+            }
+        }
+    }
+    if !missed.is_empty() {
+        bail!("not found: {missed:?}");
+    }
+    Ok(())
 }
 
 type Counter = std::sync::atomic::AtomicU64;

@@ -135,7 +135,9 @@ fn misplace(hurt: &MemDisk, names: &[String], random: &mut Random) -> String {
 
 /// The last block that is not zeros.
 fn last_block(bytes: &[u8]) -> Option<usize> {
-    bytes.chunks(BLOCK).rposition(|block| block.iter().any(|byte| *byte != 0))
+    bytes
+        .chunks(BLOCK)
+        .rposition(|block| block.iter().any(|byte| *byte != 0))
 }
 
 /// Opens a hurt log three times: as it is, after a while of work, and after a kill.

@@ -19,6 +19,7 @@ use crate::recorder::Recorder;
 use crate::rot;
 use crate::scenario::{End, Scenario};
 use crate::scene::{STREAMS, SUBSCRIPTIONS, Scene, TOPICS};
+use crate::sweep;
 
 /// Rounds of receiving after which a subscription should have nothing left.
 const DRAIN_ROUNDS: u32 = 200;
@@ -49,6 +50,7 @@ pub(crate) struct World {
     /// Tells the salts of two worlds apart that are otherwise alike.
     log_seed: u64,
     violations: Vec<Violation>,
+    has_panicked: bool,
     trace: u64,
     disk_operations: u64,
     first_life_operations: u64,
@@ -62,6 +64,9 @@ pub fn run(scenario: &Scenario) -> Outcome {
         let earlier = matches!(end, End::Power { policy, .. } if number == 0 && is_stale(*policy))
             .then(|| earlier_blocks(scenario, end));
         world.live(Some(end));
+        if world.has_panicked {
+            return world.outcome();
+        }
         world.crash(end, earlier.as_ref());
     }
     world.last_life();
@@ -148,6 +153,7 @@ impl World {
             random,
             log_seed,
             violations: Vec::new(),
+            has_panicked: false,
             trace: 0,
             disk_operations: 0,
             first_life_operations: 0,
@@ -184,9 +190,19 @@ impl World {
         self.violations.push(violation);
     }
 
+    /// A panic ends the world, but not the judgement over it.
+    fn live(&mut self, end: Option<&End>) -> State {
+        sweep::caught(|| self.try_live(end)).unwrap_or_else(|panicked| {
+            self.violations.push(panicked);
+            self.has_panicked = true;
+            self.recorder.cut_off();
+            State::Stopped
+        })
+    }
+
     /// One life, from an opening until its clients are done or it breaks off. `end` none: nothing happens
     /// to it, its clients only look and drain.
-    fn live(&mut self, end: Option<&End>) -> State {
+    fn try_live(&mut self, end: Option<&End>) -> State {
         let jump = self.random.below(5) as i64 * 1_000 - 2_000;
         self.clock.begin_life(jump);
         let mut random = self.random.split();

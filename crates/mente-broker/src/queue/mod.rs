@@ -24,6 +24,8 @@ use std::time::Duration;
 use mente_engine::{Now, Offset, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{Planted, planted};
+
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, State};
 pub use settings::{Push, RetrySchedule, Settings};
@@ -389,6 +391,9 @@ impl Queue {
 
     fn decide(&mut self, verdict: Verdict, effects: &mut Effects) {
         self.apply(&verdict);
+        if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {
+            return;
+        }
         match &verdict {
             Verdict::Settled { offsets, .. } => self.completed += offsets.len() as u64,
             Verdict::Dead { .. } => self.dead += 1,
@@ -474,7 +479,9 @@ impl Queue {
     }
 
     fn lease_one(&mut self, now: Now, partition: u32, offset: Offset) -> Delivery {
-        self.take_ready(partition, offset);
+        if !planted(Planted::LeaseWhileLive) {
+            self.take_ready(partition, offset);
+        }
         let lease = self.next_lease;
         self.next_lease += 1;
         let until = now.monotone + self.settings.lock_duration();
