@@ -2,6 +2,7 @@
 //! `planted` nothing can be chosen and no code is left of them.
 
 /// What goes wrong on purpose.
+#[cfg_attr(not(feature = "planted"), expect(unreachable_pub))]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Planted {
     AckBeforeSync,

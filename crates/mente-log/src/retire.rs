@@ -210,7 +210,6 @@ impl Packer {
         }
     }
 
-    #[cfg_attr(not(feature = "planted"), expect(dead_code))]
     fn remove_early(&self, sources: &[u32]) -> io::Result<()> {
         for source in sources {
             // A source that is a pack stays.

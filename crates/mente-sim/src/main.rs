@@ -190,7 +190,7 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
             }
         });
         let outcomes = match outcomes {
-            Ok((outcomes, _)) => outcomes,
+            Ok(outcomes) => outcomes,
             Err(panicked) => return Some((None, vec![panicked])),
         };
         add(&crashes, outcomes.len() as u64);

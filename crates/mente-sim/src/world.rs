@@ -86,14 +86,14 @@ fn earlier_blocks(scenario: &Scenario, end: &End) -> MemDisk {
 }
 
 /// One crash point under every policy: the life before it is run once.
-pub fn run_policies(scenario: &Scenario, at: u64) -> (Vec<(End, Vec<Violation>)>, bool) {
+pub fn run_policies(scenario: &Scenario, at: u64) -> Vec<(End, Vec<Violation>)> {
     let end = |policy| End::Power {
         at,
         policy,
         seed: at * 31 + policy as u64,
     };
     let mut world = World::new(scenario.clone(), 'a', 0);
-    let reached = world.live(Some(&end(0))) == State::Dead;
+    world.live(Some(&end(0)));
     let earlier = earlier_blocks(scenario, &end(0));
     let outcomes = (0..Crash::ALL.len()).map(|policy| {
         let mut fork = world.fork();
@@ -101,11 +101,11 @@ pub fn run_policies(scenario: &Scenario, at: u64) -> (Vec<(End, Vec<Violation>)>
         fork.last_life();
         (end(policy), fork.outcome().violations)
     });
-    (outcomes.collect(), reached)
+    outcomes.collect()
 }
 
 /// One crash point under one policy, and then a crash at every operation of the recovery.
-pub fn run_recoveries(scenario: &Scenario, at: u64) -> (Vec<(End, Vec<Violation>)>, bool) {
+pub fn run_recoveries(scenario: &Scenario, at: u64) -> Vec<(End, Vec<Violation>)> {
     let policy = (at % Crash::ALL.len() as u64) as usize;
     let first = End::Power {
         at,
@@ -113,7 +113,7 @@ pub fn run_recoveries(scenario: &Scenario, at: u64) -> (Vec<(End, Vec<Violation>
         seed: at,
     };
     let mut world = World::new(scenario.clone(), 'a', 0);
-    let reached = world.live(Some(&first)) == State::Dead;
+    world.live(Some(&first));
     world.crash(&first, None);
     let mut outcomes = Vec::new();
     for second in 0.. {
@@ -134,7 +134,7 @@ pub fn run_recoveries(scenario: &Scenario, at: u64) -> (Vec<(End, Vec<Violation>
             break;
         }
     }
-    (outcomes, reached)
+    outcomes
 }
 
 impl World {
@@ -174,7 +174,8 @@ impl World {
             recorder: self.recorder.fork(clock.clone()),
             clock,
             clients: self.clients.iter().map(copy).collect(),
-            disk: self.disk.clone(),
+            // A clone would be the same disk.
+            disk: self.disk.after_kill(),
             random: self.random.clone(),
             violations: self.violations.clone(),
             ..*self
