@@ -48,6 +48,19 @@ enum Command {
         #[arg(long, default_value_t = threads())]
         jobs: usize,
     },
+    /// Random worlds, then the points of some runs.
+    All {
+        #[arg(long, default_value_t = 20_000)]
+        seeds: u64,
+        #[arg(long, default_value_t = threads())]
+        jobs: usize,
+        /// For the seeds.
+        #[arg(long)]
+        minutes: Option<u64>,
+        /// More runs, and every point of them twice.
+        #[arg(long)]
+        thorough: bool,
+    },
     /// One world again, its history as JSON lines.
     Replay {
         #[arg(long)]
@@ -82,6 +95,12 @@ fn main() -> ExitCode {
             jobs,
             minutes,
         } => run_seeds(from..from + seeds, jobs, minutes),
+        Command::All {
+            seeds,
+            jobs,
+            minutes,
+            thorough,
+        } => all(seeds, jobs, minutes, thorough),
         Command::Points {
             calls,
             seed,
@@ -211,6 +230,16 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
     println!("red: operation {}, {end:?}", point * step);
     show(&scenario)?;
     red(&violations)
+}
+
+fn all(seeds: u64, jobs: usize, minutes: Option<u64>, thorough: bool) -> anyhow::Result<()> {
+    run_seeds(0..seeds, jobs, minutes)?;
+    let (runs, calls, step) = if thorough { (4, 200, 1) } else { (1, 60, 3) };
+    for seed in 1..=runs {
+        run_points(seed, 200, 1, false, jobs)?;
+        run_points(seed, calls, step, true, jobs)?;
+    }
+    Ok(())
 }
 
 fn replay(seed: Option<u64>, file: Option<PathBuf>, to: Option<PathBuf>) -> anyhow::Result<()> {
