@@ -9,6 +9,8 @@ pub enum Planted {
     SettleNotJournaled,
     /// A record stays ready though it is out.
     LeaseWhileLive,
+    /// Records of one key go out together.
+    IgnoreKeys,
 }
 
 #[cfg(feature = "planted")]

@@ -8,7 +8,7 @@ use mente_broker::queue::LockToken;
 
 use crate::history::{Expect, How, Value};
 use crate::random::Random;
-use crate::scene::{AUDIT, ORDERS, STREAMS, SUBSCRIPTIONS, Scene};
+use crate::scene::{AUDIT, ORDERS, STREAMS, SUBSCRIPTIONS, Scene, key_of};
 
 /// Locks that a client remembers.
 const HELD: usize = 12;
@@ -85,8 +85,10 @@ impl Client {
         let count = 1 + self.random.below(3) * self.random.below(2);
         let value = |_| {
             let kind = if self.random.one_in(2) { "even" } else { "odd" };
+            let value = self.value(PUBLISHED_BYTES);
             Value {
-                value: self.value(PUBLISHED_BYTES),
+                key: key_of(&value),
+                value,
                 kind: kind.into(),
             }
         };

@@ -49,6 +49,8 @@ pub enum Op {
         max_deliveries: u32,
         /// Records may go to the dead letters untried.
         expires: bool,
+        /// One record of a key is out at a time.
+        ordered: bool,
     },
     Unsubscribe {
         subscription: String,
@@ -129,6 +131,8 @@ pub enum Op {
 pub struct Value {
     pub value: String,
     pub kind: String,
+    /// What is to keep its order where a subscription is ordered.
+    pub key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -133,12 +133,22 @@ fn red(violations: &[Violation]) -> anyhow::Result<()> {
     bail!("{} violations", violations.len())
 }
 
-/// Prints a scenario as it is kept in `scenarios/`.
 fn show(scenario: &Scenario) -> anyhow::Result<()> {
     println!(
         "{}",
         serde_json::to_string(scenario).context("a scenario is JSON")?
     );
+    Ok(())
+}
+
+/// Keeps what was red: a test replays it from now on.
+fn keep(name: &str, scenario: &Scenario) -> anyhow::Result<()> {
+    show(scenario)?;
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+    let path = folder.join(format!("{name}.json"));
+    std::fs::write(&path, serde_json::to_vec(scenario)?)
+        .with_context(|| format!("write {}", path.display()))?;
+    println!("kept as {}", path.display());
     Ok(())
 }
 
@@ -177,8 +187,8 @@ fn run_seeds(seeds: std::ops::Range<u64>, jobs: usize, minutes: Option<u64>) -> 
         );
         return Ok(());
     };
-    println!("red: --seed {seed}");
-    show(&Scenario::of_seed(seed))?;
+    println!("red: mente-sim replay --seed {seed}");
+    keep(&format!("seed-{seed}"), &Scenario::of_seed(seed))?;
     red(&violations)
 }
 
@@ -194,7 +204,7 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
     // How many operations the run has: the first point that it does not reach.
     let whole = Scenario {
         ends: vec![mente_sim::End::Close],
-        ..scenario.clone()
+        ..scenario
     };
     let whole = world::run(&whole);
     let (crashes, last) = (counter(), whole.first_life_operations);
@@ -227,8 +237,17 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
         println!("every law holds");
         return Ok(());
     };
-    println!("red: operation {}, {end:?}", point * step);
-    show(&scenario)?;
+    let at = point * step;
+    println!("red: operation {at}, {end:?}");
+    let cut = |second: mente_sim::End| match second {
+        _ if !twice => vec![second],
+        second => vec![world::first_cut(at), second],
+    };
+    let scenario = Scenario {
+        ends: end.map_or(Vec::new(), cut),
+        ..scenario
+    };
+    keep(&format!("seed-{seed}-point-{at}"), &scenario)?;
     red(&violations)
 }
 

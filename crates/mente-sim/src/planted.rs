@@ -14,7 +14,7 @@ pub enum Planted {
 }
 
 /// Each with the laws that must show it.
-pub const CLAIMS: [(Planted, &[Law]); 11] = [
+pub const CLAIMS: [(Planted, &[Law]); 12] = [
     (Planted::Log(InLog::AckBeforeSync), &[Law::Lost]),
     (Planted::Log(InLog::SkipDirectorySync), &[Law::Lost]),
     (
@@ -37,6 +37,7 @@ pub const CLAIMS: [(Planted, &[Law]); 11] = [
         Planted::Broker(InBroker::SettleNotJournaled),
         &[Law::FoldDiffers, Law::SettledAgain],
     ),
+    (Planted::Broker(InBroker::IgnoreKeys), &[Law::KeyOutTwice]),
     (Planted::Broker(InBroker::LeaseWhileLive), &[Law::TwoLocks]),
 ];
 

@@ -10,7 +10,7 @@ impl Random {
         Self(seed)
     }
 
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -19,7 +19,7 @@ impl Random {
     }
 
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.next() % bound.max(1)
+        self.draw() % bound.max(1)
     }
 
     pub fn within(&mut self, range: Range<u64>) -> u64 {
@@ -33,7 +33,7 @@ impl Random {
 
     /// A generator of its own, so that what one part draws does not shift another.
     pub fn split(&mut self) -> Self {
-        Self(self.next())
+        Self(self.draw())
     }
 
     pub fn pick<'a, T>(&mut self, of: &'a [T]) -> &'a T {

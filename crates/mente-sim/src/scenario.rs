@@ -71,7 +71,7 @@ impl End {
         } else {
             random.below(calls * 3)
         };
-        let seed = random.next();
+        let seed = random.draw();
         let policy = random.below(Crash::ALL.len() as u64) as usize;
         match random.below(10) {
             0..=5 => Self::Power { at, policy, seed },

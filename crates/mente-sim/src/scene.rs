@@ -83,6 +83,7 @@ fn settings(subscription: &str) -> (Settings, Op) {
         lock_ms,
         max_deliveries,
         expires,
+        ordered: settings.ordered,
     };
     (settings, op)
 }
@@ -94,12 +95,17 @@ fn body(id: &str) -> Bytes {
     pattern.collect::<Vec<_>>().into()
 }
 
+/// Three keys for all.
+pub(crate) fn key_of(id: &str) -> String {
+    format!("key {}", id.len() % 3)
+}
+
 pub(crate) fn event(id: &str, kind: &str) -> Event {
     Event {
         id: id.into(),
         source: "/sim".into(),
         kind: kind.into(),
-        subject: Some(format!("key {}", id.len() % 3)),
+        subject: Some(key_of(id)),
         data: Data::Binary(body(id)),
         ..Event::default()
     }

@@ -104,14 +104,18 @@ pub fn run_policies(scenario: &Scenario, at: u64) -> Vec<(End, Vec<Violation>)> 
     outcomes.collect()
 }
 
+/// The crash that [`run_recoveries`] begins with.
+pub fn first_cut(at: u64) -> End {
+    End::Power {
+        at,
+        policy: (at % Crash::ALL.len() as u64) as usize,
+        seed: at,
+    }
+}
+
 /// One crash point under one policy, and then a crash at every operation of the recovery.
 pub fn run_recoveries(scenario: &Scenario, at: u64) -> Vec<(End, Vec<Violation>)> {
-    let policy = (at % Crash::ALL.len() as u64) as usize;
-    let first = End::Power {
-        at,
-        policy,
-        seed: at,
-    };
+    let first = first_cut(at);
     let mut world = World::new(scenario.clone(), 'a', 0);
     world.live(Some(&first));
     world.crash(&first, None);
@@ -207,7 +211,7 @@ impl World {
         let jump = self.random.below(5) as i64 * 1_000 - 2_000;
         self.clock.begin_life(jump);
         let mut random = self.random.split();
-        let log_seed = random.next() ^ self.log_seed;
+        let log_seed = random.draw() ^ self.log_seed;
         match end {
             Some(End::Power { at, .. } | End::Kill { at }) => self.disk.cut_power_at(*at),
             Some(End::FailedSync { at, .. }) => self.disk.fail_sync_at(*at),
@@ -238,10 +242,9 @@ impl World {
             life.linger(40);
         }
         self.packs += self.pack_files();
-        if state == State::Running && matches!(end, Some(End::Close) | None) {
-            if let Err(stopped) = life.close() {
-                self.fault(Law::DoesNotOpen, format!("closing: {stopped}"));
-            }
+        let is_to_close = state == State::Running && matches!(end, Some(End::Close) | None);
+        if is_to_close && let Err(stopped) = life.close() {
+            self.fault(Law::DoesNotOpen, format!("closing: {stopped}"));
         }
         life.end();
         self.recorder.cut_off();

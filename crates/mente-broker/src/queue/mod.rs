@@ -629,6 +629,9 @@ impl Queue {
     }
 
     fn make_busy(&mut self, key: Option<u64>) {
+        if planted(Planted::IgnoreKeys) {
+            return;
+        }
         if let (true, Some(key)) = (self.settings.ordered, key) {
             *self.busy.entry(key).or_default() += 1;
         }

@@ -38,6 +38,7 @@ pub enum Law {
     SettledAgain,
     TwoLocks,
     LockHeldTooLong,
+    KeyOutTwice,
     DeliveryCount,
     WrongDelivery,
     /// Neither completed nor dead-lettered nor left.

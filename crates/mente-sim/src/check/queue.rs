@@ -26,6 +26,7 @@ struct Subscription<'a> {
     lock: u64,
     max_deliveries: u32,
     expires: bool,
+    ordered: bool,
     deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
     /// By token.
     settles: BTreeMap<&'a str, Vec<Settled<'a>>>,
@@ -40,7 +41,8 @@ struct Subscription<'a> {
 struct Topic<'a> {
     /// Kind, place and entry of what was acknowledged.
     acked: BTreeMap<&'a str, (&'a str, u32, u64)>,
-    sent: BTreeMap<&'a str, &'a str>,
+    /// Kind and key of whatever was sent.
+    sent: BTreeMap<&'a str, (&'a str, &'a str)>,
     /// Below it retention or a trim may have taken records, by partition.
     trimmed: BTreeMap<u32, u64>,
 }
@@ -61,6 +63,9 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
         };
         check.deliveries(findings);
         check.settles(findings);
+        if subscription.ordered {
+            check.keys(findings);
+        }
         if subscription.drained.is_some() {
             check.ends(findings);
         }
@@ -81,7 +86,7 @@ fn collect<'a>(
         } => {
             let topic = topics.entry(topic).or_default();
             for (at, value) in values.iter().enumerate() {
-                topic.sent.insert(&value.value, &value.kind);
+                topic.sent.insert(&value.value, (&value.kind, &value.key));
                 if let (Phase::Ok, Some(Placed::At { partition, offset })) =
                     (call.phase, placed.get(at))
                 {
@@ -111,11 +116,12 @@ fn collect<'a>(
             lock_ms,
             max_deliveries,
             expires,
+            ordered,
         } => {
             let made = subscriptions.entry(subscription).or_default();
             (made.topic, made.kind) = (topic, kind.as_deref());
             (made.lock, made.max_deliveries) = (lock_ms * 1_000_000, *max_deliveries);
-            made.expires = *expires;
+            (made.expires, made.ordered) = (*expires, *ordered);
         }
         Op::Receive {
             subscription,
@@ -228,8 +234,8 @@ impl<'a> Check<'a> {
 
     fn check_wanted(&self, value: &str, delivery: &Delivery<'_>, findings: &mut Findings) {
         // Whether it was sent at all is the log's law.
-        let kind = self.topic.sent.get(value);
-        if kind.is_some_and(|kind| self.subscription.kind.is_some_and(|wanted| wanted != *kind)) {
+        let kind = self.topic.sent.get(value).map(|(kind, _)| *kind);
+        if kind.is_some_and(|kind| self.subscription.kind.is_some_and(|wanted| wanted != kind)) {
             self.add(
                 findings,
                 Law::WrongDelivery,
@@ -254,37 +260,76 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// `later` was asked for after `earlier` had arrived.
-    fn check_after(&self, earlier: &Delivery<'_>, later: &Delivery<'_>, findings: &mut Findings) {
+    /// Until when the lease of `earlier` certainly lived while `later` came; `None` if something ended it or
+    /// may have.
+    fn live_until(&self, earlier: &Delivery<'_>, later: &Delivery<'_>) -> Option<u64> {
         let mut until = earlier.call.invoked_at + self.subscription.lock;
-        let mut ends = false;
+        for settled in self.settles_of(&earlier.what.token) {
+            let call = settled.call;
+            if settled.how != How::Renew && call.invoked < later.call.ended {
+                return None;
+            }
+            if settled.held == Some(true) && call.ended < later.call.invoked {
+                until = until.max(call.invoked_at + self.subscription.lock);
+            }
+        }
+        let same_life = !self.restarted(earlier.call.invoked, later.call.ended);
+        same_life.then_some(until)
+    }
+
+    /// `later` was asked for after `earlier` of the same record had arrived.
+    fn check_after(&self, earlier: &Delivery<'_>, later: &Delivery<'_>, findings: &mut Findings) {
         let mut least = earlier.what.count;
         for settled in self.settles_of(&earlier.what.token) {
-            let (call, done_before) = (settled.call, settled.call.ended < later.call.invoked);
-            let certain = settled.held == Some(true) && done_before;
-            match settled.how {
-                How::Complete if certain => {
-                    self.add(findings, Law::SettledAgain, later, "it was completed");
-                }
-                How::Reject if certain => {
-                    self.add(findings, Law::SettledAgain, later, "it was rejected");
-                }
-                How::Renew if certain => {
-                    until = until.max(call.invoked_at + self.subscription.lock)
-                }
-                How::Release if certain => least = least.max(earlier.what.count + 1),
-                _ => {}
+            let is_before = settled.call.ended < later.call.invoked;
+            if settled.held != Some(true) || !is_before {
+                continue;
             }
-            ends |= settled.how != How::Renew && call.invoked < later.call.ended;
+            match settled.how {
+                How::Complete => self.add(findings, Law::SettledAgain, later, "it was completed"),
+                How::Reject => self.add(findings, Law::SettledAgain, later, "it was rejected"),
+                How::Release => least = least.max(earlier.what.count + 1),
+                How::Renew => {}
+            }
+        }
+        if let Some(until) = self.live_until(earlier, later) {
+            // It came again, so its lock ran out, which is an attempt.
+            least = least.max(earlier.what.count + 1);
+            if later.call.ended_at < until {
+                let why = format!("{} is live until {until}", earlier.what.token);
+                self.add(findings, Law::TwoLocks, later, &why);
+            }
         }
         if later.what.count < least {
             let why = format!("delivery {} was before it", earlier.what.count);
             self.add(findings, Law::DeliveryCount, later, &why);
         }
-        let same_life = !self.restarted(earlier.call.invoked, later.call.ended);
-        if same_life && !ends && later.call.ended_at < until {
-            let why = format!("{} is live until {until}", earlier.what.token);
-            self.add(findings, Law::TwoLocks, later, &why);
+    }
+
+    /// One record of a key at a time.
+    fn keys(&self, findings: &mut Findings) {
+        let mut by_key: BTreeMap<&str, Vec<&Delivery<'_>>> = BTreeMap::new();
+        for delivery in self.subscription.deliveries.values().flatten() {
+            if let Some((_, key)) = self.topic.sent.get(delivery.what.value.as_str()) {
+                by_key.entry(key).or_default().push(delivery);
+            }
+        }
+        for later in by_key.values().flatten() {
+            let (_, key) = self.topic.sent[later.what.value.as_str()];
+            for earlier in by_key[key]
+                .iter()
+                .filter(|d| d.what.value != later.what.value)
+            {
+                let together = earlier.call.invoked == later.call.invoked;
+                let is_out = earlier.call.ended < later.call.invoked
+                    && self
+                        .live_until(earlier, later)
+                        .is_some_and(|until| later.call.ended_at < until);
+                if together || is_out {
+                    let why = format!("{} of {key} is out", earlier.what.value);
+                    self.add(findings, Law::KeyOutTwice, later, &why);
+                }
+            }
         }
     }
 

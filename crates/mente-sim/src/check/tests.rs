@@ -55,6 +55,7 @@ fn publish(value: &str, offset: u64) -> Op {
         values: vec![Value {
             value: value.into(),
             kind: "even".into(),
+            key: "k".into(),
         }],
         placed: vec![Placed::At {
             partition: 0,
@@ -171,18 +172,23 @@ fn subscribe() -> Op {
         lock_ms: 10_000,
         max_deliveries: 3,
         expires: false,
+        ordered: true,
     }
 }
 
 fn receive(token: &str, count: u32) -> Op {
+    receive_value("a", token, count)
+}
+
+fn receive_value(value: &str, token: &str, count: u32) -> Op {
     Op::Receive {
         subscription: "t/s".into(),
         deliveries: vec![Delivered {
             token: token.into(),
             count,
             partition: 0,
-            offset: 0,
-            value: "a".into(),
+            offset: if value == "a" { 0 } else { 1 },
+            value: value.into(),
         }],
     }
 }
@@ -285,7 +291,24 @@ fn one_lock_lives_at_a_time_and_ends_in_time() {
 }
 
 #[test]
+fn one_record_of_a_key_is_out_at_a_time() {
+    let two = || out().call(publish("b", 1));
+    let second = || receive_value("b", "2", 1);
+    two().call(second()).breaks(&[Law::KeyOutTwice]);
+    two()
+        .call(settle("1", How::Complete, true))
+        .call(second())
+        .breaks(&[]);
+    two().after(11).call(second()).breaks(&[]);
+    two().call(restart()).call(second()).breaks(&[]);
+}
+
+#[test]
 fn deliveries_are_counted() {
+    out()
+        .after(11)
+        .call(receive("2", 1))
+        .breaks(&[Law::DeliveryCount]);
     out()
         .call(settle("1", How::Release, true))
         .call(receive("2", 1))
@@ -318,6 +341,7 @@ fn every_record_comes_to_one_end() {
         lock_ms: 10_000,
         max_deliveries: 3,
         expires: false,
+        ordered: true,
     };
     let other = Story::default()
         .call(odd)
