@@ -26,20 +26,22 @@ pub(crate) struct Client {
     /// Begins each value; another life of the same blocks has another.
     tag: char,
     values: u64,
-    held: Vec<(&'static str, LockToken, String)>,
+    held: Vec<(String, LockToken, String)>,
     /// An append that may be tried again as it was.
     last_append: Option<(&'static str, Expect, Vec<String>)>,
     /// How many events each stream had when it was last looked at.
     lengths: [u64; STREAMS.len()],
-    /// A topic of its own that may be deleted.
+    /// A topic of its own, with a subscription of its own, that may be deleted.
     own_topic: Option<String>,
+    /// One that was deleted, to see whether it stays so.
+    gone: Option<String>,
 }
 
 #[derive(Debug)]
 enum Action {
     Publish(String, Vec<Value>),
-    Receive(&'static str, usize, Duration),
-    Settle(&'static str, (LockToken, String), How, Duration),
+    Receive(String, usize, Duration),
+    Settle(String, (LockToken, String), How, Duration),
     Append(usize, Expect, Vec<String>),
     Read(&'static str, u32),
     ReadStream(usize),
@@ -47,7 +49,12 @@ enum Action {
     Trim(u32, u64),
     Create(String),
     Delete(String),
+    Unsubscribe(String),
     Verify,
+}
+
+fn own_subscription(topic: &str) -> String {
+    format!("{topic}/own")
 }
 
 pub(crate) type Shared = Arc<Mutex<Client>>;
@@ -67,6 +74,7 @@ impl Client {
             last_append: None,
             lengths: [0; STREAMS.len()],
             own_topic: None,
+            gone: None,
         }
     }
 
@@ -104,7 +112,7 @@ impl Client {
                 Action::Publish(topic, self.values())
             }
             11..=17 => {
-                let subscription = *self.random.pick(&SUBSCRIPTIONS);
+                let subscription = self.choose_subscription();
                 let max = 1 + self.random.below(5) as usize;
                 let wait = Duration::from_millis(self.random.below(2) * self.random.below(300));
                 Action::Receive(subscription, max, wait)
@@ -115,7 +123,11 @@ impl Client {
             34 => Action::ReadStream(self.random.below(STREAMS.len() as u64) as usize),
             35 => Action::ReadStore,
             36 => match self.own_topic.take() {
-                Some(topic) => Action::Delete(topic),
+                Some(topic) if self.random.one_in(2) => {
+                    self.gone = Some(topic.clone());
+                    Action::Delete(topic)
+                }
+                Some(topic) => Action::Unsubscribe(own_subscription(&topic)),
                 None => {
                     self.values += 1;
                     let topic = format!("own-{}-{}", self.process, self.values);
@@ -131,9 +143,17 @@ impl Client {
         }
     }
 
+    fn choose_subscription(&mut self) -> String {
+        let own = self.own_topic.as_ref().or(self.gone.as_ref());
+        match own {
+            Some(topic) if self.random.one_in(4) => own_subscription(topic),
+            _ => (*self.random.pick(&SUBSCRIPTIONS)).to_owned(),
+        }
+    }
+
     fn choose_settle(&mut self) -> Action {
         if self.held.is_empty() {
-            let subscription = *self.random.pick(&SUBSCRIPTIONS);
+            let subscription = self.choose_subscription();
             return Action::Receive(subscription, 3, Duration::ZERO);
         }
         let at = self.random.below(self.held.len() as u64) as usize;
@@ -174,10 +194,10 @@ impl Client {
         Action::Append(at, expect, ids)
     }
 
-    fn remember(&mut self, subscription: &'static str, received: Vec<(LockToken, String)>) {
+    fn remember(&mut self, subscription: &str, received: Vec<(LockToken, String)>) {
         let received = received.into_iter();
         self.held
-            .extend(received.map(|(token, value)| (subscription, token, value)));
+            .extend(received.map(|(token, value)| (subscription.to_owned(), token, value)));
         let beyond = self.held.len().saturating_sub(HELD);
         self.held.drain(..beyond);
     }
@@ -208,11 +228,11 @@ async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
     match action {
         Action::Publish(topic, values) => scene.publish(process, &topic, values).await,
         Action::Receive(subscription, max, wait) => {
-            let received = scene.receive(process, subscription, max, wait).await;
-            lock(client).remember(subscription, received);
+            let received = scene.receive(process, &subscription, max, wait).await;
+            lock(client).remember(&subscription, received);
         }
         Action::Settle(subscription, held, how, delay) => {
-            scene.settle(process, subscription, held, how, delay).await;
+            scene.settle(process, &subscription, held, how, delay).await;
         }
         Action::Append(at, expect, ids) => {
             let to = scene.append(process, STREAMS[at], expect, ids).await;
@@ -225,7 +245,16 @@ async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
         Action::ReadStream(at) => look(scene, client, process, at).await,
         Action::ReadStore => scene.read_store(process).await,
         Action::Trim(partition, keep) => scene.trim(process, ORDERS, partition, keep).await,
-        Action::Create(topic) => scene.create_topic(process, &topic, 1).await,
+        Action::Create(topic) => {
+            scene.create_topic(process, &topic, 1).await;
+            scene.subscribe(process, &own_subscription(&topic)).await;
+        }
+        Action::Unsubscribe(subscription) => {
+            scene.unsubscribe(process, &subscription).await;
+            scene
+                .receive(process, &subscription, 3, Duration::ZERO)
+                .await;
+        }
         Action::Delete(topic) => {
             scene.delete_topic(process, &topic).await;
             scene.read(process, &topic, 0).await;

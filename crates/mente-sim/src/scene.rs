@@ -211,6 +211,15 @@ impl Scene {
         self.call(process, op, work, |_, ()| {}).await;
     }
 
+    pub(crate) async fn unsubscribe(&self, process: u64, subscription: &str) {
+        let op = Op::Unsubscribe {
+            subscription: subscription.into(),
+        };
+        let name = subscription_name(subscription);
+        let work = self.broker.delete_subscription(&ME, &name);
+        self.call(process, op, work, |_, ()| {}).await;
+    }
+
     pub(crate) async fn publish(&self, process: u64, topic: &str, values: Vec<Value>) {
         let events = values.iter().map(|v| event(&v.value, &v.kind)).collect();
         let op = Op::Publish {

@@ -16,7 +16,7 @@ use crate::history::{Entry, calls};
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     pub law: Law,
-    /// Index into the history.
+    /// Index into the history; beyond every index if the world itself found it.
     pub at: usize,
     pub detail: String,
 }
@@ -61,7 +61,10 @@ pub enum Law {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:?} at entry {}: {}", self.law, self.at, self.detail)
+        match self.at {
+            usize::MAX => write!(f, "{:?}: {}", self.law, self.detail),
+            at => write!(f, "{:?} at entry {at}: {}", self.law, self.detail),
+        }
     }
 }
 

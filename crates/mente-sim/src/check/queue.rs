@@ -34,6 +34,8 @@ struct Subscription<'a> {
     unseen: Vec<usize>,
     letters: Option<&'a Call<'a>>,
     drained: Option<usize>,
+    /// Deleted, or its topic.
+    gone: Option<usize>,
 }
 
 /// What the subscriptions of a topic share.
@@ -163,6 +165,15 @@ fn collect<'a>(
         Op::Drained { subscription } if call.phase == Phase::Ok => {
             subscriptions.entry(subscription).or_default().drained = Some(call.ended);
         }
+        Op::Unsubscribe { subscription } if call.phase == Phase::Ok => {
+            subscriptions.entry(subscription).or_default().gone = Some(call.ended);
+        }
+        Op::DeleteTopic { topic } if call.phase == Phase::Ok => {
+            let of_topic = subscriptions
+                .values_mut()
+                .filter(|s| s.topic == topic.as_str());
+            of_topic.for_each(|s| s.gone = Some(call.ended));
+        }
         Op::Restart { .. } => restarts.push(call.invoked),
         _ => {}
     }
@@ -206,6 +217,13 @@ impl<'a> Check<'a> {
                         delivery,
                         "a token that was given before",
                     );
+                }
+                if self
+                    .subscription
+                    .gone
+                    .is_some_and(|at| at < delivery.call.invoked)
+                {
+                    self.add(findings, Law::Resurrected, delivery, "it was deleted");
                 }
                 self.check_wanted(value, delivery, findings);
                 self.check_count(all, delivery, findings);

@@ -272,6 +272,23 @@ fn what_was_settled_does_not_come_again() {
 }
 
 #[test]
+fn what_was_deleted_does_not_deliver() {
+    let gone = Op::Unsubscribe {
+        subscription: "t/s".into(),
+    };
+    let topic = Op::DeleteTopic { topic: "t".into() };
+    let released = || out().call(settle("1", How::Release, true));
+    released()
+        .call(gone)
+        .call(receive("2", 2))
+        .breaks(&[Law::Resurrected]);
+    released()
+        .call(topic)
+        .call(receive("2", 2))
+        .breaks(&[Law::Resurrected]);
+}
+
+#[test]
 fn one_lock_lives_at_a_time_and_ends_in_time() {
     out().call(receive("2", 2)).breaks(&[Law::TwoLocks]);
     let renewed = out().after(9).call(settle("1", How::Renew, true)).after(5);
