@@ -115,6 +115,11 @@ impl MemDisk {
         self.lock().capacity_bytes = bytes;
     }
 
+    /// What files together take now.
+    pub fn used_bytes(&self) -> usize {
+        self.lock().used_bytes()
+    }
+
     /// How many open files programs hold.
     pub fn open_files(&self) -> usize {
         self.lock().open_files
@@ -260,13 +265,14 @@ impl State {
         Ok(())
     }
 
+    fn used_bytes(&self) -> usize {
+        let files = self.names.values().map(|id| &self.files[id]);
+        files.map(|file| file.live.len()).sum()
+    }
+
     fn check_room(&self, more: usize) -> io::Result<()> {
-        let used: usize = self
-            .names
-            .values()
-            .map(|id| self.files[id].live.len())
-            .sum();
-        if self.capacity_bytes.is_some_and(|limit| used + more > limit) {
+        let is_full = |limit| more > 0 && self.used_bytes() + more > limit;
+        if self.capacity_bytes.is_some_and(is_full) {
             return Err(io::ErrorKind::StorageFull.into());
         }
         Ok(())

@@ -28,6 +28,8 @@ pub(crate) struct Life {
     /// The writer has something to do.
     woken: Arc<AtomicBool>,
     stopped: AtomicBool,
+    /// The disk may be full for a while.
+    pub(crate) is_scarce: AtomicBool,
     preparing: AtomicBool,
     nested: AtomicU32,
 }
@@ -92,6 +94,7 @@ impl Life {
             random: Mutex::new(random),
             woken,
             stopped: AtomicBool::new(false),
+            is_scarce: AtomicBool::new(false),
             preparing: AtomicBool::new(false),
             nested: AtomicU32::new(0),
         });
@@ -175,6 +178,7 @@ impl Life {
             0..=9 => self.turn_writer(),
             10 | 11 => self.turn_packer(),
             12 => self.turn_preparer(),
+            13 if self.is_scarce.load(SeqCst) => self.fill_disk(),
             13 => self.enforce(),
             14 => self.pass_some_time(),
             _ => self.poll(),
@@ -267,6 +271,17 @@ impl Life {
             writer.enforce(now);
             self.woken.store(true, SeqCst);
         }
+        true
+    }
+
+    /// Others take the room of the disk, or give it back.
+    fn fill_disk(&self) -> bool {
+        let (is_full, left) = {
+            let mut random = self.random();
+            (!random.one_in(4), random.below(48 << 10) as usize)
+        };
+        let capacity = is_full.then(|| self.disk.used_bytes() + left);
+        self.disk.set_capacity(capacity);
         true
     }
 

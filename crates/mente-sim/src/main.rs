@@ -200,6 +200,7 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
         calls,
         ends: Vec::new(),
         rots: 0,
+        is_scarce: false,
     };
     // How many operations the run has: the first point that it does not reach.
     let whole = Scenario {

@@ -17,6 +17,9 @@ pub struct Scenario {
     /// So many bits are turned and blocks misplaced, one after the other, in what is left.
     #[serde(default)]
     pub rots: u32,
+    /// Now and then the disk is full for a while, in every life but the last.
+    #[serde(default)]
+    pub is_scarce: bool,
 }
 
 /// Operations of the disk are counted from the opening of a life; one that is never reached is the last.
@@ -58,6 +61,7 @@ impl Scenario {
             clients,
             calls,
             ends,
+            is_scarce: random.one_in(6),
             rots: if random.one_in(8) { 2 } else { 0 },
         }
     }

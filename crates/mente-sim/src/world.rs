@@ -233,6 +233,8 @@ impl World {
             damaged: damaged.chain(recovered.lost).collect(),
         };
         self.recorder.note(OPERATOR, op);
+        life.is_scarce
+            .store(self.scenario.is_scarce && end.is_some(), SeqCst);
         if let Some(broker) = life.open_broker() {
             let scene = self.scene(&life, broker);
             self.populate(&life, &scene, end.is_none());

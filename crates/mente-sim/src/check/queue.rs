@@ -186,6 +186,11 @@ impl Topic<'_> {
     }
 }
 
+/// Tokens are `term-number`.
+fn term(token: &str) -> &str {
+    token.split_once('-').map_or("", |(term, _)| term)
+}
+
 struct Check<'a> {
     name: &'a str,
     subscription: &'a Subscription<'a>,
@@ -292,6 +297,8 @@ impl<'a> Check<'a> {
             }
         }
         let same_life = !self.restarted(earlier.call.invoked, later.call.ended);
+        // A shard that could not write takes up its journal again: its leases are of a new term then.
+        let same_life = same_life && term(&earlier.what.token) == term(&later.what.token);
         same_life.then_some(until)
     }
 

@@ -49,6 +49,7 @@ fn a_crash_at_some_operations_under_every_policy() {
         calls: 30,
         ends: Vec::new(),
         rots: 0,
+        is_scarce: false,
     };
     for at in (0..70).step_by(9) {
         for (end, violations) in world::run_policies(&scenario, at) {
