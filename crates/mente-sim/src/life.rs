@@ -15,8 +15,7 @@ use crate::tasks::Tasks;
 
 /// Steps after which a life that does not come to its end is stuck.
 const STEPS_MAX: u32 = 400_000;
-/// Shards of the broker.
-const SHARDS: u32 = 2;
+const RETRY: Duration = Duration::from_secs(1);
 
 pub(crate) struct Life {
     pub(crate) disk: MemDisk,
@@ -54,7 +53,8 @@ pub(crate) enum State {
 /// How small everything is, so that all of it turns.
 fn log_options(seed: u64, random: &mut Random) -> mente_log::Options {
     mente_log::Options {
-        file_bytes: 64 << 10,
+        // May differ from one opening to the next.
+        file_bytes: *random.pick(&[64 << 10, 64 << 10, 128 << 10]),
         commit_bytes: 12 << 10,
         recent_bytes: *random.pick(&[1, 8 << 10, 1 << 20]),
         wal_files: 3,
@@ -108,25 +108,30 @@ impl Life {
     }
 
     /// Brings the broker up; `None` if the power went meanwhile.
-    pub(crate) fn open_broker(self: &Arc<Self>) -> Option<Broker> {
+    pub(crate) fn open_broker(self: &Arc<Self>, shards: u32) -> Option<Broker> {
         let engine: Arc<dyn Engine> = Arc::new(self.engine.clone());
         let clock: Arc<dyn Clock> = Arc::new(self.clock.clone());
         let options = mente_broker::Options {
-            shards: SHARDS,
+            shards,
             ..mente_broker::Options::default()
         };
         let opened = Arc::new(Mutex::new(None));
         let slot = opened.clone();
         let life = Arc::downgrade(self);
         self.tasks.spawn(async move {
-            let result = Broker::open(engine, clock, options).await;
-            if let (Ok((broker, tasks)), Some(life)) = (result, life.upgrade()) {
-                for task in tasks {
-                    // A shard that stops says so to who asks it.
-                    life.tasks.spawn(async move { drop(task.await) });
+            let (broker, tasks) = loop {
+                // On a full disk whoever operates it tries again.
+                match Broker::open(engine.clone(), clock.clone(), options).await {
+                    Ok(opened) => break opened,
+                    Err(_) => clock.sleep_until(clock.now().monotone + RETRY).await,
                 }
-                *slot.lock().expect("one thread") = Some(broker);
+            };
+            let Some(life) = life.upgrade() else { return };
+            for task in tasks {
+                // A shard that stops says so to who asks it.
+                life.tasks.spawn(async move { drop(task.await) });
             }
+            *slot.lock().expect("one thread") = Some(broker);
         });
         let is_open = || opened.lock().expect("one thread").is_some();
         self.run_until(is_open);

@@ -56,6 +56,10 @@ impl Scenario {
         for _ in 0..1 + random.below(3) {
             ends.push(End::draw(&mut random, u64::from(calls)));
         }
+        // Only in the first life other blocks are known that could show.
+        if let (Some(End::Power { policy, .. }), true) = (ends.first_mut(), random.one_in(8)) {
+            *policy = Crash::ALL.len() - 1;
+        }
         Self {
             seed,
             clients,

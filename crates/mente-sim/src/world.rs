@@ -235,7 +235,7 @@ impl World {
         self.recorder.note(OPERATOR, op);
         life.is_scarce
             .store(self.scenario.is_scarce && end.is_some(), SeqCst);
-        if let Some(broker) = life.open_broker() {
+        if let Some(broker) = life.open_broker(1 + (self.scenario.seed % 3) as u32) {
             let scene = self.scene(&life, broker);
             self.populate(&life, &scene, end.is_none());
         }
