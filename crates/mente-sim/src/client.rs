@@ -40,6 +40,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 enum Action {
     Publish(String, Vec<Value>),
+    PublishPair([Value; 2]),
     Receive(String, usize, Duration),
     Settle(String, (LockToken, String), How, Duration),
     Append(usize, Expect, Vec<String>),
@@ -89,8 +90,7 @@ impl Client {
         format!("{}{}-{}-{length}", self.tag, self.process, self.values)
     }
 
-    fn values(&mut self) -> Vec<Value> {
-        let count = 1 + self.random.below(3) * self.random.below(2);
+    fn values(&mut self, count: u64) -> Vec<Value> {
         let value = |_| {
             let kind = if self.random.one_in(2) { "even" } else { "odd" };
             let value = self.value(PUBLISHED_BYTES);
@@ -105,11 +105,16 @@ impl Client {
 
     fn choose(&mut self) -> Action {
         match self.random.below(40) {
-            0..=10 => {
+            0 => match <[Value; 2]>::try_from(self.values(2)) {
+                Ok(pair) => Action::PublishPair(pair),
+                Err(_) => Action::ReadStore,
+            },
+            1..=10 => {
                 let own = self.own_topic.clone().filter(|_| self.random.one_in(4));
                 let shared = *self.random.pick(&[ORDERS, ORDERS, AUDIT]);
                 let topic = own.unwrap_or_else(|| shared.to_owned());
-                Action::Publish(topic, self.values())
+                let count = 1 + self.random.below(3) * self.random.below(2);
+                Action::Publish(topic, self.values(count))
             }
             11..=17 => {
                 let subscription = self.choose_subscription();
@@ -227,6 +232,7 @@ pub(crate) async fn run(scene: Scene, client: Shared) {
 async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
     match action {
         Action::Publish(topic, values) => scene.publish(process, &topic, values).await,
+        Action::PublishPair(pair) => scene.publish_pair(process, pair).await,
         Action::Receive(subscription, max, wait) => {
             let received = scene.receive(process, &subscription, max, wait).await;
             lock(client).remember(&subscription, received);

@@ -60,6 +60,9 @@ pub enum Op {
         topic: String,
         values: Vec<Value>,
         placed: Vec<Placed>,
+        /// All or none, the first to the first partition, and so on; of a topic that is not trimmed.
+        #[serde(default)]
+        whole: bool,
     },
     /// Nothing below `before` is needed any more.
     Trim {

@@ -13,7 +13,7 @@ use mente_broker::{
     SubscriptionName, dead_letter,
 };
 use mente_engine::engine::Retention;
-use mente_engine::{Data, Engine, Event, LogId, Offset};
+use mente_engine::{Appended, BatchBuilder, Data, Engine, Event, LogId, Offset};
 use mente_log::Embedded;
 
 use crate::history::{
@@ -28,7 +28,9 @@ const ALL: usize = 100_000;
 pub(crate) const ORDERS: &str = "orders";
 /// Retention takes from it.
 pub(crate) const AUDIT: &str = "audit";
-pub(crate) const TOPICS: [(&str, u32); 2] = [(ORDERS, 2), (AUDIT, 1)];
+/// Written to both partitions at once, never trimmed.
+pub(crate) const PAIRS: &str = "pairs";
+pub(crate) const TOPICS: [(&str, u32); 3] = [(ORDERS, 2), (AUDIT, 1), (PAIRS, 2)];
 /// Subscriptions that every world has.
 pub(crate) const SUBSCRIPTIONS: [&str; 3] = ["orders/all", "orders/even", "audit/late"];
 pub(crate) const STREAMS: [&str; 3] = ["order-1", "order-2", "cart-1"];
@@ -226,6 +228,7 @@ impl Scene {
             topic: topic.into(),
             values,
             placed: Vec::new(),
+            whole: false,
         };
         let name = entity(topic);
         self.call(
@@ -245,6 +248,39 @@ impl Scene {
                 }
             },
         )
+        .await;
+    }
+
+    /// One append of the engine to both partitions of a topic.
+    pub(crate) async fn publish_pair(&self, process: u64, values: [Value; 2]) {
+        let Ok(log) = self.log_of(PAIRS, 0) else {
+            return;
+        };
+        let batch = |value: &Value| {
+            let mut builder = BatchBuilder::default();
+            builder.push(&event(&value.value, &value.kind).to_record(self.broker.now().wall));
+            builder.finish()
+        };
+        let batches = (0..)
+            .zip(&values)
+            .map(|(index, value)| (log.set.log(index), batch(value)));
+        let append = self.engine.append(&[], batches.collect());
+        let op = Op::Publish {
+            topic: PAIRS.into(),
+            values: values.into(),
+            placed: Vec::new(),
+            whole: true,
+        };
+        let work = async { Ok(append.await?) };
+        self.call(process, op, work, |op, appended| {
+            if let Op::Publish { placed, .. } = op {
+                let at = |(one, partition): (&Appended, u32)| Placed::At {
+                    partition,
+                    offset: one.base.0,
+                };
+                placed.extend(appended.iter().zip(0..).map(at));
+            }
+        })
         .await;
     }
 

@@ -94,6 +94,7 @@ pub(super) fn check(calls: &[Call<'_>], findings: &mut Findings) {
                     topic,
                     values,
                     placed,
+                    ..
                 },
             ) => {
                 let before = acked_before.remove(&call.invoked).unwrap_or_default();
@@ -135,6 +136,7 @@ fn sent<'a>(calls: &[Call<'a>]) -> BTreeMap<&'a str, Sent<'a>> {
             topic,
             values,
             placed,
+            ..
         } = call.op
         {
             for (at, value) in values.iter().enumerate() {

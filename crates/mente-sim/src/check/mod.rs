@@ -7,6 +7,7 @@ mod queue;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod whole;
 
 use std::fmt;
 
@@ -31,6 +32,8 @@ pub enum Law {
     OffsetReused,
     /// One append, two offsets.
     Duplicated,
+    /// A part of what was to be written as one.
+    NotWhole,
     /// Later in time, but not behind what was acknowledged before.
     OutOfOrder,
     /// Deleted or trimmed, and there again.
@@ -90,6 +93,7 @@ pub fn check(history: &[Entry]) -> Vec<Violation> {
     queue::check(&calls, &mut findings);
     stream::check(&calls, &mut findings);
     fold::check(&calls, &mut findings);
+    whole::check(&calls, &mut findings);
     findings.0.sort_by_key(|violation| violation.at);
     findings.0
 }

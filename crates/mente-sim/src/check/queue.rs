@@ -85,6 +85,7 @@ fn collect<'a>(
             topic,
             values,
             placed,
+            ..
         } => {
             let topic = topics.entry(topic).or_default();
             for (at, value) in values.iter().enumerate() {

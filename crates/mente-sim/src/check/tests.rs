@@ -61,6 +61,7 @@ fn publish(value: &str, offset: u64) -> Op {
             partition: 0,
             offset,
         }],
+        whole: false,
     }
 }
 
@@ -78,6 +79,57 @@ fn read(start: u64, end: u64, found: &[(u64, &str)]) -> Op {
         next: end,
         found: found.collect(),
     }
+}
+
+#[test]
+fn what_is_one_is_there_as_one() {
+    let pair = |placed: &[u64]| {
+        let value = |value: &str| Value {
+            value: value.into(),
+            kind: "even".into(),
+            key: "k".into(),
+        };
+        let at = |(offset, partition): (&u64, u32)| Placed::At {
+            partition,
+            offset: *offset,
+        };
+        Op::Publish {
+            topic: "t".into(),
+            values: vec![value("a"), value("b")],
+            placed: placed.iter().zip(0..).map(at).collect(),
+            whole: true,
+        }
+    };
+    let second = |found: Op| match found {
+        Op::Read {
+            topic,
+            start,
+            end,
+            from,
+            next,
+            found,
+            ..
+        } => Op::Read {
+            topic,
+            partition: 1,
+            start,
+            end,
+            from,
+            next,
+            found,
+        },
+        other => other,
+    };
+    let unsure = || Story::default().ended(Phase::Info, pair(&[]));
+    unsure()
+        .call(read(0, 0, &[]))
+        .call(second(read(0, 0, &[])))
+        .breaks(&[]);
+    let seen = || unsure().call(read(0, 1, &[(0, "a")]));
+    seen().call(second(read(0, 1, &[(0, "b")]))).breaks(&[]);
+    seen()
+        .call(second(read(0, 0, &[])))
+        .breaks(&[Law::NotWhole]);
 }
 
 fn trim(before: u64) -> Op {
