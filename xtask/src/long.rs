@@ -5,22 +5,30 @@ use std::process::Command;
 
 use crate::{Outcome, root};
 
-/// Name, the words behind `mente`, and what it shows.
-const PROOFS: [(&str, &[&str], &str); 2] = [
+/// Name, binary, the words behind it, and what it shows.
+const PROOFS: [(&str, &str, &[&str], &str); 3] = [
     (
         "kill",
+        "mente",
         &["demo", "shop", "--orders", "20000", "--kills", "50"],
         "The whole shop, its server killed fifty times: nothing lost, nothing invented, no offset told twice.",
     ),
     (
+        "sim",
+        "mente-sim",
+        &["all", "--seeds", "1000000", "--thorough"],
+        "Broker and log in a million simulated worlds that lose power, and a power cut before every storage operation of one run.",
+    ),
+    (
         "bench",
+        "mente",
         &["bench"],
         "What was measured, beside the disk's own sync and the client's own ceiling.",
     ),
 ];
 
 pub(crate) fn run(name: &str) -> Outcome {
-    let Some((_, words, purpose)) = PROOFS.iter().find(|(known, ..)| *known == name) else {
+    let Some((_, binary, words, purpose)) = PROOFS.iter().find(|(known, ..)| *known == name) else {
         let known: Vec<_> = PROOFS.iter().map(|(name, ..)| *name).collect();
         return Err(format!(
             "no long proof {name:?}; there are {}",
@@ -29,7 +37,7 @@ pub(crate) fn run(name: &str) -> Outcome {
     };
     let mut command = Command::new("cargo");
     command
-        .args(["run", "--release", "--quiet", "--package", "mente", "--"])
+        .args(["run", "--release", "--quiet", "--package", binary, "--"])
         .args(*words);
     eprintln!("xtask: {name}, this takes a while");
     let output = command
@@ -40,7 +48,7 @@ pub(crate) fn run(name: &str) -> Outcome {
     let shown = String::from_utf8_lossy(&output.stdout);
     print!("{shown}");
     let report = format!(
-        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {name}` (`mente {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
+        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {name}` (`{binary} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
         words.join(" "),
         said("git", &["describe", "--always", "--dirty"]),
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),

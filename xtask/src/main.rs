@@ -15,7 +15,9 @@ cargo xtask COMMAND
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
   setup         only set up: Python packages, JDK, Maven, Node, Chromium
   tidy          format, lints, and the rules of the house that no tool knows
-  long NAME     a long proof, its report in docs/proof: kill, bench
+  sim [ARGS]    broker and log in simulated worlds that lose power, then every planted bug hunted;
+                ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
+  long NAME     a long proof, its report in docs/proof: kill, bench, sim
 ";
 
 /// Why a command ended; the message says what to do.
@@ -28,6 +30,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test(rest),
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
+        Some((&"sim", rest)) => sim(rest),
         Some((&"long", [name])) => long::run(name),
         _ => {
             print!("{HELP}");
@@ -58,6 +61,19 @@ fn test(args: &[&str]) -> Outcome {
             .args(["test", "--workspace"])
             .args(args),
     )
+}
+
+/// Worlds of the code as it is, then worlds of the code with bugs planted in it.
+fn sim(args: &[&str]) -> Outcome {
+    let run = ["run", "--release", "--quiet", "--package", "mente-sim"];
+    execute(
+        Command::new("cargo")
+            .args(run)
+            .args(["--", "all"])
+            .args(args),
+    )?;
+    let planted = ["--features", "planted", "--", "planted"];
+    execute(Command::new("cargo").args(run).args(planted))
 }
 
 /// Runs a command in the checkout, its output shown.

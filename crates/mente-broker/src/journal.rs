@@ -8,7 +8,7 @@
 //! lines with `"told":{…}`, `"snapshot":{"end":{…}}` (see `snapshot.rs`).
 
 use bytes::Bytes;
-use mente_engine::{Batch, BatchBuilder, Record, Timestamp, limits};
+use mente_engine::{Batch, BatchBuilder, Record, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
@@ -16,8 +16,6 @@ use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Secret, Settings, Verdict};
 
 const VERSION: u32 = 1;
-/// Where a batch of decisions ends; one decision alone may be larger.
-const PAGE_BYTES: usize = limits::BATCH_BYTES / 4;
 
 /// Something that a shard decided; its state is the fold of these.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,9 +149,15 @@ fn none<T>() -> Option<T> {
     None
 }
 
-/// Decisions numbered from `seq` on, as batches to be appended in order.
-pub(crate) fn encode(seq: u64, decisions: &[Decision], now: Timestamp) -> Vec<Batch> {
-    let mut pages = Pages::new(now);
+/// Decisions numbered from `seq` on, as batches to be appended in order. A batch ends where it
+/// would exceed `page_bytes`; one decision alone may.
+pub(crate) fn encode(
+    seq: u64,
+    decisions: &[Decision],
+    now: Timestamp,
+    page_bytes: usize,
+) -> Vec<Batch> {
+    let mut pages = Pages::new(now, page_bytes);
     for (decision, seq) in decisions.iter().zip(seq..) {
         pages.push(&line(seq).decided(decision));
     }
@@ -161,8 +165,13 @@ pub(crate) fn encode(seq: u64, decisions: &[Decision], now: Timestamp) -> Vec<Ba
 }
 
 /// A snapshot of the state after decision `seq`, as batches to be appended in order.
-pub(crate) fn encode_snapshot(seq: u64, told: &[Decision], now: Timestamp) -> Vec<Batch> {
-    let mut pages = Pages::new(now);
+pub(crate) fn encode_snapshot(
+    seq: u64,
+    told: &[Decision],
+    now: Timestamp,
+    page_bytes: usize,
+) -> Vec<Batch> {
+    let mut pages = Pages::new(now, page_bytes);
     pages.push(&line(seq).marked(Mark::Begin));
     for decision in told {
         pages.push(&line(seq).told(decision));
@@ -202,14 +211,16 @@ impl<'a> Line<&'a Decision> {
 /// Lines in batches of a bounded size.
 struct Pages {
     now: Timestamp,
+    page_bytes: usize,
     full: Vec<Batch>,
     open: BatchBuilder,
 }
 
 impl Pages {
-    fn new(now: Timestamp) -> Self {
+    fn new(now: Timestamp, page_bytes: usize) -> Self {
         Self {
             now,
+            page_bytes,
             full: Vec::new(),
             open: BatchBuilder::default(),
         }
@@ -217,7 +228,7 @@ impl Pages {
 
     fn push(&mut self, line: &Line<&Decision>) {
         let json = serde_json::to_vec(line).expect("decisions have a JSON form");
-        if !self.open.is_empty() && self.open.size() + json.len() > PAGE_BYTES {
+        if !self.open.is_empty() && self.open.size() + json.len() > self.page_bytes {
             self.full.push(std::mem::take(&mut self.open).finish());
         }
         let record = Record {
@@ -298,7 +309,7 @@ mod tests {
             panic!("{decision:?}")
         };
         assert_eq!(subscription.settings.push.as_ref().unwrap().secrets, None);
-        let again = encode(seq, &[decision], Timestamp(1));
+        let again = encode(seq, &[decision], Timestamp(1), 1_000);
         let (_, again) = again[0].records().next().unwrap().unwrap();
         assert_eq!(again.value, record.value, "and are written as they were");
     }
@@ -311,7 +322,7 @@ mod tests {
             floor: 6,
         };
         let decisions = [Decision::View { view: 4, verdict }];
-        let batches = encode(17, &decisions, Timestamp(1));
+        let batches = encode(17, &decisions, Timestamp(1), 1_000);
         let (_, record) = batches[0].records().next().unwrap().unwrap();
         assert_eq!(
             decode(&record),
@@ -340,8 +351,8 @@ mod tests {
             verdict: dead(offset),
         };
         let decisions: Vec<_> = (0..2_000).map(verdict).collect();
-        let batches = encode(1, &decisions, Timestamp(1));
-        assert!(batches.iter().all(|b| b.size() <= limits::BATCH_BYTES));
+        let batches = encode(1, &decisions, Timestamp(1), 100_000);
+        assert!(batches.iter().all(|b| b.size() <= 101_000));
         let records = batches.iter().flat_map(Batch::records);
         let entries: Vec<_> = records.map(|r| decode(&r.unwrap().1).unwrap()).collect();
         let numbered = decisions.into_iter().zip(1..);

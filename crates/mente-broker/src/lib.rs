@@ -16,6 +16,7 @@ pub mod store;
 mod bell;
 pub mod catalogue;
 pub mod journal;
+mod planted;
 mod restore;
 mod runtime;
 mod snapshot;
@@ -42,5 +43,7 @@ pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::Expected;

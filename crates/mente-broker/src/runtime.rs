@@ -15,12 +15,13 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
-    self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, limits,
+    self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, Record,
 };
 
 use crate::bell::Bell;
@@ -57,6 +58,8 @@ pub(crate) struct Runtime {
     pub(crate) store: Option<LogId>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
     pub(crate) snapshot_bytes: usize,
+    /// What a batch of several decisions or appends is kept below.
+    pub(crate) page_bytes: usize,
     /// Rung when subscriptions came or went.
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
@@ -302,7 +305,7 @@ impl<'a> Tenure<'a> {
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
         let first = self.shard.seq() + 1 - out.decisions.len() as u64;
-        let batches = journal::encode(first, &out.decisions, now.wall);
+        let batches = journal::encode(first, &out.decisions, now.wall, self.runtime.page_bytes);
         self.written.since += batches.iter().map(Batch::size).sum::<usize>();
         // Each batch is a prefix of the round that can stand alone: nobody has a reply yet.
         let journal: Vec<_> = batches.into_iter().map(|b| self.journal(b)).collect();
@@ -351,7 +354,7 @@ impl<'a> Tenure<'a> {
     /// Tells the state anew and lets go of what lies before. Nothing else is decided meanwhile.
     async fn take_snapshot(&mut self) -> Result<(), engine::Error> {
         let now = self.runtime.clock.now();
-        let batches = match snapshot::tell(&self.shard, now.wall) {
+        let batches = match snapshot::tell(&self.shard, now.wall, self.runtime.page_bytes) {
             Ok(batches) => batches,
             Err(error) => {
                 tracing::error!(journal = %self.fence.log, %error, "the journal keeps all its decisions");
@@ -402,7 +405,8 @@ impl<'a> Tenure<'a> {
             }
         };
         for append in appends {
-            if batch.size() > limits::BATCH_BYTES / 4 {
+            let bytes: usize = append.records.iter().map(weight).sum();
+            if batch.size() + bytes > self.runtime.page_bytes {
                 close(std::mem::take(&mut batch), std::mem::take(&mut before));
                 count = 0;
             }
@@ -516,6 +520,16 @@ impl<'a> Tenure<'a> {
             .clock
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
     }
+}
+
+/// What a record takes in a batch, or somewhat more.
+fn weight(record: &Record) -> usize {
+    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
+    let headers = record.headers.iter();
+    let headers: usize = headers
+        .map(|(name, value)| name.len() + length(value) + 10)
+        .sum();
+    length(&record.key) + length(&record.value) + headers + 32
 }
 
 /// The events of a chunk from `from` on.

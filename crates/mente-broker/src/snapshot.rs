@@ -32,8 +32,8 @@ impl Written {
 }
 
 /// The state as batches to be appended in order, the first one beginning with the snapshot.
-pub(crate) fn tell(shard: &Shard, now: Timestamp) -> Result<Vec<Batch>> {
-    let batches = journal::encode_snapshot(shard.seq(), &shard.retell(), now);
+pub(crate) fn tell(shard: &Shard, now: Timestamp, page_bytes: usize) -> Result<Vec<Batch>> {
+    let batches = journal::encode_snapshot(shard.seq(), &shard.retell(), now, page_bytes);
     let mut replay = Replay::new(shard.term());
     for record in batches.iter().flat_map(Batch::records) {
         let (_, record) = record.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;

@@ -39,6 +39,8 @@ mod recent;
 mod runs;
 
 mod backup;
+mod planted;
+
 mod embedded;
 mod recovery;
 mod retire;
@@ -48,7 +50,9 @@ pub use backup::{Backup, BackupFile};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, open};
 pub use files::Preparer;
-pub use mem_disk::MemDisk;
+pub use mem_disk::{Crash, MemDisk};
+#[cfg(feature = "planted")]
+pub use planted::{Planted, plant};
 pub use recovery::{Damage, Recovered};
 pub use retire::Packer;
 pub use writer::{Stopped, Writer};

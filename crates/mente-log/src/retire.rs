@@ -26,6 +26,7 @@ use crate::Options;
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{FileName, Spares};
+use crate::planted::{Planted, planted};
 use crate::read::Failed;
 use crate::run::Run;
 
@@ -189,6 +190,9 @@ impl Packer {
         };
         match written {
             Ok(pack) => {
+                if planted(Planted::RemoveBeforeMove) {
+                    self.remove_early(&sources)?;
+                }
                 self.shared.retirement.put_back(pack);
                 self.shared.wake();
                 Ok(true)
@@ -203,6 +207,14 @@ impl Packer {
                 }
             }
         }
+    }
+
+    fn remove_early(&self, sources: &[u32]) -> io::Result<()> {
+        for source in sources {
+            // A source that is a pack stays.
+            let _ = self.disk.remove(&FileName::Wal(*source).to_string());
+        }
+        self.disk.sync_dir()
     }
 
     fn begin(&self, sources: Vec<u32>) -> io::Result<Job> {

@@ -17,6 +17,7 @@ use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
 use crate::files::{FileName, Preparer, Spares, WalFile};
+use crate::planted::{Planted, planted};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
 use crate::retire::Packer;
@@ -167,11 +168,13 @@ impl Writer {
     pub fn close(mut self) -> Result<(), Stopped> {
         while self.turn()? {}
         self.shared.queue.stop("the log is closed");
-        if self.remaining() >= BLOCK {
-            let mut draft = Draft::default();
-            self.write(&mut draft)?;
+        if self.remaining() < BLOCK {
+            if !self.has_spare()? {
+                return Ok(());
+            }
+            self.next_file()?;
         }
-        Ok(())
+        self.write(&mut Draft::default())
     }
 
     fn step(&mut self) -> Result<bool, Stopped> {
@@ -302,11 +305,22 @@ impl Writer {
         let file = &self.current.file;
         file.write_at(&bytes, u64::from(self.at))
             .map_err(Stopped::at("write a commit"))?;
-        file.sync_data().map_err(Stopped::at("sync a commit"))?;
+        if planted(Planted::ShowUndurable) {
+            self.publish(&header, bytes.clone(), &draft.records);
+        }
+        if !planted(Planted::AckBeforeSync) {
+            let mut synced = file.sync_data();
+            if planted(Planted::RetryFailedSync) {
+                synced = synced.or_else(|_| file.sync_data());
+            }
+            synced.map_err(Stopped::at("sync a commit"))?;
+        }
         self.at = header.end().at;
         self.sequence = header.sequence;
         self.durable_upto = self.position();
-        self.publish(&header, bytes, &draft.records);
+        if !planted(Planted::ShowUndurable) {
+            self.publish(&header, bytes, &draft.records);
+        }
         Ok(())
     }
 

@@ -80,6 +80,8 @@ pub struct Broker {
     subscriptions: Bell,
     journals: SetId,
     store: LogId,
+    /// Largest append to a stream: it is one batch of this engine.
+    append_bytes: usize,
     /// Spreads events without a key.
     next_partition: Arc<AtomicU32>,
 }
@@ -101,10 +103,9 @@ impl Broker {
             .await
             .map_err(Error::from)?;
         let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
-        let shards = listed
-            .iter()
-            .find(|info| info.id == set)
-            .map_or(0, |info| info.logs);
+        let journals = listed.iter().find(|info| info.id == set);
+        let shards = journals.map_or(0, |info| info.logs);
+        let batch_bytes = journals.map_or(limits::BATCH_BYTES, |info| info.batch_bytes_max);
         if shards != options.shards {
             let message = format!(
                 "the data was made with {shards} shards, not {}; the number is fixed",
@@ -131,6 +132,7 @@ impl Broker {
                 store: (index == store_shard).then_some(store),
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
+                page_bytes: batch_bytes / 4,
                 subscriptions: subscriptions.clone(),
                 catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
             };
@@ -146,6 +148,7 @@ impl Broker {
             subscriptions,
             journals: set,
             store,
+            append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             next_partition: Arc::default(),
         };
         Ok((broker, tasks))

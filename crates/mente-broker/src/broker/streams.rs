@@ -47,11 +47,11 @@ impl Broker {
             event.validate()?;
             size += event.size_bytes();
         }
-        if events.len() > limits::EVENTS_PER_BATCH || size > limits::APPEND_BYTES {
+        if events.len() > limits::EVENTS_PER_BATCH || size > self.append_bytes {
             let message = format!(
                 "an append holds at most {} events and {} bytes, this one has {} and {size}",
                 limits::EVENTS_PER_BATCH,
-                limits::APPEND_BYTES,
+                self.append_bytes,
                 events.len()
             );
             return Err(Error::new(Kind::TooLarge, message));

@@ -25,6 +25,8 @@ use std::time::Duration;
 use mente_engine::{Now, Offset, Term, Timestamp};
 use serde::{Deserialize, Serialize};
 
+use crate::planted::{Planted, planted};
+
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use secret::Secret;
@@ -222,7 +224,8 @@ impl Queue {
         let Some(entry) = p.arrive(offset, time, key) else {
             return;
         };
-        if let (true, Some(key)) = (self.settings.ordered, key) {
+        let in_order = self.settings.ordered && !planted(Planted::IgnoreKeys);
+        if let (true, Some(key)) = (in_order, key) {
             if let Some(line) = self.lines.get_mut(&key) {
                 entry.state = State::Behind;
                 entry.attempts = failure.map_or(0, |f| f.attempts);
@@ -398,6 +401,9 @@ impl Queue {
 
     fn decide(&mut self, verdict: Verdict, effects: &mut Effects) {
         self.apply(&verdict);
+        if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {
+            return;
+        }
         match &verdict {
             Verdict::Settled { offsets, .. } => self.completed += offsets.len() as u64,
             Verdict::Dead { .. } => self.dead += 1,
@@ -482,7 +488,9 @@ impl Queue {
     }
 
     fn lease_one(&mut self, now: Now, partition: u32, offset: Offset) -> Delivery {
-        self.take_ready(partition, offset);
+        if !planted(Planted::LeaseWhileLive) {
+            self.take_ready(partition, offset);
+        }
         let lease = self.next_lease;
         self.next_lease += 1;
         let until = now.monotone + self.settings.lock_duration();

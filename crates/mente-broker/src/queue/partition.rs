@@ -13,7 +13,7 @@ const WINDOW: usize = 1_000;
 const SILENT_OFFSETS: u64 = 10_000;
 
 /// Settled offsets that one verdict names, so that a record of the journal stays small.
-pub(super) const SETTLED_PER_VERDICT: usize = 10_000;
+pub(super) const SETTLED_PER_VERDICT: usize = 400;
 
 /// The fold of the verdicts on one log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

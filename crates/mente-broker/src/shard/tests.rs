@@ -144,7 +144,7 @@ impl World {
         if !out.decisions.is_empty() {
             let first = self.shard.seq() + 1 - out.decisions.len() as u64;
             self.journal
-                .extend(journal::encode(first, &out.decisions, self.now.wall));
+                .extend(journal::encode(first, &out.decisions, self.now.wall, 500));
             self.decided.extend(out.decisions.iter().cloned());
         }
         out
@@ -245,10 +245,10 @@ impl World {
                 assert_eq!(now.secrets(), settings.secrets());
             }
             Step::Snapshot => {
-                self.journal = snapshot::tell(&self.shard, self.now.wall).unwrap();
+                self.journal = snapshot::tell(&self.shard, self.now.wall, 500).unwrap();
             }
             Step::HalfSnapshot { records } => {
-                let whole = snapshot::tell(&self.shard, self.now.wall).unwrap();
+                let whole = snapshot::tell(&self.shard, self.now.wall, 500).unwrap();
                 let all: Vec<_> = whole.iter().flat_map(Batch::records).collect();
                 let some = all.into_iter().take(records).map(|r| r.unwrap().1);
                 let some: Vec<_> = some.collect();

@@ -9,6 +9,7 @@ use crate::catalogue::{self, Catalogue, Record};
 use crate::commit::Header;
 use crate::handles::Handles;
 use crate::index::Index;
+use crate::planted::{Planted, planted};
 use crate::read::Rot;
 use crate::run::{Entry, Run};
 
@@ -84,6 +85,9 @@ pub(super) fn replay(
         }
         if let Some(head) = folded.catalogue.head_mut(*log) {
             head.end = end;
+            if planted(Planted::ReuseOffset) {
+                head.end.0 = head.end.0.saturating_sub(1);
+            }
             head.term = track.term;
             head.corrupt = track.corrupt;
         }

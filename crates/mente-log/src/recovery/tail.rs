@@ -4,6 +4,7 @@ use crate::OpenError;
 use crate::commit::{BLOCK, Header};
 use crate::disk::Disk;
 use crate::files;
+use crate::planted::{Planted, planted};
 use crate::run::Position;
 
 use super::{Found, Reader};
@@ -20,6 +21,11 @@ pub(super) fn settle(
     let reader = Reader(found);
     let durable_upto = commits.iter().map(|commit| commit.durable_upto).max();
     let durable_upto = durable_upto.unwrap_or_default();
+    let durable_upto = if planted(Planted::TruncateMiddle) {
+        Position::default()
+    } else {
+        durable_upto
+    };
     let first_unproven = commits.partition_point(|commit| commit.position < durable_upto);
     let mut kept = first_unproven;
     for at in first_unproven..commits.len() {
@@ -33,15 +39,16 @@ pub(super) fn settle(
         kept += 1;
     }
     commits.truncate(kept);
+    // Of all files, so that one whose header is lost is not passed over for an empty one behind it.
     let start = || Position {
-        file: found
-            .iter()
-            .find(|f| f.header.is_some())
-            .map_or(0, |f| f.number),
+        file: found.first().map_or(0, |f| f.number),
         at: BLOCK as u32,
     };
     let tail = commits.last().map_or_else(start, Header::end);
     let cut = cut_from(disk, found, tail)?;
+    if planted(Planted::NoResync) {
+        return Ok((cut, tail));
+    }
     for commit in &commits[first_unproven..] {
         write_again(&reader, commit)?;
     }

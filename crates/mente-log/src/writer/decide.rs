@@ -54,7 +54,26 @@ impl Writer {
     }
 
     /// The disk is full: nothing was done, and what comes later under the same fences must not be.
+    /// What needs no room is done nevertheless: a server must come up on a full disk.
     pub(super) fn refuse_full(&mut self, call: Call) {
+        let call = match call {
+            Call::Create {
+                name,
+                logs,
+                config,
+                reply,
+            } => match self.existing(&name, logs, config) {
+                // Whoever does not wait any more needs no answer.
+                Some(answer) => return drop(reply.send(answer)),
+                None => Call::Create {
+                    name,
+                    logs,
+                    config,
+                    reply,
+                },
+            },
+            call => call,
+        };
         if let Call::Append { fences, .. } = &call {
             self.break_fences(fences);
         }
@@ -80,14 +99,8 @@ impl Writer {
         draft: &mut Draft,
     ) -> Result<SetId, Error> {
         check_logs(logs)?;
-        if let Some(id) = self.catalogue.names.get(&name) {
-            let set = &self.catalogue.sets[id];
-            let is_same = set.logs.len() >= logs as usize && set.config.owned == config.owned;
-            return if is_same {
-                Ok(*id)
-            } else {
-                Err(Error::NotDone(format!("{name} exists with other settings")))
-            };
+        if let Some(answer) = self.existing(&name, logs, config) {
+            return answer;
         }
         self.check_catalogue()?;
         self.check_snapshot_room(set_bytes(&name, logs as usize))?;
@@ -102,6 +115,20 @@ impl Writer {
             draft,
         );
         Ok(id)
+    }
+
+    /// The answer for a name that is taken.
+    fn existing(
+        &self,
+        name: &SetName,
+        logs: u32,
+        config: LogConfig,
+    ) -> Option<Result<SetId, Error>> {
+        let id = *self.catalogue.names.get(name)?;
+        let set = &self.catalogue.sets[&id];
+        let is_same = set.logs.len() >= logs as usize && set.config.owned == config.owned;
+        let other = || Error::NotDone(format!("{name} exists with other settings"));
+        Some(is_same.then_some(id).ok_or_else(other))
     }
 
     /// The catalogue must fit, twice, into what is held back for it on a full disk.

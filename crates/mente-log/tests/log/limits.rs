@@ -136,6 +136,12 @@ fn a_full_disk_says_busy_lets_trims_pass_and_resumes_alone() {
     }
     let (again, _writer) = open(&disk.after_kill());
     assert_eq!(now(again.bounds(log)).unwrap().end, Offset(done));
+    // Who comes up asks for the sets that it has.
+    let same = engine.create(&name(), 1, LogConfig::default());
+    assert_eq!(turned(&mut writer, same), Ok(log.set));
+    let other = SetName::new("test/other").unwrap();
+    let other = turned(&mut writer, engine.create(&other, 1, LogConfig::default()));
+    assert!(matches!(other, Err(Error::Busy(_))), "{other:?}");
     turned(&mut writer, engine.trim(log, Offset(done))).unwrap();
     for _ in 0..20 {
         turned(&mut writer, engine.append(&[], vec![(log, batch(&["b"]))])).unwrap();

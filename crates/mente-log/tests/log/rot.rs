@@ -253,3 +253,53 @@ fn rot_that_a_reader_found_is_remembered() {
     assert_eq!(turned(&mut writer, append), Err(Error::Corrupt(Offset(1))));
     assert_eq!(read(&engine, logs[1]), (values[&logs[1]].clone(), None));
 }
+
+/// An unused file behind it is no reason to take the log for a new one.
+#[test]
+fn a_lost_file_header_beside_a_file_made_ahead_stops_everything() {
+    let (good, logs, _) = sample();
+    let disk = MemDisk::default();
+    disk.plant(FILE, good);
+    let (_, writer) = open(&disk);
+    writer.preparer().turn().unwrap();
+    let mut bytes = disk.contents(FILE).unwrap();
+    bytes[..4096].fill(0);
+    disk.plant(FILE, bytes.clone());
+    for _ in 0..3 {
+        let (engine, writer) = open(&disk);
+        assert!(!writer.recovered().damaged.is_empty());
+        assert_eq!(now(engine.bounds(logs[0])), Err(Error::Gone));
+        assert_eq!(disk.contents(FILE).unwrap(), bytes);
+    }
+}
+
+/// Closing proves the last commit even where the file has no room for the proof.
+#[test]
+fn rot_in_the_last_commit_of_a_full_file_is_noticed_after_a_close() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let name = SetName::new("test/a").unwrap();
+    let set = turned(&mut writer, engine.create(&name, 1, LogConfig::default())).unwrap();
+    let log = set.log(0);
+    let mut appended = 0;
+    while disk.contents(FILE).unwrap()[15 * 4096..]
+        .iter()
+        .all(|byte| *byte == 0)
+    {
+        let append = engine.append(&[], vec![(log, batch(&["value"]))]);
+        turned(&mut writer, append).unwrap();
+        appended += 1;
+    }
+    writer.close().unwrap();
+    let mut bytes = disk.contents(FILE).unwrap();
+    bytes[15 * 4096 + 40] ^= 1;
+    disk.plant(FILE, bytes);
+    let (engine, writer) = open(&disk);
+    assert!(!writer.recovered().damaged.is_empty());
+    let (found, error) = read(&engine, log);
+    let at = Offset(found.len() as u64);
+    assert!(
+        found.len() + 1 == appended && error == Some(Error::Corrupt(at)),
+        "{found:?} {error:?}"
+    );
+}
