@@ -24,6 +24,7 @@ mod admin;
 mod body;
 mod caller;
 mod connection;
+mod distinct;
 mod error;
 mod metrics;
 mod position;

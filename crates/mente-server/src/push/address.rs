@@ -106,10 +106,12 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_documentation()
         || a == 0
         || a >= 240
-        // Carrier-grade NAT (RFC 6598), IETF assignments (RFC 6890), benchmarks (RFC 2544).
+        // Carrier-grade NAT (RFC 6598), IETF assignments (RFC 6890), benchmarks (RFC 2544),
+        // relays of 6to4 (RFC 7526).
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (18..20).contains(&b));
+        || (a == 198 && (18..20).contains(&b))
+        || (a == 192 && b == 88 && c == 99);
     !special
 }
 
@@ -118,8 +120,11 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         return is_public_v4(inner);
     }
     let [a, b, ..] = ip.segments();
-    // Only 2000::/3 is global unicast; in it, documentation and Teredo lead nowhere public.
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && (b == 0xdb8 || b == 0))
+    // Only 2000::/3 is global unicast; in it, IETF assignments (2001::/23, Teredo among them) and
+    // documentation (also 3fff::/20) lead nowhere public.
+    a & 0xe000 == 0x2000
+        && !(a == 0x2001 && (b == 0xdb8 || b < 0x200))
+        && !(a == 0x3fff && b < 0x1000)
 }
 
 /// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 or 6to4.
@@ -131,7 +136,8 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match s {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => Some(of(high, low)),
-        [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => Some(of(high, low)),
+        // Not 64:ff9b:1::/48, which is NAT64 of somebody's own network and has it elsewhere.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(of(high, low)),
         [0x2002, high, low, ..] => Some(of(high, low)),
         _ => None,
     }
@@ -169,6 +175,15 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "100::1",
+            "192.88.99.1",
+            "64:ff9b:1:7f00:0:100:808:808",
+            "64:ff9b:0:1::8.8.8.8",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:1ff::1",
+            "3fff:fff::1",
+            "fec0::1",
+            "5f00::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -177,6 +192,8 @@ mod tests {
             "172.32.0.1",
             "100.128.0.1",
             "2606:4700::1",
+            "2001:200::1",
+            "64:ff9b::8.8.8.8",
             "::ffff:8.8.8.8",
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");
