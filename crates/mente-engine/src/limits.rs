@@ -81,7 +81,7 @@ pub const PROJECTION_VALUE_BYTES: i32 = 16 << 20;
 /// Largest database of a projection.
 pub const PROJECTION_DATABASE_BYTES: u64 = 64 << 30;
 /// Memory that SQLite may take for all projections and queries together.
-pub const SQLITE_HEAP_BYTES: u64 = 512 << 20;
+pub const SQLITE_HEAP_BYTES: u64 = 256 << 20;
 /// Batches of events that wait for a projection's thread; each is one read of a log.
 pub const PROJECTION_BATCHES: usize = 2;
 /// How long a projection waits for somebody else's lock on its database.

@@ -2,6 +2,8 @@
 //!
 //! Who comes when every seat is taken is told so, and not left waiting at the port.
 
+use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mente_engine::limits;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 
@@ -21,12 +23,26 @@ use super::{Door, Stopping};
 
 /// Wait after an accept failed, as it does while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be accepted. Where a burst overflows it, the caller's kernel tries
+/// again only after a second.
+const BACKLOG: u32 = 4_096;
 /// Connections at one time that are told that there is no seat; more are closed unheard.
 const TURNED_AWAY: usize = 64;
 /// How long one of them may take to hear it.
 const TURN_AWAY_WAIT: Duration = Duration::from_secs(1);
 /// Files that the process keeps for everything but its connections, where it may not have many.
 const OTHER_FILES: u64 = 2_000;
+
+/// Takes the port. One that was just given up is taken at once.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves connections until the door stops, then lets those that are open finish.
 pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router) {

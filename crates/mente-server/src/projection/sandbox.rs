@@ -16,7 +16,7 @@ use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
 /// Instructions of SQLite's machine between two looks at the rules.
-const STEPS_PER_LOOK: i32 = 10_000;
+const STEPS_PER_LOOK: i32 = 1_000;
 /// Statements that are not ours are told by this prefix of our tables.
 const OWN_TABLES: &str = "mente_";
 

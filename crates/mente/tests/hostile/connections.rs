@@ -12,8 +12,9 @@ use crate::server::SOON;
 
 const PUBLISH: &str = "POST /topics/alive/events HTTP/1.1\r\nhost: x\r\ncontent-type: application/cloudevents+json\r\n";
 
-/// Lets this process, and the servers that it starts from now on, hold so many files.
-fn allow_files(count: usize) {
+/// Lets this process, and the servers that it starts from now on, hold the files of every test at once.
+pub(crate) fn allow_files() {
+    let count = limits::HTTP_CONNECTIONS + 6_000;
     let pid = std::process::id().to_string();
     let limit = format!("--nofile={count}:");
     let done = Command::new("prlimit")
@@ -27,7 +28,7 @@ fn allow_files(count: usize) {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_are_told_so_and_the_others_are_served() {
-    allow_files(limits::HTTP_CONNECTIONS + 2_000);
+    allow_files();
     let attacked = Attacked::start(&[]).await;
     // The client of `attacked` has one of the seats and keeps it.
     let idle: Vec<TcpStream> = (1..limits::HTTP_CONNECTIONS)

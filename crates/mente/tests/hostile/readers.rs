@@ -4,6 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use crate::attack::{Attacked, until};
+use crate::connections::allow_files;
 
 /// Events of a mebibyte together: more than any socket holds.
 async fn fill(attacked: &Attacked, mib: usize) {
@@ -75,6 +76,7 @@ async fn a_pipeline_whose_answers_are_not_read_is_not_answered_ahead() {
 
 #[tokio::test]
 async fn thousands_of_dropped_long_polls_hold_nothing_up() {
+    allow_files();
     let attacked = Attacked::start(&[]).await;
     let server = &attacked.server;
     server.ok("PUT", "/topics/polled", "").await;
