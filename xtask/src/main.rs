@@ -15,6 +15,9 @@ cargo xtask COMMAND
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
   setup         only set up: Python packages, JDK, Maven, Node, Chromium
   tidy          format, lints, and the rules of the house that no tool knows
+  fuzz [--seconds N] [WORD]
+                every decoder against other inputs each time, 60 s each;
+                with a word, those whose names hold it
   long NAME     a long proof, its report in docs/proof: kill, bench
 ";
 
@@ -28,6 +31,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test(rest),
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
+        Some((&"fuzz", rest)) => fuzz(rest),
         Some((&"long", [name])) => long::run(name),
         _ => {
             print!("{HELP}");
@@ -58,6 +62,24 @@ fn test(args: &[&str]) -> Outcome {
             .args(["test", "--workspace"])
             .args(args),
     )
+}
+
+/// `cargo test` runs the same targets with the same few inputs each time.
+fn fuzz(args: &[&str]) -> Outcome {
+    let mut command = Command::new("cargo");
+    command.args([
+        "test",
+        "--release",
+        "--package",
+        "mente-fuzz",
+        "--test",
+        "fuzz",
+        "--",
+    ]);
+    if !args.contains(&"--seconds") {
+        command.args(["--seconds", "60"]);
+    }
+    execute(command.args(args))
 }
 
 /// Runs a command in the checkout, its output shown.

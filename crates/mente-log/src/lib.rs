@@ -38,6 +38,10 @@ mod read;
 mod recent;
 mod runs;
 
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
+
 mod embedded;
 mod recovery;
 mod retire;

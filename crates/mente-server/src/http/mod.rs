@@ -26,6 +26,8 @@ mod caller;
 mod connection;
 mod distinct;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod metrics;
 mod position;
 mod query;

@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
+use mente_engine::Shown;
 
 /// What a webhook's address must be like.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +29,10 @@ pub struct Target {
 impl Target {
     /// Takes `http://host[:port]/path`; says what is wrong with anything else.
     pub fn parse(url: &str) -> Result<Self, String> {
+        let shown = Shown(url);
         let uri: Uri = url
             .parse()
-            .map_err(|e| format!("the webhook URL {url:?} is no URL: {e}"))?;
+            .map_err(|e| format!("the webhook URL {shown} is no URL: {e}"))?;
         match uri.scheme_str() {
             Some("http") => {}
             Some("https") => {
@@ -38,11 +40,11 @@ impl Target {
                     "https webhooks are not built yet: use http, or a proxy that adds TLS".into(),
                 );
             }
-            _ => return Err(format!("the webhook URL {url:?} must begin with http://")),
+            _ => return Err(format!("the webhook URL {shown} must begin with http://")),
         }
         let authority = uri
             .authority()
-            .ok_or_else(|| format!("the webhook URL {url:?} names no host"))?;
+            .ok_or_else(|| format!("the webhook URL {shown} names no host"))?;
         if authority.as_str().contains('@') {
             return Err("a webhook URL carries no user name or password".into());
         }
@@ -52,7 +54,7 @@ impl Target {
             .trim_end_matches(']')
             .to_owned();
         if host.is_empty() {
-            return Err(format!("the webhook URL {url:?} names no host"));
+            return Err(format!("the webhook URL {shown} names no host"));
         }
         let path = uri.path_and_query().map_or("", |path| path.as_str());
         // `http://host?x=1` has no path, which a request line must have.

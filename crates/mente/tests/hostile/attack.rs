@@ -77,7 +77,7 @@ impl Attacked {
     }
 
     pub(crate) fn open_files(&self) -> usize {
-        let pid = self.server.pid();
+        let pid = self.server.process.id();
         std::fs::read_dir(format!("/proc/{pid}/fd"))
             .unwrap()
             .count()
@@ -90,7 +90,7 @@ impl Attacked {
 
 /// A line of the server's /proc/PID/status, in KiB.
 fn status(server: &Server, name: &str) -> u64 {
-    let text = std::fs::read_to_string(format!("/proc/{}/status", server.pid())).unwrap();
+    let text = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix(name));
     let number = line.unwrap().split_whitespace().next().unwrap();
     number.parse().unwrap()

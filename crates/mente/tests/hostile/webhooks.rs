@@ -133,8 +133,11 @@ async fn private_addresses_are_never_posted_to_in_any_spelling() {
     attacked.survives(60).await;
 }
 
+/// What a receiver does with a connection.
+type Answer = fn(TcpStream);
+
 /// A receiver on loopback that does `answer` with every connection, each in its own thread.
-fn receiver(answer: fn(TcpStream)) -> (String, Arc<AtomicUsize>) {
+fn receiver(answer: Answer) -> (String, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let came = Arc::new(AtomicUsize::new(0));
@@ -222,7 +225,7 @@ async fn receivers_that_mean_harm_hold_up_nobody_else() {
     let attacked = Attacked::start(&["--allow-private-webhooks"]).await;
     let server = &attacked.server;
     server.ok("PUT", "/topics/hooks", "").await;
-    let harmful: [(&str, fn(TcpStream)); 8] = [
+    let harmful: [(&str, Answer); 8] = [
         ("never", never),
         ("gigabyte", gigabyte),
         ("endless-head", endless_head),
