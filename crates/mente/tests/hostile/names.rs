@@ -177,7 +177,7 @@ async fn odd_names_are_refused_and_nothing_is_made() {
         .filter(|path| !files.contains(path) && !is_log(path))
         .collect();
     assert!(made.is_empty(), "{made:?}");
-    attacked.survives(100).await;
+    attacked.survives(30).await;
 }
 
 /// Streams may be called almost anything; what comes back is what was said.
@@ -217,5 +217,5 @@ async fn streams_of_odd_names_are_apart_and_come_back() {
             .await;
         assert_eq!(read["stream"], name);
     }
-    attacked.survives(60).await;
+    attacked.survives(30).await;
 }

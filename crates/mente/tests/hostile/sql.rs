@@ -107,7 +107,7 @@ async fn queries_neither_write_nor_reach_out() {
     )
     .await;
     assert!(rows.1.contains("[[1]]"), "{rows:?}");
-    attacked.survives(100).await;
+    attacked.survives(40).await;
 }
 
 /// More at one time than there is room for: the others are asked to come again, and the server
@@ -146,7 +146,7 @@ async fn queries_without_end_are_ended() {
         is_refused(answer, sql);
     }
     assert_eq!(query(&attacked, "SELECT 1").await.0, 200);
-    attacked.survives(400).await;
+    attacked.survives(150).await;
 }
 
 #[tokio::test]
@@ -291,7 +291,7 @@ async fn projections_that_mean_harm_hurt_themselves_only() {
         .await;
         server.call("DELETE", &path, "").await;
     }
-    attacked.survives(400).await;
+    attacked.survives(100).await;
 }
 
 async fn append(attacked: &Attacked, stream: &str, id: usize, data: &str) {
@@ -368,5 +368,5 @@ async fn folds_whose_state_explodes_are_refused_and_hold_up_nobody() {
     println!("{answered} publishes while four states were folded");
     assert!(answered > 0, "no publish was answered meanwhile");
     assert!(states.iter().all(|state| state.status == 200));
-    attacked.survives(200).await;
+    attacked.survives(120).await;
 }

@@ -130,7 +130,7 @@ async fn private_addresses_are_never_posted_to_in_any_spelling() {
         );
     }
     assert_eq!(came.load(Ordering::Relaxed), before, "nobody came");
-    attacked.survives(60).await;
+    attacked.survives(30).await;
 }
 
 /// What a receiver does with a connection.
@@ -271,7 +271,7 @@ async fn receivers_that_mean_harm_hold_up_nobody_else() {
     }
     // Nothing of theirs is left open: the good one has a connection.
     until(async || attacked.open_files() <= files + 2).await;
-    attacked.survives(60).await;
+    attacked.survives(40).await;
 }
 
 /// A redirect is an answer like any other that is no 2xx: nobody goes there.
@@ -305,5 +305,5 @@ async fn redirects_are_not_followed() {
     server.publish("hooks", "1", "1").await;
     until(async || server.ok("GET", path, "").await["counts"]["dead"] == 1).await;
     assert_eq!(came.load(Ordering::Relaxed), before, "nobody came");
-    attacked.survives(60).await;
+    attacked.survives(30).await;
 }
