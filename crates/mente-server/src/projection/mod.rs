@@ -14,6 +14,7 @@
 
 pub mod declaration;
 
+mod costly;
 mod database;
 mod digest;
 mod fact;

@@ -15,6 +15,8 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::costly;
+
 /// Instructions of SQLite's machine between two looks at the rules.
 const STEPS_PER_LOOK: i32 = 1_000;
 /// Statements that are not ours are told by this prefix of our tables.
@@ -176,6 +178,7 @@ pub(super) fn open(path: &Path, flags: OpenFlags, rules: &Rules) -> rusqlite::Re
         "PRAGMA soft_heap_limit = {}; PRAGMA hard_heap_limit = {most}",
         most / 2
     ))?;
+    costly::bound(&connection)?;
     let hook = rules.clone();
     connection.authorizer(Some(move |context: AuthContext<'_>| {
         hook.authorize(context)
