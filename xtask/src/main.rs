@@ -17,6 +17,9 @@ cargo xtask COMMAND
   tidy          format, lints, and the rules of the house that no tool knows
   sim [ARGS]    broker and log in simulated worlds that lose power, then every planted bug hunted;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
+  fuzz [--seconds N] [WORD]
+                every decoder against other inputs each time, 60 s each;
+                with a word, those whose names hold it
   long NAME     a long proof, its report in docs/proof: kill, bench, sim
 ";
 
@@ -31,6 +34,7 @@ fn main() -> ExitCode {
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
         Some((&"sim", rest)) => sim(rest),
+        Some((&"fuzz", rest)) => fuzz(rest),
         Some((&"long", [name])) => long::run(name),
         _ => {
             print!("{HELP}");
@@ -74,6 +78,24 @@ fn sim(args: &[&str]) -> Outcome {
     )?;
     let planted = ["--features", "planted", "--", "planted"];
     execute(Command::new("cargo").args(run).args(planted))
+}
+
+/// `cargo test` runs the same targets with the same few inputs each time.
+fn fuzz(args: &[&str]) -> Outcome {
+    let mut command = Command::new("cargo");
+    command.args([
+        "test",
+        "--release",
+        "--package",
+        "mente-fuzz",
+        "--test",
+        "fuzz",
+        "--",
+    ]);
+    if !args.contains(&"--seconds") {
+        command.args(["--seconds", "60"]);
+    }
+    execute(command.args(args))
 }
 
 /// Runs a command in the checkout, its output shown.

@@ -9,7 +9,7 @@ use crate::{Outcome, root};
 /// Lines of a file, tests apart, beyond which it holds two ideas.
 const FILE_LINES: usize = 800;
 /// Which of our crates each may know; Cargo enforces what it says, this what it may say.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ARROWS: [(&str, &[&str]); 9] = [
     ("mente-engine", &[]),
     ("mente-wire", &["mente-engine"]),
     ("mente-log", &["mente-engine"]),
@@ -27,6 +27,16 @@ const ARROWS: [(&str, &[&str]); 8] = [
             "mente-wire",
             "mente-log",
             "mente-cluster",
+            "mente-broker",
+            "mente-server",
+        ],
+    ),
+    (
+        "mente-fuzz",
+        &[
+            "mente-engine",
+            "mente-wire",
+            "mente-log",
             "mente-broker",
             "mente-server",
         ],

@@ -336,6 +336,25 @@ mod tests {
         assert_eq!(decode(&newer).unwrap_err().kind, Kind::Unsupported);
     }
 
+    /// Or a snapshot would not be the state that it tells of.
+    #[test]
+    fn numbers_in_declarations_come_back_to_their_last_digit() {
+        for number in [
+            "2.222222222222222e79",
+            "2.2222222222222222e79",
+            "1.0e-307",
+            "0.1",
+        ] {
+            let body: serde_json::Value = serde_json::from_str(number).unwrap();
+            let name = EntityName::new("a").unwrap();
+            let kind = Definition::Fold;
+            let decision = Decision::Defined { kind, name, body };
+            let batches = encode(1, std::slice::from_ref(&decision), Timestamp(1), 1_000);
+            let (_, record) = batches[0].records().next().unwrap().unwrap();
+            assert_eq!(decode(&record), Ok(Entry::Decided(1, decision)), "{number}");
+        }
+    }
+
     #[test]
     fn a_round_of_any_size_is_batches_that_an_engine_takes() {
         let dead = |offset| Verdict::Dead {

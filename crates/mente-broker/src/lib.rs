@@ -13,6 +13,10 @@ pub mod queue;
 pub mod shard;
 pub mod store;
 
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
+
 mod bell;
 pub mod catalogue;
 pub mod journal;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use mente_engine::{SetName, limits};
+use mente_engine::{SetName, Shown, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -36,7 +36,8 @@ impl StreamName {
             return Ok(Self(name));
         }
         Err(Error::invalid(format!(
-            "the stream name {name:?} is not 1 to {} bytes without control characters and without $ first",
+            "the stream name {} is not 1 to {} bytes without control characters and without $ first",
+            Shown(&name),
             limits::STREAM_NAME_BYTES
         )))
     }
@@ -69,7 +70,8 @@ impl EntityName {
             return Ok(Self(name));
         }
         Err(Error::invalid(format!(
-            "the name {name:?} is not 1 to {} letters, digits or . _ - ~ with a letter or digit first",
+            "the name {} is not 1 to {} letters, digits or . _ - ~ with a letter or digit first",
+            Shown(&name),
             limits::ENTITY_NAME_BYTES
         )))
     }

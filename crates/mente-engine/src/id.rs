@@ -4,6 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 
 use crate::limits;
+use crate::shown::Shown;
 
 /// A set of logs, as the engine knows it. Never reused: a name made again gets a new id.
 /// Wide enough for the topic ids of a Kafka cluster.
@@ -32,7 +33,7 @@ pub struct Term(pub u64);
 pub struct SetName(String);
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("set name {0:?} is not namespace/name of letters, digits and . _ - $ / ~, at most {limit} bytes", limit = limits::SET_NAME_BYTES)]
+#[error("set name {0} is not namespace/name of letters, digits and . _ - $ / ~, at most {limit} bytes", limit = limits::SET_NAME_BYTES)]
 pub struct InvalidSetName(pub String);
 
 impl SetName {
@@ -45,7 +46,7 @@ impl SetName {
         if parts && name.len() <= limits::SET_NAME_BYTES && name.bytes().all(allowed) {
             Ok(Self(name))
         } else {
-            Err(InvalidSetName(name))
+            Err(InvalidSetName(Shown(&name).to_string()))
         }
     }
 

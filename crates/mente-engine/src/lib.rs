@@ -22,6 +22,7 @@ pub mod clock;
 pub mod error;
 pub mod id;
 pub mod limits;
+pub mod shown;
 
 pub mod conformance;
 pub mod memory;
@@ -35,3 +36,4 @@ pub use error::Error;
 pub use event::{Attribute, Data, Event, InvalidEvent};
 pub use id::{LogId, Offset, SetId, SetName, Term};
 pub use record::Record;
+pub use shown::Shown;

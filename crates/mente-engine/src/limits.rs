@@ -28,6 +28,8 @@ pub const READ_BYTES: usize = 1 << 20;
 pub const NESTING_DEPTH: usize = 32;
 /// Largest HTTP request body.
 pub const HTTP_BODY_BYTES: usize = 4 << 20;
+/// Largest body that declares something (a topic, a subscription, a fold) or asks in SQL.
+pub const DECLARATION_BYTES: usize = 256 << 10;
 /// Files that the embedded log keeps open for its readers.
 pub const LOG_OPEN_FILES: usize = 128;
 /// WAL files that the embedded log keeps before it packs the oldest.
@@ -82,6 +84,8 @@ pub const PROJECTION_STATEMENT_STEPS: u64 = 200_000_000;
 pub const PROJECTION_VALUE_BYTES: i32 = 16 << 20;
 /// Largest database of a projection.
 pub const PROJECTION_DATABASE_BYTES: u64 = 64 << 30;
+/// Memory that SQLite may take for all projections and queries together.
+pub const SQLITE_HEAP_BYTES: u64 = 256 << 20;
 /// Batches of events that wait for a projection's thread; each is one read of a log.
 pub const PROJECTION_BATCHES: usize = 2;
 /// How long a projection waits for somebody else's lock on its database.

@@ -62,7 +62,8 @@ impl Record {
         let length = take_length(input)?.ok_or(Malformed("record length"))?;
         let mut body = take(input, length)?;
         take(&mut body, 1)?;
-        let timestamp = Timestamp(base.0.saturating_add(take_varint(&mut body)?));
+        // As it was encoded: moments that are far apart have a delta that wraps.
+        let timestamp = Timestamp(base.0.wrapping_add(take_varint(&mut body)?));
         let delta =
             u32::try_from(take_varint(&mut body)?).map_err(|_| Malformed("offset delta"))?;
         let key = take_sized(&mut body)?;

@@ -130,7 +130,7 @@ impl Header {
         out.freeze()
     }
 
-    fn encode_header(&self, out: &mut [u8]) {
+    pub(crate) fn encode_header(&self, out: &mut [u8]) {
         let mut put = |at: usize, value: &[u8]| out[at..at + value.len()].copy_from_slice(value);
         put(0, &MAGIC.to_be_bytes());
         put(4, &(self.header_bytes() as u32).to_be_bytes());

@@ -39,6 +39,9 @@ mod recent;
 mod runs;
 
 mod backup;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 mod planted;
 
 mod embedded;

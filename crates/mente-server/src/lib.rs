@@ -9,6 +9,9 @@
 //!
 //! Start reading at [`http`], then `http/events.rs` as the model of a verb.
 
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 pub mod http;
 pub mod projection;
 pub mod push;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use mente_engine::limits;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::filter::Filter;
 
 /// Durations are in milliseconds on the wire of our own HTTP.
@@ -148,6 +149,14 @@ impl Settings {
     pub fn validate(&self) -> Result<()> {
         if let Some(filter) = &self.filter {
             filter.validate()?;
+        }
+        let size = serde_json::to_vec(self).map_or(usize::MAX, |text| text.len());
+        if size > limits::DEFINITION_BYTES {
+            let message = format!(
+                "the settings have {size} bytes, more than the limit of {}",
+                limits::DEFINITION_BYTES
+            );
+            return Err(Error::new(Kind::TooLarge, message));
         }
         within("lock_duration_ms", self.lock_duration_ms, 1_000, 3_600_000)?;
         within(

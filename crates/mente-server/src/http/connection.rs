@@ -1,33 +1,70 @@
 //! Sockets: accepts, bounds and drains HTTP connections, under TLS if the door has an identity.
+//!
+//! Who comes when every seat is taken is told so, and not left waiting at the port.
 
 use std::io;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use mente_engine::limits;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio_rustls::server::TlsStream;
 
+use super::error::Refusal;
 use super::{Door, Stopping, error};
 use crate::tls::Identity;
 
 /// Wait after an accept failed, as it does while file descriptors are short.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections that wait to be accepted. Where a burst overflows it, the caller's kernel tries
+/// again only after a second.
+const BACKLOG: u32 = 4_096;
+/// Connections at one time that are told that there is no seat; more are closed unheard.
+const TURNED_AWAY: usize = 64;
+/// How long one of them may take to hear it.
+const TURN_AWAY_WAIT: Duration = Duration::from_secs(1);
+/// Files that the process keeps for everything but its connections, where it may not have many.
+const OTHER_FILES: u64 = 2_000;
+
+/// Takes the port. One that was just given up is taken at once.
+pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = match address {
+        SocketAddr::V4(_) => TcpSocket::new_v4()?,
+        SocketAddr::V6(_) => TcpSocket::new_v6()?,
+    };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(BACKLOG)
+}
 
 /// Serves connections until the door stops, then lets those that are open finish.
 pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router) {
-    let seats = Arc::new(Semaphore::new(limits::HTTP_CONNECTIONS));
+    let seats = Arc::new(Semaphore::new(seats()));
+    let stools = Arc::new(Semaphore::new(TURNED_AWAY));
     let mut open = JoinSet::new();
-    while let Some((socket, seat)) = next(&listener, &seats, &door.stopping).await {
+    while let Some(socket) = next(&listener, &door.stopping).await {
         while open.try_join_next().is_some() {}
-        open.spawn(talk(socket, seat, Arc::clone(&door), router.clone()));
+        if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+            open.spawn(talk(socket, seat, Arc::clone(&door), router.clone()));
+        } else if let Ok(stool) = Arc::clone(&stools).try_acquire_owned() {
+            let told = talk(
+                socket,
+                stool,
+                Arc::clone(&door),
+                Router::new().fallback(full),
+            );
+            open.spawn(async { drop(tokio::time::timeout(TURN_AWAY_WAIT, told).await) });
+        }
     }
     drop(listener);
     let drained = async { while open.join_next().await.is_some() {} };
@@ -40,18 +77,35 @@ pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router
     }
 }
 
-/// The next connection and its seat; `None` when the door stops. A connection beyond the limit
-/// waits in the backlog of the port.
-async fn next(
-    listener: &TcpListener,
-    seats: &Arc<Semaphore>,
-    stopping: &Stopping,
-) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+/// As many connections as the house allows, or fewer where the process may not open so many
+/// files: the log and the projections must never be without one.
+fn seats() -> usize {
+    let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+    let files = files.unwrap_or(u64::MAX);
+    let left = files - OTHER_FILES.min(files / 2);
+    let seats = limits::HTTP_CONNECTIONS.min(usize::try_from(left).unwrap_or(usize::MAX));
+    if seats < limits::HTTP_CONNECTIONS {
+        tracing::warn!(
+            connections = seats,
+            "fewer connections than usual: raise the limit of open files (ulimit -n)"
+        );
+    }
+    seats
+}
+
+async fn full() -> impl IntoResponse {
+    let message =
+        "as many connections are open as this server takes; try again, and close idle ones";
+    let refusal = Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "ServerBusy", message);
+    ([(header::CONNECTION, "close")], refusal)
+}
+
+/// The next connection; `None` when the door stops.
+async fn next(listener: &TcpListener, stopping: &Stopping) -> Option<TcpStream> {
     let accept = async {
-        let seat = Arc::clone(seats).acquire_owned().await.ok()?;
         loop {
             match listener.accept().await {
-                Ok((socket, _)) => return Some((socket, seat)),
+                Ok((socket, _)) => return socket,
                 Err(error) => {
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
@@ -62,7 +116,7 @@ async fn next(
     tokio::select! {
         biased;
         () = stopping.wait() => None,
-        accepted = accept => accepted,
+        socket = accept => Some(socket),
     }
 }
 

@@ -4,10 +4,15 @@
 //! read them, on every path. `Retry-After` stands on 503 only: one client repeats any refused
 //! request that has it.
 
+use std::borrow::Cow;
+
 use axum::http::{HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use mente_broker::{Error, Kind};
 use mente_wire::eventgrid;
+
+/// Longest message of an answer.
+const MESSAGE_CHARS: usize = 500;
 
 #[derive(Clone, Debug)]
 pub(super) struct Refusal {
@@ -51,10 +56,18 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "BadRequest", message)
     }
 
+    /// What the caller sent may stand in the message, however long it is: the end is left out.
+    fn shown(&self) -> Cow<'_, str> {
+        match self.message.char_indices().nth(MESSAGE_CHARS) {
+            Some((end, _)) => Cow::Owned(format!("{}…", &self.message[..end])),
+            None => Cow::Borrowed(&self.message),
+        }
+    }
+
     /// The body, also for the places where no status can be sent any more.
     pub(super) fn body(&self) -> Vec<u8> {
         let mut body = Vec::new();
-        eventgrid::write_error(self.code, &self.message, &mut body);
+        eventgrid::write_error(self.code, &self.shown(), &mut body);
         body
     }
 }

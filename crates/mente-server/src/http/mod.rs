@@ -26,7 +26,10 @@ mod openapi;
 mod body;
 mod caller;
 mod connection;
+mod distinct;
 mod error;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod metrics;
 mod position;
 mod query;
@@ -97,7 +100,7 @@ struct Stopping(watch::Receiver<bool>);
 impl Http {
     /// Takes the port; connections wait in its backlog until [`Http::run`].
     pub async fn bind(address: SocketAddr, broker: Broker, options: Options) -> io::Result<Self> {
-        let listener = TcpListener::bind(address).await?;
+        let listener = connection::listen(address)?;
         Ok(Self {
             listener,
             broker,

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use mente_broker::Start;
-use mente_engine::{Offset, Timestamp};
+use mente_engine::{Offset, Shown, Timestamp};
 
 use super::error::{Refusal, Result};
 
@@ -42,7 +42,8 @@ impl From {
         });
         each.collect::<Option<_>>().map(Self::Each).ok_or_else(|| {
             Refusal::bad_request(format!(
-                "from is {text:?}; say earliest, latest, an offset, a time such as 2026-11-30T12:00:00Z or 1764504000000ms, or what the header mente-next-offset said"
+                "from is {}; say earliest, latest, an offset, a time such as 2026-11-30T12:00:00Z or 1764504000000ms, or what the header mente-next-offset said",
+                Shown(text)
             ))
         })
     }
@@ -57,7 +58,8 @@ impl From {
         });
         each.collect::<Option<_>>().map(Self::Each).ok_or_else(|| {
             Refusal::bad_request(format!(
-                "Last-Event-ID is {id:?}, but the ids of this stream are PARTITION:OFFSET"
+                "Last-Event-ID is {}, but the ids of this stream are PARTITION:OFFSET",
+                Shown(id)
             ))
         })
     }

@@ -14,6 +14,7 @@
 
 pub mod declaration;
 
+mod costly;
 mod database;
 mod digest;
 mod fact;
@@ -41,7 +42,7 @@ use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
 use database::{Checkpoints, Database, Owner};
-use declaration::Declaration;
+pub(crate) use declaration::Declaration;
 use files::Files;
 use source::Reader;
 use task::{Board, Command, Task};

@@ -69,27 +69,44 @@ fn rows(
         truncated: false,
         columns,
     };
-    let mut size_bytes = 0;
+    let mut left_bytes = limits::QUERY_BYTES;
     let mut found = statement.raw_query();
     while let Some(row) = found.next().map_err(|e| refused(rules, &e))? {
-        let mut values = Vec::with_capacity(answer.columns.len());
-        for index in 0..answer.columns.len() {
-            let value = row.get_ref(index).map_err(|e| refused(rules, &e))?;
-            let value = to_json(value);
-            size_bytes += value.as_str().map_or(8, str::len);
-            values.push(value);
+        let values = (0..answer.columns.len()).map(|index| row.get_ref(index));
+        let values: Vec<_> = values
+            .collect::<Result<_, _>>()
+            .map_err(|e| refused(rules, &e))?;
+        let size = values.iter().map(size_bytes).sum();
+        match left_bytes.checked_sub(size) {
+            Some(left) if answer.rows.len() < max_rows => left_bytes = left,
+            None if answer.rows.is_empty() => {
+                let most = limits::QUERY_BYTES;
+                let message = format!(
+                    "the query: one row has {size} bytes, an answer at most {most}: ask for less of it"
+                );
+                return Err(Error::new(Kind::TooLarge, message));
+            }
+            _ => {
+                answer.truncated = true;
+                break;
+            }
         }
-        if answer.rows.len() == max_rows || size_bytes > limits::QUERY_BYTES {
-            answer.truncated = true;
-            break;
-        }
-        answer.rows.push(values);
+        answer.rows.push(values.into_iter().map(to_json).collect());
     }
     Ok(answer)
 }
 
 fn refused(rules: &Rules, error: &rusqlite::Error) -> Error {
     Error::invalid(format!("the query: {}", rules.explain(error)))
+}
+
+/// What a value takes in the answer.
+fn size_bytes(value: &ValueRef<'_>) -> usize {
+    match value {
+        ValueRef::Null | ValueRef::Integer(_) | ValueRef::Real(_) => 8,
+        ValueRef::Text(text) => text.len(),
+        ValueRef::Blob(blob) => blob.len() / 3 * 4 + 4,
+    }
 }
 
 fn to_json(value: ValueRef<'_>) -> Value {

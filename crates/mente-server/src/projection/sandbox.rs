@@ -15,8 +15,10 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use rusqlite::limits::Limit;
 use rusqlite::{Connection, OpenFlags};
 
+use super::costly;
+
 /// Instructions of SQLite's machine between two looks at the rules.
-const STEPS_PER_LOOK: i32 = 10_000;
+const STEPS_PER_LOOK: i32 = 1_000;
 /// Statements that are not ours are told by this prefix of our tables.
 const OWN_TABLES: &str = "mente_";
 
@@ -88,6 +90,9 @@ impl Rules {
             }
             (Some(rusqlite::ErrorCode::OperationInterrupted), _) if !self.stopping() => {
                 "the statement takes too long: add an index, or ask for less".to_owned()
+            }
+            (Some(rusqlite::ErrorCode::OutOfMemory), _) => {
+                "the statement takes more memory than there is for SQL: ask for less".to_owned()
             }
             _ => error.to_string(),
         }
@@ -161,10 +166,19 @@ pub(super) fn open(path: &Path, flags: OpenFlags, rules: &Rules) -> rusqlite::Re
         (Limit::SQLITE_LIMIT_COMPOUND_SELECT, 50),
         (Limit::SQLITE_LIMIT_ATTACHED, 0),
         (Limit::SQLITE_LIMIT_TRIGGER_DEPTH, 10),
+        (Limit::SQLITE_LIMIT_LIKE_PATTERN_LENGTH, 1_000),
         (Limit::SQLITE_LIMIT_WORKER_THREADS, 0),
     ] {
         connection.set_limit(limit, most)?;
     }
+    // Of the process, and never raised again by anybody: at the first a cache uses its pages
+    // anew, at the second an allocation fails, and its statement with it.
+    let most = limits::SQLITE_HEAP_BYTES;
+    connection.execute_batch(&format!(
+        "PRAGMA soft_heap_limit = {}; PRAGMA hard_heap_limit = {most}",
+        most / 2
+    ))?;
+    costly::bound(&connection)?;
     let hook = rules.clone();
     connection.authorizer(Some(move |context: AuthContext<'_>| {
         hook.authorize(context)

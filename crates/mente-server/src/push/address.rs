@@ -5,6 +5,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use hyper::Uri;
+use mente_engine::Shown;
 
 use crate::tls::{ServerName, server_name};
 
@@ -32,21 +33,22 @@ pub struct Target {
 impl Target {
     /// Takes `http://host[:port]/path` and `https://…`; says what is wrong with anything else.
     pub fn parse(url: &str) -> Result<Self, String> {
+        let shown = Shown(url);
         let uri: Uri = url
             .parse()
-            .map_err(|e| format!("the webhook URL {url:?} is no URL: {e}"))?;
+            .map_err(|e| format!("the webhook URL {shown} is no URL: {e}"))?;
         let is_tls = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
             _ => {
                 return Err(format!(
-                    "the webhook URL {url:?} must begin with https:// or http://"
+                    "the webhook URL {shown} must begin with https:// or http://"
                 ));
             }
         };
         let authority = uri
             .authority()
-            .ok_or_else(|| format!("the webhook URL {url:?} names no host"))?;
+            .ok_or_else(|| format!("the webhook URL {shown} names no host"))?;
         if authority.as_str().contains('@') {
             return Err("a webhook URL carries no user name or password".into());
         }
@@ -56,7 +58,7 @@ impl Target {
             .trim_end_matches(']')
             .to_owned();
         if host.is_empty() {
-            return Err(format!("the webhook URL {url:?} names no host"));
+            return Err(format!("the webhook URL {shown} names no host"));
         }
         let tls = is_tls.then(|| server_name(&host)).transpose()?;
         let path = uri.path_and_query().map_or("", |path| path.as_str());
@@ -114,10 +116,12 @@ fn is_public_v4(ip: Ipv4Addr) -> bool {
         || ip.is_documentation()
         || a == 0
         || a >= 240
-        // Carrier-grade NAT (RFC 6598), IETF assignments (RFC 6890), benchmarks (RFC 2544).
+        // Carrier-grade NAT (RFC 6598), IETF assignments (RFC 6890), benchmarks (RFC 2544),
+        // relays of 6to4 (RFC 7526).
         || (a == 100 && (64..128).contains(&b))
         || (a == 192 && b == 0 && c == 0)
-        || (a == 198 && (18..20).contains(&b));
+        || (a == 198 && (18..20).contains(&b))
+        || (a == 192 && b == 88 && c == 99);
     !special
 }
 
@@ -126,8 +130,11 @@ fn is_public_v6(ip: Ipv6Addr) -> bool {
         return is_public_v4(inner);
     }
     let [a, b, ..] = ip.segments();
-    // Only 2000::/3 is global unicast; in it, documentation and Teredo lead nowhere public.
-    a & 0xe000 == 0x2000 && !(a == 0x2001 && (b == 0xdb8 || b == 0))
+    // Only 2000::/3 is global unicast; in it, IETF assignments (2001::/23, Teredo among them) and
+    // documentation (also 3fff::/20) lead nowhere public.
+    a & 0xe000 == 0x2000
+        && !(a == 0x2001 && (b == 0xdb8 || b < 0x200))
+        && !(a == 0x3fff && b < 0x1000)
 }
 
 /// The IPv4 address that an IPv6 one stands for: mapped, compatible, NAT64 or 6to4.
@@ -139,7 +146,8 @@ fn embedded_v4(ip: Ipv6Addr) -> Option<Ipv4Addr> {
     };
     match s {
         [0, 0, 0, 0, 0, 0 | 0xffff, high, low] => Some(of(high, low)),
-        [0x64, 0xff9b, 0 | 1, _, _, _, high, low] => Some(of(high, low)),
+        // Not 64:ff9b:1::/48, which is NAT64 of somebody's own network and has it elsewhere.
+        [0x64, 0xff9b, 0, 0, 0, 0, high, low] => Some(of(high, low)),
         [0x2002, high, low, ..] => Some(of(high, low)),
         _ => None,
     }
@@ -177,6 +185,15 @@ mod tests {
             "2001:db8::1",
             "2001::1",
             "100::1",
+            "192.88.99.1",
+            "64:ff9b:1:7f00:0:100:808:808",
+            "64:ff9b:0:1::8.8.8.8",
+            "2001:2::1",
+            "2001:10::1",
+            "2001:1ff::1",
+            "3fff:fff::1",
+            "fec0::1",
+            "5f00::1",
         ] {
             assert!(!is_public(private.parse().unwrap()), "{private}");
         }
@@ -185,6 +202,8 @@ mod tests {
             "172.32.0.1",
             "100.128.0.1",
             "2606:4700::1",
+            "2001:200::1",
+            "64:ff9b::8.8.8.8",
             "::ffff:8.8.8.8",
         ] {
             assert!(is_public(public.parse().unwrap()), "{public}");

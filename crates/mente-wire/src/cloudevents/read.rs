@@ -20,7 +20,8 @@ pub fn parse_batch(input: &Bytes) -> Result<Vec<Event>, Malformed> {
     let text = utf8(input).map_err(|what| Malformed::new(None, what))?;
     let found = json::elements(text, limits::EVENTS_PER_BATCH)
         .map_err(|error| Malformed::new(error.index, error.what))?;
-    let mut events = Vec::with_capacity(found.len());
+    // Not as many as are claimed: an event is much larger than the shortest element.
+    let mut events = Vec::new();
     for (index, raw) in found.into_iter().enumerate() {
         let event = read(input, raw.get());
         events.push(event.map_err(|what| Malformed::new(Some(index), what))?);

@@ -18,11 +18,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use mente_broker::{Access, Broker, ShardTask};
-use mente_engine::Engine;
+use mente_engine::{Engine, limits};
 use mente_server::http::{self, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use mente_server::tls::{Identity, Trust};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
@@ -149,6 +150,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
         ports::forget(file)?;
     }
     let began = Instant::now();
+    allow_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -160,6 +162,25 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
     runtime.shutdown_timeout(SHARDS_STOP_WAIT);
     let closed = driven.close();
     served.and(closed)
+}
+
+/// Takes as many files as every connection needs, beside those of the log and the projections;
+/// where that is not allowed, the door has fewer connections and says so.
+fn allow_files() {
+    let wanted = Some(limits::HTTP_CONNECTIONS as u64 + 6_000);
+    let now = getrlimit(Resource::Nofile);
+    let allowed = now
+        .maximum
+        .map_or(wanted, |maximum| wanted.min(Some(maximum)));
+    if now.current.is_some_and(|current| Some(current) < allowed) {
+        let more = Rlimit {
+            current: allowed,
+            maximum: now.maximum,
+        };
+        if let Err(error) = setrlimit(Resource::Nofile, more) {
+            tracing::warn!(%error, "the limit of open files stays as it is");
+        }
+    }
 }
 
 async fn serve(

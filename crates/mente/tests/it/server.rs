@@ -13,7 +13,7 @@ const BINARY: &str = env!("CARGO_BIN_EXE_mente");
 pub(crate) const SOON: Duration = Duration::from_secs(30);
 
 pub(crate) struct Server {
-    process: Child,
+    pub(crate) process: Child,
     pub(crate) address: String,
     pub(crate) client: Client,
     directory: TempDir,
