@@ -288,7 +288,8 @@ impl Shard {
             | Decision::Undefined { .. } => self.catalogue.apply(decision),
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
-                let queue = Queue::new(subscription.settings.clone(), self.term, &starts);
+                let settings = subscription.settings.clone();
+                let queue = Queue::new(settings, self.term, subscription.view, &starts);
                 let view = View {
                     name: name.clone(),
                     topic: subscription.topic.clone(),

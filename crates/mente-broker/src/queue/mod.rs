@@ -82,10 +82,12 @@ pub enum Settlement {
     Return,
 }
 
-/// Identifies a lease. Void after a restart or a change of owner.
+/// Identifies a lease. Void after a restart or a change of owner, and for a later subscription of
+/// the same name, whose leases are counted anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct LockToken {
     term: Term,
+    view: u64,
     lease: u64,
 }
 
@@ -128,6 +130,8 @@ pub struct Effects {
 pub struct Queue {
     settings: Settings,
     term: Term,
+    /// Its number, never used again.
+    view: u64,
     partitions: Vec<Partition>,
     leases: BTreeMap<u64, Lease>,
     next_lease: u64,
@@ -163,10 +167,11 @@ enum Timer {
 
 impl Queue {
     /// `starts` holds, for each log of the topic, where the view begins.
-    pub fn new(settings: Settings, term: Term, starts: &[Offset]) -> Self {
+    pub fn new(settings: Settings, term: Term, view: u64, starts: &[Offset]) -> Self {
         Self {
             settings,
             term,
+            view,
             partitions: starts.iter().map(|start| Partition::new(*start)).collect(),
             leases: BTreeMap::new(),
             next_lease: 1,
@@ -508,6 +513,7 @@ impl Queue {
         let attempts = entry.attempts;
         let token = LockToken {
             term: self.term,
+            view: self.view,
             lease,
         };
         Delivery {
@@ -519,7 +525,7 @@ impl Queue {
     }
 
     fn end_lease(&mut self, token: LockToken, now: Now) -> Option<Lease> {
-        if token.term != self.term {
+        if (token.term, token.view) != (self.term, self.view) {
             return None;
         }
         // A lease past its end is void even before its timer has run.
@@ -653,7 +659,7 @@ impl Queue {
 
 impl fmt::Display for LockToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}", self.term.0, self.lease)
+        write!(f, "{:x}-{:x}-{:x}", self.term.0, self.view, self.lease)
     }
 }
 
@@ -661,12 +667,17 @@ impl FromStr for LockToken {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (term, lease) = text.split_once('-').ok_or(())?;
-        let number = |digits| u64::from_str_radix(digits, 16).map_err(|_| ());
-        Ok(Self {
-            term: Term(number(term)?),
-            lease: number(lease)?,
-        })
+        let mut numbers = text.split('-');
+        let mut number = || {
+            let digits = numbers.next().ok_or(())?;
+            u64::from_str_radix(digits, 16).map_err(|_| ())
+        };
+        let token = Self {
+            term: Term(number()?),
+            view: number()?,
+            lease: number()?,
+        };
+        numbers.next().map_or(Ok(token), |_| Err(()))
     }
 }
 

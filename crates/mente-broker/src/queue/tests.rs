@@ -11,7 +11,7 @@ struct Bench {
 
 /// A queue over one log with `records` records at offsets 0, 10, 20 and on, keys a, b, a, b.
 fn bench(settings: Settings, records: u64) -> Bench {
-    let queue = Queue::new(settings, Term(3), &[Offset(0)]);
+    let queue = Queue::new(settings, Term(3), 7, &[Offset(0)]);
     let mut bench = Bench {
         queue,
         now: Now::default(),
@@ -121,6 +121,16 @@ fn a_lease_past_its_end_or_of_another_owner_is_void() {
         !bench.settle(out, &Settlement::Complete),
         "its time is over, timer or not"
     );
+}
+
+#[test]
+fn lock_tokens_come_back_out_of_their_text_and_nothing_else_does() {
+    let token = bench(Settings::default(), 1).receive(1)[0].token;
+    assert_eq!(token.to_string(), "3-7-1");
+    assert_eq!("3-7-1".parse(), Ok(token));
+    for odd in ["", "3", "3-1", "3-7-1-1", "3-7-", "3-7-x", "-7-1"] {
+        assert_eq!(odd.parse::<LockToken>(), Err(()), "{odd:?}");
+    }
 }
 
 #[test]

@@ -178,6 +178,29 @@ fn what_is_settled_stays_settled_over_a_crash() {
 }
 
 #[test]
+fn a_lock_says_nothing_about_a_later_subscription_of_the_same_name() {
+    let mut world = World::new(2);
+    world.publish(0..2);
+    let old = world.receive(2);
+    let (broker, name) = (world.broker.clone(), shipping());
+    let deleted = broker.delete_subscription(&ME, &name);
+    world.pool.run_until(deleted).unwrap();
+    let settings = Settings {
+        lock_duration_ms: 1_000,
+        ..Settings::default()
+    };
+    let made = broker.create_subscription(&ME, &name, settings, Start::Earliest);
+    world.pool.run_until(made).unwrap();
+    world.pool.run_until_stalled();
+    assert_eq!(ids(&world.receive(2)), [0, 1]);
+    let held = world.settle(&old, Settlement::Complete).unwrap();
+    assert_eq!(held, [false, false]);
+    world.pass(Duration::from_secs(1));
+    let again = ids(&world.receive(2));
+    assert_eq!(again, [0, 1], "whoever received them last settled nothing");
+}
+
+#[test]
 fn an_unknown_outcome_is_told_as_unknown_and_the_journal_decides() {
     for fault in [Fault::UnknownButDone, Fault::UnknownAndLost] {
         let mut world = World::new(5);
