@@ -41,6 +41,8 @@ struct Log {
     batches: Vec<Batch>,
     start: Offset,
     end: Offset,
+    /// Nothing from here on is served.
+    corrupt: Option<Offset>,
     owner: Owner,
     watchers: Watchers,
 }
@@ -78,6 +80,13 @@ impl MemoryEngine {
     /// Lets the next append to `log` go wrong.
     pub fn inject(&self, log: LogId, fault: Fault) {
         self.lock().fault = Some((log, fault));
+    }
+
+    /// Lets the log be damaged from the batch at `at` on.
+    pub fn rot(&self, log: LogId, at: Offset) {
+        if let Ok(log) = self.lock().log(log) {
+            log.corrupt = Some(at);
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, Logs> {
@@ -318,6 +327,9 @@ impl Log {
 
     fn read(&self, from: Offset, limit: Limit) -> Result<Chunk, Error> {
         self.bounds().check(from)?;
+        if let Some(at) = self.corrupt.filter(|at| from >= *at) {
+            return Err(Error::Corrupt(at));
+        }
         let first = self.batches.partition_point(|b| b.last_offset() < from);
         let mut chunk = Chunk {
             batches: Vec::new(),
@@ -326,7 +338,8 @@ impl Log {
         let mut bytes = 0;
         for batch in &self.batches[first..] {
             bytes += batch.size();
-            if bytes > limit.bytes && !chunk.batches.is_empty() {
+            let is_rotten = self.corrupt.is_some_and(|at| batch.base_offset() >= at);
+            if is_rotten || (bytes > limit.bytes && !chunk.batches.is_empty()) {
                 chunk.next = batch.base_offset();
                 break;
             }

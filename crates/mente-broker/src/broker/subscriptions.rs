@@ -147,6 +147,13 @@ impl Broker {
                     while left.next_if(below).is_some() {}
                     continue;
                 }
+                // Given back it would come first the next time, and hold up all the others: its
+                // lease runs out, which is an attempt.
+                Err(error @ engine::Error::Corrupt(_)) => {
+                    tracing::error!(subscription = %name, %log, offset = %from, %error, "not delivered");
+                    left.next();
+                    continue;
+                }
                 chunk => chunk?,
             };
             let next = chunk.next;

@@ -306,6 +306,33 @@ fn what_is_too_much_for_one_answer_comes_with_the_next() {
 }
 
 #[test]
+fn what_is_damaged_holds_up_nothing_else() {
+    let mut world = open(MemoryEngine::new(2), HandClock::default());
+    let broker = world.broker.clone();
+    let (topic, name) = (topic(), shipping());
+    let made = world.pool.run_until(broker.create_topic(&ME, &topic, 2));
+    let settings = Settings::default();
+    let subscribed = broker.create_subscription(&ME, &name, settings, Start::Earliest);
+    world.pool.run_until(subscribed).unwrap();
+    // In turn: 0 and 2 in the first partition, 1 and 3 in the second.
+    (0..4).for_each(|id| world.publish(id..id + 1));
+    let first = broker.read(&ME, &topic, 0, Offset(0), 9);
+    let (first, _) = world.pool.run_until(first).unwrap();
+    let log = made.unwrap().0.set.log(0);
+    world.engine.rot(log, first[1].position.offset);
+    let received = world.receive(9);
+    assert_eq!(ids(&received), [0, 1, 3]);
+    let held = world.settle(&received, Settlement::Complete);
+    assert_eq!(held.unwrap(), [true; 3]);
+    world.publish(4..6);
+    let lock = Settings::default().lock_duration_ms;
+    world.pass(Duration::from_millis(lock));
+    // One at a time, as webhooks receive: the damaged one is the first, but not for ever.
+    let received: Vec<_> = (0..3).map(|_| ids(&world.receive(1))).collect();
+    assert_eq!(received, [vec![], vec![5], vec![]]);
+}
+
+#[test]
 fn what_fails_too_often_is_one_dead_letter_over_a_crash() {
     for crash in [false, true] {
         let mut world = World::new(8);
