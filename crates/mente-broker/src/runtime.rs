@@ -157,6 +157,8 @@ impl<'a> Tenure<'a> {
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
         }
+        // What the last owner could only call unknown may be among the restored.
+        tenure.runtime.subscriptions.ring();
         tenure
     }
 

@@ -8,7 +8,7 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::{LocalSpawnExt, SpawnExt};
 use mente_broker::queue::{Settings, Settlement};
 use mente_broker::{
-    Broker, Definition, EntityName, Expected, Kind, Options, Principal, Start, StreamName,
+    Broker, Definition, EntityName, Expected, Kind, Made, Options, Principal, Start, StreamName,
     SubscriptionName,
 };
 use mente_engine::memory::{Fault, MemoryEngine};
@@ -218,6 +218,25 @@ fn an_unknown_outcome_is_told_as_unknown_and_the_journal_decides() {
         };
         assert_eq!(ids(&world.receive(9)), left);
     }
+}
+
+#[test]
+fn receivers_hear_of_a_subscription_whose_making_was_told_as_unknown() {
+    let mut world = World::new(5);
+    let journal = world.journal_of_shipping();
+    world.engine.inject(journal, Fault::UnknownButDone);
+    let broker = world.broker.clone();
+    let name = SubscriptionName {
+        name: EntityName::new("billing").unwrap(),
+        ..shipping()
+    };
+    let make = || broker.create_subscription(&ME, &name, Settings::default(), Start::Earliest);
+    let error = world.pool.run_until(make()).unwrap_err();
+    assert_eq!(error.kind, Kind::Unknown);
+    let seen = broker.subscription_bell().rings();
+    world.pass(Duration::from_secs(1));
+    assert_eq!(world.pool.run_until(make()), Ok(Made::Before));
+    assert!(broker.subscription_bell().rings() > seen);
 }
 
 #[test]
