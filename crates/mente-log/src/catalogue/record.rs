@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use mente_engine::engine::Retention;
-use mente_engine::{Batch, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, Term};
+use mente_engine::{Batch, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, Term, limits};
 
 use super::Head;
 use crate::fields::{Fields, put_varint};
@@ -265,6 +265,9 @@ fn take_log(fields: &mut Fields<'_>) -> Option<LogId> {
 fn take_heads(fields: &mut Fields<'_>) -> Option<Vec<(u32, Head)>> {
     let mut heads = Vec::new();
     while !fields.0.is_empty() {
+        if heads.len() == limits::LOGS_PER_SET as usize {
+            return None;
+        }
         let index = u32::try_from(fields.varint()?).ok()?;
         let start = fields.varint()?;
         let end = start.checked_add(fields.varint()?)?;
