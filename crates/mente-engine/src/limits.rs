@@ -70,7 +70,7 @@ pub const BACKUP_STALL_SECONDS: u64 = 60;
 pub const READ_EVENTS: usize = 5_000;
 /// Longest wait of a read for its first event.
 pub const READ_WAIT_MS: u64 = 120_000;
-/// Largest declaration of a fold or a projection.
+/// Largest declaration of a fold, a projection or a subscription.
 pub const DEFINITION_BYTES: usize = 64 << 10;
 /// Largest state that a stream is folded to.
 pub const STATE_BYTES: usize = 1 << 20;

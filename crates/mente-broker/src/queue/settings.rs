@@ -147,6 +147,15 @@ impl Settings {
     }
 
     pub fn validate(&self) -> Result<()> {
+        // One record of the journal holds them, and each of its snapshots does.
+        let size = serde_json::to_vec(self).map_or(usize::MAX, |json| json.len());
+        if size > limits::DEFINITION_BYTES {
+            let message = format!(
+                "the settings of a subscription have at most {} bytes, these have {size}",
+                limits::DEFINITION_BYTES
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
         if let Some(filter) = &self.filter {
             filter.validate()?;
         }

@@ -201,6 +201,27 @@ fn a_lock_says_nothing_about_a_later_subscription_of_the_same_name() {
 }
 
 #[test]
+fn settings_that_no_journal_holds_are_refused_and_end_no_lease() {
+    let mut world = World::new(3);
+    world.publish(0..1);
+    let out = world.receive(1);
+    let large = "x".repeat(mente_engine::limits::BATCH_BYTES);
+    let settings = Settings {
+        filter: serde_json::from_value(json!({"exact": {"type": large}})).unwrap(),
+        ..Settings::default()
+    };
+    let broker = world.broker.clone();
+    let name = SubscriptionName {
+        name: EntityName::new("billing").unwrap(),
+        ..shipping()
+    };
+    let made = broker.create_subscription(&ME, &name, settings, Start::Earliest);
+    let error = world.pool.run_until(made).unwrap_err();
+    assert_eq!(error.kind, Kind::TooLarge, "{error}");
+    assert_eq!(world.settle(&out, Settlement::Complete), Ok(vec![true]));
+}
+
+#[test]
 fn an_unknown_outcome_is_told_as_unknown_and_the_journal_decides() {
     for fault in [Fault::UnknownButDone, Fault::UnknownAndLost] {
         let mut world = World::new(5);
