@@ -263,11 +263,13 @@ fn take_log(fields: &mut Fields<'_>) -> Option<LogId> {
 }
 
 fn take_heads(fields: &mut Fields<'_>) -> Option<Vec<(u32, Head)>> {
-    let mut heads = Vec::new();
+    // The last byte of a varint has its highest bit clear.
+    let count = fields.0.iter().filter(|byte| **byte < 0x80).count() / 4;
+    if count > limits::LOGS_PER_SET as usize {
+        return None;
+    }
+    let mut heads = Vec::with_capacity(count);
     while !fields.0.is_empty() {
-        if heads.len() == limits::LOGS_PER_SET as usize {
-            return None;
-        }
         let index = u32::try_from(fields.varint()?).ok()?;
         let start = fields.varint()?;
         let end = start.checked_add(fields.varint()?)?;
