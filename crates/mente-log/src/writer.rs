@@ -237,12 +237,17 @@ impl Writer {
                 Room::Bytes(bytes)
             });
         }
+        // With a file in reserve all of this one may go; else what is held back stays free of the
+        // calls behind the first one, too.
+        let mut held_back = if is_near_end { 0 } else { self.reserve_bytes() };
         // More than once, if files made ahead by an earlier opening are smaller.
         while needed > self.remaining() {
             self.next_file()?;
+            held_back = self.reserve_bytes();
         }
-        let room = self.remaining() - OVERHEAD_BYTES;
-        Ok(Room::Bytes(room.min(self.options.commit_bytes.max(bytes))))
+        let room = (self.remaining() - OVERHEAD_BYTES).saturating_sub(held_back);
+        let most = self.options.commit_bytes.min(room);
+        Ok(Room::Bytes(most.max(bytes)))
     }
 
     fn has_spare(&mut self) -> Result<bool, Stopped> {

@@ -149,6 +149,33 @@ fn a_full_disk_says_busy_lets_trims_pass_and_resumes_alone() {
     }
 }
 
+/// Where each commit is as large as it may be, and the last one of them ends where it likes.
+#[test]
+fn a_full_disk_lets_trims_pass_after_bursts_of_any_size() {
+    for size in (100..12_000).step_by(700) {
+        let disk = MemDisk::default();
+        let (engine, mut writer) = open(&disk);
+        let made = engine.create(&name(), 1, LogConfig::default());
+        let log = turned(&mut writer, made).unwrap().log(0);
+        disk.set_capacity(Some(3 * (64 << 10)));
+        let one = batch(&[&"x".repeat(size)]);
+        let append = || engine.append(&[], vec![(log, one.clone())]);
+        loop {
+            let burst: Vec<_> = (0..32).map(|_| append()).collect();
+            while writer.turn().unwrap() {}
+            let answers: Vec<_> = burst.into_iter().map(now).collect();
+            if answers.iter().any(|a| matches!(a, Err(Error::Busy(_)))) {
+                break;
+            }
+            assert!(answers.iter().all(Result::is_ok), "{answers:?}");
+        }
+        let end = now(engine.bounds(log)).unwrap().end;
+        let trimmed = turned(&mut writer, engine.trim(log, end));
+        assert_eq!(trimmed, Ok(()), "appends of {size} bytes");
+        turned(&mut writer, append()).unwrap();
+    }
+}
+
 #[test]
 fn after_a_failed_sync_nothing_is_acknowledged() {
     let disk = MemDisk::default();
