@@ -50,7 +50,7 @@ fn step() -> impl Strategy<Value = Step> {
         reason: "Rejected".into(),
         detail: "no".into(),
     });
-    let how = prop_oneof![3 => Just(Settlement::Complete), 2 => release, 1 => reject, 1 => Just(Settlement::Renew)];
+    let how = prop_oneof![3 => Just(Settlement::Complete), 2 => release, 1 => reject, 1 => Just(Settlement::Renew), 1 => Just(Settlement::Return)];
     prop_oneof![
         3 => (1u8..6).prop_map(|records| Step::Publish { records }),
         4 => (0usize..2, 1usize..4).prop_map(|(view, max)| Step::Receive { view, max }),
