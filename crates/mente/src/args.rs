@@ -27,6 +27,9 @@ pub(crate) enum Command {
     Demo(Demo),
     /// Measure this machine: publish, queue, streams and views, beside the disk's own sync
     Bench(crate::bench::BenchArgs),
+    /// Kill a server of its own and cut its power, again and again, and prove that what it
+    /// acknowledged is still there
+    Chaos(crate::chaos::ChaosArgs),
     #[command(flatten)]
     Verb(Verb),
 }

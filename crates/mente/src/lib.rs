@@ -10,6 +10,7 @@ pub mod client;
 
 mod args;
 mod bench;
+mod chaos;
 mod demo;
 mod failure;
 mod output;
@@ -29,6 +30,7 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => run::dev(dev),
         Command::Server(server) => run::server(server),
         Command::Bench(bench) => bench::run(bench),
+        Command::Chaos(chaos) => chaos::run(&chaos),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Verb(verb) => verb::run(verb),
     };
