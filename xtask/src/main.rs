@@ -13,9 +13,10 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
-  setup         only set up: Python packages, JDK, Maven, Node, Chromium
+  setup         only set up: Python packages, JDK, Maven, Node, Chromium, xfsprogs
   tidy          format, lints, and the rules of the house that no tool knows
-  long NAME     a long proof, its report in docs/proof: kill, bench
+  long NAME     a long proof, its report in docs/proof: chaos, kill, bench; flags behind the
+                name take the place of its own
 ";
 
 /// Why a command ended; the message says what to do.
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test(rest),
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
-        Some((&"long", [name])) => long::run(name),
+        Some((&"long", [name, flags @ ..])) => long::run(name, flags),
         _ => {
             print!("{HELP}");
             return ExitCode::from(2);

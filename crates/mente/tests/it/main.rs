@@ -2,6 +2,7 @@
 
 mod server;
 
+mod chaos;
 mod cloudevents_sdks;
 mod demo;
 mod eventgrid_sdk;
