@@ -4,13 +4,12 @@
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use tokio::task::JoinSet;
 
-use super::clients::{self, Hand, Webhook};
+use super::clients::{self, Hand, Tempo, Webhook};
 use super::history::{Diary, Fault, Op};
 use super::power::{FileSystem, Image};
 use crate::demo::Server;
@@ -18,6 +17,8 @@ use crate::demo::Server;
 /// An episode ends then, so that its history stays small enough to be judged in memory.
 const EPISODE: Duration = Duration::from_secs(60);
 const FAULTS: u32 = 50;
+/// How calm it may be between two faults: storms and lulls.
+const CALM: [u64; 4] = [1, 1, 20, 60];
 /// How long a client may take to finish what it does.
 const FINISH: Duration = Duration::from_secs(60);
 
@@ -120,9 +121,9 @@ impl Stage {
         let url = self.server.url();
         clients::furnish(&url, &webhook.url, &self.diary(2, "furnisher")?).await?;
         self.diary = Some(self.diary(3, "faults")?);
-        let stop = Arc::new(AtomicBool::new(false));
+        let tempo = Arc::<Tempo>::default();
         let hand =
-            |number, name| Hand::new(&url, self.diary(number, name)?, seed, Arc::clone(&stop));
+            |number, name| Hand::new(&url, self.diary(number, name)?, seed, Arc::clone(&tempo));
         let auditor = hand(4, "auditor")?;
         let drainer = hand(5, "drainer")?;
         let mut work: JoinSet<Result<()>> = JoinSet::new();
@@ -136,8 +137,8 @@ impl Stage {
             work.spawn(clients::append(hand(number, "appender")?));
         }
         work.spawn(clients::follow(hand(40, "reader")?));
-        let left = self.faults(left, &mut work).await?;
-        stop.store(true, Ordering::Relaxed);
+        let left = self.faults(left, &mut work, &tempo).await?;
+        tempo.stop();
         let finish = async {
             while let Some(ended) = work.join_next().await {
                 ended.context("a client panicked")??;
@@ -152,10 +153,16 @@ impl Stage {
     }
 
     /// Faults until the time or their number is over; the server is ready afterwards.
-    async fn faults(&mut self, left: Left, work: &mut JoinSet<Result<()>>) -> Result<Left> {
+    async fn faults(
+        &mut self,
+        left: Left,
+        work: &mut JoinSet<Result<()>>,
+        tempo: &Tempo,
+    ) -> Result<Left> {
         let since = Instant::now();
         let mut done = 0;
         loop {
+            tempo.set(CALM[self.chance.usize(0..CALM.len())]);
             let up = Duration::from_millis(self.chance.u64(20..500));
             tokio::time::sleep(up).await;
             while let Some(ended) = work.try_join_next() {
@@ -222,7 +229,6 @@ impl Stage {
         let restart = Op::Restart {
             how,
             damaged: damaged.map(str::to_owned).collect(),
-            torn: said.contains("torn tail"),
             ready_us: ready.map(|ready| ready.as_micros() as u64),
         };
         match &self.diary {

@@ -100,12 +100,11 @@ pub(super) enum Op {
     Verify { differing: Vec<String> },
     /// What the projection has of each stream.
     Rows { rows: Vec<Row> },
-    /// The server went away by `how` and was started again. What it said of damage, whether it cut
-    /// a torn tail, and how long it took until it was ready, if that was waited for.
+    /// The server went away by `how` and was started again. What it said of damage, and how long
+    /// it took until it was ready, if that was waited for.
     Restart {
         how: Fault,
         damaged: Vec<String>,
-        torn: bool,
         ready_us: Option<u64>,
     },
 }

@@ -76,16 +76,25 @@ pub(crate) fn run(args: &ChaosArgs) -> crate::failure::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
     let report = runtime.block_on(async {
         tokio::select! {
-            report = work(args, &media, folder) => report,
-            signal = crate::run::signal() => anyhow::bail!("ended by {}", signal?),
+            report = work(args, &media, folder) => Ok(report),
+            signal = crate::run::signal() => Err(signal),
         }
     });
+    let report = match report {
+        Ok(report) => report,
+        Err(signal) => {
+            let message = format!("ended by {} before anything was proved", signal?);
+            return Err(Failure::new(Code::Failed, message));
+        }
+    };
     let outcome = report
         .map_err(Failure::from)
         .and_then(|report| verdict(&report, folder));
-    if outcome.is_err() && args.dir.is_none() && episodes(folder).is_ok() {
-        let kept = temporary.keep();
-        eprintln!("chaos: everything is kept in {}", kept.display());
+    if outcome.is_err() && args.dir.is_none() {
+        eprintln!(
+            "chaos: everything is kept in {}",
+            temporary.keep().display()
+        );
     }
     outcome
 }

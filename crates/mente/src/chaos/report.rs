@@ -14,8 +14,6 @@ pub(super) struct Report {
     kills: usize,
     cuts_ext4: usize,
     cuts_xfs: usize,
-    /// Starts that found a torn tail.
-    torn: usize,
     /// Events that were acknowledged: published, appended, done.
     published: usize,
     appended: usize,
@@ -41,7 +39,8 @@ impl Report {
         let violations = laws::check(history);
         for violation in &violations {
             match violation.law {
-                Law::Lost | Law::Vanished => self.lost += 1,
+                // A settlement that was answered and is not known any more is lost too.
+                Law::Lost | Law::Vanished | Law::SettledAgain => self.lost += 1,
                 Law::Invented => self.invented += 1,
                 _ => self.broken += 1,
             }
@@ -77,18 +76,12 @@ impl Report {
                 value,
                 ..
             } => self.duplicated += usize::from(!delivered.insert((subscription, value))),
-            Op::Restart {
-                how,
-                torn,
-                ready_us,
-                ..
-            } => {
+            Op::Restart { how, ready_us, .. } => {
                 match how {
                     Fault::Kill => self.kills += 1,
                     Fault::CutExt4 => self.cuts_ext4 += 1,
                     Fault::CutXfs => self.cuts_xfs += 1,
                 }
-                self.torn += usize::from(*torn);
                 self.ready_us.extend(ready_us);
             }
             _ => {}
@@ -115,11 +108,6 @@ impl Report {
         row("kills", self.kills, "SIGKILL");
         let cuts = format!("ext4 {}, xfs {}", self.cuts_ext4, self.cuts_xfs);
         row("power cuts", self.cuts_ext4 + self.cuts_xfs, &cuts);
-        row(
-            "torn tails",
-            self.torn,
-            "found and cut off by the next start",
-        );
         let acknowledged = self.published + self.appended + self.done;
         let note = format!(
             "{} published, {} appended, {} settled",

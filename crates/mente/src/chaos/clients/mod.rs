@@ -16,7 +16,7 @@ pub(super) use reader::follow;
 pub(super) use webhook::Webhook;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
@@ -52,13 +52,32 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// Pause while the server is away.
 const AWAY: Duration = Duration::from_millis(10);
 
-/// One client with its file, its chance, and the word that it is over.
+/// What all clients heed.
+#[derive(Debug, Default)]
+pub(super) struct Tempo {
+    is_over: AtomicBool,
+    /// Pauses are so many times longer. In a calm the last thing that was acknowledged lies there for a
+    /// while as the last thing that was written: in a storm the next sync would soon cover for it.
+    calm: AtomicU64,
+}
+
+impl Tempo {
+    pub(super) fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, calm: u64) {
+        self.calm.store(calm, Ordering::Relaxed);
+    }
+}
+
+/// One client with its file and its chance.
 #[derive(Debug)]
 pub(super) struct Hand {
     client: Client,
     diary: Diary,
     chance: fastrand::Rng,
-    stop: Arc<AtomicBool>,
+    tempo: Arc<Tempo>,
 }
 
 /// What a call came to.
@@ -74,23 +93,24 @@ enum Answer {
 }
 
 impl Hand {
-    pub(super) fn new(url: &str, diary: Diary, seed: u64, stop: Arc<AtomicBool>) -> Result<Self> {
+    pub(super) fn new(url: &str, diary: Diary, seed: u64, tempo: Arc<Tempo>) -> Result<Self> {
         // Every client has a chance of its own, the same for the same seed.
         let chance = fastrand::Rng::with_seed(seed ^ diary.process.wrapping_mul(0x9e37_79b9));
         Ok(Self {
             client: Client::new(url)?,
             diary,
             chance,
-            stop,
+            tempo,
         })
     }
 
     fn is_over(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+        self.tempo.is_over.load(Ordering::Relaxed)
     }
 
     async fn pause(&mut self, most_ms: u64) {
-        let wait = Duration::from_millis(self.chance.u64(0..=most_ms));
+        let calm = self.tempo.calm.load(Ordering::Relaxed).max(1);
+        let wait = Duration::from_millis(self.chance.u64(0..=most_ms * calm));
         tokio::time::sleep(wait).await;
     }
 

@@ -14,6 +14,8 @@ struct Partition<'a> {
     there: BTreeMap<u64, (&'a str, usize)>,
     /// Highest offset that was acknowledged.
     acked: Option<u64>,
+    /// Told as lost already.
+    lost: BTreeSet<u64>,
     /// Entry of the last acknowledgement.
     acked_at: usize,
     /// When a read from the start to the end last began.
@@ -160,12 +162,14 @@ impl<'a> Check<'a, '_> {
         if *from == 0 && end.is_some_and(|end| *next >= end) {
             p.whole = Some(call.invoked);
         }
-        let read: BTreeSet<u64> = found.iter().map(|found| found.offset).collect();
-        let lost = p.there.range(*from..).filter(|(offset, (_, since))| {
+        let read: BTreeMap<u64, &str> = found.iter().map(|f| (f.offset, &*f.value)).collect();
+        let lost = p.there.range(*from..).filter(|(offset, (value, since))| {
             let covered = *offset < next || end.is_some_and(|end| **offset >= end);
-            covered && *since < call.invoked && !read.contains(offset)
+            let is_new = !p.lost.contains(offset);
+            covered && *since < call.invoked && read.get(offset) != Some(value) && is_new
         });
         let lost: Vec<_> = lost.map(|(offset, (value, _))| (*offset, *value)).collect();
+        p.lost.extend(lost.iter().map(|(offset, _)| *offset));
         for (offset, value) in lost {
             let end = end.map_or("…".to_owned(), |end| end.to_string());
             let detail = format!(

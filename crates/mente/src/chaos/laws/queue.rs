@@ -181,7 +181,7 @@ impl Check<'_, '_> {
         } else if !self.is_for_it(value) {
             (Law::WrongDelivery, "is not for it")
         } else if !self.stored.contains_key(value) {
-            (Law::Invented, "was delivered and is not in the topic")
+            (Law::Lost, "was delivered and is not in the topic")
         } else {
             return;
         };

@@ -171,9 +171,12 @@ impl<'a> Check<'a> {
                 self.add(Law::StoredTwice, call, format!("{stream}: {event:?}"));
             }
         }
-        let count = events.len() as u64;
-        let beyond = self.there.range((stream, count)..=(stream, u64::MAX));
-        let lost = beyond.filter(|(_, (_, since))| *since < call.invoked);
+        let count = events.len();
+        let known = self.there.range((stream, 0)..=(stream, u64::MAX));
+        let lost = known.filter(|((_, revision), (id, since))| {
+            let there = events.get(*revision as usize);
+            *since < call.invoked && there.is_none_or(|there| there.id != *id)
+        });
         let lost: Vec<_> = lost.map(|((_, at), (id, _))| (*at, *id)).collect();
         for (revision, id) in lost {
             self.add(

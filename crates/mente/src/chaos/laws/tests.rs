@@ -129,7 +129,6 @@ fn good() -> Vec<Step> {
     let restart = Op::Restart {
         how: Fault::Kill,
         damaged: Vec::new(),
-        torn: true,
         ready_us: None,
     };
     let stream = Op::ReadStream {
@@ -225,6 +224,7 @@ fn log_laws() {
     // Seen by a reader, acknowledged to nobody.
     planted(Law::Lost, "reader", Phase::Ok, end(&["a", "b", "c", "e"]));
     planted(Law::OffsetReused, "end", Phase::Ok, end(&["b", "a", "c"]));
+    planted(Law::Lost, "end", Phase::Ok, end(&["b", "a", "c"]));
     planted(
         Law::Invented,
         "end",
@@ -340,6 +340,12 @@ fn stream_laws() {
         Phase::Ok,
         stream(&[(0, "y"), (1, "x")]),
     );
+    planted(
+        Law::Lost,
+        "stream",
+        Phase::Ok,
+        stream(&[(0, "y"), (1, "x")]),
+    );
     // Refused, and there.
     let loser = stream(&[(0, "x"), (1, "y"), (2, "z")]);
     planted(Law::Invented, "stream", Phase::Ok, loser);
@@ -397,7 +403,6 @@ fn fold_laws_and_damage() {
     let damaged = Op::Restart {
         how: Fault::CutXfs,
         damaged: vec!["log 3-0 is read-only".into()],
-        torn: false,
         ready_us: None,
     };
     planted(Law::Damage, "restart", Phase::Ok, damaged);
