@@ -137,6 +137,7 @@ impl Stage {
             work.spawn(clients::append(hand(number, "appender")?));
         }
         work.spawn(clients::follow(hand(40, "reader")?));
+        work.spawn(clients::fill(hand(50, "ballast")?));
         let left = self.faults(left, &mut work, &tempo).await?;
         tempo.stop();
         let finish = async {

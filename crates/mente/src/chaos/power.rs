@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use super::history::Fault;
 
 /// Size of an image; it holds holes until something is written there.
-const IMAGE_BYTES: u64 = 1 << 30;
+const IMAGE_BYTES: u64 = 2 << 30;
 /// Says that this process is in a namespace of its own already.
 const INSIDE: &str = "MENTE_CHAOS_NAMESPACE";
 /// What is needed for every file system, with its Debian package.

@@ -55,15 +55,19 @@ async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
     loop {
         let path =
             format!("/topics/{topic}/subscriptions/{name}/deadletters?from={from}&limit={PAGE}");
-        let page = lines(&hand.client, &path).await?;
-        let Some(last) = page.last() else {
+        let letter = |line: &Value| {
+            let letter = Letter {
+                origin: text(&line["event"]["deadletterorigin"]),
+                value: text(&line["event"]["id"]),
+            };
+            (line["offset"].as_u64(), letter)
+        };
+        let page = lines(&hand.client, &path, letter).await?;
+        let Some((last, _)) = page.last() else {
             break;
         };
-        from = last["offset"].as_u64().context("offset")? + 1;
-        letters.extend(page.iter().map(|line| Letter {
-            origin: text(&line["event"]["deadletterorigin"]),
-            value: text(&line["event"]["id"]),
-        }));
+        from = last.context("a dead letter without its offset")? + 1;
+        letters.extend(page.into_iter().map(|(_, letter)| letter));
     }
     hand.diary.tell(&Op::DeadLetters {
         subscription: subscription.to_owned(),

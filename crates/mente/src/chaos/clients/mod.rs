@@ -3,6 +3,7 @@
 
 mod appender;
 mod auditor;
+mod ballast;
 mod consumer;
 mod publisher;
 mod reader;
@@ -10,6 +11,7 @@ mod webhook;
 
 pub(super) use appender::append;
 pub(super) use auditor::audit;
+pub(super) use ballast::fill;
 pub(super) use consumer::{consume, drain};
 pub(super) use publisher::publish;
 pub(super) use reader::follow;
@@ -173,7 +175,7 @@ pub(super) async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<(
 /// An event with some data, now and then with much.
 fn event(chance: &mut fastrand::Rng, id: &str, kind: &str, subject: &str) -> Value {
     let bytes = match chance.u32(0..100) {
-        0 => chance.usize(20_000..60_000),
+        0..2 => chance.usize(20_000..100_000),
         _ => chance.usize(10..1_500),
     };
     json!({
@@ -182,16 +184,17 @@ fn event(chance: &mut fastrand::Rng, id: &str, kind: &str, subject: &str) -> Val
     })
 }
 
-/// Reads an answer of lines to its end; an error stands in the last one.
-async fn lines(client: &Client, path: &str) -> Result<Vec<Value>> {
+/// Reads an answer of lines to its end and keeps what `keep` makes of each; an error stands in the
+/// last one.
+async fn lines<T>(client: &Client, path: &str, keep: impl Fn(&Value) -> T) -> Result<Vec<T>> {
     let mut lines = client.lines(path, LINES).await?;
-    let mut values = Vec::new();
+    let mut kept = Vec::new();
     while let Some(line) = lines.next().await? {
         let value: Value = serde_json::from_str(&line)?;
         if value.get("event").is_none() {
             bail!("{path} breaks off: {line}");
         }
-        values.push(value);
+        kept.push(keep(&value));
     }
-    Ok(values)
+    Ok(kept)
 }

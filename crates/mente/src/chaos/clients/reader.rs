@@ -1,6 +1,7 @@
 //! Follows every partition of the topic: what a reader saw must be there for ever.
 
 use anyhow::Result;
+use serde_json::Value;
 
 use super::{AWAY, Hand, PARTITIONS, TOPIC, lines};
 use crate::chaos::history::{Found, Op, Phase};
@@ -44,9 +45,9 @@ pub(super) async fn read(
 ) -> Result<Vec<Found>> {
     let limit = limit.map_or(String::new(), |limit| format!("&limit={limit}"));
     let path = format!("/topics/{TOPIC}/events?partition={partition}&from={from}{limit}");
-    let found = lines(client, &path).await?.into_iter().map(|line| Found {
+    let found = |line: &Value| Found {
         offset: line["offset"].as_u64().unwrap_or(u64::MAX),
         value: line["event"]["id"].as_str().unwrap_or_default().to_owned(),
-    });
-    Ok(found.collect())
+    };
+    lines(client, &path, found).await
 }
