@@ -16,7 +16,7 @@ use crate::demo::Server;
 
 /// An episode ends then, so that its history stays small enough to be judged in memory.
 const EPISODE: Duration = Duration::from_secs(60);
-const FAULTS: u32 = 50;
+const FAULTS: u32 = 100;
 /// How calm it may be between two faults: storms and lulls.
 const CALM: [u64; 4] = [1, 1, 20, 60];
 /// How long a client may take to finish what it does.

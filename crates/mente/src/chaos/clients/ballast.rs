@@ -30,7 +30,7 @@ pub(in crate::chaos) async fn fill(mut hand: Hand) -> Result<()> {
                 break;
             }
             match hand.post(TOPIC_EVENTS, STRUCTURED, event.clone()).await {
-                Answer::Ok(Value::Object(_)) => hand.pause(40).await,
+                Answer::Ok(Value::Object(_)) => hand.pause(20).await,
                 _ => tokio::time::sleep(AWAY).await,
             }
         }
