@@ -36,12 +36,15 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
             known.join(", ")
         ));
     };
+    let asked = [&[name], flags].concat().join(" ");
     let flags = if flags.is_empty() { own } else { flags };
     let words = [words, flags].concat();
     let mut command = Command::new("cargo");
     command
         .args(["run", "--release", "--quiet", "--package", "mente", "--"])
         .args(&words);
+    // What is about to run: the checkout may go on while it does.
+    let commit = said("git", &["describe", "--always", "--dirty"]);
     eprintln!("xtask: {name}, this takes a while");
     let output = command
         .current_dir(root())
@@ -51,9 +54,9 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     let shown = String::from_utf8_lossy(&output.stdout);
     print!("{shown}");
     let report = format!(
-        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {name}` (`mente {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
+        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`mente {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
         words.join(" "),
-        said("git", &["describe", "--always", "--dirty"]),
+        commit,
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         machine(),
         output.status,

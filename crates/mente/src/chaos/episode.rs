@@ -166,7 +166,7 @@ impl Stage {
             tempo.set(CALM[self.chance.usize(0..CALM.len())]);
             let up = Duration::from_millis(self.chance.u64(20..500));
             tokio::time::sleep(up).await;
-            while let Some(ended) = work.try_join_next() {
+            if let Some(ended) = work.try_join_next() {
                 ended.context("a client panicked")??;
                 bail!("a client ended before the work was over");
             }

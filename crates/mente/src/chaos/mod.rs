@@ -198,13 +198,14 @@ fn judge(episode: &Path, report: &mut Report) -> Result<()> {
 
 fn verdict(report: &Report, folder: &Path) -> crate::failure::Result<()> {
     line(&report.show())?;
-    if report.is_clean() {
+    let message = if report.acknowledged() == 0 {
+        "nothing was acknowledged, so nothing is proved: give it more time".to_owned()
+    } else if report.is_clean() {
         return Ok(());
-    }
-    let message = format!(
-        "laws are broken: see above; the histories are in {}",
-        folder.display()
-    );
+    } else {
+        let shown = folder.display();
+        format!("laws are broken: see above; the histories are in {shown}")
+    };
     Err(Failure::new(Code::Failed, message))
 }
 

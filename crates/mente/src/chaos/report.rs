@@ -88,6 +88,11 @@ impl Report {
         }
     }
 
+    /// Events and settlements that Mente said yes to.
+    pub(super) fn acknowledged(&self) -> usize {
+        self.published + self.appended + self.done
+    }
+
     pub(super) fn is_clean(&self) -> bool {
         (self.lost, self.invented, self.broken) == (0, 0, 0)
     }
@@ -108,12 +113,11 @@ impl Report {
         row("kills", self.kills, "SIGKILL");
         let cuts = format!("ext4 {}, xfs {}", self.cuts_ext4, self.cuts_xfs);
         row("power cuts", self.cuts_ext4 + self.cuts_xfs, &cuts);
-        let acknowledged = self.published + self.appended + self.done;
         let note = format!(
             "{} published, {} appended, {} settled",
             self.published, self.appended, self.done
         );
-        row("acknowledged", acknowledged, &note);
+        row("acknowledged", self.acknowledged(), &note);
         row(
             "unknown",
             self.unknown,
@@ -146,4 +150,56 @@ pub(super) fn show(violations: &[Violation]) -> String {
         writeln!(out, "    and {} more", violations.len() - SHOWN).expect("writing to a string");
     }
     out.trim_end().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::history::Delivered;
+
+    #[test]
+    fn numbers_are_those_of_the_history() {
+        let restart = |how, ready_us| Op::Restart {
+            how,
+            damaged: Vec::new(),
+            ready_us,
+        };
+        let receive = Op::Receive {
+            subscription: "t/work".into(),
+            deliveries: vec![
+                Delivered {
+                    token: String::new(),
+                    count: 1,
+                    value: "a".into(),
+                };
+                3
+            ],
+        };
+        let ops = [
+            restart(Fault::Kill, Some(2_000)),
+            restart(Fault::CutXfs, None),
+            receive,
+        ];
+        let entries = ops.into_iter().flat_map(|op| {
+            [Phase::Invoke, Phase::Ok].map(|phase| Entry {
+                process: 1,
+                time: 0,
+                phase,
+                op: op.clone(),
+            })
+        });
+        let mut report = Report::default();
+        let violations = report.take(&entries.collect::<Vec<_>>());
+        assert_eq!(
+            (report.kills, report.cuts_xfs, report.duplicated),
+            (1, 1, 2)
+        );
+        assert_eq!(
+            (report.ready_us.as_slice(), report.acknowledged()),
+            (&[2_000][..], 0)
+        );
+        // Nobody sent it, and it broke off.
+        assert!(report.invented > 0 && report.broken > 0, "{violations:?}");
+        assert!(!report.is_clean() && report.show().contains("xfs 1"));
+    }
 }
