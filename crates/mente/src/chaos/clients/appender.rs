@@ -9,6 +9,9 @@ use serde_json::Value;
 use super::{APPENDED, AWAY, Answer, BATCH, Hand, STREAMS, event};
 use crate::chaos::history::{Expect, Op, Phase, To};
 
+/// The only refusal that the clients here give cause for.
+const CONFLICT: u16 = 409;
+
 pub(in crate::chaos) async fn append(mut hand: Hand) -> Result<()> {
     // The last revision of each stream, as far as it is known here.
     let mut believed: BTreeMap<String, u64> = BTreeMap::new();
@@ -81,7 +84,10 @@ async fn insist(
                 hand.diary.note(Phase::Ok, &op(Some(to)))?;
                 return Ok(Some(to));
             }
-            Answer::Refused(_) => {
+            Answer::Refused(status, why) => {
+                if status != CONFLICT {
+                    bail!("an append is refused: {status} {why}");
+                }
                 hand.diary.note(Phase::Fail, &op(None))?;
                 return Ok(None);
             }

@@ -94,7 +94,7 @@ async fn receive(hand: &Hand, wait: u32) -> Result<Option<Vec<Delivered>>> {
             hand.diary.note(Phase::Ok, &op(deliveries.clone()))?;
             Ok(Some(deliveries))
         }
-        Answer::Refused(why) => bail!("a receive is refused: {why}"),
+        Answer::Refused(status, why) => bail!("a receive is refused: {status} {why}"),
         Answer::Unreached => hand.diary.note(Phase::Fail, &op(Vec::new())).map(|()| None),
         Answer::Unknown => hand.diary.note(Phase::Info, &op(Vec::new())).map(|()| None),
     }
@@ -144,7 +144,7 @@ async fn settle(hand: &Hand, how: How, deliveries: &[Delivered]) -> Result<()> {
                 let held = held.is_some_and(|held| held.iter().any(|held| held == token));
                 note(Phase::Ok, lane, held)?;
             }
-            Answer::Refused(why) => bail!("a settlement is refused: {why}"),
+            Answer::Refused(status, why) => bail!("a settlement is refused: {status} {why}"),
             Answer::Unreached => note(Phase::Fail, lane, false)?,
             Answer::Unknown => note(Phase::Info, lane, false)?,
         }

@@ -86,8 +86,8 @@ pub(super) struct Hand {
 #[derive(Debug)]
 enum Answer {
     Ok(Value),
-    /// Certainly not done.
-    Refused(String),
+    /// Certainly not done, by this status.
+    Refused(u16, String),
     /// Nothing was sent.
     Unreached,
     /// Perhaps done.
@@ -123,7 +123,7 @@ impl Hand {
         match tokio::time::timeout(PATIENCE, request).await {
             Ok(Ok(response)) => match (response.status, serde_json::from_slice(&response.body)) {
                 (200..300, Ok(body)) => Answer::Ok(body),
-                (400..500, _) => Answer::Refused(response.text()),
+                (status @ 400..500, _) => Answer::Refused(status, response.text()),
                 _ => Answer::Unknown,
             },
             Ok(Err(Error::Unreachable { .. })) => Answer::Unreached,

@@ -1,6 +1,6 @@
 //! Publishes single events and batches. Every value is sent once: if it is there twice, Mente did it.
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use serde_json::Value;
 
 use super::{AWAY, Answer, BATCH, Hand, PLAIN, PUSHED, STRUCTURED, TOPIC, event};
@@ -51,7 +51,7 @@ async fn send(hand: &Hand, is_batch: bool, values: Vec<Sent>, events: &[Value]) 
             let placed = answers.iter().map(placed).collect();
             hand.diary.note(Phase::Ok, &op(placed))
         }
-        Answer::Refused(_) => hand.diary.note(Phase::Fail, &op(Vec::new())),
+        Answer::Refused(status, why) => bail!("a publish is refused: {status} {why}"),
         Answer::Unknown => hand.diary.note(Phase::Info, &op(Vec::new())),
         Answer::Unreached => {
             hand.diary.note(Phase::Fail, &op(Vec::new()))?;
