@@ -171,10 +171,8 @@ impl Stage {
                 bail!("a client ended before the work was over");
             }
             if let Some(status) = self.server.ended()? {
-                let said = std::fs::read_to_string(&self.log).unwrap_or_default();
-                let tail: Vec<_> = said.lines().rev().take(20).collect();
-                let tail: Vec<_> = tail.into_iter().rev().collect();
-                bail!("the server ended by itself, {status}:\n{}", tail.join("\n"));
+                let said = self.server.last_words();
+                bail!("the server ended by itself, {status}:\n{said}");
             }
             let is_over = |done| {
                 let left = left.minus(since.elapsed(), done);
@@ -187,13 +185,15 @@ impl Stage {
                 self.server.begin()?;
                 let early = Duration::from_millis(self.chance.u64(0..60));
                 tokio::time::sleep(early).await;
-                self.told(fault, None)?;
+                self.told(fault, "", None)?;
                 fault = self.strike().await?;
                 done += u32::from(fault == self.medium.fault());
             }
+            // The last words of the one that is gone are no fault of the next.
+            let past = self.said()?;
             let down = Instant::now();
             self.server.restart().await?;
-            self.told(fault, Some(down.elapsed()))?;
+            self.told(fault, &past, Some(down.elapsed()))?;
             if is_over(done) {
                 return Ok(left.minus(since.elapsed(), done));
             }
@@ -220,13 +220,25 @@ impl Stage {
         Ok(self.medium.fault())
     }
 
-    fn told(&mut self, how: Fault, ready: Option<Duration>) -> Result<()> {
+    /// What the server's log has that was not looked at.
+    fn said(&mut self) -> Result<String> {
         let mut file = std::fs::File::open(&self.log)?;
         file.seek(SeekFrom::Start(self.log_read))?;
         let mut said = Vec::new();
         self.log_read += file.read_to_end(&mut said)? as u64;
-        let said = String::from_utf8_lossy(&said);
-        let damaged = said.lines().filter(|line| line.contains("read-only"));
+        Ok(String::from_utf8_lossy(&said).into_owned())
+    }
+
+    fn told(&mut self, how: Fault, past: &str, ready: Option<Duration>) -> Result<()> {
+        let said = self.said()?;
+        let rotten = |line: &&str| line.contains("read-only");
+        let is_damage = |line: &&str| {
+            // After a fault is over nothing may keep a server from starting but a port that is taken.
+            let failed = ready.is_some() && line.starts_with("mente: ");
+            rotten(line) || (failed && !line.contains("cannot listen"))
+        };
+        let damaged = past.lines().filter(rotten);
+        let damaged = damaged.chain(said.lines().filter(is_damage));
         let restart = Op::Restart {
             how,
             damaged: damaged.map(str::to_owned).collect(),

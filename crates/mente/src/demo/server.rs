@@ -10,6 +10,8 @@ use tokio::process::{Child, Command};
 
 /// How long a server may take to come up.
 const READY: Duration = Duration::from_secs(30);
+/// Lines of its log that are shown when it fails.
+const LAST_WORDS: usize = 20;
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -89,10 +91,18 @@ impl Server {
             }
         }
         bail!(
-            "the server did not come up again on {}; its log is {}",
+            "the server did not come up again on {}:\n{}",
             self.address,
-            self.log.display()
+            self.last_words()
         )
+    }
+
+    /// The end of its log, and where that is.
+    pub(crate) fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = lines.split_at(lines.len().saturating_sub(LAST_WORDS)).1;
+        format!("{}\n(from {})", last.join("\n"), self.log.display())
     }
 
     /// Stops it as an operator would; it must end cleanly.
@@ -129,8 +139,7 @@ impl Server {
                     .to_owned());
             }
             if let Some(status) = self.child.try_wait()? {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("the server ended with {status}:\n{log}");
+                bail!("the server ended with {status}:\n{}", self.last_words());
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
