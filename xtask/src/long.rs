@@ -5,40 +5,67 @@ use std::process::Command;
 
 use crate::{Outcome, root};
 
-/// Name, binary, the words behind it, and what it shows.
-const PROOFS: [(&str, &str, &[&str], &str); 3] = [
-    (
-        "kill",
-        "mente",
-        &["demo", "shop", "--orders", "20000", "--kills", "50"],
-        "The whole shop, its server killed fifty times: nothing lost, nothing invented, no offset told twice.",
-    ),
-    (
-        "sim",
-        "mente-sim",
-        &["all", "--seeds", "1000000", "--thorough"],
-        "Broker and log in a million simulated worlds that lose power, and a power cut before every storage operation of one run.",
-    ),
-    (
-        "bench",
-        "mente",
-        &["bench"],
-        "What was measured, beside the disk's own sync and the client's own ceiling.",
-    ),
+/// A binary that proves something in a while.
+struct Proof {
+    name: &'static str,
+    binary: &'static str,
+    words: &'static [&'static str],
+    /// Unless others are given.
+    flags: &'static [&'static str],
+    /// What it shows.
+    purpose: &'static str,
+}
+
+const PROOFS: [Proof; 4] = [
+    Proof {
+        name: "chaos",
+        binary: "mente",
+        words: &["chaos"],
+        flags: &["--power", "--kills", "500", "--cuts", "500"],
+        purpose: "Killed, and cut off from power on ext4 and XFS, while clients write down what they are told: what was acknowledged is still there.",
+    },
+    Proof {
+        name: "kill",
+        binary: "mente",
+        words: &["demo", "shop"],
+        flags: &["--orders", "20000", "--kills", "50"],
+        purpose: "The whole shop, its server killed fifty times: nothing lost, nothing invented, no offset told twice.",
+    },
+    Proof {
+        name: "sim",
+        binary: "mente-sim",
+        words: &["all"],
+        flags: &["--seeds", "1000000", "--thorough"],
+        purpose: "Broker and log in a million simulated worlds that lose power, and a power cut before every storage operation of one run.",
+    },
+    Proof {
+        name: "bench",
+        binary: "mente",
+        words: &["bench"],
+        flags: &[],
+        purpose: "What was measured, beside the disk's own sync and the client's own ceiling.",
+    },
 ];
 
-pub(crate) fn run(name: &str) -> Outcome {
-    let Some((_, binary, words, purpose)) = PROOFS.iter().find(|(known, ..)| *known == name) else {
-        let known: Vec<_> = PROOFS.iter().map(|(name, ..)| *name).collect();
+/// `flags` take the place of the proof's own; the report says which ran.
+pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
+    let Some(proof) = PROOFS.iter().find(|proof| proof.name == name) else {
+        let known: Vec<_> = PROOFS.iter().map(|proof| proof.name).collect();
         return Err(format!(
             "no long proof {name:?}; there are {}",
             known.join(", ")
         ));
     };
+    let asked = [&[name], flags].concat().join(" ");
+    let flags = if flags.is_empty() { proof.flags } else { flags };
+    let words = [proof.words, flags].concat();
+    let (binary, purpose) = (proof.binary, proof.purpose);
     let mut command = Command::new("cargo");
     command
         .args(["run", "--release", "--quiet", "--package", binary, "--"])
-        .args(*words);
+        .args(&words);
+    // What is about to run: the checkout may go on while it does.
+    let commit = said("git", &["describe", "--always", "--dirty"]);
     eprintln!("xtask: {name}, this takes a while");
     let output = command
         .current_dir(root())
@@ -48,9 +75,9 @@ pub(crate) fn run(name: &str) -> Outcome {
     let shown = String::from_utf8_lossy(&output.stdout);
     print!("{shown}");
     let report = format!(
-        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {name}` (`{binary} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
+        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`{binary} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
         words.join(" "),
-        said("git", &["describe", "--always", "--dirty"]),
+        commit,
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         machine(),
         output.status,

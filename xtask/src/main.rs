@@ -13,14 +13,15 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
-  setup         only set up: Python packages, JDK, Maven, Node, Chromium
+  setup         only set up: Python packages, JDK, Maven, Node, Chromium, xfsprogs
   tidy          format, lints, and the rules of the house that no tool knows
   sim [ARGS]    broker and log in simulated worlds that lose power, then every planted bug hunted;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
   fuzz [--seconds N] [WORD]
                 every decoder against other inputs each time, 60 s each;
                 with a word, those whose names hold it
-  long NAME     a long proof, its report in docs/proof: kill, bench, sim
+  long NAME     a long proof, its report in docs/proof: chaos, kill, sim, bench; flags behind
+                the name take the place of its own
 ";
 
 /// Why a command ended; the message says what to do.
@@ -35,7 +36,7 @@ fn main() -> ExitCode {
         Some((&"tidy", _)) => tidy::run(),
         Some((&"sim", rest)) => sim(rest),
         Some((&"fuzz", rest)) => fuzz(rest),
-        Some((&"long", [name])) => long::run(name),
+        Some((&"long", [name, flags @ ..])) => long::run(name, flags),
         _ => {
             print!("{HELP}");
             return ExitCode::from(2);

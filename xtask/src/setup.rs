@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 5] = [
+const PROGRAMS: [(&str, &str, &str); 6] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str, &str); 5] = [
     ("node", "nodejs", "the JavaScript clients' tests"),
     ("npm", "npm", "the JavaScript clients' tests"),
     ("chromium", "chromium", "the shop page's test"),
+    ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
 ];
 
 /// Installs or names everything; `Err` lists what is still missing.
@@ -113,6 +114,7 @@ fn copy(from: &Path, to: &Path) -> Outcome {
 fn works(program: &str) -> bool {
     let run = Command::new(program)
         .arg("--version")
+        .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();

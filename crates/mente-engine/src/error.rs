@@ -13,7 +13,8 @@ pub enum Error {
     /// Another owner has a later term, or an earlier append under this fence failed. Stop, or claim.
     #[error("fenced: this term no longer owns the log, claim it again")]
     Fenced,
-    /// No room now (memory, disk, throttle). Wait, then call again.
+    /// Certainly did not happen: no room now (memory, disk, throttle), or the disk failed or is closed.
+    /// Wait, then call again; nothing in the call is wrong.
     #[error("busy: {0}")]
     Busy(String),
     /// Larger than the engine takes. Split it.

@@ -108,7 +108,7 @@ impl Queue {
     pub(crate) fn push(&self, call: Call) -> Result<(), Error> {
         let mut state = self.lock();
         if let Some(why) = &state.stopped {
-            return Err(Error::NotDone(why.clone()));
+            return Err(Error::Busy(why.clone()));
         }
         if let Call::Append { fences, .. } = &call {
             state.check_fences(fences)?;
@@ -174,7 +174,7 @@ impl Queue {
         drop(state);
         waiting
             .into_iter()
-            .for_each(|call| call.answer_error(Error::NotDone(why.to_owned())));
+            .for_each(|call| call.answer_error(Error::Busy(why.to_owned())));
     }
 }
 

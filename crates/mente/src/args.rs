@@ -37,6 +37,9 @@ pub(crate) enum Command {
         #[arg(long, value_name = "DIR", env = "MENTE_DATA_DIR")]
         data_dir: PathBuf,
     },
+    /// Kill a server of its own and cut its power, again and again, and prove that what it
+    /// acknowledged is still there
+    Chaos(crate::chaos::ChaosArgs),
     #[command(flatten)]
     Verb(Verb),
 }

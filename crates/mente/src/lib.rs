@@ -11,6 +11,7 @@ pub mod client;
 mod archive;
 mod args;
 mod bench;
+mod chaos;
 mod demo;
 mod failure;
 mod output;
@@ -32,6 +33,7 @@ pub fn main() -> ExitCode {
         Command::Server(server) => run::server(server),
         Command::Bench(bench) => bench::run(bench),
         Command::Soak(soak) => soak::run(&soak),
+        Command::Chaos(chaos) => chaos::run(&chaos),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Restore { file, data_dir } => verb::restore(&file, &data_dir),
         Command::Verb(verb) => verb::run(verb),

@@ -159,14 +159,6 @@ impl Settings {
         if let Some(filter) = &self.filter {
             filter.validate()?;
         }
-        let size = serde_json::to_vec(self).map_or(usize::MAX, |text| text.len());
-        if size > limits::DEFINITION_BYTES {
-            let message = format!(
-                "the settings have {size} bytes, more than the limit of {}",
-                limits::DEFINITION_BYTES
-            );
-            return Err(Error::new(Kind::TooLarge, message));
-        }
         within("lock_duration_ms", self.lock_duration_ms, 1_000, 3_600_000)?;
         within(
             "max_delivery_count",

@@ -190,7 +190,7 @@ fn after_a_failed_sync_nothing_is_acknowledged() {
     let lost = (&mut lost).now_or_never().expect("answered");
     assert!(matches!(lost, Err(Error::Unknown(_))), "{lost:?}");
     let later = now(engine.append(&[], vec![(log, batch(&["later"]))]));
-    assert!(matches!(later, Err(Error::NotDone(_))), "{later:?}");
+    assert!(matches!(later, Err(Error::Busy(_))), "{later:?}");
     writer.turn().unwrap_err();
     assert_eq!(now(engine.bounds(log)).unwrap().end, Offset(1));
     drop(writer);

@@ -1,7 +1,8 @@
-//! The demo's own server: a child process on a directory of its own, which can be killed.
+//! A server of one's own: a child process on a directory of its own, which can be killed. Demo,
+//! bench and chaos use it.
 
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
@@ -9,6 +10,8 @@ use tokio::process::{Child, Command};
 
 /// How long a server may take to come up.
 const READY: Duration = Duration::from_secs(30);
+/// Lines of its log that are shown when it fails.
+const LAST_WORDS: usize = 20;
 
 #[derive(Debug)]
 pub(crate) struct Server {
@@ -17,20 +20,28 @@ pub(crate) struct Server {
     log: PathBuf,
     /// `127.0.0.1:PORT`, the same after every restart.
     address: String,
+    /// The kernel ends it with us, whatever ends us.
+    is_tied: bool,
     child: Child,
 }
 
 impl Server {
     /// Starts `mente server` in `folder` and waits until it is ready.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
-        let (data, ports_file) = (folder.join("data"), folder.join("ports.json"));
+        Self::start_on(folder, &folder.join("data"), false).await
+    }
+
+    /// The same with its data elsewhere; `is_tied` needs Linux and its `setpriv`.
+    pub(crate) async fn start_on(folder: &Path, data: &Path, is_tied: bool) -> Result<Self> {
+        let (data, ports_file) = (data.to_owned(), folder.join("ports.json"));
         let log = folder.join("server.log");
-        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0")?;
+        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0", is_tied)?;
         let mut server = Self {
             data,
             ports_file,
             log,
             address: String::new(),
+            is_tied,
             child,
         };
         server.address = server.ready().await?;
@@ -46,22 +57,52 @@ impl Server {
         format!("http://{}", self.address)
     }
 
+    /// How it ended, if it did so by itself.
+    pub(crate) fn ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// Kills the process as `kill -9` does and starts another one on what it left.
     pub(crate) async fn kill_and_restart(&mut self) -> Result<()> {
-        self.child.kill().await.context("cannot kill the server")?;
+        self.kill().await?;
+        self.restart().await
+    }
+
+    /// Kills the process as `kill -9` does.
+    pub(crate) async fn kill(&mut self) -> Result<()> {
+        self.child.kill().await.context("cannot kill the server")
+    }
+
+    /// Starts another one on what the last one left, and does not wait for it.
+    pub(crate) fn begin(&mut self) -> Result<()> {
+        let (data, ports, log) = (&self.data, &self.ports_file, &self.log);
+        self.child = spawn(data, ports, log, &self.address, self.is_tied)?;
+        Ok(())
+    }
+
+    /// The same, until it is ready.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
         // The kernel may hold the port for a moment.
         for _ in 0..50 {
-            self.child = spawn(&self.data, &self.ports_file, &self.log, &self.address)?;
+            self.begin()?;
             match self.ready().await {
                 Ok(address) if address == self.address => return Ok(()),
                 _ => tokio::time::sleep(Duration::from_millis(100)).await,
             }
         }
         bail!(
-            "the server did not come up again on {}; its log is {}",
+            "the server did not come up again on {}:\n{}",
             self.address,
-            self.log.display()
+            self.last_words()
         )
+    }
+
+    /// The end of its log, and where that is.
+    pub(crate) fn last_words(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        let last = lines.split_at(lines.len().saturating_sub(LAST_WORDS)).1;
+        format!("{}\n(from {})", last.join("\n"), self.log.display())
     }
 
     /// Stops it as an operator would; it must end cleanly.
@@ -98,10 +139,9 @@ impl Server {
                     .to_owned());
             }
             if let Some(status) = self.child.try_wait()? {
-                let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-                bail!("the server ended with {status}:\n{log}");
+                bail!("the server ended with {status}:\n{}", self.last_words());
             }
-            tokio::time::sleep(Duration::from_millis(10)).await;
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
         bail!(
             "the server was not ready within {READY:?}; its log is {}",
@@ -110,7 +150,7 @@ impl Server {
     }
 }
 
-fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str) -> Result<Child> {
+fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str, is_tied: bool) -> Result<Child> {
     // Ready means that this start wrote it.
     let _ = std::fs::remove_file(ports_file);
     let log = std::fs::File::options()
@@ -119,7 +159,15 @@ fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str) -> Result<Child
         .open(log)
         .context("server log")?;
     let mente = std::env::current_exe().context("cannot find the mente binary")?;
-    let child = Command::new(mente)
+    let mut command = match is_tied {
+        false => Command::new(mente),
+        true => {
+            let mut tied = Command::new("setpriv");
+            tied.args(["--pdeathsig", "KILL", "--"]).arg(mente);
+            tied
+        }
+    };
+    let child = command
         .arg("server")
         .args(["--http", http])
         .arg("--data-dir")

@@ -4,6 +4,7 @@ mod certificates;
 mod server;
 
 mod backup;
+mod chaos;
 mod cloudevents_sdks;
 mod demo;
 mod eventgrid_sdk;

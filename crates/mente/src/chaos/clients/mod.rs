@@ -1,0 +1,200 @@
+//! Who drives the server: outside clients over HTTP. Each writes its own file, bears a server that
+//! goes away, and never asks twice what it may not ask twice.
+
+mod appender;
+mod auditor;
+mod ballast;
+mod consumer;
+mod publisher;
+mod reader;
+mod webhook;
+
+pub(super) use appender::append;
+pub(super) use auditor::audit;
+pub(super) use ballast::fill;
+pub(super) use consumer::{consume, drain};
+pub(super) use publisher::publish;
+pub(super) use reader::follow;
+pub(super) use webhook::Webhook;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use anyhow::{Result, bail};
+use bytes::Bytes;
+use serde_json::{Value, json};
+
+use super::history::{Diary, Op};
+use crate::client::{Client, Error};
+use crate::demo::ask;
+
+pub(super) const TOPIC: &str = "events";
+pub(super) const PARTITIONS: u32 = 3;
+/// Pulled by consumers: everything.
+const WORK: &str = "events/work";
+/// Pushed to the webhook: events of [`PUSHED`].
+const HOOK: &str = "events/hook";
+const PLAIN: &str = "chaos.plain";
+const PUSHED: &str = "chaos.pushed";
+const APPENDED: &str = "chaos.appended";
+/// Streams that appenders fight for.
+const STREAMS: u64 = 6;
+const PROJECTION: &str = "ledgers";
+
+const JSON: &str = "application/json";
+const STRUCTURED: &str = "application/cloudevents+json";
+const BATCH: &str = "application/cloudevents-batch+json";
+const LINES: &str = "application/x-ndjson";
+
+const LOCK_MS: u64 = 1_000;
+const DELIVERIES_MAX: u32 = 1_000;
+/// An answer that takes longer is unknown: longer than any wait that is asked for.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// Pause while the server is away.
+const AWAY: Duration = Duration::from_millis(10);
+
+/// What all clients heed.
+#[derive(Debug, Default)]
+pub(super) struct Tempo {
+    is_over: AtomicBool,
+    /// Pauses are so many times longer. In a calm the last thing that was acknowledged lies there for a
+    /// while as the last thing that was written: in a storm the next sync would soon cover for it.
+    calm: AtomicU64,
+}
+
+impl Tempo {
+    pub(super) fn stop(&self) {
+        self.is_over.store(true, Ordering::Relaxed);
+    }
+
+    pub(super) fn set(&self, calm: u64) {
+        self.calm.store(calm, Ordering::Relaxed);
+    }
+}
+
+/// One client with its file and its chance.
+#[derive(Debug)]
+pub(super) struct Hand {
+    client: Client,
+    diary: Diary,
+    chance: fastrand::Rng,
+    tempo: Arc<Tempo>,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+enum Answer {
+    Ok(Value),
+    /// Certainly not done, by this status.
+    Refused(u16, String),
+    /// Nothing was sent.
+    Unreached,
+    /// Perhaps done.
+    Unknown,
+}
+
+impl Hand {
+    pub(super) fn new(url: &str, diary: Diary, seed: u64, tempo: Arc<Tempo>) -> Result<Self> {
+        // Every client has a chance of its own, the same for the same seed.
+        let chance = fastrand::Rng::with_seed(seed ^ diary.process.wrapping_mul(0x9e37_79b9));
+        Ok(Self {
+            client: Client::new(url)?,
+            diary,
+            chance,
+            tempo,
+        })
+    }
+
+    fn is_over(&self) -> bool {
+        self.tempo.is_over.load(Ordering::Relaxed)
+    }
+
+    async fn pause(&mut self, most_ms: u64) {
+        let calm = self.tempo.calm.load(Ordering::Relaxed).max(1);
+        let wait = Duration::from_millis(self.chance.u64(0..=most_ms * calm));
+        tokio::time::sleep(wait).await;
+    }
+
+    async fn post(&self, path: &str, content_type: &str, body: String) -> Answer {
+        let request = self
+            .client
+            .request("POST", path, Some(content_type), Bytes::from(body));
+        match tokio::time::timeout(PATIENCE, request).await {
+            Ok(Ok(response)) => match (response.status, serde_json::from_slice(&response.body)) {
+                (200..300, Ok(body)) => Answer::Ok(body),
+                (status @ 400..500, _) => Answer::Refused(status, response.text()),
+                _ => Answer::Unknown,
+            },
+            Ok(Err(Error::Unreachable { .. })) => Answer::Unreached,
+            Ok(Err(_)) | Err(_) => Answer::Unknown,
+        }
+    }
+}
+
+/// Makes what the clients work with, and writes down what was made.
+pub(super) async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
+    let client = Client::new(url)?;
+    let put = async |path: &str, body: Value| ask(&client, "PUT", path, &body).await.map(drop);
+    put(
+        &format!("/topics/{TOPIC}"),
+        json!({ "partitions": PARTITIONS }),
+    )
+    .await?;
+    let work = json!({"from": "earliest", "lock_duration_ms": LOCK_MS, "max_delivery_count": DELIVERIES_MAX});
+    put("/topics/events/subscriptions/work", work).await?;
+    let hook = json!({
+        "from": "earliest",
+        "max_delivery_count": DELIVERIES_MAX,
+        "filter": {"exact": {"type": PUSHED}},
+        "push": {"url": webhook, "timeout_ms": 2_000, "retry": {"waits_ms": [20, 50, 100]}},
+    });
+    put("/topics/events/subscriptions/hook", hook).await?;
+    let ledgers = json!({
+        "source": {"store": true},
+        "database": "ledgers.db",
+        "init": ["CREATE TABLE ledgers (stream TEXT PRIMARY KEY, events INTEGER, last TEXT)"],
+        "on": {APPENDED: [
+            "INSERT INTO ledgers VALUES (:stream, 1, :id)
+             ON CONFLICT DO UPDATE SET events = events + 1, last = excluded.last"
+        ]},
+    });
+    put(&format!("/projections/{PROJECTION}"), ledgers).await?;
+    for (subscription, kind) in [(WORK, None), (HOOK, Some(PUSHED.to_owned()))] {
+        diary.tell(&Op::Subscribe {
+            subscription: subscription.to_owned(),
+            topic: TOPIC.to_owned(),
+            kind,
+            lock_ms: LOCK_MS,
+            max_deliveries: DELIVERIES_MAX,
+        })?;
+    }
+    Ok(())
+}
+
+/// An event with some data, now and then with much.
+fn event(chance: &mut fastrand::Rng, id: &str, kind: &str, subject: &str) -> Value {
+    let bytes = match chance.u32(0..100) {
+        0..2 => chance.usize(20_000..100_000),
+        _ => chance.usize(10..1_500),
+    };
+    json!({
+        "specversion": "1.0", "id": id, "source": "/chaos", "type": kind, "subject": subject,
+        "data": {"filler": "x".repeat(bytes)},
+    })
+}
+
+/// Reads an answer of lines to its end and keeps what `keep` makes of each; an error stands in the
+/// last one.
+async fn lines<T>(client: &Client, path: &str, keep: impl Fn(&Value) -> T) -> Result<Vec<T>> {
+    let mut lines = client.lines(path, LINES).await?;
+    let mut kept = Vec::new();
+    while let Some(line) = lines.next().await? {
+        let value: Value = serde_json::from_str(&line)?;
+        if value.get("event").is_none() {
+            bail!("{path} breaks off: {line}");
+        }
+        kept.push(keep(&value));
+    }
+    Ok(kept)
+}

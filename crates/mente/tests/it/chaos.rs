@@ -1,0 +1,72 @@
+//! The chaos run: its own verdict, and that the verdict comes from the histories.
+
+use std::path::Path;
+use std::process::{Command, Output};
+
+fn chaos(args: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_mente"));
+    command.arg("chaos").args(args);
+    command
+}
+
+fn check(folder: &Path) -> Output {
+    let folder = folder.to_str().expect("a plain path");
+    chaos(&["--check", folder])
+        .output()
+        .expect("the binary runs")
+}
+
+/// The number in a row of the report.
+fn count(output: &Output, row: &str) -> u64 {
+    let shown = String::from_utf8_lossy(&output.stdout);
+    let lines = shown.lines().map(str::trim_start);
+    let number = lines
+        .filter_map(|line| line.strip_prefix(row))
+        .find_map(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_else(|| panic!("no row {row}: {output:?}"))
+}
+
+#[test]
+fn three_kills_lose_nothing_and_a_line_that_is_missing_is_found() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().to_str().expect("a plain path");
+    let run = chaos(&["--no-power", "--kills", "3", "--dir", dir]).output();
+    let run = run.expect("the binary runs");
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!((count(&run, "lost"), count(&run, "invented")), (0, 0));
+    assert!(count(&run, "kills") == 3 && count(&run, "acknowledged") > 0);
+
+    let again = check(folder.path());
+    assert!(again.status.success(), "{again:?}");
+    assert_eq!(
+        again.stdout, run.stdout,
+        "the same histories, the same verdict"
+    );
+
+    // An event that was acknowledged is not in what was read at the end.
+    let end = folder
+        .path()
+        .join("1-directory/history/04000-auditor.jsonl");
+    let text = std::fs::read_to_string(&end).unwrap();
+    let found = text.find(r#""found":[{"#).expect("the topic was read") + r#""found":["#.len();
+    let event = found..found + text[found..].find("},").expect("two events") + 2;
+    let spoilt = text.replace(&text[event], "");
+    std::fs::write(&end, spoilt).unwrap();
+    let spoilt = check(folder.path());
+    assert_eq!(spoilt.status.code(), Some(1), "{spoilt:?}");
+    assert!(count(&spoilt, "lost") > 0, "{spoilt:?}");
+}
+
+#[test]
+fn a_machine_that_cannot_cut_the_power_is_told_why() {
+    let run = chaos(&["--power", "--cuts", "1"])
+        .env("PATH", "/nowhere")
+        .output();
+    let run = run.expect("the binary runs");
+    assert_eq!(run.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&run.stderr);
+    assert!(
+        said.contains("the power of ext4 cannot be cut here: "),
+        "{said}"
+    );
+}
