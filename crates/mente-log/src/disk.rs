@@ -4,7 +4,7 @@
 use std::fmt;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{DirBuilderExt, FileExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -54,7 +54,11 @@ impl RealDisk {
         let path = path.into();
         let shown = path.display().to_string();
         let made = !path.exists();
-        fs::create_dir_all(&path).map_err(OpenError::io(format!("make {shown}")))?;
+        let mut private = fs::DirBuilder::new();
+        private.recursive(true).mode(0o700);
+        private
+            .create(&path)
+            .map_err(OpenError::io(format!("make {shown}")))?;
         if made && let Some(parent) = path.parent().filter(|p| !p.as_os_str().is_empty()) {
             sync_directory(parent).map_err(OpenError::io(format!("sync above {shown}")))?;
         }

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path};
 
 use anyhow::{Context, Result, bail, ensure};
@@ -27,6 +28,8 @@ struct Manifest {
     /// The Mente that wrote it.
     version: String,
     files: BTreeMap<String, Sum>,
+    /// Projections whose rows could not be copied.
+    left_out: Vec<String>,
 }
 
 /// What an entry must be.
@@ -37,10 +40,12 @@ struct Sum {
 }
 
 /// What an archive holds, in short.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Held {
     pub(crate) files: usize,
     pub(crate) bytes: u64,
+    /// Projections that are to be built again.
+    pub(crate) left_out: Vec<String>,
 }
 
 /// Writes an archive, entry by entry.
@@ -72,11 +77,12 @@ impl<'a> Packing<'a> {
         Ok(())
     }
 
-    pub(crate) fn finish(mut self) -> io::Result<()> {
+    pub(crate) fn finish(mut self, left_out: &[String]) -> io::Result<()> {
         let manifest = Manifest {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             files: std::mem::take(&mut self.sums),
+            left_out: left_out.to_vec(),
         };
         let json = serde_json::to_vec_pretty(&manifest)?;
         self.add(MANIFEST, json.len() as u64, &json[..])?;
@@ -91,7 +97,12 @@ pub(crate) fn check(archive: &Path) -> Result<Held> {
 
 /// Writes the files of an archive into a new directory, synced.
 pub(crate) fn unpack(archive: &Path, into: &Path) -> Result<Held> {
-    fs::create_dir_all(into.join(VIEWS))?;
+    // Secrets of webhooks are in it.
+    let mut private = fs::DirBuilder::new();
+    private
+        .recursive(true)
+        .mode(0o700)
+        .create(into.join(VIEWS))?;
     let held = walk(archive, |name, from| {
         let mut file = File::create_new(into.join(name))?;
         io::copy(from, &mut file)?;
@@ -153,6 +164,7 @@ fn walk(
     Ok(Held {
         files: found.len(),
         bytes: found.values().map(|sum| sum.bytes).sum(),
+        left_out: manifest.left_out,
     })
 }
 
@@ -199,7 +211,7 @@ mod tests {
             .add("00000001.wal", 5_000, &[7u8; 5_000][..])
             .unwrap();
         packing.add("projections/a.db", 3, &b"abc"[..]).unwrap();
-        packing.finish().unwrap();
+        packing.finish(&[]).unwrap();
         out
     }
 

@@ -29,7 +29,8 @@ pub(crate) enum Command {
     Bench(crate::bench::BenchArgs),
     /// Hours of steady load, looked at for loss, order, and what grows
     Soak(crate::soak::SoakArgs),
-    /// Make a data directory out of a backup, and read it all once
+    /// Make a data directory out of a backup, and read it all once. Readers that had come
+    /// further must begin anew: positions are told again
     Restore {
         /// What `mente backup` wrote
         file: PathBuf,
@@ -150,7 +151,7 @@ pub(crate) enum Verb {
     /// Fold journals, streams and views again and compare
     Verify {
         /// A directory that no server has open, instead of a server: reads every log too, views
-        /// left out
+        /// left out. It is opened as a server opens it, so that retention goes on
         #[arg(long, value_name = "DIR", conflicts_with = "server")]
         data_dir: Option<PathBuf>,
         #[command(flatten)]

@@ -22,7 +22,7 @@ use std::ops::Bound;
 use std::str::FromStr;
 use std::time::Duration;
 
-use mente_engine::{Now, Offset, Term, Timestamp};
+use mente_engine::{Now, Offset, Term, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::planted::{Planted, planted};
@@ -210,7 +210,8 @@ impl Queue {
 
     /// Where to read on in this log, or `None` while the window is full.
     pub fn wants(&self, partition: u32) -> Option<Offset> {
-        self.partitions.get(partition as usize)?.wants()
+        let share = limits::TOUCHED_PER_VIEW / self.partitions.len().max(1);
+        self.partitions.get(partition as usize)?.wants(share)
     }
 
     /// A record that the filter lets through, in the order of the log.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use mente_engine::{Offset, Timestamp, limits};
+use mente_engine::{Offset, Timestamp};
 
 use super::Verdict;
 
@@ -187,9 +187,10 @@ impl Partition {
         }
     }
 
-    pub(super) fn wants(&self) -> Option<Offset> {
+    /// `share` bounds the entries of this partition.
+    pub(super) fn wants(&self, share: usize) -> Option<Offset> {
         let room = self.ready.len() < WINDOW
-            && self.entries.len() < limits::TOUCHED_PER_VIEW
+            && self.entries.len() < share
             // What dies must be copied before more can die.
             && self.durable.dying.len() < WINDOW;
         // After a restore the floor lies above where the view was made.

@@ -58,30 +58,47 @@ pub(super) async fn get(State(door): State<Arc<Door>>, Caller(who): Caller) -> R
     let (pieces, waiting) = mpsc::channel(PIECES);
     let mut out = Pieces {
         open: BytesMut::new(),
-        pieces: pieces.clone(),
+        pieces,
         executor: Handle::current(),
     };
     tokio::task::spawn_blocking(move || {
         let written = archive.write(&mut out).and_then(|()| out.flush());
-        if let Err(error) = written {
+        if let Err(error) = written.and_then(|()| out.send(Bytes::new())) {
             tracing::warn!(%error, "a backup was not finished");
-            // The connection breaks, so that nobody takes this for a whole one.
-            let _ = pieces.try_send(Err(error));
         }
         drop((archive, alone));
     });
-    let body = futures::stream::unfold(waiting, async |mut waiting| {
-        waiting.recv().await.map(|piece| (piece, waiting))
+    let body = futures::stream::unfold(Some(waiting), async |waiting| {
+        let mut waiting = waiting?;
+        match waiting.recv().await {
+            Some(piece) if piece.is_empty() => None,
+            Some(piece) => Some((Ok(piece), Some(waiting))),
+            // Without the empty piece it is not whole: the connection breaks, so that nobody
+            // takes it for that.
+            None => Some((Err(io::Error::other("the backup was not finished")), None)),
+        }
     });
     let headers = [(header::CONTENT_TYPE, "application/x-tar")];
     Ok((headers, Body::from_stream(body)).into_response())
 }
 
-/// Sends what is written, piece by piece, to a receiver that takes them in time.
+/// Sends what is written, piece by piece, to a receiver that takes them in time; an empty piece
+/// is the end.
 struct Pieces {
     open: BytesMut,
-    pieces: mpsc::Sender<io::Result<Bytes>>,
+    pieces: mpsc::Sender<Bytes>,
     executor: Handle,
+}
+
+impl Pieces {
+    fn send(&self, piece: Bytes) -> io::Result<()> {
+        let wait = Duration::from_secs(limits::BACKUP_STALL_SECONDS);
+        let sent = async { tokio::time::timeout(wait, self.pieces.send(piece)).await };
+        match self.executor.block_on(sent) {
+            Ok(sent) => sent.map_err(|_| io::Error::other("its receiver went away")),
+            Err(_) => Err(io::Error::other("its receiver takes nothing any more")),
+        }
+    }
 }
 
 impl Write for Pieces {
@@ -94,12 +111,10 @@ impl Write for Pieces {
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        let piece = self.open.split().freeze();
-        let wait = Duration::from_secs(limits::BACKUP_STALL_SECONDS);
-        let sent = async { tokio::time::timeout(wait, self.pieces.send(Ok(piece))).await };
-        match self.executor.block_on(sent) {
-            Ok(sent) => sent.map_err(|_| io::Error::other("its receiver went away")),
-            Err(_) => Err(io::Error::other("its receiver takes nothing any more")),
+        if self.open.is_empty() {
+            return Ok(());
         }
+        let piece = self.open.split().freeze();
+        self.send(piece)
     }
 }

@@ -60,6 +60,15 @@ const MADE_LOOK: Duration = Duration::from_millis(5);
 /// How often the catalogue is looked at for declarations made elsewhere.
 const LOOK: Duration = Duration::from_millis(500);
 
+/// What [`Projections::copy_all`] came to.
+#[derive(Clone, Debug, Default)]
+pub struct Copied {
+    /// Names of files in the directory.
+    pub files: Vec<String>,
+    /// Projections whose rows could not be copied: they are to be built again.
+    pub left_out: Vec<String>,
+}
+
 /// The projections of a server; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Projections {
@@ -289,17 +298,22 @@ impl Projections {
         on_thread(move || Ok(verify::snapshot(&files, gate)?.tables)).await
     }
 
-    /// Copies every database that has rows into this directory, each as of one moment; gives
-    /// their names.
-    pub async fn copy_all(&self, who: &Principal, into: &Path) -> Result<Vec<String>> {
-        let mut copied = Vec::new();
+    /// Copies every database that has rows into this directory, each as of one moment.
+    pub async fn copy_all(&self, who: &Principal, into: &Path) -> Result<Copied> {
+        let mut copied = Copied::default();
         for name in self.declared(who)?.keys() {
-            // One that is not kept has its rows untouched, but nothing is known of its file.
-            let Ok((files, gate)) = self.read(who, name).await else {
-                continue;
+            let to = into.to_owned();
+            let copy = async {
+                let (files, gate) = self.read(who, name).await?;
+                on_thread(move || files.copy_live(&to, gate)).await
             };
-            let into = into.to_owned();
-            copied.extend(on_thread(move || files.copy_live(&into, gate)).await?);
+            match copy.await {
+                Ok(file) => copied.files.extend(file),
+                Err(error) => {
+                    tracing::warn!(projection = %name, %error, "left out of a copy");
+                    copied.left_out.push(name.to_string());
+                }
+            }
         }
         Ok(copied)
     }

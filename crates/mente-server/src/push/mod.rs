@@ -54,8 +54,15 @@ struct Hook {
 
 /// Delivers to webhooks until `shutdown` resolves.
 pub async fn run(broker: Broker, options: Options, shutdown: impl Future<Output = ()>) {
+    // A broker that does not answer, as on a full disk, must not keep the server from stopping.
+    tokio::select! {
+        () = shutdown => {}
+        () = serve(&broker, &options) => {}
+    }
+}
+
+async fn serve(broker: &Broker, options: &Options) {
     let mut running: BTreeMap<SubscriptionName, Hook> = BTreeMap::new();
-    tokio::pin!(shutdown);
     loop {
         let seen = broker.subscription_bell().rings();
         match broker.all_subscriptions().await {
@@ -63,7 +70,7 @@ pub async fn run(broker: Broker, options: Options, shutdown: impl Future<Output 
                 let wanted = subscriptions
                     .into_iter()
                     .filter_map(|s| Some((s.name, s.settings.push?)));
-                adjust(&mut running, wanted.collect(), &broker, &options);
+                adjust(&mut running, wanted.collect(), broker, options);
             }
             Err(error) => {
                 tracing::warn!(%error, "cannot list subscriptions, webhooks stay as they are");
@@ -71,10 +78,7 @@ pub async fn run(broker: Broker, options: Options, shutdown: impl Future<Output 
                 continue;
             }
         }
-        tokio::select! {
-            () = &mut shutdown => return,
-            () = broker.subscription_bell().after(seen) => {}
-        }
+        broker.subscription_bell().after(seen).await;
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use mente_broker::{Broker, Error, Kind, Principal, Result};
 use mente_log::{Backup, BackupFile, Embedded};
 use mente_server::http::{Archive, Backups};
-use mente_server::projection::Projections;
+use mente_server::projection::{Copied, Projections};
 use tempfile::TempDir;
 
 use crate::archive::{Packing, VIEWS};
@@ -27,7 +27,7 @@ pub(super) struct Everything {
 
 struct Copy {
     views: TempDir,
-    names: Vec<String>,
+    copied: Copied,
     log: Backup,
 }
 
@@ -46,18 +46,18 @@ impl Backups for Everything {
                 .prefix(LEFTOVER)
                 .tempdir_in(&self.data_dir)
                 .map_err(failed)?;
-            let names = self.projections.copy_all(who, views.path()).await?;
+            let copied = self.projections.copy_all(who, views.path()).await?;
             let engine = self.engine.clone();
             let log = tokio::task::spawn_blocking(move || engine.backup());
             let log = log.await.map_err(io::Error::other).and_then(|log| log);
             let log = log.map_err(failed)?;
-            Ok(Box::new(Copy { views, names, log }) as Box<dyn Archive>)
+            Ok(Box::new(Copy { views, copied, log }) as Box<dyn Archive>)
         })
     }
 }
 
-/// How directories begin that hold copies of views.
-const LEFTOVER: &str = "backup-";
+/// How directories begin that hold copies of views; nobody else's do.
+const LEFTOVER: &str = ".views-of-a-backup-";
 
 /// Removes what a backup left that was interrupted with its server.
 pub(super) fn remove_leftovers(data_dir: &std::path::Path) -> io::Result<()> {
@@ -82,12 +82,12 @@ impl Archive for Copy {
             };
             packing.add(&file.name(), file.bytes(), from)?;
         }
-        for name in &self.names {
+        for name in &self.copied.files {
             let file = File::open(self.views.path().join(name))?;
             let bytes = file.metadata()?.len();
             packing.add(&format!("{VIEWS}/{name}"), bytes, file)?;
         }
-        packing.finish()
+        packing.finish(&self.copied.left_out)
     }
 }
 

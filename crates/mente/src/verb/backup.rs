@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context;
@@ -20,11 +21,17 @@ pub(super) async fn backup(file: PathBuf, connection: &Connection) -> Result<()>
     }
     let caller = Caller::new(connection)?;
     let unfinished = beside(&file, ".partial");
+    let shown = unfinished.display();
+    let cannot = || format!("cannot write {shown}");
+    let mut options = File::options();
+    // Secrets of webhooks will be in it.
+    options.write(true).create_new(true).mode(0o600);
+    let out = options.open(&unfinished);
+    let mut out = out.with_context(|| {
+        format!("cannot make {shown}: if another backup writes it, wait for that, else remove it")
+    })?;
     let held = async {
         let mut body = caller.client.download("/backup").await.map_err(failed)?;
-        let shown = unfinished.display();
-        let cannot = || format!("cannot write {shown}");
-        let mut out = File::create(&unfinished).with_context(cannot)?;
         while let Some(piece) = body.next().await.map_err(failed)? {
             out.write_all(&piece).with_context(cannot)?;
         }
@@ -62,6 +69,15 @@ pub(crate) fn restore(file: &Path, data_dir: &Path) -> Result<()> {
     if unfinished.exists() {
         fs::remove_dir_all(&unfinished).with_context(cannot)?;
     }
+    if data_dir.exists() {
+        // Empty, and to be replaced in one step at the end.
+        fs::remove_dir(data_dir).with_context(|| {
+            format!(
+                "{} cannot be replaced, as a mount point cannot: name a directory below it",
+                data_dir.display()
+            )
+        })?;
+    }
     let unpacked = archive::unpack(file, &unfinished);
     let held = match unpacked {
         Ok(held) => held,
@@ -70,9 +86,6 @@ pub(crate) fn restore(file: &Path, data_dir: &Path) -> Result<()> {
             return Err(error.into());
         }
     };
-    if data_dir.exists() {
-        fs::remove_dir(data_dir).with_context(cannot)?;
-    }
     fs::rename(&unfinished, data_dir).with_context(cannot)?;
     sync_parent(data_dir)?;
     tell("restored", held, "to", data_dir)?;
@@ -80,6 +93,11 @@ pub(crate) fn restore(file: &Path, data_dir: &Path) -> Result<()> {
 }
 
 fn tell(what: &str, held: Held, to: &str, path: &Path) -> Result<()> {
+    for projection in &held.left_out {
+        line(&format!(
+            "left out   projection {projection}: its rows could not be copied and will be built again from the events that are kept"
+        ))?;
+    }
     line(&format!(
         "{what} {} files, {:.1} MiB, {to} {}",
         held.files,
