@@ -78,7 +78,10 @@ fn sim(args: &[&str]) -> Outcome {
             .args(args),
     )?;
     let planted = ["--features", "planted", "--", "planted"];
-    execute(Command::new("cargo").args(run).args(planted))
+    execute(Command::new("cargo").args(run).args(planted))?;
+    let views = ["--features", "planted", "--lib", "checkpoint_before"];
+    let test = ["test", "--quiet", "--package", "mente-server"];
+    execute(Command::new("cargo").args(test).args(views))
 }
 
 /// `cargo test` runs the same targets with the same few inputs each time.

@@ -602,3 +602,62 @@ async fn a_topic_made_anew_is_folded_anew() {
         json!([[2]])
     );
 }
+
+/// Whoever looks at the database while it is written, or has it as a crash left it, sees rows
+/// that are the fold of exactly what the checkpoint says. Gives how often he saw anything else.
+async fn torn_views() -> u32 {
+    let world = World::new().await;
+    world.define(declared()).await.unwrap();
+    world.publish(shop(0..1)).await;
+    world.caught_up().await;
+    let file = world.file("orders.db");
+    let done = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let watcher = {
+        let done = Arc::clone(&done);
+        std::thread::spawn(move || {
+            let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY;
+            let connection = Connection::open_with_flags(file, flags).unwrap();
+            connection.busy_timeout(Duration::from_secs(5)).unwrap();
+            // One statement sees one moment.
+            let both =
+                "SELECT (SELECT sum(n) FROM counts), (SELECT sum(applied) FROM mente_checkpoint)";
+            let (mut looks, mut torn) = (0, 0);
+            while !done.load(std::sync::atomic::Ordering::SeqCst) {
+                let seen = connection.query_row(both, [], |row| {
+                    Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))
+                });
+                let (rows, applied) = seen.unwrap();
+                looks += 1;
+                torn += u32::from(rows != applied);
+            }
+            assert!(looks > 10, "it was hardly looked at: {looks}");
+            torn
+        })
+    };
+    for round in 0..30 {
+        world
+            .publish(shop(round * 100 + 1..round * 100 + 101))
+            .await;
+        world.caught_up().await;
+    }
+    done.store(true, std::sync::atomic::Ordering::SeqCst);
+    watcher.join().unwrap()
+}
+
+#[cfg(not(feature = "planted"))]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rows_and_checkpoint_are_one_at_every_moment() {
+    assert_eq!(torn_views().await, 0);
+}
+
+/// The same look finds the bug that it is for.
+#[cfg(feature = "planted")]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_checkpoint_before_its_rows_is_found() {
+    use super::database::planted::plant;
+    assert_eq!(torn_views().await, 0, "without the bug");
+    plant(true);
+    let torn = torn_views().await;
+    plant(false);
+    assert!(torn > 0, "the planted bug was not found");
+}
