@@ -25,6 +25,10 @@ enum Step {
     Pass {
         millis: u64,
     },
+    /// Somebody sets the wall clock: no lease and no delay may become longer by it.
+    SetClock {
+        seconds: i64,
+    },
     Bury,
     /// The secrets of a webhook change.
     Sign {
@@ -56,6 +60,7 @@ fn step() -> impl Strategy<Value = Step> {
         4 => (0usize..2, 1usize..4).prop_map(|(view, max)| Step::Receive { view, max }),
         5 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
         2 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
+        1 => (-3_600i64..3_600).prop_map(|seconds| Step::SetClock { seconds }),
         1 => Just(Step::Bury),
         1 => (0usize..2, prop::collection::vec(0u8..3, 0..3))
             .prop_map(|(view, secrets)| Step::Sign { view, secrets }),
@@ -224,6 +229,10 @@ impl World {
             Step::Pass { millis } => {
                 self.now.monotone += Duration::from_millis(millis);
                 self.now.wall.0 += millis as i64;
+                self.round(|shard, now, _, out| shard.tick(now, out));
+            }
+            Step::SetClock { seconds } => {
+                self.now.wall.0 += seconds * 1_000;
                 self.round(|shard, now, _, out| shard.tick(now, out));
             }
             Step::Bury => {

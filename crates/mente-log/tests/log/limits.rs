@@ -149,6 +149,54 @@ fn a_full_disk_says_busy_lets_trims_pass_and_resumes_alone() {
     }
 }
 
+/// Twenty times in one life: refused while it is full, taken as soon as there is room, and
+/// after a kill everything that was taken is there.
+#[test]
+fn a_disk_that_is_full_and_has_room_again_loses_nothing() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let log = turned(&mut writer, engine.create(&name(), 1, LogConfig::default()))
+        .unwrap()
+        .log(0);
+    let (mut taken, mut refused) = (0, 0);
+    for round in 0..20 {
+        disk.set_capacity(Some((4 + 2 * round) * (64 << 10)));
+        loop {
+            let append = engine.append(&[], vec![(log, batch(&[&format!("{taken:>2000}")]))]);
+            match turned(&mut writer, append) {
+                Ok(appended) => assert_eq!(appended[0].base, Offset(taken)),
+                Err(Error::Busy(_)) => break,
+                Err(other) => panic!("{other}"),
+            }
+            taken += 1;
+        }
+        refused += 1;
+        disk.set_capacity(None);
+        // A try on a full disk costs a file of zeros, so that not every call is one.
+        let resumed = (0..200).any(|_| {
+            let append = engine.append(&[], vec![(log, batch(&[&format!("{taken:>2000}")]))]);
+            turned(&mut writer, append).is_ok()
+        });
+        assert!(resumed, "round {round}");
+        taken += 1;
+    }
+    assert_eq!(refused, 20);
+    assert!(taken > 200, "{taken}");
+    let (engine, _writer) = open(&disk.after_kill());
+    let mut from = Offset(0);
+    while from < Offset(taken) {
+        let chunk = now(engine.read(log, from, Limit::default())).unwrap();
+        for batch in &chunk.batches {
+            let (offset, record) = batch.records().next().unwrap().unwrap();
+            let value = String::from_utf8(record.value.unwrap().to_vec()).unwrap();
+            assert_eq!(value.trim(), offset.to_string());
+        }
+        assert!(chunk.next > from);
+        from = chunk.next;
+    }
+    assert_eq!(now(engine.bounds(log)).unwrap().end, Offset(taken));
+}
+
 /// Where each commit is as large as it may be, and the last one of them ends where it likes.
 #[test]
 fn a_full_disk_lets_trims_pass_after_bursts_of_any_size() {
