@@ -12,7 +12,7 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Component, Path};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use serde::{Deserialize, Serialize};
 
 const MANIFEST: &str = "manifest.json";
@@ -123,9 +123,11 @@ fn walk(
     let mut tar = tar::Archive::new(io::BufReader::with_capacity(1 << 20, file));
     let (mut found, mut manifest) = (BTreeMap::new(), None);
     let unreadable = || format!("{shown} is no whole backup");
-    for entry in tar.entries().with_context(unreadable)? {
-        let mut entry = entry.with_context(unreadable)?;
-        let name = entry.path().with_context(unreadable)?;
+    // What the archive says of itself may be anything: it is not repeated.
+    let no_tar = |_: io::Error| anyhow!("{shown} is no whole backup: it does not read as a tar");
+    for entry in tar.entries().map_err(no_tar)? {
+        let mut entry = entry.map_err(no_tar)?;
+        let name = entry.path().map_err(no_tar)?;
         let name = name.to_str().filter(|_| is_ours(&name)).map(str::to_owned);
         let name = name.with_context(|| format!("{shown} holds a file that is none of Mente's"))?;
         ensure!(manifest.is_none(), "{shown} goes on behind its manifest");

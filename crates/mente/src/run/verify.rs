@@ -14,8 +14,8 @@ use crate::failure::{Code, Failure, Result};
 use crate::output::line;
 
 pub(crate) fn verify(data_dir: &Path) -> Result<()> {
-    if !data_dir.is_dir() {
-        let message = format!("there is no directory {}", data_dir.display());
+    if !holds_a_log(data_dir) {
+        let message = format!("there is no log in {}", data_dir.display());
         return Err(Failure::new(Code::NotFound, message));
     }
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -39,6 +39,15 @@ pub(crate) fn verify(data_dir: &Path) -> Result<()> {
         Code::Failed,
         "something is missing or damaged: see above",
     ))
+}
+
+/// Opening a directory without one would make one.
+fn holds_a_log(data_dir: &Path) -> bool {
+    let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
+    let is_file = |ending: &str, path: &Path| path.extension().is_some_and(|e| e == ending);
+    entries
+        .map(|entry| entry.path())
+        .any(|path| is_file("wal", &path) || is_file("pack", &path))
 }
 
 /// Whether all that the logs say they hold can be read.

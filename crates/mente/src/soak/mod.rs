@@ -74,6 +74,9 @@ fn span(text: &str) -> Result<Duration, String> {
         "h" => 3_600,
         _ => return Err(wrong()),
     };
+    if number == 0 {
+        return Err("no time at all shows nothing".to_owned());
+    }
     Ok(Duration::from_secs(number.saturating_mul(seconds)))
 }
 
@@ -223,7 +226,7 @@ mod tests {
     fn spans_have_a_unit() {
         assert_eq!(span("90s"), Ok(Duration::from_secs(90)));
         assert_eq!(span("2h"), Ok(Duration::from_secs(7_200)));
-        for bad in ["", "h", "5", "1d", "-1s", "1.5h"] {
+        for bad in ["", "h", "5", "1d", "-1s", "1.5h", "0s"] {
             assert!(span(bad).is_err(), "{bad}");
         }
     }

@@ -202,4 +202,13 @@ async fn a_closed_directory_is_verified() {
     assert!(!verified.status.success(), "{verified:?}");
     let missing = mente(&["verify", "--data-dir", text(&directory.path().join("none"))]);
     assert_eq!(missing.status.code(), Some(5));
+    let empty = directory.path().join("empty");
+    std::fs::create_dir(&empty).unwrap();
+    let none = mente(&["verify", "--data-dir", text(&empty)]);
+    assert_eq!(none.status.code(), Some(5), "{none:?}");
+    assert_eq!(
+        std::fs::read_dir(&empty).unwrap().count(),
+        0,
+        "none is made"
+    );
 }
