@@ -16,7 +16,7 @@ struct Proof {
     purpose: &'static str,
 }
 
-const PROOFS: [Proof; 4] = [
+const PROOFS: [Proof; 5] = [
     Proof {
         name: "chaos",
         binary: "mente",
@@ -36,7 +36,14 @@ const PROOFS: [Proof; 4] = [
         binary: "mente-sim",
         words: &["all"],
         flags: &["--seeds", "1000000", "--thorough"],
-        purpose: "Broker and log in a million simulated worlds that lose power, and a power cut before every storage operation of one run.",
+        purpose: "Broker and log in simulated worlds that lose power, a million of them unless cut short, and a power cut before every storage operation of one run.",
+    },
+    Proof {
+        name: "soak",
+        binary: "mente",
+        words: &["soak"],
+        flags: &["--for", "2h"],
+        purpose: "Steady open load with retention deleting: nothing lost, order kept, and what grows.",
     },
     Proof {
         name: "bench",

@@ -20,7 +20,7 @@ cargo xtask COMMAND
   fuzz [--seconds N] [WORD]
                 every decoder against other inputs each time, 60 s each;
                 with a word, those whose names hold it
-  long NAME     a long proof, its report in docs/proof: chaos, kill, sim, bench; flags behind
+  long NAME     a long proof, its report in docs/proof: chaos, kill, sim, soak, bench; flags behind
                 the name take the place of its own
 ";
 
