@@ -8,6 +8,9 @@ use serde_json::json;
 
 use crate::server::{Server, command, ids, parsed};
 
+/// The subscription that was received from.
+const PULLED: &str = "work";
+
 /// A data directory out of a kept backup.
 fn restored(version: &str, into: &Path) {
     let kept = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data");
@@ -62,10 +65,11 @@ async fn data_of_version_0_1_0() {
     assert_eq!(server.call("GET", "/topics/gone", "").await.status, 404);
 
     // 0 to 14 are settled, 15 is a dead letter, 16 was released once.
-    let pull = "/topics/orders/eventsubscriptions/work:receive?maxEvents=100&maxWaitTime=10";
+    let pull =
+        format!("/topics/orders/eventsubscriptions/{PULLED}:receive?maxEvents=100&maxWaitTime=10");
     let mut waiting = Vec::new();
     while waiting.len() < 25 {
-        let received = server.ok("POST", pull, "").await;
+        let received = server.ok("POST", &pull, "").await;
         for item in received["value"].as_array().unwrap() {
             let id = item["event"]["id"].as_str().unwrap().to_owned();
             let count = item["brokerProperties"]["deliveryCount"].as_u64().unwrap();
@@ -80,7 +84,11 @@ async fn data_of_version_0_1_0() {
     assert_eq!(waiting, expected);
     let dead = parsed(
         &server
-            .call("GET", "/topics/orders/subscriptions/work/deadletters", "")
+            .call(
+                "GET",
+                &format!("/topics/orders/subscriptions/{PULLED}/deadletters"),
+                "",
+            )
             .await,
     );
     assert_eq!(ids(&dead), ["15"]);
