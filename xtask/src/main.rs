@@ -3,6 +3,7 @@
 
 mod long;
 mod setup;
+mod supply;
 mod tidy;
 
 use std::env;
@@ -14,7 +15,8 @@ cargo xtask COMMAND
 
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
   setup         only set up: Python packages, JDK, Maven, Node, Chromium, xfsprogs
-  tidy          format, lints, and the rules of the house that no tool knows
+  tidy          format, lints, the rules of the house that no tool knows, and where packages come
+                from under which licence
   sim [ARGS]    broker and log in simulated worlds that lose power, then every planted bug hunted;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
   fuzz [--seconds N] [WORD]

@@ -53,6 +53,7 @@ pub(crate) fn run_checks() -> Vec<String> {
     for path in sources {
         check_source(&path, &mut faults);
     }
+    crate::supply::check(&mut faults);
     faults
 }
 

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use mente_engine::{Event, LogId, Now, Offset, Record, Term, Timestamp};
+use mente_engine::{Bounds, Event, LogId, Now, Offset, Record, Term, Timestamp};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
@@ -40,9 +40,11 @@ pub enum Command {
     DeleteSubscription {
         name: SubscriptionName,
     },
-    /// The subscriptions of one topic, or of all.
+    /// The subscriptions of one topic, or of all. `bounds` are those of the topic's logs now: views learn
+    /// from them what retention took, and whether they have counted all.
     ListSubscriptions {
         topic: Option<EntityName>,
+        bounds: Vec<(LogId, Bounds)>,
     },
     /// The topic is gone, and its subscriptions with it.
     DropSubscriptions {
@@ -118,6 +120,8 @@ pub struct SubscriptionInfo {
     pub name: SubscriptionName,
     pub settings: Settings,
     pub counts: Counts,
+    /// Whether `counts` has everything within the bounds that were given.
+    pub exact: bool,
 }
 
 /// What a round leaves to be done: first make the decisions durable, then reply.
@@ -229,7 +233,12 @@ impl Shard {
                 }
             }
             Command::DeleteSubscription { name } => self.delete_subscription(name, out),
-            Command::ListSubscriptions { topic } => Ok(self.subscriptions(topic.as_ref())),
+            Command::ListSubscriptions { topic, bounds } => {
+                for (log, bounds) in &bounds {
+                    self.trimmed(now, *log, bounds.start, out);
+                }
+                Ok(self.subscriptions(topic.as_ref(), &bounds))
+            }
             Command::DropSubscriptions { topic } => self.drop_subscriptions(&topic, out),
             Command::Receive { name, max, wait } => {
                 match self.with_queue(&name, out, |queue, effects| {
@@ -340,11 +349,12 @@ impl Shard {
         self.store.placed(&append.stream, append.to, offsets);
     }
 
-    /// Where views want to read on: each log and position once.
+    /// Where views want to read on, to deliver or to count: each log and position once.
     pub fn wants(&self) -> Vec<(LogId, Offset)> {
         let logs = |view: &View| {
-            let set = view.topic.set;
-            let wanted = |index| view.queue.wants(index).map(|from| (set.log(index), from));
+            let (set, queue) = (view.topic.set, &view.queue);
+            let from = |index| queue.wants(index).or_else(|| queue.counts_from(index));
+            let wanted = |index| from(index).map(|from| (set.log(index), from));
             (0..view.topic.partitions)
                 .filter_map(wanted)
                 .collect::<Vec<_>>()
@@ -365,27 +375,34 @@ impl Shard {
         next: Offset,
         out: &mut Outcome,
     ) {
-        let at =
-            |view: &View| view.topic.set == log.set && view.queue.wants(log.index) == Some(from);
+        let at = |queue: &Queue| {
+            queue.wants(log.index) == Some(from) || queue.counts_from(log.index) == Some(from)
+        };
         let views: Vec<_> = self
             .views
             .iter()
-            .filter(|(_, view)| at(view))
+            .filter(|(_, view)| view.topic.set == log.set && at(&view.queue))
             .map(|(id, _)| *id)
             .collect();
         for id in views {
             self.with_view(id, out, |queue, effects| {
                 let filter = queue.settings().filter.clone();
+                let matching = records
+                    .iter()
+                    .filter(|a| filter.as_ref().is_none_or(|f| f.matches(&a.event)));
+                if queue.wants(log.index).is_none() {
+                    let matches: Vec<_> = matching.map(|arrival| arrival.offset).collect();
+                    queue.count(log.index, &matches, next, effects);
+                    return;
+                }
                 for Arrival {
                     offset,
                     time,
                     event,
-                } in records
+                } in matching
                 {
-                    if filter.as_ref().is_none_or(|filter| filter.matches(event)) {
-                        let key = event.key.as_deref().map(key_hash);
-                        queue.arrive(log.index, *offset, *time, key, now);
-                    }
+                    let key = event.key.as_deref().map(key_hash);
+                    queue.arrive(log.index, *offset, *time, key, now);
                 }
                 queue.scanned(log.index, next, now, effects);
             });
@@ -396,8 +413,12 @@ impl Shard {
     /// Gives how many views that concerns.
     pub fn trimmed(&mut self, now: Now, log: LogId, start: Offset, out: &mut Outcome) -> usize {
         let behind = |view: &View| {
-            view.topic.set == log.set
-                && view.queue.wants(log.index).is_some_and(|from| from < start)
+            let floor = view
+                .queue
+                .durable()
+                .nth(log.index as usize)
+                .map(|d| d.floor);
+            view.topic.set == log.set && floor.is_some_and(|floor| floor < start)
         };
         let views: Vec<_> = self
             .views
@@ -407,7 +428,7 @@ impl Shard {
             .collect();
         for id in &views {
             self.with_view(*id, out, |queue, effects| {
-                queue.scanned(log.index, start, now, effects)
+                queue.trimmed(log.index, start, now, effects);
             });
         }
         views.len()
@@ -596,7 +617,7 @@ impl Shard {
         Ok(Reply::Appended(to))
     }
 
-    fn subscriptions(&self, topic: Option<&EntityName>) -> Reply {
+    fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {
         let wanted = self
             .views
             .values()
@@ -605,6 +626,7 @@ impl Shard {
             name: view.name.clone(),
             settings: view.queue.settings().clone(),
             counts: view.queue.counts(),
+            exact: !bounds.is_empty() && bounds.iter().all(|bounds| has_counted(view, bounds)),
         };
         Reply::Subscriptions(wanted.map(info).collect())
     }
@@ -655,6 +677,11 @@ pub struct Arrival {
     pub offset: Offset,
     pub time: Timestamp,
     pub event: Event,
+}
+
+fn has_counted(view: &View, (log, bounds): &(LogId, Bounds)) -> bool {
+    let counted = view.queue.counted(log.index);
+    view.topic.set == log.set && counted.is_some_and(|counted| counted >= bounds.end)
 }
 
 /// The same for equal keys in every run; a collision only orders two keys needlessly.

@@ -1,7 +1,10 @@
 //! The handle that everybody holds: calls go into the queue, reads go to the index.
 
 use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::task::{Context, Poll};
 
 use futures::channel::oneshot;
 use mente_engine::engine::Change;
@@ -43,8 +46,16 @@ pub(crate) struct Shared {
     wake: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// Opens the log on `disk`, after whatever happened to it. `wake` is called, from any thread,
-/// when the writer has something to do; it must not block.
+/// A call on its way. Nobody is woken for it before somebody waits for its answer or gives it up: several
+/// calls that are made before the first wait are one commit.
+struct Called<T> {
+    answer: oneshot::Receiver<Result<T, Error>>,
+    /// Until the writer's driver was woken.
+    shared: Option<Arc<Shared>>,
+}
+
+/// Opens the log on `disk`, after whatever happened to it. `wake` is called when the writer has something
+/// to do, on the thread of who waits for it, which holds nothing of the log: it may turn the writer itself.
 pub fn open(
     disk: Arc<dyn Disk>,
     options: Options,
@@ -97,16 +108,13 @@ impl Shared {
         (self.wake)();
     }
 
-    fn call<T: Send + 'static>(&self, make: impl FnOnce(Reply<T>) -> Call) -> Answer<T> {
+    fn call<T: Send + 'static>(self: &Arc<Self>, make: impl FnOnce(Reply<T>) -> Call) -> Answer<T> {
         let (reply, answer) = oneshot::channel();
         if let Err(error) = self.queue.push(make(reply)) {
             return done(Err(error));
         }
-        (self.wake)();
-        Box::pin(async {
-            let stopped = || Error::Unknown("the log stopped before it answered".into());
-            answer.await.unwrap_or_else(|_| Err(stopped()))
-        })
+        let shared = Some(Arc::clone(self));
+        Box::pin(Called { answer, shared })
     }
 
     /// What no commit can hold is refused before it takes a place.
@@ -174,6 +182,31 @@ impl Shared {
             self.queue.report(rot.log, rot.at);
             (self.wake)();
         }
+    }
+}
+
+impl<T> Called<T> {
+    fn wake(&mut self) {
+        if let Some(shared) = self.shared.take() {
+            shared.wake();
+        }
+    }
+}
+
+impl<T> Future for Called<T> {
+    type Output = Result<T, Error>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        self.wake();
+        let stopped = || Error::Unknown("the log stopped before it answered".into());
+        let answer = Pin::new(&mut self.answer).poll(context);
+        answer.map(|answer| answer.unwrap_or_else(|_| Err(stopped())))
+    }
+}
+
+impl<T> Drop for Called<T> {
+    fn drop(&mut self) {
+        self.wake();
     }
 }
 

@@ -132,6 +132,11 @@ impl Spares {
         self.ready.try_lock().is_ok_and(|ready| ready.is_empty())
     }
 
+    /// Whether the next file is there; false while it is made.
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ready.try_lock().is_ok_and(|ready| !ready.is_empty())
+    }
+
     /// Sees to it that [`Spares::take`] has a file to give.
     pub(crate) fn ensure(&self) -> io::Result<()> {
         let mut ready = self.lock();

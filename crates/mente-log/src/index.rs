@@ -129,6 +129,11 @@ impl Index {
     }
 
     /// Files other than `current` in which nothing is live.
+    /// Whether [`Index::dead_files`] has to be asked.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_news
+    }
+
     pub(crate) fn dead_files(&mut self, current: u32) -> Vec<FileName> {
         if !self.has_news {
             return Vec::new();

@@ -100,6 +100,11 @@ impl Retirement {
         *self.lock() = Stage::Decided(pack, counts);
     }
 
+    /// Whether the writer has a pack to name.
+    pub(crate) fn is_written(&self) -> bool {
+        matches!(*self.lock(), Stage::Written(..))
+    }
+
     /// Whether the packer has to finish what the writer decided.
     pub(crate) fn is_decided(&self) -> bool {
         matches!(*self.lock(), Stage::Decided(..))

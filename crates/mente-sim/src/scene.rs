@@ -556,7 +556,7 @@ impl Scene {
         .await;
     }
 
-    /// How many records each subscription of a topic has that are not at their end, as far as it has looked.
+    /// How many records each subscription of a topic has that are not at their end.
     pub(crate) async fn open_records(&self, topic: &str) -> Option<BTreeMap<String, u64>> {
         let listed = self.broker.subscriptions(&ME, &entity(topic)).await.ok()?;
         let open = |c: &mente_broker::queue::Counts| c.ready + c.leased + c.delayed + c.dying;

@@ -15,6 +15,11 @@ use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Delivery, LockToken, Settings, Settlement};
 use crate::shard::{Command, Made, Reply, SubscriptionInfo};
 
+/// How long counts may take to have all that was published before somebody asked.
+pub(super) const COUNT_WAIT: Duration = Duration::from_secs(2);
+/// Between two looks whether they have.
+const COUNT_PAUSE: Duration = Duration::from_millis(5);
+
 /// A received event and the lock on it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Received {
@@ -75,18 +80,32 @@ impl Broker {
         Ok(())
     }
 
-    /// The subscriptions of a topic.
+    /// The subscriptions of a topic. Their counts have everything that was published before the call,
+    /// unless one says that it is not exact: then that was not counted yet after [`COUNT_WAIT`].
     pub async fn subscriptions(
         &self,
         who: &Principal,
         topic: &EntityName,
     ) -> Result<Vec<SubscriptionInfo>> {
         authorize(self.options.access, who, Action::Manage, topic)?;
-        self.topic(who, topic)?;
-        let command = Command::ListSubscriptions {
-            topic: Some(topic.clone()),
-        };
-        subscriptions(self.ask(self.shard_of(topic), command).await?)
+        let Topic { set, partitions } = self.topic(who, topic)?;
+        let bounds = (0..partitions).map(|index| async move {
+            let log = set.log(index);
+            Ok::<_, Error>((log, self.engine.bounds(log).await?))
+        });
+        let bounds = futures::future::try_join_all(bounds).await?;
+        let latest = self.now().monotone + COUNT_WAIT;
+        loop {
+            let command = Command::ListSubscriptions {
+                topic: Some(topic.clone()),
+                bounds: bounds.clone(),
+            };
+            let found = subscriptions(self.ask(self.shard_of(topic), command).await?)?;
+            if found.iter().all(|info| info.exact) || self.now().monotone >= latest {
+                return Ok(found);
+            }
+            self.sleep(COUNT_PAUSE).await;
+        }
     }
 
     /// Rings when subscriptions came or went.
@@ -94,9 +113,13 @@ impl Broker {
         &self.subscriptions
     }
 
-    /// Every subscription, for the built-in receivers.
+    /// Every subscription, for the built-in receivers; its counts are not exact.
     pub async fn all_subscriptions(&self) -> Result<Vec<SubscriptionInfo>> {
-        let ask = |shard| self.ask(shard, Command::ListSubscriptions { topic: None });
+        let all = || Command::ListSubscriptions {
+            topic: None,
+            bounds: Vec::new(),
+        };
+        let ask = |shard| self.ask(shard, all());
         let replies = futures::future::try_join_all((0..self.shards.len()).map(ask)).await?;
         let lists: Result<Vec<_>> = replies.into_iter().map(subscriptions).collect();
         Ok(lists?.into_iter().flatten().collect())

@@ -1,10 +1,10 @@
 //! The queue view: a position, what was settled, and leases.
 //!
 //! ```text
-//!        floor          scanned
-//!  --------|---------------|---------  one log of the topic
-//!  all     | settled, failed,|  not read yet: costs nothing
-//!  settled | out or waiting  |
+//!        floor          scanned            counted
+//!  --------|---------------|-----------------|-------  one log of the topic
+//!  all     | settled, failed,| how many match    | not
+//!  settled | out or waiting  | is known, no more | read
 //! ```
 //! A pure machine. What must survive a restart changes only by [`Verdict`]s, which the shard
 //! journals; [`Durable`] is their fold. Leases, waiting receivers and the window of scanned
@@ -12,6 +12,7 @@
 //!
 //! Reading order: [`Queue::receive`], [`Queue::settle`], then `partition.rs`.
 
+mod ahead;
 mod partition;
 mod secret;
 mod settings;
@@ -65,6 +66,13 @@ pub enum Verdict {
         offset: u64,
         at: u64,
     },
+    /// So many records from `from` to `upto` match, whatever became of them.
+    Counted {
+        partition: u32,
+        from: u64,
+        upto: u64,
+        matches: u64,
+    },
 }
 
 /// What a receiver says of a leased record.
@@ -105,8 +113,8 @@ pub struct Delivery {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ticket(pub u64);
 
-/// How many records a view has in which state. `ready` counts what was scanned: the log beyond
-/// is not read yet. `dead` and `completed` count since this owner started.
+/// How many records a view has in which state, as far as it has counted. `dead` and `completed` count
+/// since this owner started.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Counts {
     pub ready: u64,
@@ -201,17 +209,31 @@ impl Queue {
         let (Verdict::Settled { partition, .. }
         | Verdict::Failed { partition, .. }
         | Verdict::Dead { partition, .. }
-        | Verdict::Buried { partition, .. }) = verdict;
-        let Some(p) = self.partitions.get_mut(*partition as usize) else {
-            return;
-        };
-        p.durable.apply(verdict);
+        | Verdict::Buried { partition, .. }
+        | Verdict::Counted { partition, .. }) = verdict;
+        if let Some(p) = self.partitions.get_mut(*partition as usize) {
+            p.apply(verdict);
+        }
     }
 
     /// Where to read on in this log, or `None` while the window is full.
     pub fn wants(&self, partition: u32) -> Option<Offset> {
         let share = limits::TOUCHED_PER_VIEW / self.partitions.len().max(1);
         self.partitions.get(partition as usize)?.wants(share)
+    }
+
+    /// Where to count on in this log, unless it is scanned on.
+    pub fn counts_from(&self, partition: u32) -> Option<Offset> {
+        let waits = self.wants(partition).is_none();
+        let p = self.partitions.get(partition as usize);
+        p.filter(|_| waits).map(Partition::counted)
+    }
+
+    /// Everything below is in [`Queue::counts`].
+    pub fn counted(&self, partition: u32) -> Option<Offset> {
+        self.partitions
+            .get(partition as usize)
+            .map(Partition::counted)
     }
 
     /// A record that the filter lets through, in the order of the log.
@@ -253,19 +275,39 @@ impl Queue {
 
     /// Everything below `next` has arrived.
     pub fn scanned(&mut self, partition: u32, next: Offset, now: Now, effects: &mut Effects) {
-        if let Some(p) = self.partitions.get_mut(partition as usize)
-            && let Some(floor) = p.scanned_to(next)
-        {
+        let p = self.partitions.get_mut(partition as usize);
+        if p.is_some_and(|p| p.scanned_to(next)) {
             // Much that did not match: say so, or a restart would match it all again.
-            self.decide(
-                Verdict::Settled {
-                    partition,
-                    offsets: Vec::new(),
-                    floor: floor.0,
-                },
-                effects,
-            );
+            self.rise(partition, effects);
         }
+        self.serve(now, effects);
+    }
+
+    /// Of the records from [`Queue::counts_from`] to `next` these are let through by the filter.
+    pub fn count(
+        &mut self,
+        partition: u32,
+        matches: &[Offset],
+        next: Offset,
+        effects: &mut Effects,
+    ) {
+        let p = self.partitions.get_mut(partition as usize);
+        if let Some((from, stretch)) = p.and_then(|p| p.count(matches, next)) {
+            self.decide(stretch.verdict(partition, from), effects);
+        }
+    }
+
+    /// The log begins only at `start` now: what waited below is lost. What is out may still be settled.
+    pub fn trimmed(&mut self, partition: u32, start: Offset, now: Now, effects: &mut Effects) {
+        let Some(p) = self.partitions.get_mut(partition as usize) else {
+            return;
+        };
+        p.begin_at(start);
+        // One that leaves may let the next in its line go ahead, which is lost as well.
+        while let Some(lost) = self.first_waiting(partition, start) {
+            self.leave(partition, lost);
+        }
+        self.rise(partition, effects);
         self.serve(now, effects);
     }
 
@@ -374,6 +416,8 @@ impl Queue {
                         );
                     }
                 }
+                // Retention may have taken it meanwhile.
+                Timer::Delay { partition, offset } if !self.has(partition, offset) => {}
                 Timer::Delay { partition, offset } => self.make_ready(partition, offset),
                 Timer::Waiter(ticket) => {
                     self.waiting.retain(|w| w.ticket != ticket);
@@ -395,13 +439,42 @@ impl Queue {
 
     pub fn counts(&self) -> Counts {
         let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
+        let waiting: u64 = self.partitions.iter().map(Partition::waiting).sum();
         Counts {
-            ready: sum(|p| p.ready.len() + p.in_state(State::Behind)),
+            ready: waiting + sum(|p| p.ready.len() + p.in_state(State::Behind)),
             leased: self.leases.len() as u64,
             delayed: sum(|p| p.in_state(State::Delayed)),
             dying: sum(|p| p.durable.dying.len()),
             dead: self.dead,
             completed: self.completed,
+        }
+    }
+
+    fn first_waiting(&self, partition: u32, start: Offset) -> Option<Offset> {
+        self.partitions
+            .get(partition as usize)?
+            .first_waiting(start)
+    }
+
+    fn has(&self, partition: u32, offset: Offset) -> bool {
+        let p = self.partitions.get(partition as usize);
+        p.is_some_and(|p| p.entries.contains_key(&offset))
+    }
+
+    /// Has the floor journaled, if it lies higher than is known, though nothing was settled.
+    fn rise(&mut self, partition: u32, effects: &mut Effects) {
+        let p = self.partitions.get(partition as usize);
+        if let Some(floor) = p.map(Partition::floor)
+            && p.is_some_and(|p| p.durable.floor < floor)
+        {
+            self.decide(
+                Verdict::Settled {
+                    partition,
+                    offsets: Vec::new(),
+                    floor: floor.0,
+                },
+                effects,
+            );
         }
     }
 
@@ -413,7 +486,7 @@ impl Queue {
         match &verdict {
             Verdict::Settled { offsets, .. } => self.completed += offsets.len() as u64,
             Verdict::Dead { .. } => self.dead += 1,
-            Verdict::Failed { .. } | Verdict::Buried { .. } => {}
+            Verdict::Failed { .. } | Verdict::Buried { .. } | Verdict::Counted { .. } => {}
         }
         // One record per log and round for what was completed.
         if let (

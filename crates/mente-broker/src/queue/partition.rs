@@ -6,9 +6,10 @@ use std::time::Duration;
 use mente_engine::{Offset, Timestamp};
 
 use super::Verdict;
+use super::ahead::{Ahead, Stretch, Stretches};
 
-/// Scanned records that wait to go out; the rest stays in the log, where it costs nothing.
-const WINDOW: usize = 1_000;
+/// Scanned records that wait to go out; the rest stays in the log, counted at most.
+pub(super) const WINDOW: usize = if cfg!(test) { 8 } else { 1_000 };
 /// Offsets that may pass without a match before the floor is journaled all the same.
 const SILENT_OFFSETS: u64 = 10_000;
 
@@ -27,6 +28,8 @@ pub struct Durable {
     pub dying: BTreeMap<Offset, Obituary>,
     /// Where the last confirmed copy lies in the dead-letter log.
     pub buried_at: Option<Offset>,
+    /// Matches of long stretches, those wholly at or above the floor.
+    pub counted: Stretches,
 }
 
 /// The last failed attempt of a record.
@@ -54,6 +57,7 @@ pub(super) struct Partition {
     /// Every record from the floor to `scanned` that matches and is not settled.
     pub(super) entries: BTreeMap<Offset, Entry>,
     pub(super) ready: BTreeSet<Offset>,
+    ahead: Ahead,
 }
 
 #[derive(Debug)]
@@ -119,6 +123,16 @@ impl Durable {
                 self.dying.remove(&Offset(*offset));
                 self.buried_at = self.buried_at.max(Some(Offset(*at)));
             }
+            Verdict::Counted {
+                from,
+                upto,
+                matches,
+                ..
+            } => {
+                let (upto, matches) = (Offset(*upto), *matches);
+                self.counted
+                    .insert(Offset(*from), Stretch { upto, matches });
+            }
         }
     }
 
@@ -133,6 +147,8 @@ impl Durable {
         if floor > self.floor {
             self.floor = floor;
             self.settled = self.settled.split_off(&floor);
+            self.failed = self.failed.split_off(&floor);
+            self.counted.forget_below(floor);
         }
     }
 
@@ -162,6 +178,8 @@ impl Durable {
             detail: obituary.detail.clone(),
             floor: self.floor.0,
         }));
+        let counted = self.counted.iter();
+        verdicts.extend(counted.map(|(from, stretch)| stretch.verdict(partition, from)));
         if let Some(at) = self.buried_at {
             // An offset that no record has: only the position is to be told.
             verdicts.push(Verdict::Buried {
@@ -184,6 +202,23 @@ impl Partition {
             scanned: start,
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
+            ahead: Ahead::new(start),
+        }
+    }
+
+    pub(super) fn apply(&mut self, verdict: &Verdict) {
+        self.durable.apply(verdict);
+        // A restored view begins at its floor; a live one has scanned beyond it.
+        self.ahead.begin_at(self.durable.floor);
+        if let Verdict::Counted {
+            from,
+            upto,
+            matches,
+            ..
+        } = verdict
+        {
+            let (upto, matches) = (Offset(*upto), *matches);
+            self.ahead.know(Offset(*from), Stretch { upto, matches });
         }
     }
 
@@ -197,6 +232,24 @@ impl Partition {
         room.then_some(self.scanned.max(self.durable.floor))
     }
 
+    /// Everything below is counted, if it is not scanned.
+    pub(super) fn counted(&self) -> Offset {
+        self.ahead.reach()
+    }
+
+    /// Records between `scanned` and `counted` that are still to be delivered.
+    pub(super) fn waiting(&self) -> u64 {
+        // Above the floor some are settled already: a restart scans from the floor again.
+        let beyond = self.scanned.max(self.durable.floor)..self.counted();
+        let settled = self.durable.settled.range(beyond).count() as u64;
+        self.ahead.matches().saturating_sub(settled)
+    }
+
+    /// Records from `counted` to `next` that match; gives what should be journaled of it.
+    pub(super) fn count(&mut self, matches: &[Offset], next: Offset) -> Option<(Offset, Stretch)> {
+        self.ahead.count(matches, next)
+    }
+
     /// The new entry, unless the record is behind the view or settled.
     pub(super) fn arrive(
         &mut self,
@@ -204,10 +257,11 @@ impl Partition {
         time: Timestamp,
         key: Option<u64>,
     ) -> Option<&mut Entry> {
-        if offset < self.scanned
-            || offset < self.durable.floor
-            || self.durable.settled.contains(&offset)
-        {
+        if offset < self.scanned || offset < self.durable.floor {
+            return None;
+        }
+        self.ahead.scan(offset);
+        if self.durable.settled.contains(&offset) {
             return None;
         }
         let entry = Entry {
@@ -223,19 +277,36 @@ impl Partition {
         self.entries.values().filter(|e| e.state == state).count()
     }
 
-    /// Moves on; gives the floor if it should be journaled although nothing was settled.
-    pub(super) fn scanned_to(&mut self, next: Offset) -> Option<Offset> {
+    /// Moves on; tells whether the floor should be journaled although nothing was settled.
+    pub(super) fn scanned_to(&mut self, next: Offset) -> bool {
         self.scanned = self.scanned.max(next);
-        let silent = self.entries.is_empty() && next.0 > self.durable.floor.0 + SILENT_OFFSETS;
-        silent.then_some(self.scanned)
+        self.ahead.scanned_to(next);
+        self.entries.is_empty() && next.0 > self.durable.floor.0 + SILENT_OFFSETS
+    }
+
+    /// The log begins only at `start` now.
+    pub(super) fn begin_at(&mut self, start: Offset) {
+        self.scanned = self.scanned.max(start);
+        self.ahead.begin_at(start);
+    }
+
+    /// The first record below `start` that waits for a receiver, or for its next try.
+    pub(super) fn first_waiting(&self, start: Offset) -> Option<Offset> {
+        let mut below = self.entries.range(..start);
+        let waiting = below.find(|(_, e)| matches!(e.state, State::Ready | State::Delayed));
+        waiting.map(|(offset, _)| *offset)
     }
 
     /// The record is settled; gives the new floor.
     pub(super) fn leave(&mut self, offset: Offset) -> Offset {
         self.entries.remove(&offset);
         self.ready.remove(&offset);
-        self.entries
-            .first_key_value()
-            .map_or(self.scanned, |(first, _)| *first)
+        self.floor()
+    }
+
+    /// Nothing below is needed any more.
+    pub(super) fn floor(&self) -> Offset {
+        let first = self.entries.first_key_value();
+        first.map_or(self.scanned, |(first, _)| *first)
     }
 }

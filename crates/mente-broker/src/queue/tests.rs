@@ -271,12 +271,38 @@ fn long_silence_moves_the_floor() {
 #[test]
 fn a_window_has_an_end() {
     let mut bench = bench(Settings::default(), 0);
-    bench.scan(0, 999);
-    assert!(bench.queue.wants(0).is_some());
-    bench.scan(999, 1_000);
-    assert_eq!(bench.queue.wants(0), None);
+    let window = partition::WINDOW as u64;
+    bench.scan(0, window - 1);
+    assert_eq!(bench.queue.counts_from(0), None, "scanning counts");
+    bench.scan(window - 1, window);
+    let end = Offset(window * 10);
+    assert_eq!(
+        (bench.queue.wants(0), bench.queue.counts_from(0)),
+        (None, Some(end))
+    );
+    bench.act(|q, _, out| q.count(0, &[end, Offset(end.0 + 2)], Offset(end.0 + 3), out));
+    assert_eq!(bench.queue.counts().ready, window + 2);
     bench.receive(1);
-    assert_eq!(bench.queue.wants(0), Some(Offset(10_000)));
+    assert_eq!(
+        bench.queue.wants(0),
+        Some(end),
+        "what was counted is scanned all the same"
+    );
+}
+
+#[test]
+fn what_retention_took_is_not_waited_for() {
+    let mut bench = bench(Settings::default(), 6);
+    let out = bench.receive(2);
+    assert!(bench.settle(out[1].token, &release(Duration::from_secs(5))));
+    // Of six, one is out, one waits for its next try, two are ready; the log begins at the fifth.
+    bench.act(|q, now, out| q.trimmed(0, Offset(40), now, out));
+    let counts = bench.queue.counts();
+    assert_eq!((counts.ready, counts.leased, counts.delayed), (2, 1, 0));
+    bench.pass(Duration::from_secs(6));
+    assert_eq!(bench.offsets(9), [4, 5]);
+    assert!(bench.settle(out[0].token, &Settlement::Complete));
+    assert_eq!(bench.queue.durable().next().unwrap().floor, Offset(40));
 }
 
 #[test]

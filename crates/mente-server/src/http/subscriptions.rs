@@ -36,7 +36,15 @@ struct Subscription {
     /// Whether posts to the webhook are signed.
     #[serde(skip_serializing_if = "Option::is_none")]
     signed: Option<bool>,
+    counts: Counted,
+}
+
+#[derive(Debug, Serialize)]
+struct Counted {
+    #[serde(flatten)]
     counts: Counts,
+    /// Whether everything that was published before the request is among them.
+    exact: bool,
 }
 
 pub(super) async fn list(
@@ -128,7 +136,10 @@ impl From<SubscriptionInfo> for Subscription {
             name: info.name.name.to_string(),
             settings: info.settings,
             signed,
-            counts: info.counts,
+            counts: Counted {
+                counts: info.counts,
+                exact: info.exact,
+            },
         }
     }
 }

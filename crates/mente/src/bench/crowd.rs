@@ -1,6 +1,6 @@
 //! Rows about many topics: what each costs, and whether it matters how many there are.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use bytes::Bytes;
@@ -16,6 +16,8 @@ use crate::demo::{Server, ask};
 
 /// Logs of each topic.
 const PARTITIONS: usize = 10;
+/// How long ten million events may take to be counted.
+const COUNT_DEADLINE: Duration = Duration::from_secs(120);
 
 impl Bench {
     /// Topics made a second; what each log holds in memory; ready after a kill.
@@ -96,9 +98,13 @@ impl Bench {
         let shot = load::small_batch("/topics/backlog/events", batch);
         let fill = fire(&server.url(), 8, events / batch, move |_| shot.clone()).await?;
         let full = usage::resident_mib(pid(&server)?)?;
+        count_waiting(&client, events).await?;
         let since = Instant::now();
         server.kill_and_restart().await?;
         let ready = since.elapsed().as_secs_f64() * 1e3;
+        let client = Client::new(&server.url())?;
+        count_waiting(&client, events).await?;
+        let counted = since.elapsed().as_secs_f64() * 1e3;
         let path = "/topics/backlog/eventsubscriptions/late:receive?maxEvents=100&maxWaitTime=60";
         let first = ask(&client, "POST", path, &Value::Null).await?;
         let received = first["value"].as_array().map_or(0, Vec::len);
@@ -108,7 +114,7 @@ impl Bench {
         server.stop().await?;
         let rate = events as f64 / fill.took.as_secs_f64();
         let detail = format!(
-            "{events} events in {stored:.0} MiB, published {rate:.0}/s; ready in {ready:.0} ms after kill -9 with {:.0} MiB above idle, the first {received} received after {served:.0} ms",
+            "{events} events in {stored:.0} MiB, published {rate:.0}/s; ready in {ready:.0} ms after kill -9 with {:.0} MiB above idle, counted exactly after {counted:.0} ms, the first {received} received after {served:.0} ms",
             after - idle
         );
         Ok(Row::new("backlog", "MiB above idle", vec![full - idle])
@@ -120,6 +126,23 @@ impl Bench {
         let folder = self.folder.join(name);
         std::fs::create_dir_all(&folder)?;
         Server::start(&folder).await
+    }
+}
+
+/// Waits until the subscription has counted its backlog, which must be all of it.
+async fn count_waiting(client: &Client, events: usize) -> Result<()> {
+    let path = "/topics/backlog/subscriptions/late";
+    let since = Instant::now();
+    loop {
+        let shown = ask(client, "GET", path, &Value::Null).await?;
+        if shown["counts"]["exact"] == json!(true) {
+            anyhow::ensure!(
+                shown["counts"]["ready"] == json!(events),
+                "{events} wait: {shown}"
+            );
+            return Ok(());
+        }
+        anyhow::ensure!(since.elapsed() < COUNT_DEADLINE, "not counted: {shown}");
     }
 }
 

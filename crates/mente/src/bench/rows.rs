@@ -27,6 +27,15 @@ pub(super) struct Bench {
     pub(super) floor: Times,
 }
 
+/// What one caller alone saw.
+struct Alone {
+    row: Row,
+    /// Microseconds at p50, as `call` and the row.
+    sync: f64,
+    call: f64,
+    beside: String,
+}
+
 impl Bench {
     pub(super) async fn row(&mut self, name: &str) -> Result<Row> {
         match name {
@@ -59,28 +68,54 @@ impl Bench {
     }
 
     async fn publish_serial(&self) -> Result<Row> {
-        let shot = load::binary("/topics/serial/events");
         self.topic("serial").await?;
-        let (mut rounds, mut floors, mut slowest) = (Vec::new(), Vec::new(), 0.0);
-        for _ in 0..self.scale.rounds {
-            // The disk changes its mind from minute to minute: its own time is taken beside.
-            floors.push(sync::floor(&self.folder, self.scale.serial / 4)?.micros(50));
-            let shot = shot.clone();
-            let url = self.server.url();
-            let round = load::fire(&url, 1, self.scale.serial, move |_| shot.clone()).await?;
-            rounds.push(round.times.micros(50));
-            slowest = round.times.micros(99);
+        let shot = load::binary("/topics/serial/events");
+        let alone = self.alone("publish-serial", move |_| shot.clone()).await?;
+        let sent = self.scale.serial * self.scale.rounds;
+        let lost = self.missing("serial", sent).await?;
+        let row = alone.row.detail(format!("{}; lost {lost}", alone.beside));
+        Ok(row.at_most(2.0 * alone.sync))
+    }
+
+    /// One connection that waits for each answer: the disk changes its mind from minute to minute, so
+    /// its sync, and a call of a server that does nothing, are timed in turn.
+    async fn alone(
+        &self,
+        name: &'static str,
+        shot: impl Fn(usize) -> Shot + Clone + Send + Sync + 'static,
+    ) -> Result<Alone> {
+        let null = null::serve().await?;
+        let calls = self.scale.serial;
+        let (mut rounds, mut syncs, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
+        let mut slowest = 0.0;
+        for round in 0..self.scale.rounds {
+            syncs.push(sync::floor(&self.folder, calls / 4)?.micros(50));
+            let numbered = shot.clone();
+            let numbered = move |at: usize| numbered(round * calls + at);
+            let fired = load::fire(&self.server.url(), 1, calls, numbered).await?;
+            rounds.push(fired.times.micros(50));
+            slowest = fired.times.micros(99);
+            nulls.push(
+                load::fire(&null, 1, calls, shot.clone())
+                    .await?
+                    .times
+                    .micros(50),
+            );
         }
-        let lost = self
-            .missing("serial", self.scale.serial * self.scale.rounds)
-            .await?;
-        let floor = Row::new("floor", "us", floors).median;
-        let row = Row::new("publish-serial", "us p50", rounds);
-        let detail = format!(
-            "{:.2} x the sync of {floor:.0} us beside; p99 {slowest:.0} us; lost {lost}",
-            row.median / floor
+        let median = |rounds| Row::new("", "us", rounds).median;
+        let (sync, call) = (median(syncs), median(nulls));
+        let row = Row::new(name, "us p50", rounds);
+        let beside = format!(
+            "{:.2} x the sync of {sync:.0} us; sync and a call of nothing ({call:.0} us) are {:.0} us; p99 {slowest:.0} us",
+            row.median / sync,
+            sync + call
         );
-        Ok(row.detail(detail).at_most(2.0 * floor))
+        Ok(Alone {
+            row,
+            sync,
+            call,
+            beside,
+        })
     }
 
     async fn publish_many(&self) -> Result<Row> {
@@ -199,26 +234,15 @@ impl Bench {
     }
 
     async fn stream(&self) -> Result<Row> {
-        let (mut rounds, mut floors, mut slowest) = (Vec::new(), Vec::new(), 0.0);
-        for round in 0..self.scale.rounds {
-            floors.push(sync::floor(&self.folder, self.scale.serial / 4)?.micros(50));
-            let shot = move |number: usize| {
-                let mut shot = load::binary("/streams/bench-1");
-                let id = format!("{round}-{number}").parse().expect("digits");
-                shot.headers.insert("ce-id", id);
-                shot
-            };
-            let fired = load::fire(&self.server.url(), 1, self.scale.serial, shot).await?;
-            rounds.push(fired.times.micros(50));
-            slowest = fired.times.micros(99);
-        }
-        let floor = Row::new("floor", "us", floors).median;
-        let row = Row::new("stream", "us p50", rounds);
-        let detail = format!(
-            "append over HTTP, {:.2} x the sync of {floor:.0} us; p99 {slowest:.0} us",
-            row.median / floor
-        );
-        Ok(row.detail(detail))
+        let shot = move |number: usize| {
+            let mut shot = load::binary("/streams/bench-1");
+            let id = number.to_string().parse().expect("digits");
+            shot.headers.insert("ce-id", id);
+            shot
+        };
+        let alone = self.alone("stream", shot).await?;
+        let row = alone.row.detail(alone.beside);
+        Ok(row.at_most(alone.sync + alone.call + 50.0))
     }
 
     /// Events into SQLite: a projection is declared over what is stored already, then rebuilt.

@@ -1,5 +1,5 @@
-//! The embedded log and the threads that drive it: one writes and syncs, and asks for what
-//! retention says; one makes the next file ahead of time; one retires old files.
+//! The embedded log and the threads that drive it: one writes and syncs, unless who waits does it
+//! at once, and asks for what retention says; one makes the next file ahead of time; one retires old files.
 //!
 //! If the disk fails under a commit nobody can tell what is on it, so the process ends at once
 //! and the next one reads what is there.
@@ -7,7 +7,7 @@
 use std::path::Path;
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
@@ -47,15 +47,10 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
         ..mente_log::Options::default()
     };
-    // Known once the thread runs; what is called before that is found by its first turn.
-    let sleeper: Arc<OnceLock<Thread>> = Arc::default();
+    let seat: Arc<Seat> = Arc::default();
     let wake = {
-        let sleeper = Arc::clone(&sleeper);
-        Arc::new(move || {
-            if let Some(thread) = sleeper.get() {
-                thread.unpark();
-            }
-        })
+        let seat = Arc::clone(&seat);
+        Arc::new(move || seat.wake())
     };
     let (engine, writer) = mente_log::open(Arc::new(disk), options, wake)
         .with_context(|| format!("cannot open the data in {shown}"))?;
@@ -65,11 +60,12 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
     let closing = Arc::new(AtomicBool::new(false));
     let preparer = prepare(writer.preparer(), Arc::clone(&closing))?;
     let packer = pack(writer.packer(), Arc::clone(&closing))?;
+    seat.take(writer);
     let drive = {
         let closing = Arc::clone(&closing);
         move || {
-            let _ = sleeper.set(thread::current());
-            drive(writer, &closing, &preparer, &packer)
+            let _ = seat.thread.set(thread::current());
+            drive(&seat, &closing, &preparer, &packer)
         }
     };
     let writer = thread::Builder::new().name("mente-log".into()).spawn(drive);
@@ -103,8 +99,58 @@ impl Driven {
     }
 }
 
+/// Where the writer is driven from: its own thread, or the thread of who waits for a light commit, as long as
+/// that keeps no other request waiting: there must be a processor for those.
+#[derive(Default)]
+struct Seat {
+    writer: Mutex<Option<Writer>>,
+    /// Known once the thread runs; what is called before that is found by its first turn.
+    thread: OnceLock<Thread>,
+    has_company: OnceLock<bool>,
+}
+
+impl Seat {
+    fn take(&self, writer: Writer) {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        let _ = self.has_company.set(cores > 1);
+        *self.lock() = Some(writer);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Writer>> {
+        self.writer
+            .lock()
+            .expect("the process ends where the writer panics")
+    }
+
+    fn wake(&self) {
+        if self.has_company.get() == Some(&true)
+            && let Ok(mut writer) = self.writer.try_lock()
+            && let Some(writer) = writer.as_mut().filter(|writer| writer.is_light())
+        {
+            let _ = turn(writer);
+            if !writer.wants_file() && !writer.wants_packer() {
+                return;
+            }
+        }
+        if let Some(thread) = self.thread.get() {
+            thread.unpark();
+        }
+    }
+}
+
+/// One turn, or the end of the process.
+fn turn(writer: &mut Writer) -> bool {
+    let end = End;
+    let turned = writer.turn().unwrap_or_else(|stopped| {
+        tracing::error!(error = %stopped, "the log has stopped; nothing is acknowledged any more");
+        process::exit(Code::Disk as i32);
+    });
+    std::mem::forget(end);
+    turned
+}
+
 fn drive(
-    mut writer: Writer,
+    seat: &Seat,
     closing: &AtomicBool,
     preparer: &Thread,
     packer: &Thread,
@@ -113,32 +159,33 @@ fn drive(
     let clock = TokioClock::new();
     let mut enforced = Instant::now();
     loop {
+        let mut writer = seat.lock();
+        let Some(driven) = writer.as_mut() else {
+            return Ok(());
+        };
         if enforced.elapsed() >= ENFORCE_PAUSE {
-            writer.enforce(clock.now().wall);
+            driven.enforce(clock.now().wall);
             enforced = Instant::now();
         }
-        match writer.turn() {
-            Ok(true) => {
-                if writer.wants_file() {
-                    preparer.unpark();
-                }
-                if writer.wants_packer() {
-                    packer.unpark();
-                }
-            }
-            Ok(false) if closing.load(Ordering::Acquire) => {
-                let closed = writer.close();
-                std::mem::forget(end);
-                preparer.unpark();
-                packer.unpark();
-                return closed;
-            }
-            Ok(false) => thread::park_timeout(ENFORCE_PAUSE),
-            Err(stopped) => {
-                tracing::error!(error = %stopped, "the log has stopped; nothing is acknowledged any more");
-                process::exit(Code::Disk as i32);
-            }
+        let turned = turn(driven);
+        if driven.wants_file() {
+            preparer.unpark();
         }
+        if driven.wants_packer() {
+            packer.unpark();
+        }
+        if turned {
+            continue;
+        }
+        if closing.load(Ordering::Acquire) {
+            let closed = writer.take().map_or(Ok(()), Writer::close);
+            std::mem::forget(end);
+            preparer.unpark();
+            packer.unpark();
+            return closed;
+        }
+        drop(writer);
+        thread::park_timeout(ENFORCE_PAUSE);
     }
 }
 

@@ -116,9 +116,11 @@ pub(super) async fn run(verb: Subscription) -> Result<()> {
 
 fn row(subscription: &Value) -> Vec<String> {
     let at = |pointer: &str| cell(subscription.pointer(pointer));
+    let exact = subscription.pointer("/counts/exact") == Some(&Value::Bool(true));
+    let ready = at("/counts/ready");
     vec![
         at("/name"),
-        at("/counts/ready"),
+        if exact { ready } else { format!("{ready}+") },
         at("/counts/leased"),
         at("/counts/delayed"),
         at("/counts/dead"),
