@@ -4,15 +4,18 @@
 //! Everything that is counted was acknowledged, and at the end of a row it is read back: the
 //! number of what is missing stands in the table.
 
+mod alone;
 mod crowd;
 mod load;
 mod null;
 mod report;
 mod rows;
+mod steady;
 mod sync;
 mod usage;
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
@@ -23,13 +26,15 @@ use crate::args::Output;
 use crate::demo::Server;
 
 /// Rows in the order in which they run.
-const ROWS: [&str; 11] = [
+const ROWS: [&str; 13] = [
     "sync",
     "publish-serial",
     "publish-64",
     "publish-batch",
+    "sustained",
     "queue",
     "stream",
+    "in-process",
     "projection",
     "start",
     "topics",
@@ -60,6 +65,8 @@ pub(crate) struct Scale {
     serial: usize,
     /// Events of a round with many connections.
     events: usize,
+    /// How long the row lasts that shows what stays.
+    sustained: Duration,
     /// Topics of ten logs each where there are many.
     topics: usize,
     /// Events that wait in one queue.
@@ -78,6 +85,7 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
             rounds: 3,
             serial: 300,
             events: 6_400,
+            sustained: Duration::from_secs(3),
             topics: 1_000,
             backlog: 200_000,
         },
@@ -85,6 +93,7 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
             rounds: 5,
             serial: 2_000,
             events: 64_000,
+            sustained: Duration::from_secs(60),
             topics: 10_000,
             backlog: 10_000_000,
         },

@@ -15,7 +15,7 @@ use crate::demo::{Server, ask};
 /// Connections of a row with many.
 pub(super) const CONNECTIONS: usize = 64;
 /// Events of one JSON batch.
-const BATCH: usize = 100;
+pub(super) const BATCH: usize = 100;
 /// Keys of the projection.
 const KEYS: usize = 10_000;
 
@@ -27,15 +27,6 @@ pub(super) struct Bench {
     pub(super) floor: Times,
 }
 
-/// What one caller alone saw.
-struct Alone {
-    row: Row,
-    /// Microseconds at p50, as `call` and the row.
-    sync: f64,
-    call: f64,
-    beside: String,
-}
-
 impl Bench {
     pub(super) async fn row(&mut self, name: &str) -> Result<Row> {
         match name {
@@ -43,8 +34,10 @@ impl Bench {
             "publish-serial" => self.publish_serial().await,
             "publish-64" => self.publish_many().await,
             "publish-batch" => self.publish_batch().await,
+            "sustained" => self.sustained().await,
             "queue" => self.queue().await,
             "stream" => self.stream().await,
+            "in-process" => self.stream_in_process().await,
             "projection" => self.projection().await,
             "start" => self.start().await,
             "topics" => self.topics().await,
@@ -65,57 +58,6 @@ impl Bench {
         );
         let rounds = vec![self.floor.micros(50), again.micros(50)];
         Ok(Row::new("sync", "us", rounds).detail(detail))
-    }
-
-    async fn publish_serial(&self) -> Result<Row> {
-        self.topic("serial").await?;
-        let shot = load::binary("/topics/serial/events");
-        let alone = self.alone("publish-serial", move |_| shot.clone()).await?;
-        let sent = self.scale.serial * self.scale.rounds;
-        let lost = self.missing("serial", sent).await?;
-        let row = alone.row.detail(format!("{}; lost {lost}", alone.beside));
-        Ok(row.at_most(2.0 * alone.sync))
-    }
-
-    /// One connection that waits for each answer: the disk changes its mind from minute to minute, so
-    /// its sync, and a call of a server that does nothing, are timed in turn.
-    async fn alone(
-        &self,
-        name: &'static str,
-        shot: impl Fn(usize) -> Shot + Clone + Send + Sync + 'static,
-    ) -> Result<Alone> {
-        let null = null::serve().await?;
-        let calls = self.scale.serial;
-        let (mut rounds, mut syncs, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
-        let mut slowest = 0.0;
-        for round in 0..self.scale.rounds {
-            syncs.push(sync::floor(&self.folder, calls / 4)?.micros(50));
-            let numbered = shot.clone();
-            let numbered = move |at: usize| numbered(round * calls + at);
-            let fired = load::fire(&self.server.url(), 1, calls, numbered).await?;
-            rounds.push(fired.times.micros(50));
-            slowest = fired.times.micros(99);
-            nulls.push(
-                load::fire(&null, 1, calls, shot.clone())
-                    .await?
-                    .times
-                    .micros(50),
-            );
-        }
-        let median = |rounds| Row::new("", "us", rounds).median;
-        let (sync, call) = (median(syncs), median(nulls));
-        let row = Row::new(name, "us p50", rounds);
-        let beside = format!(
-            "{:.2} x the sync of {sync:.0} us; sync and a call of nothing ({call:.0} us) are {:.0} us; p99 {slowest:.0} us",
-            row.median / sync,
-            sync + call
-        );
-        Ok(Alone {
-            row,
-            sync,
-            call,
-            beside,
-        })
     }
 
     async fn publish_many(&self) -> Result<Row> {
@@ -233,18 +175,6 @@ impl Bench {
         Ok(settled.load(std::sync::atomic::Ordering::Relaxed))
     }
 
-    async fn stream(&self) -> Result<Row> {
-        let shot = move |number: usize| {
-            let mut shot = load::binary("/streams/bench-1");
-            let id = number.to_string().parse().expect("digits");
-            shot.headers.insert("ce-id", id);
-            shot
-        };
-        let alone = self.alone("stream", shot).await?;
-        let row = alone.row.detail(alone.beside);
-        Ok(row.at_most(alone.sync + alone.call + 50.0))
-    }
-
     /// Events into SQLite: a projection is declared over what is stored already, then rebuilt.
     async fn projection(&self) -> Result<Row> {
         self.topic("facts").await?;
@@ -302,7 +232,7 @@ impl Bench {
             .at_most(100.0))
     }
 
-    async fn topic(&self, name: &str) -> Result<()> {
+    pub(super) async fn topic(&self, name: &str) -> Result<()> {
         let client = Client::new(&self.server.url())?;
         ask(
             &client,
@@ -315,7 +245,7 @@ impl Bench {
     }
 
     /// How many of the acknowledged events a reader does not find.
-    async fn missing(&self, topic: &str, sent: usize) -> Result<usize> {
+    pub(super) async fn missing(&self, topic: &str, sent: usize) -> Result<usize> {
         let client = Client::new(&self.server.url())?;
         let (mut from, mut found) = ("earliest".to_owned(), 0);
         loop {
@@ -334,11 +264,11 @@ impl Bench {
         }
     }
 
-    fn cpu(&self) -> Result<f64> {
+    pub(super) fn cpu(&self) -> Result<f64> {
         usage::cpu_seconds(self.server.pid().context("the server has ended")?)
     }
 
-    fn per_million(&self, before: f64, events: usize) -> Result<String> {
+    pub(super) fn per_million(&self, before: f64, events: usize) -> Result<String> {
         let spent = (self.cpu()? - before) * 1e6 / events as f64;
         Ok(format!("server {spent:.0} CPU-s per million"))
     }

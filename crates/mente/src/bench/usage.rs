@@ -30,3 +30,21 @@ pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
         .context("memory")?;
     Ok(kib / 1024.0)
 }
+
+/// Bytes that the process has had written to disks.
+pub(super) fn written_bytes(pid: u32) -> Result<u64> {
+    let io = std::fs::read_to_string(format!("/proc/{pid}/io")).context("bytes written")?;
+    number(&io, "write_bytes:").context("bytes written")
+}
+
+/// The machine's pages that wait to be written, or are being, in MiB.
+pub(super) fn dirty_mib() -> Result<u64> {
+    let memory = std::fs::read_to_string("/proc/meminfo").context("dirty pages")?;
+    let kib = |name| number(&memory, name).context("dirty pages");
+    Ok((kib("Dirty:")? + kib("Writeback:")?) / 1024)
+}
+
+fn number(text: &str, name: &str) -> Option<u64> {
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+    line.split_whitespace().next()?.parse().ok()
+}

@@ -7,12 +7,12 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use mente_engine::{Clock, Now, Timestamp};
 use tokio::time::{Instant, sleep_until};
 
-pub(super) struct TokioClock {
+pub(crate) struct TokioClock {
     start: Instant,
 }
 
 impl TokioClock {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             start: Instant::now(),
         }

@@ -31,7 +31,7 @@ const PACK_FAILURE_PAUSE: Duration = Duration::from_secs(30);
 const ENFORCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// An open log and its threads.
-pub(super) struct Driven {
+pub(crate) struct Driven {
     engine: Embedded,
     is_sound: bool,
     closing: Arc<AtomicBool>,
@@ -39,7 +39,7 @@ pub(super) struct Driven {
 }
 
 /// Opens the log in `directory` and starts to drive it.
-pub(super) fn open(directory: &Path) -> Result<Driven> {
+pub(crate) fn open(directory: &Path) -> Result<Driven> {
     let shown = directory.display();
     let disk =
         RealDisk::open(directory).with_context(|| format!("cannot use the directory {shown}"))?;
@@ -78,7 +78,7 @@ pub(super) fn open(directory: &Path) -> Result<Driven> {
 }
 
 impl Driven {
-    pub(super) fn engine(&self) -> Embedded {
+    pub(crate) fn engine(&self) -> Embedded {
         self.engine.clone()
     }
 
@@ -88,7 +88,7 @@ impl Driven {
     }
 
     /// Syncs and closes; what is called from now on fails.
-    pub(super) fn close(self) -> Result<()> {
+    pub(crate) fn close(self) -> Result<()> {
         self.closing.store(true, Ordering::Release);
         self.writer.thread().unpark();
         match self.writer.join() {

@@ -6,7 +6,7 @@
 
 mod backup;
 mod clock;
-mod engine;
+pub(crate) mod engine;
 mod keys;
 mod ports;
 mod verify;
@@ -32,7 +32,7 @@ use crate::args::{Dev, LogFormat, Process, Server};
 use crate::failure::{Failure, Result};
 use crate::output::{bold, is_colourful, line};
 use backup::Everything;
-use clock::TokioClock;
+pub(crate) use clock::TokioClock;
 
 pub(crate) use verify::verify;
 
