@@ -26,7 +26,7 @@ use crate::args::Output;
 use crate::demo::Server;
 
 /// Rows in the order in which they run.
-const ROWS: [&str; 13] = [
+const ROWS: [&str; 14] = [
     "sync",
     "publish-serial",
     "publish-64",
@@ -35,6 +35,7 @@ const ROWS: [&str; 13] = [
     "queue",
     "stream",
     "in-process",
+    "streams-32",
     "projection",
     "start",
     "topics",

@@ -16,6 +16,8 @@ use crate::demo::{Server, ask};
 pub(super) const CONNECTIONS: usize = 64;
 /// Events of one JSON batch.
 pub(super) const BATCH: usize = 100;
+/// Connections that append to streams at one time.
+const APPENDERS: usize = 32;
 /// Keys of the projection.
 const KEYS: usize = 10_000;
 
@@ -38,6 +40,7 @@ impl Bench {
             "queue" => self.queue().await,
             "stream" => self.stream().await,
             "in-process" => self.stream_in_process().await,
+            "streams-32" => self.streams_many().await,
             "projection" => self.projection().await,
             "start" => self.start().await,
             "topics" => self.topics().await,
@@ -173,6 +176,31 @@ impl Bench {
             done = until => done?,
         };
         Ok(settled.load(std::sync::atomic::Ordering::Relaxed))
+    }
+
+    /// Appends of many callers, each to a stream of its own; the store is one log.
+    async fn streams_many(&self) -> Result<Row> {
+        let events = self.scale.events / 2;
+        let (mut rounds, mut waits, before) = (Vec::new(), (0.0, 0.0), self.cpu()?);
+        for round in 0..self.scale.rounds {
+            let shot = move |number: usize| {
+                let path = format!("/streams/many-{}", number % APPENDERS);
+                let mut shot = load::binary(&path);
+                let id = (round * events + number).to_string();
+                shot.headers.insert("ce-id", id.parse().expect("digits"));
+                shot
+            };
+            let fired = load::fire(&self.server.url(), APPENDERS, events, shot).await?;
+            rounds.push(events as f64 / fired.took.as_secs_f64());
+            waits = (fired.times.micros(50) / 1e3, fired.times.micros(99) / 1e3);
+        }
+        let detail = format!(
+            "{APPENDERS} connections append to {APPENDERS} streams; p50 {:.1} ms, p99 {:.1} ms; {}",
+            waits.0,
+            waits.1,
+            self.per_million(before, events * self.scale.rounds)?
+        );
+        Ok(Row::new("streams-32", "/s", rounds).detail(detail))
     }
 
     /// Events into SQLite: a projection is declared over what is stored already, then rebuilt.
