@@ -338,5 +338,27 @@ mod tests {
         let text = r#"{"process":3,"time":9,"type":"ok","f":"trim","value":{"topic":"a","partition":1,"before":7}}"#;
         assert_eq!(String::from_utf8_lossy(&lines).trim(), text);
         assert_eq!(read(&lines[..]).unwrap(), [entry]);
+        let broken = read(&b"{}\n"[..]).unwrap_err();
+        assert!(broken.to_string().starts_with("line 1: "), "{broken}");
+    }
+
+    /// Nor does whoever wrote it before there was more to know.
+    #[test]
+    fn who_is_outside_need_not_tell_what_he_cannot_know() {
+        let ops = [
+            r#"{"f":"subscribe","value":{"subscription":"t/s","topic":"t","kind":null,"lock_ms":9,"max_deliveries":3}}"#,
+            r#"{"f":"publish","value":{"topic":"t","values":[{"value":"a","kind":"k"}],"placed":[{"at":{"partition":0,"offset":7}},"unknown"]}}"#,
+            r#"{"f":"read","value":{"topic":"t","partition":0,"end":null,"from":0,"next":8,"found":[{"offset":7,"value":"a"}]}}"#,
+            r#"{"f":"receive","value":{"subscription":"t/s","deliveries":[{"token":"1-1-1","count":1,"value":"a"}]}}"#,
+            r#"{"f":"settle","value":{"subscription":"t/s","token":"1-1-1","value":"a","how":"release","held":true}}"#,
+            r#"{"f":"read_stream","value":{"stream":"s","events":[{"revision":0,"position":0,"id":"x"}]}}"#,
+            r#"{"f":"dead_letters","value":{"subscription":"t/s","letters":[{"origin":"0-7","value":"a"}]}}"#,
+            r#"{"f":"restart","value":{"how":"cut_xfs","damaged":[],"ready_us":null}}"#,
+        ];
+        for op in ops {
+            let line = format!(r#"{{"process":1,"time":2,"type":"ok",{}"#, &op[1..]);
+            let read = read(line.as_bytes());
+            assert!(read.is_ok(), "{line}: {read:?}");
+        }
     }
 }
