@@ -21,8 +21,10 @@ const PROOFS: [Proof; 5] = [
         name: "chaos",
         binary: "mente",
         words: &["chaos"],
-        flags: &["--power", "--kills", "500", "--cuts", "500"],
-        purpose: "Killed, and cut off from power on ext4 and XFS, while clients write down what they are told: what was acknowledged is still there.",
+        flags: &[
+            "--power", "--kills", "500", "--cuts", "500", "--pauses", "20", "--steps", "20",
+        ],
+        purpose: "Killed, stopped for up to a minute, its clock put an hour forward and back, and cut off from power on ext4 and XFS, while clients write down what they are told: what was acknowledged is still there, locks and delays are kept.",
     },
     Proof {
         name: "kill",

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -18,6 +18,7 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("npm", "npm", "the JavaScript clients' tests"),
     ("chromium", "chromium", "the shop page's test"),
     ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
+    ("faketime", "faketime", "the clock steps of mente chaos"),
 ];
 
 /// Installs or names everything; `Err` lists what is still missing.

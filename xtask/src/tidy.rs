@@ -29,6 +29,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "mente-cluster",
             "mente-broker",
             "mente-server",
+            "mente-sim",
         ],
     ),
     (

@@ -1,5 +1,6 @@
 //! What clients did and were told, in the order in which it happened: the only thing that
-//! checkers see. One entry is one line of JSON, so that clients outside can write it too:
+//! checkers see. One entry is one line of JSON; clients outside write it too, and leave out what they
+//! cannot know:
 //!
 //! ```json
 //! {"process":3,"time":1500000,"type":"invoke","f":"settle","value":{"subscription":"orders/all",…}}
@@ -8,6 +9,8 @@
 //! process ended, one of `ok`, `fail` (certainly not done) and `info` (perhaps done). Answers fill the
 //! same fields that the invocation left empty.
 
+use std::collections::BTreeMap;
+use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
@@ -47,9 +50,11 @@ pub enum Op {
         kind: Option<String>,
         lock_ms: u64,
         max_deliveries: u32,
-        /// Records may go to the dead letters untried.
-        expires: bool,
+        /// Records that are older, by the wall clock of the server, go to the dead letters untried.
+        #[serde(default)]
+        ttl_ms: Option<u64>,
         /// One record of a key is out at a time.
+        #[serde(default)]
         ordered: bool,
     },
     Unsubscribe {
@@ -74,12 +79,14 @@ pub enum Op {
     Retain {
         topic: String,
     },
-    /// Reads everything in `from..next`; the log had these bounds then.
+    /// Everything in `from..next`. The log began at `start` then; nothing lay at or behind `end`, where
+    /// that was asked.
     Read {
         topic: String,
         partition: u32,
+        #[serde(default)]
         start: u64,
-        end: u64,
+        end: Option<u64>,
         from: u64,
         next: u64,
         found: Vec<Found>,
@@ -93,7 +100,16 @@ pub enum Op {
         token: String,
         value: String,
         how: How,
+        /// Of a release: it comes again so much later.
+        #[serde(default)]
+        delay_ms: u64,
         held: bool,
+    },
+    /// A webhook was called and is about to answer so.
+    Hear {
+        subscription: String,
+        value: String,
+        status: u16,
     },
     Append {
         stream: String,
@@ -115,7 +131,7 @@ pub enum Op {
         letters: Vec<Letter>,
     },
     /// Everything that this subscription still had was received and completed, and what it gave
-    /// up on was copied.
+    /// up on was copied; fails if that never comes.
     Drained {
         subscription: String,
     },
@@ -123,10 +139,25 @@ pub enum Op {
     Verify {
         differing: Vec<String>,
     },
-    /// The server came up again: leases of before are void. What it said of damage.
+    /// What the projection has of each stream.
+    Rows {
+        rows: Vec<Row>,
+    },
+    /// The server went away by `how` and came up again: leases of before are void. What it said of
+    /// damage, and how long it took until it was ready, if that was waited for.
     Restart {
         how: String,
         damaged: Vec<String>,
+        #[serde(default)]
+        ready_us: Option<u64>,
+    },
+    /// The server stood still, and its clocks did not.
+    Pause {
+        ms: u64,
+    },
+    /// The wall clock of the server was put forward by so much, or back.
+    Step {
+        ms: i64,
     },
 }
 
@@ -135,13 +166,27 @@ pub struct Value {
     pub value: String,
     pub kind: String,
     /// What is to keep its order where a subscription is ordered.
+    #[serde(default)]
     pub key: String,
+}
+
+/// Where a record lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Place {
+    pub partition: u32,
+    pub offset: u64,
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.partition, self.offset)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Placed {
-    At { partition: u32, offset: u64 },
+    At(Place),
     Refused,
     Unknown,
 }
@@ -156,8 +201,8 @@ pub struct Found {
 pub struct Delivered {
     pub token: String,
     pub count: u32,
-    pub partition: u32,
-    pub offset: u64,
+    #[serde(flatten)]
+    pub place: Option<Place>,
     pub value: String,
 }
 
@@ -188,22 +233,34 @@ pub struct To {
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InStream {
-    pub stream: String,
+    /// Where more than one is read.
+    pub stream: Option<String>,
     pub revision: u64,
     pub position: u64,
     pub id: String,
 }
 
-/// A dead letter and the record it is a copy of.
+/// A dead letter and the record it is a copy of, by its place.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
     pub origin: String,
-    pub attempts: u32,
+    /// [`EXPIRED`] or another.
+    pub reason: Option<String>,
     pub value: String,
 }
 
+/// Nobody took it in time.
+pub const EXPIRED: &str = "TimeToLiveExceeded";
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Row {
+    pub stream: String,
+    pub events: u64,
+    pub last: String,
+}
+
 /// One call: the indexes of its entries are its place in time.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Call<'a> {
     pub process: u64,
     pub invoked: usize,
@@ -219,7 +276,7 @@ pub struct Call<'a> {
 /// Pairs invocations with their ends, in the order of the invocations.
 pub fn calls(history: &[Entry]) -> Vec<Call<'_>> {
     let mut calls: Vec<Call<'_>> = Vec::with_capacity(history.len() / 2);
-    let mut open: std::collections::BTreeMap<u64, usize> = Default::default();
+    let mut open: BTreeMap<u64, usize> = BTreeMap::new();
     for (at, entry) in history.iter().enumerate() {
         if entry.phase == Phase::Invoke {
             open.insert(entry.process, calls.len());
@@ -245,8 +302,11 @@ pub fn calls(history: &[Entry]) -> Vec<Call<'_>> {
 }
 
 pub fn read(from: impl BufRead) -> io::Result<Vec<Entry>> {
-    let parse = |line: io::Result<String>| Ok(serde_json::from_str(&line?)?);
-    from.lines().map(parse).collect()
+    let parse = |(at, line): (usize, io::Result<String>)| {
+        let entry = serde_json::from_str(&line?);
+        entry.map_err(|error| io::Error::other(format!("line {}: {error}", at + 1)))
+    };
+    from.lines().enumerate().map(parse).collect()
 }
 
 pub fn write(history: &[Entry], mut to: impl Write) -> io::Result<()> {
@@ -278,5 +338,27 @@ mod tests {
         let text = r#"{"process":3,"time":9,"type":"ok","f":"trim","value":{"topic":"a","partition":1,"before":7}}"#;
         assert_eq!(String::from_utf8_lossy(&lines).trim(), text);
         assert_eq!(read(&lines[..]).unwrap(), [entry]);
+        let broken = read(&b"{}\n"[..]).unwrap_err();
+        assert!(broken.to_string().starts_with("line 1: "), "{broken}");
+    }
+
+    /// Nor does whoever wrote it before there was more to know.
+    #[test]
+    fn who_is_outside_need_not_tell_what_he_cannot_know() {
+        let ops = [
+            r#"{"f":"subscribe","value":{"subscription":"t/s","topic":"t","kind":null,"lock_ms":9,"max_deliveries":3}}"#,
+            r#"{"f":"publish","value":{"topic":"t","values":[{"value":"a","kind":"k"}],"placed":[{"at":{"partition":0,"offset":7}},"unknown"]}}"#,
+            r#"{"f":"read","value":{"topic":"t","partition":0,"end":null,"from":0,"next":8,"found":[{"offset":7,"value":"a"}]}}"#,
+            r#"{"f":"receive","value":{"subscription":"t/s","deliveries":[{"token":"1-1-1","count":1,"value":"a"}]}}"#,
+            r#"{"f":"settle","value":{"subscription":"t/s","token":"1-1-1","value":"a","how":"release","held":true}}"#,
+            r#"{"f":"read_stream","value":{"stream":"s","events":[{"revision":0,"position":0,"id":"x"}]}}"#,
+            r#"{"f":"dead_letters","value":{"subscription":"t/s","letters":[{"origin":"0-7","value":"a"}]}}"#,
+            r#"{"f":"restart","value":{"how":"cut_xfs","damaged":[],"ready_us":null}}"#,
+        ];
+        for op in ops {
+            let line = format!(r#"{{"process":1,"time":2,"type":"ok",{}"#, &op[1..]);
+            let read = read(line.as_bytes());
+            assert!(read.is_ok(), "{line}: {read:?}");
+        }
     }
 }

@@ -30,6 +30,6 @@ mod rot;
 mod scene;
 mod tasks;
 
-pub use check::{Law, Violation, check};
+pub use check::{Law, Violation, check, check_to_end};
 pub use scenario::{End, Scenario};
 pub use world::{Outcome, run};

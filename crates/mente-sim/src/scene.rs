@@ -9,15 +9,15 @@ use bytes::Bytes;
 use mente_broker::error::Kind;
 use mente_broker::queue::{LockToken, Settings, Settlement};
 use mente_broker::{
-    Broker, EntityName, Error, Expected, Filter, Principal, Start, StreamEvent, StreamName,
-    SubscriptionName, dead_letter,
+    Broker, EntityName, Error, Expected, Filter, Position, Principal, Start, StreamEvent,
+    StreamName, SubscriptionName, dead_letter,
 };
 use mente_engine::engine::Retention;
 use mente_engine::{Appended, BatchBuilder, Data, Engine, Event, LogId, Offset};
 use mente_log::Embedded;
 
 use crate::history::{
-    Delivered, Expect, Found, How, InStream, Letter, Op, Phase, Placed, To, Value,
+    Delivered, Expect, Found, How, InStream, Letter, Op, Phase, Place, Placed, To, Value,
 };
 use crate::recorder::Recorder;
 
@@ -69,12 +69,12 @@ fn settings(subscription: &str) -> (Settings, Op) {
         _ => (1_500, 2),
     };
     let is_even = subscription == "orders/even";
-    let expires = subscription == "audit/late";
+    let ttl_ms = (subscription == "audit/late").then_some(6_000);
     let settings = Settings {
         filter: is_even.then_some(even),
         lock_duration_ms: lock_ms,
         max_delivery_count: max_deliveries,
-        time_to_live_ms: expires.then_some(6_000),
+        time_to_live_ms: ttl_ms,
         ordered: is_even,
         push: None,
     };
@@ -84,7 +84,7 @@ fn settings(subscription: &str) -> (Settings, Op) {
         kind: is_even.then(|| "even".into()),
         lock_ms,
         max_deliveries,
-        expires,
+        ttl_ms,
         ordered: settings.ordered,
     };
     (settings, op)
@@ -238,10 +238,7 @@ impl Scene {
             |op, done| {
                 if let Op::Publish { placed, .. } = op {
                     placed.extend(done.iter().map(|one| match one {
-                        Ok(at) => Placed::At {
-                            partition: at.partition,
-                            offset: at.offset.0,
-                        },
+                        Ok(at) => Placed::At(place(at)),
                         Err(error) if phase_of(error) == Phase::Fail => Placed::Refused,
                         Err(_) => Placed::Unknown,
                     }));
@@ -274,9 +271,9 @@ impl Scene {
         let work = async { Ok(append.await?) };
         self.call(process, op, work, |op, appended| {
             if let Op::Publish { placed, .. } = op {
-                let at = |(one, partition): (&Appended, u32)| Placed::At {
-                    partition,
-                    offset: one.base.0,
+                let at = |(one, partition): (&Appended, u32)| {
+                    let offset = one.base.0;
+                    Placed::At(Place { partition, offset })
                 };
                 placed.extend(appended.iter().zip(0..).map(at));
             }
@@ -312,7 +309,7 @@ impl Scene {
             topic: topic.into(),
             partition,
             start: 0,
-            end: 0,
+            end: None,
             from: 0,
             next: 0,
             found: Vec::new(),
@@ -342,7 +339,7 @@ impl Scene {
             } = op
             {
                 (*start, *end, *from, *next) =
-                    (bounds.start.0, bounds.end.0, bounds.start.0, after.0);
+                    (bounds.start.0, Some(bounds.end.0), bounds.start.0, after.0);
                 found.extend(all.iter().map(|stored| Found {
                     offset: stored.position.offset.0,
                     value: told(&stored.event),
@@ -370,8 +367,7 @@ impl Scene {
                 deliveries.extend(received.iter().map(|one| Delivered {
                     token: one.token.to_string(),
                     count: one.count,
-                    partition: one.stored.position.partition,
-                    offset: one.stored.position.offset.0,
+                    place: Some(place(&one.stored.position)),
                     value: told(&one.stored.event),
                 }));
             }
@@ -397,6 +393,7 @@ impl Scene {
             token: token.to_string(),
             value,
             how,
+            delay_ms: delay.as_millis() as u64,
             held: false,
         };
         let settlement = match how {
@@ -534,7 +531,7 @@ impl Scene {
                     };
                     Letter {
                         origin: attribute(dead_letter::ORIGIN),
-                        attempts: attribute(dead_letter::ATTEMPTS).parse().unwrap_or(0),
+                        reason: Some(attribute(dead_letter::REASON)),
                         value: told(&stored.event),
                     }
                 }));
@@ -576,9 +573,16 @@ impl Scene {
     }
 }
 
+fn place(at: &Position) -> Place {
+    Place {
+        partition: at.partition,
+        offset: at.offset.0,
+    }
+}
+
 fn in_stream(event: &StreamEvent) -> InStream {
     InStream {
-        stream: event.stream.to_string(),
+        stream: Some(event.stream.to_string()),
         revision: event.place.revision,
         position: event.place.position,
         id: told(&event.event),

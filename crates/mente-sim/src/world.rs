@@ -209,6 +209,7 @@ impl World {
     /// to it, its clients only look and drain.
     fn try_live(&mut self, end: Option<&End>) -> State {
         let jump = self.random.below(5) as i64 * 1_000 - 2_000;
+        self.recorder.note(OPERATOR, Op::Step { ms: jump });
         self.clock.begin_life(jump);
         let mut random = self.random.split();
         let log_seed = random.draw() ^ self.log_seed;
@@ -231,6 +232,7 @@ impl World {
         let op = Op::Restart {
             how: format!("{:?}", recovered.cut),
             damaged: damaged.chain(recovered.lost).collect(),
+            ready_us: None,
         };
         self.recorder.note(OPERATOR, op);
         life.is_scarce

@@ -9,7 +9,7 @@ pub(super) fn check(calls: &[Call<'_>], findings: &mut Findings) {
             Op::Verify { differing } if !differing.is_empty() => {
                 findings.add(Law::FoldDiffers, call.ended, format!("{differing:?}"));
             }
-            Op::Restart { how, damaged } if !damaged.is_empty() => {
+            Op::Restart { how, damaged, .. } if !damaged.is_empty() => {
                 let detail = format!("after {how}: {damaged:?}");
                 findings.add(Law::DamageWithoutRot, call.ended, detail);
             }

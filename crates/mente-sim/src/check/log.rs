@@ -4,8 +4,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Law};
-use crate::history::{Call, Op, Phase, Placed};
+use crate::history::{Call, Letter, Op, Phase, Place, Placed};
 
+/// Topic and partition.
 type Key<'a> = (&'a str, u32);
 
 /// What is known of one partition while time goes on.
@@ -21,6 +22,8 @@ struct Partition<'a> {
     start: u64,
     /// Starts rise by themselves.
     retains: bool,
+    /// Told as lost already.
+    lost: BTreeSet<u64>,
 }
 
 /// Of each value ever sent: its topic and whether it was certainly refused.
@@ -32,7 +35,7 @@ struct Sent<'a> {
 struct Check<'a, 'f> {
     sent: BTreeMap<&'a str, Sent<'a>>,
     partitions: BTreeMap<Key<'a>, Partition<'a>>,
-    places: BTreeMap<&'a str, (u32, u64)>,
+    places: BTreeMap<&'a str, Place>,
     retains: BTreeSet<&'a str>,
     /// Topics whose deletion was called, and since when it is certain.
     deleted: BTreeMap<&'a str, usize>,
@@ -88,27 +91,9 @@ pub(super) fn check(calls: &[Call<'_>], findings: &mut Findings) {
                     .filter_map(|((_, partition), p)| Some((*partition, p.acked?)));
                 acked_before.insert(call.invoked, of_topic.collect());
             }
-            (
-                false,
-                Op::Publish {
-                    topic,
-                    values,
-                    placed,
-                    ..
-                },
-            ) => {
+            (false, Op::Publish { .. }) => {
                 let before = acked_before.remove(&call.invoked).unwrap_or_default();
-                for (value, placed) in values.iter().zip(placed) {
-                    if let Placed::At { partition, offset } = placed {
-                        check.acknowledged(
-                            call,
-                            topic,
-                            &value.value,
-                            (*partition, *offset),
-                            &before,
-                        );
-                    }
-                }
+                check.published(call, before);
             }
             (false, Op::Read { .. }) => check.read(call),
             (
@@ -118,15 +103,37 @@ pub(super) fn check(calls: &[Call<'_>], findings: &mut Findings) {
                     deliveries,
                 },
             ) => {
-                let topic = subscription.split('/').next().unwrap_or_default();
+                let topic = topic_of(subscription);
                 for delivered in deliveries {
-                    let place = (delivered.partition, delivered.offset);
-                    check.seen(call, topic, &delivered.value, place);
+                    check.seen(call, topic, &delivered.value, delivered.place);
+                }
+            }
+            (
+                false,
+                Op::Hear {
+                    subscription,
+                    value,
+                    ..
+                },
+            ) => check.seen(call, topic_of(subscription), value, None),
+            (
+                false,
+                Op::DeadLetters {
+                    subscription,
+                    letters,
+                },
+            ) => {
+                for Letter { value, .. } in letters {
+                    check.seen(call, topic_of(subscription), value, None);
                 }
             }
             _ => {}
         }
     }
+}
+
+fn topic_of(subscription: &str) -> &str {
+    subscription.split('/').next().unwrap_or_default()
 }
 
 fn sent<'a>(calls: &[Call<'a>]) -> BTreeMap<&'a str, Sent<'a>> {
@@ -157,57 +164,65 @@ impl<'a> Check<'a, '_> {
         p
     }
 
-    fn acknowledged(
-        &mut self,
-        call: &Call<'a>,
-        topic: &'a str,
-        value: &'a str,
-        (partition, offset): (u32, u64),
-        before: &BTreeMap<u32, u64>,
-    ) {
-        if let Some(earlier) = before.get(&partition).filter(|earlier| offset <= **earlier) {
-            let detail = format!(
-                "{topic}/{partition}: {value} at {offset}, though {earlier} was acknowledged before"
-            );
-            self.findings.add(Law::OutOfOrder, call.ended, detail);
+    fn published(&mut self, call: &Call<'a>, mut before: BTreeMap<u32, u64>) {
+        let Op::Publish {
+            topic,
+            values,
+            placed,
+            ..
+        } = call.op
+        else {
+            return;
+        };
+        for (value, placed) in values.iter().zip(placed) {
+            let Placed::At(place) = placed else {
+                continue;
+            };
+            let (partition, offset) = (place.partition, place.offset);
+            // Events of one call keep their order too.
+            let earlier = before.insert(partition, offset);
+            if let Some(earlier) = earlier.filter(|earlier| offset <= *earlier) {
+                let detail = format!(
+                    "{topic}/{partition}: {} at {offset}, though {earlier} was acknowledged before",
+                    value.value
+                );
+                self.findings.add(Law::OutOfOrder, call.ended, detail);
+            }
+            self.seen(call, topic, &value.value, Some(*place));
+            let p = self.partition(topic, partition);
+            p.acked = p.acked.max(Some(offset));
         }
-        self.seen(call, topic, value, (partition, offset));
-        let p = self.partition(topic, partition);
-        p.acked = p.acked.max(Some(offset));
     }
 
-    /// This value lies there, whoever says so.
-    fn seen(&mut self, call: &Call<'a>, topic: &'a str, value: &'a str, place: (u32, u64)) {
+    /// This value is in the topic, and perhaps where, whoever says so.
+    fn seen(&mut self, call: &Call<'a>, topic: &'a str, value: &'a str, place: Option<Place>) {
         let at = call.ended;
-        let (partition, offset) = place;
-        let shown = format!("{topic}/{partition}: {value} at {offset}");
-        match self.sent.get(value) {
-            Some(sent) if sent.topic == topic && !sent.refused => {}
-            Some(sent) if sent.refused => {
-                self.findings
-                    .add(Law::Invented, at, format!("{shown} was refused"));
-            }
-            _ => self
-                .findings
-                .add(Law::Invented, at, format!("{shown} was never sent there")),
+        let shown = match place {
+            Some(place) => format!("{topic}: {value} at {place}"),
+            None => format!("{topic}: {value}"),
+        };
+        let fault = match self.sent.get(value) {
+            Some(sent) if sent.refused => Some("was refused"),
+            Some(sent) if sent.topic == topic => None,
+            _ => Some("was never sent there"),
+        };
+        if let Some(fault) = fault {
+            self.findings
+                .add(Law::Invented, at, format!("{shown} {fault}"));
         }
-        match self.places.insert(value, place) {
-            Some(other) if other != place => {
-                self.findings
-                    .add(Law::Duplicated, at, format!("{shown} and at {other:?}"));
-            }
-            _ => {}
+        let Some(place) = place else {
+            return;
+        };
+        let other = self.places.insert(value, place);
+        if let Some(other) = other.filter(|other| *other != place) {
+            self.findings
+                .add(Law::Duplicated, at, format!("{shown} and at {other}"));
         }
-        let p = self.partition(topic, partition);
-        match p.there.get(&offset).map(|(other, _)| *other) {
-            None => {
-                p.there.insert(offset, (value, at));
-            }
-            Some(other) if other != value => {
-                self.findings
-                    .add(Law::OffsetReused, at, format!("{shown}, where {other} was"));
-            }
-            Some(_) => {}
+        let there = &mut self.partition(topic, place.partition).there;
+        let (other, _) = *there.entry(place.offset).or_insert((value, at));
+        if other != value {
+            self.findings
+                .add(Law::OffsetReused, at, format!("{shown}, where {other} was"));
         }
     }
 
@@ -236,7 +251,9 @@ impl<'a> Check<'a, '_> {
             return;
         }
         for found in found {
-            self.seen(call, topic, &found.value, (*partition, found.offset));
+            let (partition, offset) = (*partition, found.offset);
+            let place = Place { partition, offset };
+            self.seen(call, topic, &found.value, Some(place));
         }
         let p = self.partition(topic, *partition);
         let mut faults = Vec::new();
@@ -251,13 +268,21 @@ impl<'a> Check<'a, '_> {
             faults.push((Law::Lost, detail));
         }
         p.start = p.start.max(*start);
-        let read: BTreeSet<u64> = found.iter().map(|found| found.offset).collect();
+        let read: BTreeMap<u64, &str> = found.iter().map(|f| (f.offset, &*f.value)).collect();
         // What lies beyond the end is lost whatever was read.
-        let must = p.there.range(*start..).filter(|(offset, (_, since))| {
-            let covered = (*from..*next).contains(*offset) || *offset >= end;
-            covered && *since < call.invoked && !read.contains(offset)
+        let lost = p.there.range(*start..).filter(|(offset, (value, since))| {
+            let covered =
+                (*from..*next).contains(*offset) || end.is_some_and(|end| **offset >= end);
+            let is_new = !p.lost.contains(offset);
+            covered && *since < call.invoked && read.get(offset) != Some(value) && is_new
         });
-        faults.extend(must.map(|(offset, (value, _))| (Law::Lost, format!("{value} at {offset}"))));
+        let lost: Vec<_> = lost.map(|(offset, (value, _))| (*offset, *value)).collect();
+        p.lost.extend(lost.iter().map(|(offset, _)| *offset));
+        faults.extend(
+            lost.iter()
+                .map(|(offset, value)| (Law::Lost, format!("{value} at {offset}"))),
+        );
+        let end = end.map_or("…".to_owned(), |end| end.to_string());
         for (law, detail) in faults {
             let detail =
                 format!("{topic}/{partition}: {detail} (read {from}..{next} of {start}..{end})");

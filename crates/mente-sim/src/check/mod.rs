@@ -1,17 +1,22 @@
 //! Laws over histories. A checker knows nothing of Mente's inside: what it finds wrong was wrong for
 //! a client. The place of an entry in the history is its place in time.
 
+mod ends;
 mod fold;
+mod judged;
 mod log;
+#[cfg(test)]
+mod outside;
 mod queue;
 mod stream;
 #[cfg(test)]
 mod tests;
+mod wall;
 mod whole;
 
 use std::fmt;
 
-use crate::history::{Entry, calls};
+use crate::history::{Call, Entry, calls};
 
 /// A broken law, at the entry that shows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +35,7 @@ pub enum Law {
     Invented,
     /// Two values at one offset, in the past or now.
     OffsetReused,
-    /// One append, two offsets.
+    /// Sent once, there twice.
     Duplicated,
     /// A part of what was to be written as one.
     NotWhole,
@@ -38,19 +43,29 @@ pub enum Law {
     OutOfOrder,
     /// Deleted or trimmed, and there again.
     Resurrected,
+    /// Delivered after its settlement was answered.
     SettledAgain,
     TwoLocks,
     LockHeldTooLong,
     KeyOutTwice,
+    /// Released for a while, and there again before that.
+    TooSoon,
+    /// Delivered when its time to live was over.
+    Expired,
+    /// Dead-lettered for its time to live before that was over.
+    ExpiredEarly,
     DeliveryCount,
+    /// Delivered to whom it was not for, or given up without cause.
     WrongDelivery,
     /// Neither completed nor dead-lettered nor left.
     Vanished,
+    /// Done and dead-lettered, or dead-lettered twice.
     TwoEnds,
     RevisionGap,
     WonTwice,
     OrderDisagreed,
     RetryAnsweredOtherwise,
+    /// Folding again gives another state.
     FoldDiffers,
     /// Damage was told where none was done.
     DamageWithoutRot,
@@ -60,6 +75,8 @@ pub enum Law {
     Panicked,
     /// Something never comes to an end.
     Stuck,
+    /// The end of the history lacks what it is judged by.
+    NotJudged,
 }
 
 impl fmt::Display for Violation {
@@ -83,17 +100,34 @@ impl Findings {
             detail: detail.into(),
         });
     }
+
+    fn in_order(mut self) -> Vec<Violation> {
+        self.0.sort_by_key(|violation| violation.at);
+        self.0
+    }
 }
 
-/// Every law, over a whole history; the earliest violation first.
+/// Every law, over a history that may break off; the earliest violation first.
 pub fn check(history: &[Entry]) -> Vec<Violation> {
     let calls = calls(history);
+    judge(&calls).in_order()
+}
+
+/// The same, and the end of the history shows that everything was looked at: one that breaks off proves
+/// nothing.
+pub fn check_to_end(history: &[Entry]) -> Vec<Violation> {
+    let calls = calls(history);
+    let mut findings = judge(&calls);
+    judged::check(&calls, &mut findings);
+    findings.in_order()
+}
+
+fn judge(calls: &[Call<'_>]) -> Findings {
     let mut findings = Findings::default();
-    log::check(&calls, &mut findings);
-    queue::check(&calls, &mut findings);
-    stream::check(&calls, &mut findings);
-    fold::check(&calls, &mut findings);
-    whole::check(&calls, &mut findings);
-    findings.0.sort_by_key(|violation| violation.at);
-    findings.0
+    log::check(calls, &mut findings);
+    queue::check(calls, &mut findings);
+    stream::check(calls, &mut findings);
+    fold::check(calls, &mut findings);
+    whole::check(calls, &mut findings);
+    findings
 }

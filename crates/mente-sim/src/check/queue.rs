@@ -1,182 +1,228 @@
-//! The queue laws, for each subscription: what was settled never comes again, one live lock at a time,
-//! deliveries are counted, and every record comes to one end.
+//! The queue laws, for each subscription, pulled or pushed: what was settled never comes again, one
+//! live lock at a time, deliveries are counted, delays are kept, and every record comes to one end
+//! (`ends.rs`).
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::wall::Wall;
 use super::{Findings, Law};
-use crate::history::{Call, Delivered, How, Op, Phase, Placed};
+use crate::history::{Call, Delivered, How, Letter, Op, Phase, Place, Placed};
+
+const MS: u64 = 1_000_000;
 
 /// A delivery and the call that brought it.
-struct Delivery<'a> {
-    call: &'a Call<'a>,
-    what: &'a Delivered,
+pub(super) struct Delivery<'a> {
+    pub(super) call: &'a Call<'a>,
+    pub(super) what: &'a Delivered,
 }
 
-struct Settled<'a> {
+pub(super) struct Settled<'a> {
     call: &'a Call<'a>,
-    how: How,
+    pub(super) how: How,
+    delay: u64,
     /// `None`: nobody knows.
-    held: Option<bool>,
+    pub(super) held: Option<bool>,
 }
 
 #[derive(Default)]
-struct Subscription<'a> {
+pub(super) struct Subscription<'a> {
     topic: &'a str,
     kind: Option<&'a str>,
     lock: u64,
-    max_deliveries: u32,
-    expires: bool,
+    pub(super) max_deliveries: u32,
+    pub(super) ttl: Option<u64>,
     ordered: bool,
-    deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
+    pub(super) deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
     /// By token.
     settles: BTreeMap<&'a str, Vec<Settled<'a>>>,
+    /// What a webhook answered, by value.
+    pub(super) heard: BTreeMap<&'a str, Vec<(&'a Call<'a>, u16)>>,
     /// Receives whose deliveries nobody saw.
-    unseen: Vec<usize>,
-    letters: Option<&'a Call<'a>>,
-    drained: Option<usize>,
+    pub(super) unseen: Vec<usize>,
+    pub(super) letters: Option<(&'a Call<'a>, &'a [Letter])>,
+    drained: bool,
     /// Deleted, or its topic.
     gone: Option<usize>,
 }
 
+/// What is known of a value that was sent.
+pub(super) struct Sent<'a> {
+    kind: &'a str,
+    key: &'a str,
+    pub(super) call: &'a Call<'a>,
+}
+
 /// What the subscriptions of a topic share.
 #[derive(Default)]
-struct Topic<'a> {
-    /// Kind, place and entry of what was acknowledged.
-    acked: BTreeMap<&'a str, (&'a str, u32, u64)>,
-    /// Kind and key of whatever was sent.
-    sent: BTreeMap<&'a str, (&'a str, &'a str)>,
+pub(super) struct Topic<'a> {
+    pub(super) sent: BTreeMap<&'a str, Sent<'a>>,
+    /// What was acknowledged or seen.
+    pub(super) stored: BTreeMap<&'a str, Place>,
     /// Below it retention or a trim may have taken records, by partition.
-    trimmed: BTreeMap<u32, u64>,
+    pub(super) trimmed: BTreeMap<u32, u64>,
+}
+
+#[derive(Default)]
+struct Collected<'a> {
+    topics: BTreeMap<&'a str, Topic<'a>>,
+    subscriptions: BTreeMap<&'a str, Subscription<'a>>,
+    /// When the server was away, from when to when at the most.
+    restarts: Vec<(usize, usize)>,
 }
 
 pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
-    let (mut topics, mut subscriptions) = (BTreeMap::new(), BTreeMap::new());
-    let mut restarts = Vec::new();
+    let mut collected = Collected::default();
     for call in calls {
-        collect(call, &mut topics, &mut subscriptions, &mut restarts);
+        collected.add(call);
     }
-    for (name, subscription) in &subscriptions {
-        let topic = topics.entry(subscription.topic).or_default();
+    let wall = Wall::new(calls);
+    for (name, subscription) in &collected.subscriptions {
         let check = Check {
             name,
             subscription,
-            topic,
-            restarts: &restarts,
+            topic: collected.topics.entry(subscription.topic).or_default(),
+            restarts: &collected.restarts,
+            wall: &wall,
         };
         check.deliveries(findings);
         check.settles(findings);
         if subscription.ordered {
             check.keys(findings);
         }
-        if subscription.drained.is_some() {
+        if subscription.drained {
             check.ends(findings);
         }
     }
 }
 
-fn collect<'a>(
-    call: &'a Call<'a>,
-    topics: &mut BTreeMap<&'a str, Topic<'a>>,
-    subscriptions: &mut BTreeMap<&'a str, Subscription<'a>>,
-    restarts: &mut Vec<usize>,
-) {
-    match call.op {
-        Op::Publish {
-            topic,
-            values,
-            placed,
-            ..
-        } => {
-            let topic = topics.entry(topic).or_default();
-            for (at, value) in values.iter().enumerate() {
-                topic.sent.insert(&value.value, (&value.kind, &value.key));
-                if let (Phase::Ok, Some(Placed::At { partition, offset })) =
-                    (call.phase, placed.get(at))
-                {
-                    topic
-                        .acked
-                        .insert(&value.value, (&value.kind, *partition, *offset));
+impl<'a> Collected<'a> {
+    fn add(&mut self, call: &'a Call<'a>) {
+        match call.op {
+            Op::Publish {
+                topic,
+                values,
+                placed,
+                ..
+            } => {
+                let topic = self.topics.entry(topic).or_default();
+                for (at, value) in values.iter().enumerate() {
+                    let (kind, key) = (&value.kind, &value.key);
+                    topic.sent.insert(&value.value, Sent { kind, key, call });
+                    if let (Phase::Ok, Some(Placed::At(place))) = (call.phase, placed.get(at)) {
+                        topic.stored.insert(&value.value, *place);
+                    }
                 }
             }
-        }
-        Op::Trim {
-            topic,
-            partition,
-            before,
-        } => topics.entry(topic).or_default().trim(*partition, *before),
-        Op::Read {
-            topic,
-            partition,
-            start,
-            ..
-        } if call.phase == Phase::Ok => {
-            topics.entry(topic).or_default().trim(*partition, *start);
-        }
-        Op::Subscribe {
-            subscription,
-            topic,
-            kind,
-            lock_ms,
-            max_deliveries,
-            expires,
-            ordered,
-        } => {
-            let made = subscriptions.entry(subscription).or_default();
-            (made.topic, made.kind) = (topic, kind.as_deref());
-            (made.lock, made.max_deliveries) = (lock_ms * 1_000_000, *max_deliveries);
-            (made.expires, made.ordered) = (*expires, *ordered);
-        }
-        Op::Receive {
-            subscription,
-            deliveries,
-        } => {
-            let of = subscriptions.entry(subscription).or_default();
-            if call.phase == Phase::Info {
-                of.unseen.push(call.invoked);
+            Op::Trim {
+                topic,
+                partition,
+                before,
+            } => {
+                let topic = self.topics.entry(topic).or_default();
+                topic.trim(*partition, *before);
             }
-            for what in deliveries.iter().filter(|_| call.phase == Phase::Ok) {
-                of.deliveries
-                    .entry(&what.value)
-                    .or_default()
-                    .push(Delivery { call, what });
+            Op::Read {
+                topic,
+                partition,
+                start,
+                found,
+                ..
+            } if call.phase == Phase::Ok => {
+                let topic = self.topics.entry(topic).or_default();
+                topic.trim(*partition, *start);
+                let stored = found.iter().map(|found| {
+                    let (partition, offset) = (*partition, found.offset);
+                    (found.value.as_str(), Place { partition, offset })
+                });
+                topic.stored.extend(stored);
             }
+            Op::DeleteTopic { topic } if call.phase == Phase::Ok => {
+                let subscriptions = self.subscriptions.values_mut();
+                let of_topic = subscriptions.filter(|s| s.topic == topic.as_str());
+                of_topic.for_each(|s| s.gone = Some(call.ended));
+            }
+            Op::Restart { .. } => self.restarts.push((call.invoked, call.ended)),
+            _ => self.add_to_subscription(call),
         }
-        Op::Settle {
-            subscription,
-            token,
-            how,
-            held,
-            ..
-        } => {
-            let held = match call.phase {
-                Phase::Ok => Some(*held),
-                Phase::Fail => Some(false),
-                Phase::Info | Phase::Invoke => None,
-            };
-            let settles = &mut subscriptions.entry(subscription).or_default().settles;
-            settles.entry(token).or_default().push(Settled {
-                call,
-                how: *how,
+    }
+
+    fn subscription(&mut self, name: &'a str) -> &mut Subscription<'a> {
+        self.subscriptions.entry(name).or_default()
+    }
+
+    fn add_to_subscription(&mut self, call: &'a Call<'a>) {
+        match call.op {
+            Op::Subscribe {
+                subscription,
+                topic,
+                kind,
+                lock_ms,
+                max_deliveries,
+                ttl_ms,
+                ordered,
+            } => {
+                let made = self.subscription(subscription);
+                (made.topic, made.kind) = (topic, kind.as_deref());
+                (made.lock, made.max_deliveries) = (lock_ms * MS, *max_deliveries);
+                (made.ttl, made.ordered) = (ttl_ms.map(|ms| ms * MS), *ordered);
+            }
+            Op::Receive {
+                subscription,
+                deliveries,
+            } => {
+                let of = self.subscription(subscription);
+                if call.phase == Phase::Info {
+                    of.unseen.push(call.invoked);
+                }
+                for what in deliveries.iter().filter(|_| call.phase == Phase::Ok) {
+                    let of_value = of.deliveries.entry(&what.value).or_default();
+                    of_value.push(Delivery { call, what });
+                }
+            }
+            Op::Settle {
+                subscription,
+                token,
+                how,
+                delay_ms,
                 held,
-            });
+                ..
+            } => {
+                let held = match call.phase {
+                    Phase::Ok => Some(*held),
+                    Phase::Fail => Some(false),
+                    Phase::Info | Phase::Invoke => None,
+                };
+                let settled = Settled {
+                    call,
+                    how: *how,
+                    delay: delay_ms * MS,
+                    held,
+                };
+                let settles = &mut self.subscription(subscription).settles;
+                settles.entry(token).or_default().push(settled);
+            }
+            Op::Hear {
+                subscription,
+                value,
+                status,
+            } => {
+                let heard = &mut self.subscription(subscription).heard;
+                heard.entry(value).or_default().push((call, *status));
+            }
+            Op::DeadLetters {
+                subscription,
+                letters,
+            } if call.phase == Phase::Ok => {
+                self.subscription(subscription).letters = Some((call, letters));
+            }
+            Op::Drained { subscription } if call.phase == Phase::Ok => {
+                self.subscription(subscription).drained = true;
+            }
+            Op::Unsubscribe { subscription } if call.phase == Phase::Ok => {
+                self.subscription(subscription).gone = Some(call.ended);
+            }
+            _ => {}
         }
-        Op::DeadLetters { subscription, .. } if call.phase == Phase::Ok => {
-            subscriptions.entry(subscription).or_default().letters = Some(call);
-        }
-        Op::Drained { subscription } if call.phase == Phase::Ok => {
-            subscriptions.entry(subscription).or_default().drained = Some(call.ended);
-        }
-        Op::Unsubscribe { subscription } if call.phase == Phase::Ok => {
-            subscriptions.entry(subscription).or_default().gone = Some(call.ended);
-        }
-        Op::DeleteTopic { topic } if call.phase == Phase::Ok => {
-            let of_topic = subscriptions
-                .values_mut()
-                .filter(|s| s.topic == topic.as_str());
-            of_topic.for_each(|s| s.gone = Some(call.ended));
-        }
-        Op::Restart { .. } => restarts.push(call.invoked),
-        _ => {}
     }
 }
 
@@ -192,20 +238,30 @@ fn term(token: &str) -> &str {
     token.split_once('-').map_or("", |(term, _)| term)
 }
 
-struct Check<'a> {
-    name: &'a str,
-    subscription: &'a Subscription<'a>,
-    topic: &'a Topic<'a>,
-    restarts: &'a [usize],
+pub(super) struct Check<'a> {
+    pub(super) name: &'a str,
+    pub(super) subscription: &'a Subscription<'a>,
+    pub(super) topic: &'a Topic<'a>,
+    restarts: &'a [(usize, usize)],
+    pub(super) wall: &'a Wall,
 }
 
 impl<'a> Check<'a> {
-    fn restarted(&self, after: usize, before: usize) -> bool {
-        let first = self.restarts.partition_point(|at| *at < after);
-        self.restarts.get(first).is_some_and(|at| *at < before)
+    /// Whether the server may have been away in between.
+    fn may_have_restarted(&self, after: usize, before: usize) -> bool {
+        let first = self.restarts.partition_point(|(_, up)| *up < after);
+        self.restarts
+            .get(first)
+            .is_some_and(|(down, _)| *down < before)
     }
 
-    fn settles_of(&self, token: &str) -> &[Settled<'a>] {
+    /// Whether it certainly was, from its end to its beginning.
+    fn has_restarted(&self, after: usize, before: usize) -> bool {
+        let first = self.restarts.partition_point(|(down, _)| *down < after);
+        self.restarts.get(first).is_some_and(|(_, up)| *up < before)
+    }
+
+    pub(super) fn settles_of(&self, token: &str) -> &[Settled<'a>] {
         self.subscription
             .settles
             .get(token)
@@ -213,6 +269,12 @@ impl<'a> Check<'a> {
     }
 
     fn deliveries(&self, findings: &mut Findings) {
+        for (value, heard) in &self.subscription.heard {
+            if let Some((call, _)) = heard.first().filter(|_| !self.is_wanted(value)) {
+                let detail = format!("{}: {value}: the filter does not want it", self.name);
+                findings.add(Law::WrongDelivery, call.ended, detail);
+            }
+        }
         let mut tokens = BTreeSet::new();
         for (value, all) in &self.subscription.deliveries {
             for (at, delivery) in all.iter().enumerate() {
@@ -231,7 +293,11 @@ impl<'a> Check<'a> {
                 {
                     self.add(findings, Law::Resurrected, delivery, "it was deleted");
                 }
-                self.check_wanted(value, delivery, findings);
+                if !self.is_wanted(value) {
+                    let why = "the filter does not want it";
+                    self.add(findings, Law::WrongDelivery, delivery, why);
+                }
+                self.check_time_to_live(value, delivery, findings);
                 self.check_count(all, delivery, findings);
                 for earlier in all[..at].iter().chain(&all[at + 1..]) {
                     if earlier.call.ended < delivery.call.invoked {
@@ -242,7 +308,13 @@ impl<'a> Check<'a> {
         }
     }
 
-    fn add(&self, findings: &mut Findings, law: Law, delivery: &Delivery<'_>, why: &str) {
+    pub(super) fn add(
+        &self,
+        findings: &mut Findings,
+        law: Law,
+        delivery: &Delivery<'_>,
+        why: &str,
+    ) {
         let Delivered {
             value,
             token,
@@ -256,17 +328,10 @@ impl<'a> Check<'a> {
         findings.add(law, delivery.call.ended, detail);
     }
 
-    fn check_wanted(&self, value: &str, delivery: &Delivery<'_>, findings: &mut Findings) {
-        // Whether it was sent at all is the log's law.
-        let kind = self.topic.sent.get(value).map(|(kind, _)| *kind);
-        if kind.is_some_and(|kind| self.subscription.kind.is_some_and(|wanted| wanted != kind)) {
-            self.add(
-                findings,
-                Law::WrongDelivery,
-                delivery,
-                "the filter does not want it",
-            );
-        }
+    /// Whether it may be for this subscription; that it was sent at all is the log's law.
+    pub(super) fn is_wanted(&self, value: &str) -> bool {
+        let kind = self.topic.sent.get(value).map(|sent| sent.kind);
+        kind.is_none_or(|kind| self.subscription.kind.is_none_or(|wanted| wanted == kind))
     }
 
     fn check_count(&self, all: &[Delivery<'_>], delivery: &Delivery<'_>, findings: &mut Findings) {
@@ -297,10 +362,34 @@ impl<'a> Check<'a> {
                 until = until.max(call.invoked_at + self.subscription.lock);
             }
         }
-        let same_life = !self.restarted(earlier.call.invoked, later.call.ended);
+        self.is_same_life(earlier, later).then_some(until)
+    }
+
+    fn is_same_life(&self, earlier: &Delivery<'_>, later: &Delivery<'_>) -> bool {
         // A shard that could not write takes up its journal again: its leases are of a new term then.
-        let same_life = same_life && term(&earlier.what.token) == term(&later.what.token);
-        same_life.then_some(until)
+        !self.may_have_restarted(earlier.call.invoked, later.call.ended)
+            && term(&earlier.what.token) == term(&later.what.token)
+    }
+
+    /// A delay runs on the monotone clock; after a restart, on the wall clock, as what is left of it.
+    fn check_delay(
+        &self,
+        released: &Settled<'_>,
+        later: &Delivery<'_>,
+        is_same_life: bool,
+        findings: &mut Findings,
+    ) {
+        let (from, until) = (released.call.invoked_at, later.call.ended_at);
+        let least = match is_same_life {
+            true => released.delay,
+            false if self.wall.may_have_stepped(from, until) => 0,
+            false => released.delay.saturating_sub(released.delay / 100 + MS),
+        };
+        if until < from + least {
+            let (delay, after) = (released.delay / MS, (until - from) / MS);
+            let why = format!("released for {delay} ms, and there after {after}");
+            self.add(findings, Law::TooSoon, later, &why);
+        }
     }
 
     /// `later` was asked for after `earlier` of the same record had arrived.
@@ -314,7 +403,11 @@ impl<'a> Check<'a> {
             match settled.how {
                 How::Complete => self.add(findings, Law::SettledAgain, later, "it was completed"),
                 How::Reject => self.add(findings, Law::SettledAgain, later, "it was rejected"),
-                How::Release => least = least.max(earlier.what.count + 1),
+                How::Release => {
+                    least = least.max(earlier.what.count + 1);
+                    let is_same_life = self.is_same_life(earlier, later);
+                    self.check_delay(settled, later, is_same_life, findings);
+                }
                 How::Renew => {}
             }
         }
@@ -336,12 +429,12 @@ impl<'a> Check<'a> {
     fn keys(&self, findings: &mut Findings) {
         let mut by_key: BTreeMap<&str, Vec<&Delivery<'_>>> = BTreeMap::new();
         for delivery in self.subscription.deliveries.values().flatten() {
-            if let Some((_, key)) = self.topic.sent.get(delivery.what.value.as_str()) {
-                by_key.entry(key).or_default().push(delivery);
+            if let Some(sent) = self.topic.sent.get(delivery.what.value.as_str()) {
+                by_key.entry(sent.key).or_default().push(delivery);
             }
         }
         for later in by_key.values().flatten() {
-            let (_, key) = self.topic.sent[later.what.value.as_str()];
+            let key = self.topic.sent[later.what.value.as_str()].key;
             for earlier in by_key[key]
                 .iter()
                 .filter(|d| d.what.value != later.what.value)
@@ -367,7 +460,7 @@ impl<'a> Check<'a> {
                 let call = settled.call;
                 if settled.held == Some(true) {
                     let late = call.invoked_at > until;
-                    let other_life = self.restarted(delivery.call.invoked, call.invoked);
+                    let other_life = self.has_restarted(delivery.call.ended, call.invoked);
                     if late || other_life || ended.is_some_and(|at| at < call.invoked) {
                         let Delivered { token, value, .. } = delivery.what;
                         let detail =
@@ -383,69 +476,5 @@ impl<'a> Check<'a> {
                 }
             }
         }
-    }
-
-    /// Sent = completed + dead-lettered, now that nothing is left.
-    fn ends(&self, findings: &mut Findings) {
-        let Some(letters) = self.subscription.letters else {
-            return;
-        };
-        let Op::DeadLetters { letters: list, .. } = letters.op else {
-            return;
-        };
-        let (mut dead, mut origins) = (BTreeSet::new(), BTreeSet::new());
-        for letter in list {
-            if !origins.insert(&letter.origin) || !dead.insert(letter.value.as_str()) {
-                let detail = format!("{}: two dead letters of {}", self.name, letter.value);
-                findings.add(Law::TwoEnds, letters.ended, detail);
-            }
-            if !self.may_die(&letter.value) {
-                let detail = format!("{}: nobody gave up on {}", self.name, letter.value);
-                findings.add(Law::WrongDelivery, letters.ended, detail);
-            }
-        }
-        for (value, (kind, partition, offset)) in &self.topic.acked {
-            let wanted = self.subscription.kind.is_none_or(|wanted| wanted == *kind);
-            let trimmed = self
-                .topic
-                .trimmed
-                .get(partition)
-                .is_some_and(|before| offset < before);
-            let completed = self.settled(value, How::Complete);
-            let rejected = self.settled(value, How::Reject);
-            let fault = match (completed, dead.contains(value)) {
-                (Some(true), true) => Some((Law::TwoEnds, "completed and dead-lettered")),
-                (None, false) if rejected != Some(true) => {
-                    Some((Law::Vanished, "neither completed nor dead-lettered"))
-                }
-                (_, false) if rejected == Some(true) => {
-                    Some((Law::Vanished, "rejected, and no dead letter"))
-                }
-                _ => None,
-            };
-            if let Some((law, why)) = fault.filter(|_| wanted && !trimmed) {
-                let detail = format!("{}: {value} at {partition}-{offset}: {why}", self.name);
-                findings.add(law, letters.ended, detail);
-            }
-        }
-    }
-
-    /// Whether somebody settled it so: certainly, perhaps, or not.
-    fn settled(&self, value: &str, how: How) -> Option<bool> {
-        let deliveries = self.subscription.deliveries.get(value)?;
-        let settles = deliveries
-            .iter()
-            .flat_map(|d| self.settles_of(&d.what.token));
-        let of_kind = settles.filter(|s| s.how == how && s.held != Some(false));
-        of_kind.map(|s| s.held == Some(true)).max()
-    }
-
-    fn may_die(&self, value: &str) -> bool {
-        let deliveries = self.subscription.deliveries.get(value);
-        let most = deliveries.into_iter().flatten().map(|d| d.what.count).max();
-        let unseen = self.subscription.unseen.len() as u32;
-        self.subscription.expires
-            || self.settled(value, How::Reject).is_some()
-            || most.unwrap_or(0) + unseen >= self.subscription.max_deliveries
     }
 }

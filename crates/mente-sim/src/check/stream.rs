@@ -1,21 +1,24 @@
 //! The stream laws: revisions are dense from 0, one append wins an expected revision, everybody
-//! agrees on one order, and a retry is answered as the first time.
+//! agrees on one order, a retry is answered as the first time, and a view is a fold of what was read.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Law};
-use crate::history::{Call, Expect, InStream, Op, Phase, To};
+use crate::history::{Call, Expect, InStream, Op, Phase, Row, To};
 
 #[derive(Default)]
 struct Check<'a> {
     /// What lies at each revision, and since which entry that is known.
     there: BTreeMap<(&'a str, u64), (&'a str, usize)>,
     positions: BTreeMap<u64, (&'a str, u64)>,
-    /// Events of appends that were not certainly refused.
-    tried: BTreeSet<(&'a str, &'a str)>,
+    /// By event: whether it may be there. The last answer counts: an append of unknown outcome that
+    /// was refused when it was repeated was not made.
+    tried: BTreeMap<(&'a str, &'a str), bool>,
     /// First answer to each append, by its events.
     answers: BTreeMap<(&'a str, &'a [String]), (To, usize)>,
     wins: BTreeMap<(&'a str, u64), &'a [String]>,
+    /// Streams as they were when they were last read.
+    read: BTreeMap<&'a str, &'a [InStream]>,
     /// Highest position that was acknowledged.
     acked: Option<u64>,
     findings: Vec<(Law, usize, String)>,
@@ -24,12 +27,10 @@ struct Check<'a> {
 pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
     let mut check = Check::default();
     for call in calls {
-        if let Op::Append { stream, ids, .. } = call.op
-            && call.phase != Phase::Fail
-        {
-            check
-                .tried
-                .extend(ids.iter().map(|id| (stream.as_str(), id.as_str())));
+        if let Op::Append { stream, ids, .. } = call.op {
+            let may_be = call.phase != Phase::Fail;
+            let events = ids.iter().map(|id| (stream.as_str(), id.as_str()));
+            check.tried.extend(events.map(|event| (event, may_be)));
         }
     }
     let mut moments: Vec<(usize, bool, &Call<'_>)> = Vec::with_capacity(calls.len());
@@ -38,7 +39,9 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
             Op::Append { .. } => {
                 moments.extend([(call.invoked, true, call), (call.ended, false, call)])
             }
-            Op::ReadStream { .. } | Op::ReadStore { .. } => moments.push((call.ended, false, call)),
+            Op::ReadStream { .. } | Op::ReadStore { .. } | Op::Rows { .. } => {
+                moments.push((call.ended, false, call));
+            }
             _ => {}
         }
     }
@@ -60,6 +63,7 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
             }
             Op::ReadStream { stream, events } => check.read_stream(call, stream, events),
             Op::ReadStore { events } => check.read_store(call, events),
+            Op::Rows { rows } => check.rows(call, rows),
             _ => {}
         }
     }
@@ -125,7 +129,8 @@ impl<'a> Check<'a> {
         }
         self.acked = self.acked.max(Some(to.last_position));
         for (id, back) in ids.iter().rev().zip(0..) {
-            let event = (to.last_revision - back, to.last_position.wrapping_sub(back));
+            let revision = to.last_revision.saturating_sub(back);
+            let event = (revision, to.last_position.saturating_sub(back));
             self.seen(call, stream, event, id);
         }
     }
@@ -138,7 +143,7 @@ impl<'a> Check<'a> {
         id: &'a str,
     ) {
         let shown = format!("{stream} at {revision}, position {position}: {id}");
-        if !self.tried.contains(&(stream, id)) {
+        if self.tried.get(&(stream, id)) != Some(&true) {
             self.add(
                 Law::Invented,
                 call,
@@ -167,32 +172,34 @@ impl<'a> Check<'a> {
     }
 
     fn read_stream(&mut self, call: &Call<'a>, stream: &'a str, events: &'a [InStream]) {
-        self.events(call, events);
+        self.events(call, Some(stream), events);
         for (event, revision) in events.iter().zip(0..) {
-            if event.revision != revision || event.stream != stream {
-                self.add(
-                    Law::RevisionGap,
-                    call,
-                    format!("{stream}: {event:?} at {revision}"),
-                );
+            let is_other = event.stream.as_ref().is_some_and(|of| of != stream);
+            if event.revision != revision || is_other {
+                let detail = format!("{stream}: {event:?} at {revision}");
+                self.add(Law::RevisionGap, call, detail);
             }
         }
-        let count = events.len() as u64;
-        let lost: Vec<_> = self
-            .there
-            .range((stream, count)..=(stream, u64::MAX))
-            .filter(|(_, (_, since))| *since < call.invoked)
+        let count = events.len();
+        let known = self.there.range((stream, 0)..=(stream, u64::MAX));
+        let lost = known.filter(|((_, revision), (id, since))| {
+            let there = events.get(*revision as usize);
+            *since < call.invoked && there.is_none_or(|there| there.id != *id)
+        });
+        let lost: Vec<_> = lost
             .map(|((_, revision), (id, _))| format!("{stream}: {id} at {revision} of {count}"))
             .collect();
         lost.into_iter()
             .for_each(|detail| self.add(Law::Lost, call, detail));
+        self.read.insert(stream, events);
     }
 
     fn read_store(&mut self, call: &Call<'a>, events: &'a [InStream]) {
-        self.events(call, events);
+        self.events(call, None, events);
         let mut next: BTreeMap<&str, u64> = BTreeMap::new();
         for (event, position) in events.iter().zip(0..) {
-            let revision = next.entry(&event.stream).or_default();
+            let stream = event.stream.as_deref().unwrap_or_default();
+            let revision = next.entry(stream).or_default();
             if event.position != position || event.revision != *revision {
                 let detail = format!("store: {event:?} at {position}, revision {revision} is next");
                 self.add(Law::RevisionGap, call, detail);
@@ -212,14 +219,35 @@ impl<'a> Check<'a> {
             .for_each(|detail| self.add(Law::Lost, call, detail));
     }
 
-    fn events(&mut self, call: &Call<'a>, events: &'a [InStream]) {
+    /// `of` is the stream of those that name none.
+    fn events(&mut self, call: &Call<'a>, of: Option<&'a str>, events: &'a [InStream]) {
         let mut ids = BTreeSet::new();
         for event in events {
+            let stream = event.stream.as_deref().or(of).unwrap_or_default();
             let place = (event.revision, event.position);
-            self.seen(call, &event.stream, place, &event.id);
-            if !ids.insert((&event.stream, &event.id)) {
+            self.seen(call, stream, place, &event.id);
+            if !ids.insert((stream, &event.id)) {
                 self.add(Law::Duplicated, call, format!("{event:?} twice"));
             }
+        }
+    }
+
+    fn rows(&mut self, call: &Call<'_>, rows: &[Row]) {
+        let folded = |(stream, events): (&&str, &&[InStream])| {
+            let last = events.last()?;
+            Some(Row {
+                stream: (*stream).to_owned(),
+                events: events.len() as u64,
+                last: last.id.clone(),
+            })
+        };
+        let folded: Vec<Row> = self.read.iter().filter_map(folded).collect();
+        let is_different = |row: &&Row| !rows.contains(row) || !folded.contains(row);
+        let different = rows.iter().chain(&folded).filter(is_different);
+        let different: Vec<_> = different.map(|row| format!("{row:?}")).collect();
+        if !different.is_empty() || rows.len() != folded.len() {
+            let detail = format!("rows and streams differ in {}", different.join(", "));
+            self.add(Law::FoldDiffers, call, detail);
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::history::{
-    Delivered, Expect, Found, How, InStream, Letter, Op, Phase, Placed, To, Value,
+    Delivered, EXPIRED, Expect, Found, How, InStream, Letter, Op, Phase, Place, Placed, To, Value,
 };
 
 /// A history in the making. Every call takes a second of its own unless it is left open.
@@ -49,6 +49,13 @@ impl Story {
     }
 }
 
+fn at(offset: u64) -> Place {
+    Place {
+        partition: 0,
+        offset,
+    }
+}
+
 fn publish(value: &str, offset: u64) -> Op {
     Op::Publish {
         topic: "t".into(),
@@ -57,10 +64,7 @@ fn publish(value: &str, offset: u64) -> Op {
             kind: "even".into(),
             key: "k".into(),
         }],
-        placed: vec![Placed::At {
-            partition: 0,
-            offset,
-        }],
+        placed: vec![Placed::At(at(offset))],
         whole: false,
     }
 }
@@ -74,7 +78,7 @@ fn read(start: u64, end: u64, found: &[(u64, &str)]) -> Op {
         topic: "t".into(),
         partition: 0,
         start,
-        end,
+        end: Some(end),
         from: start,
         next: end,
         found: found.collect(),
@@ -89,9 +93,11 @@ fn what_is_one_is_there_as_one() {
             kind: "even".into(),
             key: "k".into(),
         };
-        let at = |(offset, partition): (&u64, u32)| Placed::At {
-            partition,
-            offset: *offset,
+        let at = |(offset, partition): (&u64, u32)| {
+            Placed::At(Place {
+                partition,
+                offset: *offset,
+            })
         };
         Op::Publish {
             topic: "t".into(),
@@ -217,13 +223,17 @@ fn nothing_is_invented_moved_or_put_twice() {
 }
 
 fn subscribe() -> Op {
+    subscribe_to("even", None)
+}
+
+fn subscribe_to(kind: &str, ttl_ms: Option<u64>) -> Op {
     Op::Subscribe {
         subscription: "t/s".into(),
         topic: "t".into(),
-        kind: Some("even".into()),
+        kind: Some(kind.into()),
         lock_ms: 10_000,
         max_deliveries: 3,
-        expires: false,
+        ttl_ms,
         ordered: true,
     }
 }
@@ -238,8 +248,7 @@ fn receive_value(value: &str, token: &str, count: u32) -> Op {
         deliveries: vec![Delivered {
             token: token.into(),
             count,
-            partition: 0,
-            offset: if value == "a" { 0 } else { 1 },
+            place: Some(at(if value == "a" { 0 } else { 1 })),
             value: value.into(),
         }],
     }
@@ -251,6 +260,7 @@ fn settle(token: &str, how: How, held: bool) -> Op {
         token: token.into(),
         value: "a".into(),
         how,
+        delay_ms: 0,
         held,
     }
 }
@@ -259,6 +269,7 @@ fn restart() -> Op {
     Op::Restart {
         how: "power".into(),
         damaged: Vec::new(),
+        ready_us: None,
     }
 }
 
@@ -270,9 +281,13 @@ fn out() -> Story {
 }
 
 fn end(story: Story, letters: &[&str]) -> Story {
+    end_by(story, letters, "Rejected")
+}
+
+fn end_by(story: Story, letters: &[&str], reason: &str) -> Story {
     let letters = letters.iter().map(|origin| Letter {
         origin: (*origin).into(),
-        attempts: 0,
+        reason: Some(reason.into()),
         value: "a".into(),
     });
     let letters = Op::DeadLetters {
@@ -372,6 +387,72 @@ fn one_record_of_a_key_is_out_at_a_time() {
     two().call(restart()).call(second()).breaks(&[]);
 }
 
+fn release(delay_ms: u64) -> Op {
+    let mut op = settle("1", How::Release, true);
+    if let Op::Settle { delay_ms: of, .. } = &mut op {
+        *of = delay_ms;
+    }
+    op
+}
+
+fn step(seconds: i64) -> Op {
+    Op::Step {
+        ms: seconds * 1_000,
+    }
+}
+
+#[test]
+fn a_delay_is_kept_by_the_monotone_clock() {
+    let released = || out().call(release(5_000));
+    released().after(5).call(receive("2", 2)).breaks(&[]);
+    let early = || released().after(4);
+    early().call(receive("2", 2)).breaks(&[Law::TooSoon]);
+    // A step is no excuse while the server lives.
+    let stepped = || released().call(step(3_600));
+    stepped().call(receive("2", 2)).breaks(&[Law::TooSoon]);
+    // Behind a restart it is what is left by the wall clock.
+    stepped().call(restart()).call(receive("2", 2)).breaks(&[]);
+    let restarted = early().call(restart());
+    restarted.call(receive("2", 2)).breaks(&[Law::TooSoon]);
+}
+
+#[test]
+fn a_time_to_live_is_one_of_the_wall_clock() {
+    let sent = || {
+        let begun = Story::default().call(subscribe_to("even", Some(60_000)));
+        begun.call(publish("a", 0))
+    };
+    let dead = |story| end_by(story, &["0-0"], EXPIRED);
+    dead(sent()).breaks(&[Law::ExpiredEarly]);
+    dead(sent().call(step(-3_600))).breaks(&[Law::ExpiredEarly]);
+    dead(sent().call(step(59))).breaks(&[Law::ExpiredEarly]);
+    dead(sent().after(61)).breaks(&[]);
+    dead(sent().call(step(3_600))).breaks(&[]);
+    // Forward and back: it may have been found too old in between.
+    dead(sent().call(step(3_600)).call(step(-3_600))).breaks(&[]);
+    let received = |story: Story| story.call(receive("1", 1));
+    received(sent().call(step(59))).breaks(&[]);
+    received(sent().call(step(61))).breaks(&[Law::Expired]);
+    received(sent().after(61)).breaks(&[Law::Expired]);
+    received(sent().call(step(3_600)).call(step(-3_600))).breaks(&[]);
+    received(sent().after(61).call(step(-30))).breaks(&[]);
+    // For another reason, or where nothing expires.
+    end_by(sent().after(61), &["0-0"], "Rejected").breaks(&[Law::WrongDelivery]);
+    let never = out().after(61);
+    end_by(never, &["0-0"], EXPIRED).breaks(&[Law::WrongDelivery]);
+}
+
+#[test]
+fn a_server_that_is_away_for_a_while_may_have_let_go_of_its_locks() {
+    let away = |story: Story| story.put(9, Phase::Invoke, restart());
+    let back = |story: Story| story.put(9, Phase::Ok, restart());
+    // Whoever is served before all others know that it is there again.
+    back(away(out()).call(receive("2", 1))).breaks(&[]);
+    let settled = |story: Story| story.call(settle("1", How::Complete, true));
+    back(settled(away(out()))).breaks(&[]);
+    settled(back(away(out()))).breaks(&[Law::LockHeldTooLong]);
+}
+
 #[test]
 fn deliveries_are_counted() {
     out()
@@ -403,17 +484,8 @@ fn every_record_comes_to_one_end() {
     end(completed(), &["0-0"]).breaks(&[Law::WrongDelivery, Law::TwoEnds]);
     let rejected = || out().call(settle("1", How::Reject, true));
     end(rejected(), &["0-0", "0-0"]).breaks(&[Law::TwoEnds]);
-    let odd = Op::Subscribe {
-        subscription: "t/s".into(),
-        topic: "t".into(),
-        kind: Some("odd".into()),
-        lock_ms: 10_000,
-        max_deliveries: 3,
-        expires: false,
-        ordered: true,
-    };
     let other = Story::default()
-        .call(odd)
+        .call(subscribe_to("odd", None))
         .call(publish("a", 0))
         .call(receive("1", 1));
     other.breaks(&[Law::WrongDelivery]);
@@ -435,7 +507,7 @@ fn append(expected: Expect, ids: &[&str], first: u64, position: u64, repeated: b
 
 fn events(of: &[(u64, u64, &str)]) -> Vec<InStream> {
     let event = |(revision, position, id): &(u64, u64, &str)| InStream {
-        stream: "s".into(),
+        stream: Some("s".into()),
         revision: *revision,
         position: *position,
         id: (*id).into(),
@@ -518,6 +590,7 @@ fn folds_agree_and_damage_is_not_made_up() {
     let restart = Op::Restart {
         how: "kill".into(),
         damaged: vec!["log 3".into()],
+        ready_us: None,
     };
     Story::default()
         .call(restart)

@@ -23,7 +23,7 @@ pub(super) fn check(calls: &[Call<'_>], findings: &mut Findings) {
             } => {
                 let values: Vec<_> = values.iter().map(|value| value.value.as_str()).collect();
                 for (value, placed) in values.iter().zip(placed) {
-                    if let Placed::At { .. } = placed {
+                    if let Placed::At(_) = placed {
                         note(value, call.ended);
                     }
                 }

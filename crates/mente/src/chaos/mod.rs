@@ -1,18 +1,20 @@
 //! `mente chaos`: proves on the user's own machine that what Mente acknowledged is still there.
 //!
-//! A server of its own is killed, and where that can be done its power is cut, while outside clients
-//! work with it. They write down what they did and were told; the verdict comes from their files
-//! and from what is read at the end, by laws that know nothing of the server.
+//! A server of its own is killed, stopped for a while, its clock is stepped, and where that can be done
+//! its power is cut, while outside clients work with it. They write down what they did and were told; the
+//! verdict comes from their files and from what is read at the end, by laws that know nothing of the
+//! server.
 //!
 //! ```text
-//! episode ─▶ clients ─▶ history/*.jsonl ─▶ laws ─▶ report
-//!    └─ power (a file system that can be shut down)
+//! episode ─▶ clients ─▶ history/*.jsonl ─▶ mente_sim::check ─▶ report
+//!    └─ faults ─▶ power (a file system that can be shut down), clock (that can be stepped)
 //! ```
 
 mod clients;
+mod clock;
+mod diary;
 mod episode;
-mod history;
-mod laws;
+mod faults;
 mod power;
 mod report;
 
@@ -23,7 +25,7 @@ use anyhow::{Context, Result};
 
 use crate::failure::{Code, Failure};
 use crate::output::line;
-use episode::{Left, Medium};
+use episode::{Faults, Left, Means, Medium};
 use power::FileSystem;
 use report::Report;
 
@@ -33,12 +35,22 @@ pub(crate) struct ChaosArgs {
     /// judging come on top
     #[arg(long = "for", value_name = "TIME", default_value = "60s", value_parser = duration)]
     time: Duration,
-    /// So many kills instead of a time; then --cuts counts too
+    /// So many kills instead of a time; then --cuts, --pauses and --steps count too
     #[arg(long, value_name = "COUNT", conflicts_with = "time")]
     kills: Option<u32>,
     /// So many power cuts on each file system instead of a time
     #[arg(long, value_name = "COUNT", conflicts_with = "time")]
     cuts: Option<u32>,
+    /// So many times the server is stopped (SIGSTOP) for 1 to 60 s and goes on, among the kills
+    #[arg(long, value_name = "COUNT", conflicts_with = "time")]
+    pauses: Option<u32>,
+    /// No pause is longer
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = duration)]
+    longest_pause: Duration,
+    /// So many times the server's wall clock is put forward or back while it runs, by up to an hour,
+    /// among the kills; needs libfaketime
+    #[arg(long, value_name = "COUNT", conflicts_with = "time")]
+    steps: Option<u32>,
     /// Fail if the power cannot be cut on ext4 and XFS; by default it is cut where that can be
     /// done (as root on Linux), and said where not
     #[arg(long, conflicts_with = "no_power")]
@@ -66,6 +78,7 @@ pub(crate) fn run(args: &ChaosArgs) -> crate::failure::Result<()> {
         }
         return verdict(&report, folder);
     }
+    let means = means(args).map_err(|message| Failure::new(Code::Failed, message))?;
     let media = media(args)?;
     let temporary = tempfile::Builder::new().prefix("mente-chaos-").tempdir();
     let temporary = temporary.context("cannot make a temporary directory")?;
@@ -76,7 +89,7 @@ pub(crate) fn run(args: &ChaosArgs) -> crate::failure::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
     let report = runtime.block_on(async {
         tokio::select! {
-            report = work(args, &media, folder) => Ok(report),
+            report = work(args, &media, &means, folder) => Ok(report),
             signal = crate::run::signal() => Err(signal),
         }
     });
@@ -122,23 +135,45 @@ fn media(args: &ChaosArgs) -> crate::failure::Result<Vec<Medium>> {
     Ok(media)
 }
 
-async fn work(args: &ChaosArgs, media: &[Medium], folder: &Path) -> Result<Report> {
+/// `Err` says what is missing.
+fn means(args: &ChaosArgs) -> Result<Means, String> {
+    let of = |what: &'static str| move |why| format!("{what} here: {why}");
+    let (pauses, steps) = (args.pauses.unwrap_or(0), args.steps.unwrap_or(0));
+    if pauses > 0 {
+        let tied = power::find("setpriv", "util-linux");
+        tied.map_err(of("the server cannot be paused"))?;
+    }
+    let library = (steps > 0).then(clock::find).transpose();
+    Ok(Means {
+        longest_pause: args.longest_pause,
+        library: library.map_err(of("its clock cannot be stepped"))?,
+    })
+}
+
+async fn work(args: &ChaosArgs, media: &[Medium], means: &Means, folder: &Path) -> Result<Report> {
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("chaos: seed {seed}, files in {}", folder.display());
     let mut report = Report::default();
     let mut number = 0;
     for medium in media {
-        let mut left = match (args.kills, args.cuts) {
-            (None, None) => Left::Time(args.time / media.len() as u32),
-            (kills, cuts) => Left::Faults(match medium {
-                Medium::Directory => kills.unwrap_or(0),
-                Medium::Disk(_) => cuts.unwrap_or(0),
+        let counts = [args.kills, args.cuts, args.pauses, args.steps];
+        let [kills, cuts, pauses, steps] = counts.map(|count| count.unwrap_or(0));
+        let mut left = match medium {
+            _ if counts.iter().all(Option::is_none) => Left::Time(args.time / media.len() as u32),
+            Medium::Directory => Left::Faults(Faults {
+                own: kills,
+                pauses,
+                steps,
+            }),
+            Medium::Disk(_) => Left::Faults(Faults {
+                own: cuts,
+                ..Faults::default()
             }),
         };
         while !left.is_nothing() {
             number += 1;
             let episode = folder.join(format!("{number}-{}", medium.name()));
-            left = episode::run(&episode, *medium, seed ^ number, left)
+            left = episode::run(&episode, *medium, seed ^ number, left, means)
                 .await
                 .with_context(|| format!("episode {}", episode.display()))?;
             judge(&episode, &mut report)?;
@@ -180,7 +215,7 @@ fn episodes(folder: &Path) -> Result<Vec<PathBuf>> {
 }
 
 fn judge(episode: &Path, report: &mut Report) -> Result<()> {
-    let history = history::read(&episode.join("history"))?;
+    let history = diary::read(&episode.join("history"))?;
     let violations = report.take(&history);
     let name = episode.file_name().unwrap_or_default().to_string_lossy();
     match violations.len() {

@@ -17,8 +17,6 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
-use super::history::Fault;
-
 /// Size of an image; it holds holes until something is written there.
 const IMAGE_BYTES: u64 = 2 << 30;
 /// Says that this process is in a namespace of its own already.
@@ -48,10 +46,11 @@ impl FileSystem {
         }
     }
 
-    pub(super) fn cut(self) -> Fault {
+    /// What histories call a power cut on it.
+    pub(super) fn cut(self) -> &'static str {
         match self {
-            Self::Ext4 => Fault::CutExt4,
-            Self::Xfs => Fault::CutXfs,
+            Self::Ext4 => "cut_ext4",
+            Self::Xfs => "cut_xfs",
         }
     }
 
@@ -201,7 +200,7 @@ impl Drop for Image {
     }
 }
 
-fn find(program: &str, package: &str) -> Result<(), String> {
+pub(super) fn find(program: &str, package: &str) -> Result<(), String> {
     let path = env::var_os("PATH").unwrap_or_default();
     let mut folders = env::split_paths(&path);
     if folders.any(|folder| folder.join(program).exists()) {

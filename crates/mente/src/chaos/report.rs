@@ -3,8 +3,11 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use super::history::{Call, Entry, Fault, Op, Phase, Placed, calls};
-use super::laws::{self, Law, Violation};
+use mente_sim::history::{Call, EXPIRED, Entry, Op, Phase, Placed, calls};
+use mente_sim::{Law, Violation, check_to_end};
+
+use super::episode::KILL;
+use super::power::FileSystem;
 
 /// Violations that are shown of one history.
 const SHOWN: usize = 10;
@@ -14,10 +17,19 @@ pub(super) struct Report {
     kills: usize,
     cuts_ext4: usize,
     cuts_xfs: usize,
+    /// How long each was.
+    pauses_ms: Vec<u64>,
+    steps_forward: usize,
+    steps_back: usize,
     /// Events that were acknowledged: published, appended, done.
     published: usize,
     appended: usize,
     done: usize,
+    /// Settlements that came too late, and were told so.
+    late: usize,
+    /// Dead letters, and those whose time to live was over.
+    dead: usize,
+    expired: usize,
     /// Calls whose outcome nobody knows.
     unknown: usize,
     lost: usize,
@@ -36,7 +48,7 @@ impl Report {
         for call in calls(history) {
             self.count(&call, &mut delivered);
         }
-        let violations = laws::check(history);
+        let violations = check_to_end(history);
         for violation in &violations {
             match violation.law {
                 // A settlement that was answered and is not known any more is lost too.
@@ -55,13 +67,22 @@ impl Report {
         }
         match call.op {
             Op::Publish { placed, .. } => {
-                let there = placed.iter().filter(|p| matches!(p, Placed::At { .. }));
+                let there = placed.iter().filter(|p| matches!(p, Placed::At(_)));
                 self.published += there.count();
             }
             Op::Append {
                 ids, to: Some(to), ..
             } if !to.repeated => self.appended += ids.len(),
-            Op::Settle { held, .. } => self.done += usize::from(*held),
+            Op::Settle { held: true, .. } => self.done += 1,
+            Op::Settle { held: false, .. } => self.late += 1,
+            Op::DeadLetters { letters, .. } => {
+                let reasons = letters.iter().filter_map(|letter| letter.reason.as_deref());
+                self.expired += reasons.filter(|reason| *reason == EXPIRED).count();
+                self.dead += letters.len();
+            }
+            Op::Pause { ms } => self.pauses_ms.push(*ms),
+            Op::Step { ms } if *ms < 0 => self.steps_back += 1,
+            Op::Step { .. } => self.steps_forward += 1,
             Op::Receive {
                 subscription,
                 deliveries,
@@ -77,11 +98,9 @@ impl Report {
                 ..
             } => self.duplicated += usize::from(!delivered.insert((subscription, value))),
             Op::Restart { how, ready_us, .. } => {
-                match how {
-                    Fault::Kill => self.kills += 1,
-                    Fault::CutExt4 => self.cuts_ext4 += 1,
-                    Fault::CutXfs => self.cuts_xfs += 1,
-                }
+                self.kills += usize::from(how == KILL);
+                self.cuts_ext4 += usize::from(how == FileSystem::Ext4.cut());
+                self.cuts_xfs += usize::from(how == FileSystem::Xfs.cut());
                 self.ready_us.extend(ready_us);
             }
             _ => {}
@@ -113,6 +132,12 @@ impl Report {
         row("kills", self.kills, "SIGKILL");
         let cuts = format!("ext4 {}, xfs {}", self.cuts_ext4, self.cuts_xfs);
         row("power cuts", self.cuts_ext4 + self.cuts_xfs, &cuts);
+        let total = self.pauses_ms.iter().sum::<u64>() / 1_000;
+        let pauses = format!("SIGSTOP, {total} s in all");
+        row("pauses", self.pauses_ms.len(), &pauses);
+        let (forward, back) = (self.steps_forward, self.steps_back);
+        let steps = format!("of the wall clock, {forward} forward, {back} back");
+        row("clock steps", forward + back, &steps);
         let note = format!(
             "{} published, {} appended, {} settled",
             self.published, self.appended, self.done
@@ -123,6 +148,13 @@ impl Report {
             self.unknown,
             "calls that a fault left without an answer",
         );
+        row(
+            "late",
+            self.late,
+            "settlements that were refused, their lock over",
+        );
+        let expired = format!("{} of them too old", self.expired);
+        row("dead letters", self.dead, &expired);
         row("lost", self.lost, "");
         row("invented", self.invented, "");
         row(
@@ -133,7 +165,7 @@ impl Report {
         row(
             "laws broken",
             self.broken,
-            "order, offsets, revisions, ends, folds",
+            "order, offsets, revisions, locks, delays, ends, folds",
         );
         row("starts", self.ready_us.len(), &ready);
         out.trim_end().to_owned()
@@ -154,30 +186,32 @@ pub(super) fn show(violations: &[Violation]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mente_sim::history::Delivered;
+
     use super::*;
-    use crate::chaos::history::Delivered;
 
     #[test]
     fn numbers_are_those_of_the_history() {
-        let restart = |how, ready_us| Op::Restart {
-            how,
+        let restart = |how: &str, ready_us| Op::Restart {
+            how: how.into(),
             damaged: Vec::new(),
             ready_us,
         };
+        let delivered = Delivered {
+            token: String::new(),
+            count: 1,
+            place: None,
+            value: "a".into(),
+        };
         let receive = Op::Receive {
             subscription: "t/work".into(),
-            deliveries: vec![
-                Delivered {
-                    token: String::new(),
-                    count: 1,
-                    value: "a".into(),
-                };
-                3
-            ],
+            deliveries: vec![delivered; 3],
         };
         let ops = [
-            restart(Fault::Kill, Some(2_000)),
-            restart(Fault::CutXfs, None),
+            restart(KILL, Some(2_000)),
+            restart(FileSystem::Xfs.cut(), None),
+            Op::Pause { ms: 3_000 },
+            Op::Step { ms: -5 },
             receive,
         ];
         let entries = ops.into_iter().flat_map(|op| {
@@ -190,16 +224,15 @@ mod tests {
         });
         let mut report = Report::default();
         let violations = report.take(&entries.collect::<Vec<_>>());
-        assert_eq!(
-            (report.kills, report.cuts_xfs, report.duplicated),
-            (1, 1, 2)
-        );
+        let faults = (report.kills, report.cuts_xfs, report.steps_back);
+        assert_eq!((faults, report.duplicated), ((1, 1, 1), 2));
         assert_eq!(
             (report.ready_us.as_slice(), report.acknowledged()),
             (&[2_000][..], 0)
         );
         // Nobody sent it, and it broke off.
         assert!(report.invented > 0 && report.broken > 0, "{violations:?}");
-        assert!(!report.is_clean() && report.show().contains("xfs 1"));
+        let shown = report.show();
+        assert!(!report.is_clean() && shown.contains("xfs 1") && shown.contains("3 s in all"));
     }
 }

@@ -1,6 +1,7 @@
 //! A server of one's own: a child process on a directory of its own, which can be killed. Demo,
 //! bench and chaos use it.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -20,28 +21,40 @@ pub(crate) struct Server {
     log: PathBuf,
     /// `127.0.0.1:PORT`, the same after every restart.
     address: String,
-    /// The kernel ends it with us, whatever ends us.
-    is_tied: bool,
+    surroundings: Surroundings,
     child: Child,
+}
+
+/// What a server is started in, beside its directory.
+#[derive(Debug, Default)]
+pub(crate) struct Surroundings {
+    /// The kernel ends it with us, whatever ends us; needs Linux and its `setpriv`.
+    pub(crate) is_tied: bool,
+    /// Variables of its environment.
+    pub(crate) variables: Vec<(&'static str, OsString)>,
 }
 
 impl Server {
     /// Starts `mente server` in `folder` and waits until it is ready.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
-        Self::start_on(folder, &folder.join("data"), false).await
+        Self::start_in(folder, &folder.join("data"), Surroundings::default()).await
     }
 
-    /// The same with its data elsewhere; `is_tied` needs Linux and its `setpriv`.
-    pub(crate) async fn start_on(folder: &Path, data: &Path, is_tied: bool) -> Result<Self> {
+    /// The same with its data elsewhere.
+    pub(crate) async fn start_in(
+        folder: &Path,
+        data: &Path,
+        surroundings: Surroundings,
+    ) -> Result<Self> {
         let (data, ports_file) = (data.to_owned(), folder.join("ports.json"));
         let log = folder.join("server.log");
-        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0", is_tied)?;
+        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0", &surroundings)?;
         let mut server = Self {
             data,
             ports_file,
             log,
             address: String::new(),
-            is_tied,
+            surroundings,
             child,
         };
         server.address = server.ready().await?;
@@ -76,7 +89,7 @@ impl Server {
     /// Starts another one on what the last one left, and does not wait for it.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let (data, ports, log) = (&self.data, &self.ports_file, &self.log);
-        self.child = spawn(data, ports, log, &self.address, self.is_tied)?;
+        self.child = spawn(data, ports, log, &self.address, &self.surroundings)?;
         Ok(())
     }
 
@@ -107,14 +120,7 @@ impl Server {
 
     /// Stops it as an operator would; it must end cleanly.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        let pid = self.child.id().context("the server has ended already")?;
-        let killed = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .status()
-            .await?;
-        if !killed.success() {
-            bail!("cannot send SIGTERM to the server");
-        }
+        self.signal("TERM").await?;
         let status = tokio::time::timeout(READY, self.child.wait())
             .await
             .context("the server does not stop")??;
@@ -123,6 +129,17 @@ impl Server {
                 "the server ended with {status}; its log is {}",
                 self.log.display()
             );
+        }
+        Ok(())
+    }
+
+    /// Sends it SIG`name`.
+    pub(crate) async fn signal(&self, name: &str) -> Result<()> {
+        let pid = self.child.id().context("the server has ended already")?;
+        let mut kill = Command::new("kill");
+        let sent = kill.arg(format!("-{name}")).arg(pid.to_string());
+        if !sent.status().await?.success() {
+            bail!("cannot send SIG{name} to the server");
         }
         Ok(())
     }
@@ -150,7 +167,13 @@ impl Server {
     }
 }
 
-fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str, is_tied: bool) -> Result<Child> {
+fn spawn(
+    data: &Path,
+    ports_file: &Path,
+    log: &Path,
+    http: &str,
+    surroundings: &Surroundings,
+) -> Result<Child> {
     // Ready means that this start wrote it.
     let _ = std::fs::remove_file(ports_file);
     let log = std::fs::File::options()
@@ -159,7 +182,7 @@ fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str, is_tied: bool) 
         .open(log)
         .context("server log")?;
     let mente = std::env::current_exe().context("cannot find the mente binary")?;
-    let mut command = match is_tied {
+    let mut command = match surroundings.is_tied {
         false => Command::new(mente),
         true => {
             let mut tied = Command::new("setpriv");
@@ -178,6 +201,7 @@ fn spawn(data: &Path, ports_file: &Path, log: &Path, http: &str, is_tied: bool) 
         // The shop's programs speak plain HTTP on loopback, whatever other servers here do.
         .env_remove("MENTE_TLS_CERT")
         .env_remove("MENTE_TLS_KEY")
+        .envs(surroundings.variables.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(log)

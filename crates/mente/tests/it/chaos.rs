@@ -57,8 +57,21 @@ fn three_kills_lose_nothing_and_a_line_that_is_missing_is_found() {
     assert!(count(&spoilt, "lost") > 0, "{spoilt:?}");
 }
 
+/// Needs libfaketime; `cargo xtask test` installs it.
 #[test]
-fn a_machine_that_cannot_cut_the_power_is_told_why() {
+fn pauses_and_clock_steps_break_no_law() {
+    let faults = ["--kills", "1", "--pauses", "1", "--steps", "3"];
+    let run = chaos(&["--no-power", "--longest-pause", "2s"])
+        .args(faults)
+        .output();
+    let run = run.expect("the binary runs");
+    assert!(run.status.success(), "{run:?}");
+    assert_eq!((count(&run, "pauses"), count(&run, "clock steps")), (1, 3));
+    assert_eq!((count(&run, "lost"), count(&run, "laws broken")), (0, 0));
+}
+
+#[test]
+fn a_machine_that_cannot_cut_the_power_or_pause_is_told_why() {
     let run = chaos(&["--power", "--cuts", "1"])
         .env("PATH", "/nowhere")
         .output();
@@ -67,6 +80,12 @@ fn a_machine_that_cannot_cut_the_power_is_told_why() {
     let said = String::from_utf8_lossy(&run.stderr);
     assert!(
         said.contains("the power of ext4 cannot be cut here: "),
+        "{said}"
+    );
+    let run = chaos(&["--pauses", "1"]).env("PATH", "/nowhere").output();
+    let said = String::from_utf8_lossy(&run.expect("the binary runs").stderr).into_owned();
+    assert!(
+        said.contains("setpriv is not there (Debian: util-linux)"),
         "{said}"
     );
 }

@@ -4,10 +4,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use mente_sim::history::{Expect, Op, Phase, To};
 use serde_json::Value;
 
 use super::{APPENDED, AWAY, Answer, BATCH, Hand, STREAMS, event};
-use crate::chaos::history::{Expect, Op, Phase, To};
 
 /// The only refusal that the clients here give cause for.
 const CONFLICT: u16 = 409;

@@ -3,12 +3,12 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mente_sim::history::{InStream, Letter, Op, Row};
 use serde_json::{Value, json};
 
 use super::consumer::{drained, left};
 use super::reader::read;
-use super::{HOOK, Hand, PARTITIONS, PROJECTION, STREAMS, TOPIC, WORK, lines};
-use crate::chaos::history::{InStream, Letter, Op, Row};
+use super::{BRIEF, HOOK, Hand, PARTITIONS, PROJECTION, STREAMS, TOPIC, WORK, lines};
 use crate::demo::ask;
 
 /// How long the webhook and the view may take to catch up.
@@ -18,7 +18,7 @@ const PAGE: usize = 5_000;
 /// When nothing is under way any more and the pulled subscription is drained.
 pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
     pushed(hand).await?;
-    for name in [WORK, HOOK] {
+    for name in [WORK, BRIEF, HOOK] {
         dead_letters(hand, name).await?;
     }
     topic(hand).await?;
@@ -40,13 +40,12 @@ pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
 async fn pushed(hand: &Hand) -> Result<()> {
     let since = Instant::now();
     while since.elapsed() < CATCH_UP {
-        if left(&hand.client, "hook").await? == 0 {
-            return drained(&hand.diary, HOOK);
+        if left(&hand.client, HOOK).await? == 0 {
+            return drained(&hand.diary, HOOK, true);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    eprintln!("chaos: {HOOK} is not empty after {CATCH_UP:?}");
-    Ok(())
+    drained(&hand.diary, HOOK, false)
 }
 
 async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
@@ -58,6 +57,7 @@ async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
         let letter = |line: &Value| {
             let letter = Letter {
                 origin: text(&line["event"]["deadletterorigin"]),
+                reason: Some(text(&line["event"]["deadletterreason"])),
                 value: text(&line["event"]["id"]),
             };
             (line["offset"].as_u64(), letter)
@@ -86,6 +86,7 @@ async fn topic(hand: &Hand) -> Result<()> {
         hand.diary.tell(&Op::Read {
             topic: TOPIC.to_owned(),
             partition,
+            start: 0,
             end: Some(end),
             from: 0,
             next,
@@ -112,6 +113,7 @@ async fn stream(hand: &Hand, stream: &str) -> Result<u64> {
             break;
         }
         events.extend(page.iter().map(|event| InStream {
+            stream: None,
             revision: event["revision"].as_u64().unwrap_or(u64::MAX),
             position: event["position"].as_u64().unwrap_or(u64::MAX),
             id: text(&event["event"]["id"]),

@@ -23,16 +23,19 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use bytes::Bytes;
+use mente_sim::history::Op;
 use serde_json::{Value, json};
 
-use super::history::{Diary, Op};
+use super::diary::Diary;
 use crate::client::{Client, Error};
 use crate::demo::ask;
 
 pub(super) const TOPIC: &str = "events";
 pub(super) const PARTITIONS: u32 = 3;
 /// Pulled by consumers: everything.
-const WORK: &str = "events/work";
+pub(super) const WORK: &str = "events/work";
+/// Pulled with leisure, so that what waits there may outlive its time: events of [`PUSHED`].
+pub(super) const BRIEF: &str = "events/brief";
 /// Pushed to the webhook: events of [`PUSHED`].
 const HOOK: &str = "events/hook";
 const PLAIN: &str = "chaos.plain";
@@ -43,11 +46,13 @@ const STREAMS: u64 = 6;
 const PROJECTION: &str = "ledgers";
 
 const JSON: &str = "application/json";
-const STRUCTURED: &str = "application/cloudevents+json";
+pub(super) const STRUCTURED: &str = "application/cloudevents+json";
 const BATCH: &str = "application/cloudevents-batch+json";
 const LINES: &str = "application/x-ndjson";
 
 const LOCK_MS: u64 = 1_000;
+/// Longer than an episode: over only where the clock is put forward.
+const TIME_TO_LIVE_MS: u64 = 20 * 60_000;
 const DELIVERIES_MAX: u32 = 1_000;
 /// An answer that takes longer is unknown: longer than any wait that is asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -143,6 +148,14 @@ pub(super) async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<(
     .await?;
     let work = json!({"from": "earliest", "lock_duration_ms": LOCK_MS, "max_delivery_count": DELIVERIES_MAX});
     put("/topics/events/subscriptions/work", work).await?;
+    let brief = json!({
+        "from": "earliest",
+        "lock_duration_ms": LOCK_MS,
+        "max_delivery_count": DELIVERIES_MAX,
+        "time_to_live_ms": TIME_TO_LIVE_MS,
+        "filter": {"exact": {"type": PUSHED}},
+    });
+    put("/topics/events/subscriptions/brief", brief).await?;
     let hook = json!({
         "from": "earliest",
         "max_delivery_count": DELIVERIES_MAX,
@@ -160,13 +173,19 @@ pub(super) async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<(
         ]},
     });
     put(&format!("/projections/{PROJECTION}"), ledgers).await?;
-    for (subscription, kind) in [(WORK, None), (HOOK, Some(PUSHED.to_owned()))] {
+    for (subscription, kind, ttl_ms) in [
+        (WORK, None, None),
+        (BRIEF, Some(PUSHED), Some(TIME_TO_LIVE_MS)),
+        (HOOK, Some(PUSHED), None),
+    ] {
         diary.tell(&Op::Subscribe {
             subscription: subscription.to_owned(),
             topic: TOPIC.to_owned(),
-            kind,
+            kind: kind.map(str::to_owned),
             lock_ms: LOCK_MS,
             max_deliveries: DELIVERIES_MAX,
+            ttl_ms,
+            ordered: false,
         })?;
     }
     Ok(())
@@ -186,7 +205,11 @@ fn event(chance: &mut fastrand::Rng, id: &str, kind: &str, subject: &str) -> Val
 
 /// Reads an answer of lines to its end and keeps what `keep` makes of each; an error stands in the
 /// last one.
-async fn lines<T>(client: &Client, path: &str, keep: impl Fn(&Value) -> T) -> Result<Vec<T>> {
+pub(super) async fn lines<T>(
+    client: &Client,
+    path: &str,
+    keep: impl Fn(&Value) -> T,
+) -> Result<Vec<T>> {
     let mut lines = client.lines(path, LINES).await?;
     let mut kept = Vec::new();
     while let Some(line) = lines.next().await? {

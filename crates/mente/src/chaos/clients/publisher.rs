@@ -1,10 +1,10 @@
 //! Publishes single events and batches. Every value is sent once: if it is there twice, Mente did it.
 
 use anyhow::{Result, bail};
+use mente_sim::history::{self, Op, Phase, Place, Placed};
 use serde_json::Value;
 
 use super::{AWAY, Answer, BATCH, Hand, PLAIN, PUSHED, STRUCTURED, TOPIC, event};
-use crate::chaos::history::{Op, Phase, Placed, Sent};
 
 /// Codes of refusals in a batch that leave open what became of the event.
 const UNKNOWN: [&str; 3] = ["OutcomeUnknown", "InternalError", "DataCorrupt"];
@@ -20,9 +20,10 @@ pub(in crate::chaos) async fn publish(mut hand: Hand) -> Result<()> {
             let kind = if number % 3 == 0 { PUSHED } else { PLAIN };
             let key = format!("key-{}", hand.chance.u32(0..16));
             events.push(event(&mut hand.chance, &value, kind, &key));
-            values.push(Sent {
+            values.push(history::Value {
                 value,
                 kind: kind.to_owned(),
+                key,
             });
             number += 1;
         }
@@ -32,11 +33,17 @@ pub(in crate::chaos) async fn publish(mut hand: Hand) -> Result<()> {
     Ok(())
 }
 
-async fn send(hand: &Hand, is_batch: bool, values: Vec<Sent>, events: &[Value]) -> Result<()> {
+async fn send(
+    hand: &Hand,
+    is_batch: bool,
+    values: Vec<history::Value>,
+    events: &[Value],
+) -> Result<()> {
     let op = |placed| Op::Publish {
         topic: TOPIC.to_owned(),
         values: values.clone(),
         placed,
+        whole: false,
     };
     hand.diary.note(Phase::Invoke, &op(Vec::new()))?;
     let path = format!("/topics/{TOPIC}/events");
@@ -65,10 +72,10 @@ fn placed(answer: &Value) -> Placed {
     let number = |name| answer.get(name).and_then(Value::as_u64);
     let code = answer.pointer("/error/code").and_then(Value::as_str);
     match (number("partition"), number("offset"), code) {
-        (Some(partition), Some(offset), None) => Placed::At {
+        (Some(partition), Some(offset), None) => Placed::At(Place {
             partition: u32::try_from(partition).unwrap_or(u32::MAX),
             offset,
-        },
+        }),
         (_, _, Some(code)) if !UNKNOWN.contains(&code) => Placed::Refused,
         _ => Placed::Unknown,
     }

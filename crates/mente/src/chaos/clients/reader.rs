@@ -1,10 +1,10 @@
 //! Follows every partition of the topic: what a reader saw must be there for ever.
 
 use anyhow::Result;
+use mente_sim::history::{Found, Op, Phase};
 use serde_json::Value;
 
 use super::{AWAY, Hand, PARTITIONS, TOPIC, lines};
-use crate::chaos::history::{Found, Op, Phase};
 use crate::client::Client;
 
 pub(in crate::chaos) async fn follow(mut hand: Hand) -> Result<()> {
@@ -14,6 +14,7 @@ pub(in crate::chaos) async fn follow(mut hand: Hand) -> Result<()> {
             let op = |next, found| Op::Read {
                 topic: TOPIC.to_owned(),
                 partition,
+                start: 0,
                 end: None,
                 from: *from,
                 next,

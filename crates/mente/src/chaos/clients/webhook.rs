@@ -10,12 +10,13 @@ use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode};
 use hyper_util::rt::TokioIo;
+use mente_sim::history::Op;
 use serde_json::Value;
 use tokio::net::TcpListener;
 use tokio::task::AbortHandle;
 
 use super::HOOK;
-use crate::chaos::history::{Diary, Op};
+use crate::chaos::diary::Diary;
 
 /// Ends with its value.
 #[derive(Debug)]
