@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 6] = [
+const PROGRAMS: [(&str, &str, &str); 7] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str, &str); 6] = [
     ("node", "nodejs", "the JavaScript clients' tests"),
     ("npm", "npm", "the JavaScript clients' tests"),
     ("chromium", "chromium", "the shop page's test"),
+    ("strace", "strace", "the server's test of failing disks"),
     ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
 ];
 
