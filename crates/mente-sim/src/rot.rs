@@ -109,7 +109,7 @@ pub(crate) fn hurt(disk: &MemDisk, random: &mut Random) -> Vec<Violation> {
     }
 }
 
-/// Opens a hurt log three times: as it is, after a while of work, and after a kill.
+/// Opens a hurt log three times: as it is, after a kill, and after a closing.
 fn judge(honest: &Whole, hurt: &MemDisk) -> Result<Found, Fault> {
     let (mut is_named, mut is_whole) = (false, true);
     for opening in 0..3 {
@@ -128,8 +128,10 @@ fn judge(honest: &Whole, hurt: &MemDisk) -> Result<Found, Fault> {
         }
         is_whole &= seen.sets == honest.sets && seen.logs == honest.logs;
         opened.work();
-        if opening == 2 && !is_named {
-            is_whole &= opened.claim(honest) == honest.terms;
+        match opening {
+            1 => opened.close(),
+            2 if !is_named => is_whole &= opened.claim(honest) == honest.terms,
+            _ => {}
         }
     }
     match (is_named, is_whole) {

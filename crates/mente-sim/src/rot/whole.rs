@@ -65,6 +65,11 @@ impl Opened {
         }
     }
 
+    pub(super) fn close(self) {
+        // What cannot be closed is seen as it is.
+        let _ = self.writer.close();
+    }
+
     /// Claims what is owned of a log that was whole.
     pub(super) fn claim(&mut self, honest: &Whole) -> BTreeMap<LogId, Fence> {
         let owned = honest.sets.iter().filter(|set| set.config.owned);
