@@ -11,6 +11,7 @@ mod report;
 mod run;
 
 use std::fmt;
+use std::sync::Mutex;
 
 use self::disk::Calls;
 pub use self::disk::{Actor, Fault, Operation, Site, Subject};
@@ -102,23 +103,15 @@ struct Suffered {
     broken: Vec<String>,
 }
 
-/// Lets every `step`-th call fail in every way that it can. `before_each` is called on the thread of
-/// each run.
-pub fn all(step: usize, threads: usize, before_each: impl Fn() + Sync) -> Report {
-    let sites = run::canonical(&Calls::default(), 0);
-    let mut report = Report::new(&sites.sites, sites.broken);
-    let failing: Vec<_> = (0..sites.sites.len())
-        .step_by(step.max(1))
-        .flat_map(|call| {
-            let faults = Fault::of(sites.sites[call].operation).iter();
-            faults.map(move |fault| (call, *fault))
-        })
-        .collect();
-    let suffered = std::sync::Mutex::new(Vec::new());
+/// Lets every `step`-th call fail in every way that it can.
+pub fn all(step: usize, threads: usize) -> Report {
+    let (sites, broken) = sites();
+    let mut report = Report::new(&sites, broken);
+    let failing = failing(&sites, step);
+    let suffered = Mutex::new(Vec::new());
     sweep::first(threads, 0..failing.len() as u64, |number| -> Option<()> {
         let (call, fault) = failing[number as usize];
-        before_each();
-        let one = suffer(call, sites.sites[call], fault);
+        let one = suffer(call, sites[call], fault);
         suffered
             .lock()
             .expect("no panic while it is held")
@@ -129,6 +122,39 @@ pub fn all(step: usize, threads: usize, before_each: impl Fn() + Sync) -> Report
     suffered.sort_by_key(|one| (one.call, one.fault));
     suffered.into_iter().for_each(|one| report.add(one));
     report
+}
+
+/// The first call whose failure breaks a law in these words, under a bug that `plant` puts into the thread
+/// of each run.
+#[cfg(feature = "planted")]
+pub(crate) fn first(words: &str, threads: usize, plant: impl Fn(bool) + Sync) -> Option<String> {
+    let (sites, _) = sites();
+    let failing = failing(&sites, 1);
+    let (found, _) = sweep::first(threads, 0..failing.len() as u64, |number| {
+        let (call, fault) = failing[number as usize];
+        plant(true);
+        let one = suffer(call, sites[call], fault);
+        plant(false);
+        let mut broken = one.broken.into_iter();
+        let broken = broken.find(|broken| broken.contains(words))?;
+        Some(format!("{}, {fault:?}: {broken}", one.site))
+    });
+    found.map(|(_, broken)| broken)
+}
+
+/// Every call of a run in which nothing fails, and what was wrong with it.
+fn sites() -> (Vec<Site>, Vec<String>) {
+    let ran = run::canonical(&Calls::default(), 0);
+    (ran.sites, ran.broken)
+}
+
+fn failing(sites: &[Site], step: usize) -> Vec<(usize, Fault)> {
+    let calls = (0..sites.len()).step_by(step.max(1));
+    let faults = calls.flat_map(|call| {
+        let faults = Fault::of(sites[call].operation).iter();
+        faults.map(move |fault| (call, *fault))
+    });
+    faults.collect()
 }
 
 fn suffer(call: usize, expected: Site, fault: Fault) -> Suffered {

@@ -289,7 +289,7 @@ fn run_rot(injuries: u64, seed: u64, jobs: usize) -> anyhow::Result<()> {
 
 fn run_faults(step: usize, jobs: usize) -> anyhow::Result<()> {
     let began = Instant::now();
-    let report = faults::all(step, jobs, || {});
+    let report = faults::all(step, jobs);
     print!("{report}");
     println!("{:.1} s", began.elapsed().as_secs_f64());
     if !report.broken.is_empty() {
