@@ -5,10 +5,10 @@ use std::process::Command;
 
 use crate::{Outcome, root};
 
-/// A binary that proves something in a while.
+/// A program that proves something in a while.
 struct Proof {
     name: &'static str,
-    binary: &'static str,
+    program: Program,
     words: &'static [&'static str],
     /// Unless others are given.
     flags: &'static [&'static str],
@@ -16,10 +16,20 @@ struct Proof {
     purpose: &'static str,
 }
 
-const PROOFS: [Proof; 5] = [
+enum Program {
+    /// The binary of the package of that name.
+    Binary(&'static str),
+    /// A test of a package that is a program of its own.
+    Test {
+        package: &'static str,
+        name: &'static str,
+    },
+}
+
+const PROOFS: [Proof; 8] = [
     Proof {
         name: "chaos",
-        binary: "mente",
+        program: Program::Binary("mente"),
         words: &["chaos"],
         flags: &[
             "--power", "--kills", "500", "--cuts", "500", "--pauses", "20", "--steps", "20",
@@ -28,28 +38,52 @@ const PROOFS: [Proof; 5] = [
     },
     Proof {
         name: "kill",
-        binary: "mente",
+        program: Program::Binary("mente"),
         words: &["demo", "shop"],
         flags: &["--orders", "20000", "--kills", "50"],
         purpose: "The whole shop, its server killed fifty times: nothing lost, nothing invented, no offset told twice.",
     },
     Proof {
         name: "sim",
-        binary: "mente-sim",
+        program: Program::Binary("mente-sim"),
         words: &["all"],
         flags: &["--seeds", "1000000", "--thorough"],
         purpose: "Broker and log in simulated worlds that lose power, a million of them unless cut short, and a power cut before every storage operation of one run.",
     },
     Proof {
+        name: "rot",
+        program: Program::Binary("mente-sim"),
+        words: &["rot"],
+        flags: &["--injuries", "10000"],
+        purpose: "Logs that were closed in order, hurt ten thousand times: bits that turn, sectors of zeros, files cut short or missing, blocks that lie elsewhere. What is served is what was written; what is not is named; what nobody names was needed by nobody, since everything reads as before.",
+    },
+    Proof {
+        name: "faults",
+        program: Program::Binary("mente-sim"),
+        words: &["faults"],
+        flags: &[],
+        purpose: "Every call of the disk in one run of the log fails once, in every way that it can: the log stops, is busy for a while or tells its caller, as promised for that place; what was acknowledged is there after a kill and after a power cut.",
+    },
+    Proof {
+        name: "fuzz",
+        program: Program::Test {
+            package: "mente-fuzz",
+            name: "fuzz",
+        },
+        words: &[],
+        flags: &["--seconds", "3600"],
+        purpose: "Every decoder against damaged input for an hour: no panic, memory bounded by the input, what is decoded comes back.",
+    },
+    Proof {
         name: "soak",
-        binary: "mente",
+        program: Program::Binary("mente"),
         words: &["soak"],
         flags: &["--for", "2h"],
         purpose: "Steady open load with retention deleting: nothing lost, order kept, and what grows.",
     },
     Proof {
         name: "bench",
-        binary: "mente",
+        program: Program::Binary("mente"),
         words: &["bench"],
         flags: &[],
         purpose: "What was measured, beside the disk's own sync and the client's own ceiling.",
@@ -68,11 +102,20 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     let asked = [&[name], flags].concat().join(" ");
     let flags = if flags.is_empty() { proof.flags } else { flags };
     let words = [proof.words, flags].concat();
-    let (binary, purpose) = (proof.binary, proof.purpose);
+    let purpose = proof.purpose;
     let mut command = Command::new("cargo");
-    command
-        .args(["run", "--release", "--quiet", "--package", binary, "--"])
-        .args(&words);
+    let program = match proof.program {
+        Program::Binary(package) => {
+            command.args(["run", "--release", "--quiet", "--package", package]);
+            package.to_owned()
+        }
+        Program::Test { package, name } => {
+            command.args(["test", "--release", "--quiet", "--package", package]);
+            command.args(["--test", name]);
+            format!("the test {name} of {package}:")
+        }
+    };
+    command.arg("--").args(&words);
     // What is about to run: the checkout may go on while it does.
     let commit = said("git", &["describe", "--always", "--dirty"]);
     eprintln!("xtask: {name}, this takes a while");
@@ -84,7 +127,7 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     let shown = String::from_utf8_lossy(&output.stdout);
     print!("{shown}");
     let report = format!(
-        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`{binary} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
+        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`{program} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
         words.join(" "),
         commit,
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),

@@ -14,16 +14,17 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
-  setup         only set up: Python packages, JDK, Maven, Node, Chromium, xfsprogs
+  setup         only set up: Python packages, JDK, Maven, Node, Chromium, faketime, strace, xfsprogs
   tidy          format, lints, the rules of the house that no tool knows, and where packages come
                 from under which licence
-  sim [ARGS]    broker and log in simulated worlds that lose power, then every planted bug hunted;
+  sim [ARGS]    broker and log in simulated worlds that lose power, rot, and a disk whose every call
+                fails once; then every planted bug hunted;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
-  fuzz [--seconds N] [WORD]
-                every decoder against other inputs each time, 60 s each;
+  fuzz [--seconds N] [--jobs N] [WORD]
+                every decoder against other inputs each time, 60 s each, one for each core at a time;
                 with a word, those whose names hold it
-  long NAME     a long proof, its report in docs/proof: chaos, kill, sim, soak, bench; flags behind
-                the name take the place of its own
+  long NAME     a long proof, its report in docs/proof: chaos, kill, sim, rot, faults, fuzz, soak, bench;
+                flags behind the name take the place of its own
 ";
 
 /// Why a command ended; the message says what to do.

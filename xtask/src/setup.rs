@@ -17,6 +17,7 @@ const PROGRAMS: [(&str, &str, &str); 7] = [
     ("node", "nodejs", "the JavaScript clients' tests"),
     ("npm", "npm", "the JavaScript clients' tests"),
     ("chromium", "chromium", "the shop page's test"),
+    ("strace", "strace", "the server's test of failing disks"),
     ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
     ("faketime", "faketime", "the clock steps of mente chaos"),
 ];

@@ -5,7 +5,7 @@
 //! searched for it first: one record gives one dead letter.
 
 use mente_engine::{
-    Attribute, BatchBuilder, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Timestamp,
+    Attribute, BatchBuilder, Data, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Timestamp,
 };
 
 use crate::shard::Burial;
@@ -18,6 +18,9 @@ pub const RESULT: &str = "deliveryresult";
 pub const ATTEMPTS: &str = "deliveryattempts";
 /// Extension attribute: `partition-offset` in the topic.
 pub const ORIGIN: &str = "deadletterorigin";
+
+/// Type of a dead letter that stands for a record that cannot be read any more.
+pub const UNREADABLE: &str = "Mente.UnreadableRecord";
 
 /// How far before the last confirmed copy an unconfirmed one is looked for; many times what is
 /// under way at one time.
@@ -36,9 +39,19 @@ pub(crate) async fn bury(
     if look && let Some(at) = find(engine, log, burial.buried_at, &origin).await? {
         return Ok(at);
     }
-    let Some(mut event) = original(engine, burial).await? else {
-        tracing::warn!(subscription = %burial.name, %origin, "retention took a record before its dead letter was copied");
-        return Ok(engine.bounds(log).await?.end);
+    let mut event = match original(engine, burial).await {
+        // Of no use to wait for, and not to be dropped without a word either.
+        Err(Error::Corrupt(at)) => {
+            tracing::error!(subscription = %burial.name, %origin, %at, "a record is damaged: its dead letter only says that it was there");
+            stand_in(burial, &origin, at)
+        }
+        found => match found? {
+            Some(event) => event,
+            None => {
+                tracing::warn!(subscription = %burial.name, %origin, "retention took a record before its dead letter was copied");
+                return Ok(engine.bounds(log).await?.end);
+            }
+        },
     };
     event
         .extensions
@@ -73,6 +86,22 @@ async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Event>,
         .find(|(offset, _)| *offset == burial.offset);
     let topic = format!("/topics/{}", burial.name.topic);
     Ok(found.map(|(offset, record)| Event::from_record(&record, &topic, burial.log.index, offset)))
+}
+
+/// What can be said of a record that cannot be read.
+fn stand_in(burial: &Burial, origin: &str, at: Offset) -> Event {
+    let said = format!(
+        "the record at offset {} of partition {} cannot be read: its log is damaged from offset {at} on",
+        burial.offset, burial.log.index
+    );
+    Event {
+        id: origin.into(),
+        source: format!("/topics/{}", burial.name.topic),
+        kind: UNREADABLE.into(),
+        datacontenttype: Some("text/plain".into()),
+        data: Data::Text(said.into()),
+        ..Event::default()
+    }
 }
 
 /// Looks for the copy of `origin` from the last confirmed one on.

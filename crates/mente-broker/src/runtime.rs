@@ -43,6 +43,11 @@ const ROUND_IO: usize = 64;
 const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
+const RETRY_DOUBLINGS: u32 = 6;
+
+/// A dead letter: view, log, offset.
+type Grave = (u64, LogId, Offset);
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -80,10 +85,14 @@ struct Tenure<'a> {
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
     /// Logs and positions that are being read or watched.
     reading: BTreeSet<(LogId, Offset)>,
-    /// Dead letters that are being copied: view, log, offset.
-    burying: BTreeSet<(u64, LogId, Offset)>,
+    /// Dead letters that are being copied.
+    burying: BTreeSet<Grave>,
+    /// Dead letters whose copies failed, and how often: the copies may be there all the same.
+    failed: BTreeMap<Grave, u32>,
+    /// Of these, who wait to be tried again, while others have their place.
+    resting: BTreeSet<Grave>,
     /// Dead letters that the last owner left: their copies may be there.
-    inherited: BTreeSet<(u64, LogId, Offset)>,
+    inherited: BTreeSet<Grave>,
 }
 
 struct Caller {
@@ -105,6 +114,8 @@ enum Io {
         burial: Box<Burial>,
         result: Result<Offset, engine::Error>,
     },
+    /// A dead letter may be tried again.
+    Rested(Grave),
 }
 
 /// What woke the shard.
@@ -138,6 +149,12 @@ impl Runtime {
     }
 }
 
+impl Burial {
+    fn grave(&self) -> Grave {
+        (self.view, self.log, self.offset)
+    }
+}
+
 impl<'a> Tenure<'a> {
     fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
         let tenure = Self {
@@ -152,6 +169,8 @@ impl<'a> Tenure<'a> {
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
+            failed: BTreeMap::new(),
+            resting: BTreeSet::new(),
             inherited: BTreeSet::new(),
         };
         if let Some(shared) = &tenure.runtime.catalogue {
@@ -165,7 +184,7 @@ impl<'a> Tenure<'a> {
     /// Rounds until every handle is gone; an error means that the state may not be the journal's.
     async fn run(mut self) -> Result<(), engine::Error> {
         let left = self.shard.burials().into_iter();
-        self.inherited = left.map(|b| (b.view, b.log, b.offset)).collect();
+        self.inherited = left.map(|burial| burial.grave()).collect();
         self.start_burials();
         loop {
             self.start_reads();
@@ -252,14 +271,23 @@ impl<'a> Tenure<'a> {
                 self.reading.remove(&(log, from));
             }
             Wake::Io(Io::Buried { burial, result }) => {
-                self.burying
-                    .remove(&(burial.view, burial.log, burial.offset));
+                let grave = burial.grave();
+                self.burying.remove(&grave);
                 match result {
-                    Ok(at) => self.shard.buried(&burial, at, out),
+                    Ok(at) => {
+                        self.failed.remove(&grave);
+                        self.shard.buried(&burial, at, out);
+                    }
                     Err(error) => {
-                        tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet")
+                        tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet");
+                        self.rest(grave);
+                        self.start_burials();
                     }
                 }
+            }
+            Wake::Io(Io::Rested(grave)) => {
+                self.resting.remove(&grave);
+                self.start_burials();
             }
             Wake::Timer | Wake::Stop => {}
         }
@@ -486,35 +514,43 @@ impl<'a> Tenure<'a> {
     }
 
     /// Starts copies of dead letters that are not under way, a bounded number. One that the last
-    /// owner left behind may be there already, so it looks first.
+    /// owner left behind, or whose copy failed, may be there already, so it looks first.
     fn start_burials(&mut self) {
-        for burial in self.shard.burials() {
+        let burials = self.shard.burials();
+        // Whose subscription is gone has no end of its own.
+        let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
+        self.failed.retain(|grave, _| left.contains(grave));
+        for burial in burials {
             if self.burying.len() >= BURIALS_AT_ONCE {
                 break;
             }
-            let key = (burial.view, burial.log, burial.offset);
-            if !self.burying.insert(key) {
+            let grave = burial.grave();
+            if self.resting.contains(&grave) || !self.burying.insert(grave) {
                 continue;
             }
-            let look_first = self.inherited.contains(&key);
+            let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let clock = Arc::clone(&self.runtime.clock);
+            let now = self.runtime.clock.now().wall;
             self.io.push(Box::pin(async move {
-                let mut look = look_first;
-                loop {
-                    let now = clock.now();
-                    match dead_letter::bury(&*engine, &burial, look, now.wall).await {
-                        // Whether the copy landed is not known: look the next time.
-                        Err(error) if error != engine::Error::Gone => {
-                            tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet");
-                            look = true;
-                            clock.sleep_until(now.monotone + RETRY).await;
-                        }
-                        result => return Io::Buried { burial: Box::new(burial), result },
-                    }
-                }
+                let result = dead_letter::bury(&*engine, &burial, look, now).await;
+                let burial = Box::new(burial);
+                Io::Buried { burial, result }
             }));
         }
+    }
+
+    /// It failed, and leaves its place to others for a while.
+    fn rest(&mut self, grave: Grave) {
+        let failures = self.failed.entry(grave).or_default();
+        let pause = RETRY * (1 << (*failures).min(RETRY_DOUBLINGS));
+        *failures += 1;
+        self.resting.insert(grave);
+        let until = self.runtime.clock.now().monotone + pause;
+        let rested = self.runtime.clock.sleep_until(until);
+        self.io.push(Box::pin(async move {
+            rested.await;
+            Io::Rested(grave)
+        }));
     }
 
     fn pause(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {

@@ -43,6 +43,8 @@ struct Log {
     end: Offset,
     /// Nothing from here on is served.
     corrupt: Option<Offset>,
+    /// Whoever reads this one is told to come again.
+    unreadable: Option<Offset>,
     owner: Owner,
     watchers: Watchers,
 }
@@ -86,6 +88,13 @@ impl MemoryEngine {
     pub fn rot(&self, log: LogId, at: Offset) {
         if let Ok(log) = self.lock().log(log) {
             log.corrupt = Some(at);
+        }
+    }
+
+    /// Lets a disk fail under every read that comes to the batch of `at`, until it is told otherwise.
+    pub fn fail_reads(&self, log: LogId, at: Option<Offset>) {
+        if let Ok(log) = self.lock().log(log) {
+            log.unreadable = at;
         }
     }
 
@@ -342,6 +351,10 @@ impl Log {
             if is_rotten || (bytes > limit.bytes && !chunk.batches.is_empty()) {
                 chunk.next = batch.base_offset();
                 break;
+            }
+            let range = batch.base_offset()..=batch.last_offset();
+            if self.unreadable.is_some_and(|at| range.contains(&at)) {
+                return Err(Error::Busy("read failed: the disk said so".into()));
             }
             chunk.batches.push(batch.clone());
         }

@@ -51,6 +51,8 @@ pub struct Meter {
     pub restart: fn(),
     pub peak_bytes: fn() -> usize,
     pub now_bytes: fn() -> usize,
+    /// Processor time of this process until now; none where the system does not say.
+    pub cpu: fn() -> Option<Duration>,
 }
 
 /// How long to try.
@@ -95,12 +97,17 @@ pub fn run(target: &Target, budget: Budget, meter: &Meter) -> Result<String, Str
         }
         attempt(target, &input, meter, &mut tally)?;
     }
+    let took = began.elapsed().as_secs_f64();
+    let cpu = (meter.cpu)().map_or("unknown".to_owned(), |cpu| {
+        format!("{:.1}", cpu.as_secs_f64())
+    });
     let per_kib =
         tally.slowest.as_secs_f64() * 1e3 / (tally.slowest_bytes as f64 / 1024.0).max(1.0);
     Ok(format!(
-        "{:<20} {:>9} inputs, seed {seed:x}; slowest {per_kib:.2} ms per KiB ({} bytes), most allocated {} KiB",
+        "{:<20} {:>10} inputs, {:>7.0} a second, {cpu} s of CPU, seed {seed:x}; slowest {per_kib:.2} ms per KiB ({} bytes), most allocated {} KiB",
         target.name,
         tally.inputs,
+        tally.inputs as f64 / took.max(1e-3),
         tally.slowest_bytes,
         tally.most_bytes >> 10
     ))

@@ -186,6 +186,16 @@ impl Header {
         }
     }
 
+    /// A copy of a header that says itself where it belongs.
+    pub(crate) fn decode_anywhere(bytes: &[u8]) -> Option<Self> {
+        let mut place = Fields(bytes.get(16..32)?);
+        let (salt, position) = (place.u64()?, Position::from_u64(place.u64()?));
+        match Self::decode(bytes, position, salt) {
+            Decoded::Commit(header) => Some(header),
+            _ => None,
+        }
+    }
+
     fn decode_fields(fields: &mut Fields<'_>) -> Option<Self> {
         let mut header = Self {
             salt: fields.u64()?,

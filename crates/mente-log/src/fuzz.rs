@@ -60,9 +60,15 @@ pub fn repair_commit(input: &mut [u8]) {
 }
 
 pub fn commit(input: &[u8]) {
+    let anywhere = Header::decode_anywhere(input);
     let Decoded::Commit(header) = Header::decode(input, PLACE, SALT) else {
         return;
     };
+    assert_eq!(
+        anywhere.as_ref(),
+        Some(&header),
+        "the same, wherever it says it is"
+    );
     let _ = header.end();
     for (_, run) in header.placed() {
         let from = (run.position.at - PLACE.at) as usize;

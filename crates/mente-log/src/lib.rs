@@ -22,6 +22,7 @@ pub mod disk;
 pub mod mem_disk;
 
 mod catalogue;
+mod closing;
 mod commit;
 mod fields;
 mod file_header;

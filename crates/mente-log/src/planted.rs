@@ -17,6 +17,12 @@ pub enum Planted {
     ReuseOffset,
     /// Files go before the pack that took their place is on record.
     RemoveBeforeMove,
+    /// The checksum of a batch is not looked at.
+    BelieveBatches,
+    /// A WAL that is cut short ends where it ends.
+    ForgetClosing,
+    /// A commit of which only some bytes were taken counts as written.
+    SwallowShortWrite,
 }
 
 #[cfg(feature = "planted")]

@@ -3,7 +3,8 @@
 //! 1. Scan every file for commit headers ([`scan`]).
 //! 2. Tell a torn tail from damage: a commit at or after the highest `durable upto` was perhaps
 //!    never answered, so a bad one there is cut ([`tail`]); what is missing below was synced once,
-//!    so it is damage and stays.
+//!    so it is damage and stays. Where the log was closed says more (see `closing`), and so does a
+//!    file that is shorter than it was made.
 //! 3. Make durable again what is kept, before anybody sees it: after a kill, or a failed sync,
 //!    the page cache shows more than the disk has.
 //! 4. Fold the catalogue, then follow every log through the headers ([`replay`]). Offsets are
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use mente_engine::{LogId, Offset};
 
 use crate::catalogue::Catalogue;
+use crate::closing;
 use crate::commit::{BLOCK, Header};
 use crate::disk::{Disk, DiskFile};
 use crate::embedded::batch_bytes_max;
@@ -33,6 +35,7 @@ use crate::file_header::{FileHeader, Unreadable, VERSION};
 use crate::files::{self, FileName, Spares, WalFile};
 use crate::handles::Handles;
 use crate::index::Index;
+use crate::planted::{Planted, planted};
 use crate::run::Position;
 use crate::{OpenError, Options};
 
@@ -81,6 +84,8 @@ pub(crate) struct Opened {
 struct Found {
     number: u32,
     header: Option<FileHeader>,
+    /// It has lost some of the size that it was made with.
+    is_short: bool,
     handles: Arc<Handles>,
 }
 
@@ -103,7 +108,11 @@ pub(crate) fn recover(
     let names = list(&**disk)?;
     let found = find_files(&names, handles)?;
     let mut commits = scan::commits(&found)?;
-    let (cut, tail) = tail::settle(&**disk, &found, &mut commits)?;
+    let closed = closing::read(&**disk, &names)?;
+    let (cut, tail) = tail::settle(&**disk, &found, &mut commits, closed.as_ref())?;
+    let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
+    // The closing came later than everything that is there, and than the commit before it.
+    let beyond = closed.filter(|closed| closed.sequence > sequence + 1);
 
     let mut index = Index::new(options.recent_bytes, batch_bytes_max(options));
     for file in &found {
@@ -112,9 +121,9 @@ pub(crate) fn recover(
             index.add_file(FileName::Wal(file.number), bytes);
         }
     }
-    let lost_tail = found
-        .iter()
-        .any(|f| f.header.is_none() && f.number >= tail.file);
+    let mut last_files = found.iter().filter(|file| file.number >= tail.file);
+    let lost_tail =
+        beyond.is_some() || last_files.any(|file| file.header.is_none() || file.is_short);
     let reader = Reader(&found);
     let replayed = replay::replay(&reader, handles, &commits, lost_tail, &mut index)?;
     let Replayed {
@@ -126,16 +135,18 @@ pub(crate) fn recover(
         packs::remove_unnamed(&**disk, &names, &catalogue)?;
     }
 
-    let mut sequence = commits.last().map_or(0, |commit| commit.sequence);
     // What a lost file behind the tail held is unknown: its place in the sequence stays empty,
     // so that the next opening sees the loss as well.
     sequence += u64::from(lost_tail);
+    sequence = beyond.as_ref().map_or(sequence, |closed| closed.sequence);
     let numbers = names
         .iter()
         .filter_map(|name| FileName::parse(name))
         .map(FileName::number);
     let next_number = numbers.max().unwrap_or(0) + 1;
     let next_number = next_number.max(catalogue.next_file);
+    let beyond_file = beyond.map_or(0, |closed| closed.position.file.saturating_add(1));
+    let next_number = next_number.max(beyond_file);
     let (current, ready) = usable_files(&found, tail, lost_tail)?;
     let spares = Spares::new(
         disk.clone(),
@@ -173,10 +184,14 @@ pub(crate) fn recover(
     Ok(Opened { index, log })
 }
 
+fn is_unfinished(name: &str) -> bool {
+    files::is_unfinished(name) || name == closing::UNFINISHED
+}
+
 /// Every name; leftovers of unfinished files are removed.
 fn list(disk: &dyn Disk) -> Result<Vec<String>, OpenError> {
     let names = disk.list().map_err(OpenError::io("list the directory"))?;
-    for name in names.iter().filter(|name| files::is_unfinished(name)) {
+    for name in names.iter().filter(|name| is_unfinished(name)) {
         disk.remove(name)
             .map_err(OpenError::io(format!("remove {name}")))?;
     }
@@ -206,10 +221,11 @@ fn find_file(handles: &Arc<Handles>, number: u32) -> Result<Found, OpenError> {
     let name = FileName::Wal(number);
     let read = || -> io::Result<_> {
         let mut block = [0; BLOCK];
-        files::read_padded(&*handles.get(name)?, &mut block, 0)?;
-        Ok(block)
+        let file = handles.get(name)?;
+        files::read_padded(&*file, &mut block, 0)?;
+        Ok((block, file.len()?))
     };
-    let block = read().map_err(OpenError::io(format!("read {name}")))?;
+    let (block, bytes) = read().map_err(OpenError::io(format!("read {name}")))?;
     let header = match FileHeader::decode(&block) {
         Ok(header) if header.number == number => Some(header),
         Ok(_) | Err(Unreadable::Damaged) => None,
@@ -221,9 +237,11 @@ fn find_file(handles: &Arc<Handles>, number: u32) -> Result<Found, OpenError> {
             });
         }
     };
+    let is_short = header.is_some_and(|header| bytes < u64::from(header.file_bytes));
     Ok(Found {
         number,
         header,
+        is_short: is_short && !planted(Planted::ForgetClosing),
         handles: handles.clone(),
     })
 }

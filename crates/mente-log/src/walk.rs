@@ -5,6 +5,7 @@ use bytes::Bytes;
 use mente_engine::batch::HEADER_BYTES;
 use mente_engine::{Batch, Offset, Timestamp};
 
+use crate::planted::{Planted, planted};
 use crate::run::Run;
 
 /// Iterates over the batches of a run. An error is the offset from which the bytes are not
@@ -105,6 +106,12 @@ impl Iterator for Walk {
 impl Piece {
     /// The batch, if it is the one that was written there.
     pub(crate) fn verified(&self) -> Option<Batch> {
+        if planted(Planted::BelieveBatches) {
+            let mut bytes = self.bytes.to_vec();
+            let crc = crc32c::crc32c(&bytes[21..]);
+            bytes[17..21].copy_from_slice(&crc.to_be_bytes());
+            return Batch::parse(bytes.into()).ok();
+        }
         Batch::parse(self.bytes.clone()).ok()
     }
 }

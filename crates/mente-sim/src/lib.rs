@@ -14,10 +14,12 @@
 //! Start reading at `scenario`, then `world`, `life` (who goes next), `scene` (what clients call), `check`.
 
 pub mod check;
+pub mod faults;
 pub mod history;
 #[cfg(feature = "planted")]
 pub mod planted;
 pub mod random;
+pub mod rot;
 pub mod scenario;
 pub mod sweep;
 pub mod world;
@@ -26,7 +28,6 @@ mod client;
 mod clock;
 mod life;
 mod recorder;
-mod rot;
 mod scene;
 mod tasks;
 

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use clap::{Parser, Subcommand};
-use mente_sim::{Scenario, Violation, history, sweep, world};
+use mente_sim::{Scenario, Violation, faults, history, rot, sweep, world};
 
 #[derive(Parser)]
 #[command(
@@ -48,7 +48,7 @@ enum Command {
         #[arg(long, default_value_t = threads())]
         jobs: usize,
     },
-    /// Random worlds, then the points of some runs.
+    /// Random worlds, then the points of some runs, rot and faults.
     All {
         #[arg(long, default_value_t = 20_000)]
         seeds: u64,
@@ -60,6 +60,24 @@ enum Command {
         /// More runs, and every point of them twice.
         #[arg(long)]
         thorough: bool,
+    },
+    /// Hurts logs that were closed in order: what is served is what was written, and what is not is named.
+    Rot {
+        #[arg(long, default_value_t = 1_000)]
+        injuries: u64,
+        /// Of the first world whose log is hurt.
+        #[arg(long, default_value_t = 1)]
+        seed: u64,
+        #[arg(long, default_value_t = threads())]
+        jobs: usize,
+    },
+    /// Lets every call of the disk in one run of the log fail, one at a time.
+    Faults {
+        /// Every so many calls.
+        #[arg(long, default_value_t = 1)]
+        step: usize,
+        #[arg(long, default_value_t = threads())]
+        jobs: usize,
     },
     /// One world again, its history as JSON lines.
     Replay {
@@ -108,6 +126,12 @@ fn main() -> ExitCode {
             twice,
             jobs,
         } => run_points(seed, calls, step, twice, jobs),
+        Command::Rot {
+            injuries,
+            seed,
+            jobs,
+        } => run_rot(injuries, seed, jobs),
+        Command::Faults { step, jobs } => run_faults(step, jobs),
         Command::Replay {
             seed,
             scenario,
@@ -252,6 +276,31 @@ fn run_points(seed: u64, calls: u32, step: u64, twice: bool, jobs: usize) -> any
     red(&violations)
 }
 
+fn run_rot(injuries: u64, seed: u64, jobs: usize) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let tally = rot::many(injuries, seed, jobs);
+    let seconds = began.elapsed().as_secs_f64();
+    print!("{injuries} injuries from seed {seed} on, in {seconds:.1} s; {tally}");
+    if !tally.broken.is_empty() {
+        bail!("{} injuries broke a law", tally.broken.len());
+    }
+    Ok(())
+}
+
+fn run_faults(step: usize, jobs: usize) -> anyhow::Result<()> {
+    let began = Instant::now();
+    let report = faults::all(step, jobs);
+    print!("{report}");
+    println!("{:.1} s", began.elapsed().as_secs_f64());
+    if !report.broken.is_empty() {
+        bail!("{} laws broken", report.broken.len());
+    }
+    println!(
+        "0 acknowledged lost, 0 refused that is there, 0 failed syncs repeated, every promise kept"
+    );
+    Ok(())
+}
+
 fn all(seeds: u64, jobs: usize, minutes: Option<u64>, thorough: bool) -> anyhow::Result<()> {
     run_seeds(0..seeds, jobs, minutes)?;
     let (runs, calls, step) = if thorough { (4, 200, 1) } else { (1, 60, 3) };
@@ -259,7 +308,8 @@ fn all(seeds: u64, jobs: usize, minutes: Option<u64>, thorough: bool) -> anyhow:
         run_points(seed, 200, 1, false, jobs)?;
         run_points(seed, calls, step, true, jobs)?;
     }
-    Ok(())
+    run_rot(if thorough { 10_000 } else { 1_000 }, 1, jobs)?;
+    run_faults(1, jobs)
 }
 
 fn replay(seed: Option<u64>, file: Option<PathBuf>, to: Option<PathBuf>) -> anyhow::Result<()> {
@@ -314,6 +364,15 @@ fn hunt(seeds: u64, jobs: usize) -> anyhow::Result<()> {
             (None, ran) => {
                 println!("{bug:?}: {law:?} not broken in {ran} seeds");
                 missed.push(bug);
+            }
+        }
+    }
+    for (bug, told) in planted::FAULTS {
+        match planted::hunt_faults(bug, told, jobs) {
+            Some(broken) => println!("{bug:?}: {broken}"),
+            None => {
+                println!("{bug:?}: no fault shows it");
+                missed.push(planted::Planted::Log(bug));
             }
         }
     }

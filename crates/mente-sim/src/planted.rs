@@ -14,7 +14,7 @@ pub enum Planted {
 }
 
 /// Each with the laws that must show it.
-pub const CLAIMS: [(Planted, &[Law]); 12] = [
+pub const CLAIMS: [(Planted, &[Law]); 14] = [
     (Planted::Log(InLog::AckBeforeSync), &[Law::Lost]),
     (Planted::Log(InLog::SkipDirectorySync), &[Law::Lost]),
     (
@@ -24,6 +24,8 @@ pub const CLAIMS: [(Planted, &[Law]); 12] = [
     (Planted::Log(InLog::ShowUndurable), &[Law::Lost]),
     (Planted::Log(InLog::NoResync), &[Law::DamageWithoutRot]),
     (Planted::Log(InLog::TruncateMiddle), &[Law::RotNotNamed]),
+    (Planted::Log(InLog::BelieveBatches), &[Law::RotNotNamed]),
+    (Planted::Log(InLog::ForgetClosing), &[Law::RotNotNamed]),
     (Planted::Log(InLog::IgnoreSalt), &[Law::Invented]),
     (
         Planted::Log(InLog::ReuseOffset),
@@ -40,6 +42,19 @@ pub const CLAIMS: [(Planted, &[Law]); 12] = [
     (Planted::Broker(InBroker::IgnoreKeys), &[Law::KeyOutTwice]),
     (Planted::Broker(InBroker::LeaseWhileLive), &[Law::TwoLocks]),
 ];
+
+/// Each with what must be told of a run in which one call of the disk fails.
+pub const FAULTS: [(InLog, &str); 2] = [
+    (InLog::SwallowShortWrite, "lost"),
+    (InLog::RetryFailedSync, "a failed sync was done again"),
+];
+
+/// The first run with a fault that shows the bug.
+pub fn hunt_faults(bug: InLog, told: &str, threads: usize) -> Option<String> {
+    crate::faults::first(told, threads, |is_planted| {
+        mente_log::plant(is_planted.then_some(bug));
+    })
+}
 
 /// The first seed whose world breaks this law under the bug, with the violation, and how many were run.
 pub fn hunt(bug: Planted, law: Law, seeds: u64, threads: usize) -> (Option<(u64, Violation)>, u64) {

@@ -1,219 +1,182 @@
 //! Damage of what was synced long ago. The law: whatever is served is what was written, and what is not
-//! served is named: nothing is cut silently, neither at the first opening nor at a later one.
+//! served is named: nothing is cut silently, neither at the first opening nor at a later one. What is
+//! named by nobody was needed by nobody: everything reads as before.
 
-use std::collections::BTreeMap;
-use std::future::Future;
-use std::pin::pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+mod injury;
+mod live;
+mod tally;
+mod whole;
 
-use mente_engine::{Engine, Error, Limit, LogId, Offset};
-use mente_log::{Embedded, MemDisk, Options, Recovered, Writer};
+use mente_engine::{Error, LogId, Offset};
+use mente_log::{MemDisk, Recovered};
 
+use self::injury::{Injury, Kind};
+use self::live::Live;
+pub use self::tally::{Tally, many};
+use self::whole::{Opened, Seen, Whole};
 use crate::check::{Law, Violation};
 use crate::random::Random;
+use crate::sweep;
 
-/// The bytes of every batch by log and offset.
-type Contents = BTreeMap<LogId, BTreeMap<u64, bytes::Bytes>>;
-
-struct Opened {
-    engine: Embedded,
-    writer: Writer,
+/// How an injury went that broke no law.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Found {
+    Named,
+    /// Nothing was said, and everything reads as before.
+    Harmless,
 }
 
-fn open(disk: &MemDisk) -> Result<Opened, String> {
-    let options = Options {
-        file_bytes: 64 << 10,
-        wal_files: 3,
-        recent_bytes: 1,
-        seed: 0x0007,
-        ..Options::default()
-    };
-    let opened = mente_log::open(Arc::new(disk.clone()), options, Arc::new(|| {}));
-    let (engine, writer) = opened.map_err(|error| error.to_string())?;
-    Ok(Opened { engine, writer })
+/// How one went that did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Harm {
+    ServedWrong,
+    /// Something is not there any more, or not as it was, and nothing says so.
+    CutSilently,
+    /// Records were hit, and nobody met it.
+    Undetected,
+    DoesNotOpen,
+    Panicked,
 }
 
-/// What needs no waking answers at once.
-fn now<T>(answer: impl Future<Output = T>) -> Option<T> {
-    match pin!(answer).poll(&mut Context::from_waker(Waker::noop())) {
-        Poll::Ready(value) => Some(value),
-        Poll::Pending => None,
+type Fault = (Harm, String);
+
+struct Suffered {
+    injury: String,
+    hits_records: bool,
+    judged: Result<Found, Fault>,
+}
+
+/// A log that was closed in order, and what is to be seen of it.
+struct Patient {
+    disk: MemDisk,
+    honest: Whole,
+    live: Live,
+    /// Its WAL files and packs.
+    names: Vec<String>,
+}
+
+impl Patient {
+    fn new(disk: &MemDisk) -> Result<Self, String> {
+        let mut names = mente_log::Disk::list(disk).map_err(|error| error.to_string())?;
+        names.retain(|name| name.ends_with(".wal") || name.ends_with(".pack"));
+        let mut opened = Opened::open(&disk.after_kill())?;
+        let mut honest = Whole::of(&opened.engine);
+        honest.terms = opened.claim(&honest);
+        Ok(Self {
+            live: Live::of(disk, &names, &honest),
+            disk: disk.after_kill(),
+            honest,
+            names,
+        })
     }
-}
 
-/// Everything that can be read of a log, and the error that ended it.
-fn read(engine: &Embedded, log: LogId) -> (BTreeMap<u64, bytes::Bytes>, Option<Error>) {
-    let mut found = BTreeMap::new();
-    let mut from = match now(engine.bounds(log)) {
-        Some(Ok(bounds)) => bounds.start,
-        Some(Err(error)) => return (found, Some(error)),
-        None => return (found, None),
-    };
-    loop {
-        let chunk = match now(engine.read(log, from, Limit { bytes: 8 << 10 })) {
-            Some(Ok(chunk)) if !chunk.batches.is_empty() => chunk,
-            Some(Err(error)) => return (found, Some(error)),
-            _ => return (found, None),
+    /// Hurts a copy of it, and judges.
+    fn suffer(&self, kind: Kind, random: &mut Random) -> Suffered {
+        let hurt = self.disk.after_kill();
+        let injury = Injury::inflict(kind, &hurt, &self.names, random);
+        let hits_records = self.live.is_hit(&injury);
+        let judged = sweep::caught(|| judge(&self.honest, &hurt));
+        let judged = judged.unwrap_or_else(|panicked| Err((Harm::Panicked, panicked.detail)));
+        let judged = match judged {
+            Ok(Found::Harmless) if hits_records => {
+                Err((Harm::Undetected, "records were hit, nobody says so".into()))
+            }
+            judged => judged,
         };
-        for batch in chunk.batches {
-            found.insert(batch.base_offset().0, batch.as_bytes().clone());
+        Suffered {
+            injury: injury.told,
+            hits_records,
+            judged,
         }
-        from = chunk.next;
     }
 }
 
-fn contents(engine: &Embedded) -> Contents {
-    let sets = now(engine.list(""))
-        .and_then(Result::ok)
-        .unwrap_or_default();
-    let logs = sets
-        .iter()
-        .flat_map(|set| (0..set.logs).map(|index| set.id.log(index)));
-    logs.map(|log| (log, read(engine, log).0)).collect()
-}
-
-const BLOCK: usize = 4096;
-
-/// Hurts a log that was closed in order: turns one bit, or misplaces what was one write.
+/// Hurts a log that was closed in order.
 pub(crate) fn hurt(disk: &MemDisk, random: &mut Random) -> Vec<Violation> {
-    let Ok(honest) = open(&disk.after_kill()) else {
-        return vec![fault("the log does not open before it is hurt".into())];
-    };
-    let honest = contents(&honest.engine);
-    let mut names = mente_log::Disk::list(disk).unwrap_or_default();
-    names.retain(|name| name.ends_with(".wal") || name.ends_with(".pack"));
-    let hurt = disk.after_kill();
-    let what = if random.one_in(3) {
-        misplace(&hurt, &names, random)
-    } else {
-        flip(&hurt, &names, random)
-    };
-    check(&honest, &hurt, &what)
-}
-
-fn flip(hurt: &MemDisk, names: &[String], random: &mut Random) -> String {
-    let name = random.pick(names);
-    let bytes = hurt.contents(name).unwrap_or_default();
-    let mut at = random.below(bytes.len() as u64) as usize;
-    // Most of a file may be zeros; those are tried as well, but less.
-    for _ in 0..random.below(40) {
-        if bytes[at] == 0 {
-            at = random.below(bytes.len() as u64) as usize;
-        }
-    }
-    let bit = random.below(8) as u8;
-    hurt.flip(name, at, bit);
-    format!("bit {bit} of byte {at} of {name}")
-}
-
-/// Some blocks lie elsewhere, and where they should be is what was there before.
-fn misplace(hurt: &MemDisk, names: &[String], random: &mut Random) -> String {
-    let (from_name, to_name) = (random.pick(names).clone(), random.pick(names).clone());
-    let mut from = hurt.contents(&from_name).unwrap_or_default();
-    // Up to the commit of the closing, which was the last write of all: what one write too many took from the
-    // end looks like a write that was never answered.
-    let blocks = last_block(&from).unwrap_or(1).max(1);
-    let first = random.below(blocks as u64) as usize;
-    let count = (1 + random.below(3) as usize).min(blocks - first);
-    let moved = from[first * BLOCK..][..count * BLOCK].to_vec();
-    from[first * BLOCK..][..count * BLOCK].fill(0);
-    hurt.plant(&from_name, from);
-    let mut to = hurt.contents(&to_name).unwrap_or_default();
-    let room = (to.len() / BLOCK).saturating_sub(count);
-    let target = random.below(room as u64 + 1) as usize;
-    // The commit of the closing was the last write of all: nothing lies over it.
-    let last = to
-        .chunks(BLOCK)
-        .rposition(|block| block.iter().any(|byte| *byte != 0));
-    if last.is_none_or(|last| !(target..target + count).contains(&last))
-        && to.len() >= (target + count) * BLOCK
-    {
-        to[target * BLOCK..][..moved.len()].copy_from_slice(&moved);
-        hurt.plant(&to_name, to);
-    }
-    format!("{count} blocks from {first} of {from_name} at {target} of {to_name}")
-}
-
-/// The last block that is not zeros.
-fn last_block(bytes: &[u8]) -> Option<usize> {
-    bytes
-        .chunks(BLOCK)
-        .rposition(|block| block.iter().any(|byte| *byte != 0))
-}
-
-/// Opens a hurt log three times: as it is, after a while of work, and after a kill.
-pub(crate) fn check(honest: &Contents, hurt: &MemDisk, what: &str) -> Vec<Violation> {
-    let mut faults = Vec::new();
-    for opening in 0..3 {
-        let mut opened = match open(hurt) {
-            Ok(opened) => opened,
-            Err(error) => {
-                faults.push(fault(format!("{what}, opening {opening}: {error}")));
-                return faults;
-            }
-        };
-        let told = opened.writer.recovered().clone();
-        for (log, expected) in honest {
-            if let Err(why) = compare(&opened.engine, *log, expected, &told) {
-                faults.push(fault(format!(
-                    "{what}, opening {opening}, log {log}: {why}"
-                )));
-            }
-        }
-        let mut packer = opened.writer.packer();
-        for _ in 0..20 {
-            let wrote = opened.writer.turn().unwrap_or(false);
-            if !packer.turn().unwrap_or(false) && !wrote {
-                break;
-            }
-        }
-    }
-    faults
-}
-
-fn fault(detail: String) -> Violation {
-    Violation {
+    let fault = |detail| Violation {
         law: Law::RotNotNamed,
         at: usize::MAX,
         detail,
+    };
+    let patient = match Patient::new(disk) {
+        Ok(patient) => patient,
+        Err(error) => return vec![fault(format!("does not open before it is hurt: {error}"))],
+    };
+    let suffered = patient.suffer(Kind::draw(random), random);
+    match suffered.judged {
+        Ok(_) => Vec::new(),
+        Err((harm, why)) => vec![fault(format!("{}: {harm:?}: {why}", suffered.injury))],
     }
 }
 
-fn compare(
-    engine: &Embedded,
-    log: LogId,
-    expected: &BTreeMap<u64, bytes::Bytes>,
-    told: &Recovered,
-) -> Result<(), String> {
-    let (found, error) = read(engine, log);
+/// Opens a hurt log three times: as it is, after a kill, and after a closing.
+fn judge(honest: &Whole, hurt: &MemDisk) -> Result<Found, Fault> {
+    let (mut is_named, mut is_whole) = (false, true);
+    for opening in 0..3 {
+        let mut opened = Opened::open(hurt)
+            .map_err(|error| (Harm::DoesNotOpen, format!("opening {opening}: {error}")))?;
+        let told = opened.writer.recovered().clone();
+        is_named |= !told.damaged.is_empty() || !told.lost.is_empty();
+        let seen = Whole::of(&opened.engine);
+        is_named |= seen.logs.values().any(|log| log.error.is_some());
+        for (log, expected) in &honest.logs {
+            let seen = seen.logs.get(log).cloned();
+            // A set that is not told of any more: its logs are asked all the same.
+            let seen = seen.unwrap_or_else(|| Seen::of(&opened.engine, *log));
+            compare(*log, expected, &seen, &told)
+                .map_err(|(harm, why)| (harm, format!("opening {opening}, log {log}: {why}")))?;
+        }
+        is_whole &= seen.sets == honest.sets && seen.logs == honest.logs;
+        opened.work();
+        match opening {
+            1 => opened.close(),
+            2 if !is_named => is_whole &= opened.claim(honest) == honest.terms,
+            _ => {}
+        }
+    }
+    match (is_named, is_whole) {
+        (true, _) => Ok(Found::Named),
+        (false, true) => Ok(Found::Harmless),
+        (false, false) => Err((
+            Harm::CutSilently,
+            "sets, bounds or terms are not what they were".into(),
+        )),
+    }
+}
+
+fn compare(log: LogId, expected: &Seen, found: &Seen, told: &Recovered) -> Result<(), Fault> {
     let catalogue_told = told.damaged.iter().any(|damage| damage.log.is_none());
-    for (offset, bytes) in &found {
-        match expected.get(offset) {
+    for (offset, bytes) in &found.batches {
+        match expected.batches.get(offset) {
             Some(honest) if honest == bytes => {}
             // What a trim had taken may show again where the record of the trim is gone.
             None if catalogue_told => {}
-            _ => return Err(format!("other bytes at {offset}")),
+            _ => return Err((Harm::ServedWrong, format!("other bytes at {offset}"))),
         }
     }
-    let Some(missing) = expected.keys().find(|offset| !found.contains_key(offset)) else {
+    let mut missing = expected.batches.keys();
+    let Some(missing) = missing.find(|offset| !found.batches.contains_key(offset)) else {
         return Ok(());
     };
     let named_from = told.damaged.iter().filter(|damage| damage.log == Some(log));
-    let named_from = named_from.map(|damage| damage.at).chain(match error {
-        Some(Error::Corrupt(at)) => Some(at),
-        Some(Error::Gone) if catalogue_told => Some(Offset(0)),
-        _ => None,
-    });
+    let named_from = named_from
+        .map(|damage| damage.at)
+        .chain(match &found.error {
+            Some(Error::Corrupt(at)) => Some(*at),
+            Some(Error::Gone) if catalogue_told => Some(Offset(0)),
+            _ => None,
+        });
     // A batch is named by any offset in it.
-    let next = expected
-        .range(missing + 1..)
-        .next()
-        .map_or(u64::MAX, |(offset, _)| *offset);
+    let mut later = expected.batches.range(missing + 1..);
+    let next = later.next().map_or(u64::MAX, |(offset, _)| *offset);
     match named_from.min() {
         Some(at) if at.0 < next => Ok(()),
-        named => Err(format!(
-            "{missing} is not there, damage is named from {named:?}, {error:?}"
+        named => Err((
+            Harm::CutSilently,
+            format!(
+                "{missing} is not there, damage is named from {named:?}, {:?}",
+                found.error
+            ),
         )),
     }
 }

@@ -59,18 +59,31 @@ pub(crate) struct World {
 
 /// Runs a scenario to its end and checks the history.
 pub fn run(scenario: &Scenario) -> Outcome {
+    live(scenario).outcome()
+}
+
+/// What a scenario leaves on the disk, its log closed in order; or the law that it broke.
+pub(crate) fn closed_disk(scenario: &Scenario) -> Result<MemDisk, String> {
+    let world = live(scenario);
+    match world.violations.first() {
+        None => Ok(world.disk),
+        Some(violation) => Err(violation.to_string()),
+    }
+}
+
+fn live(scenario: &Scenario) -> World {
     let mut world = World::new(scenario.clone(), 'a', 0);
     for (number, end) in scenario.ends.iter().enumerate() {
         let earlier = matches!(end, End::Power { policy, .. } if number == 0 && is_stale(*policy))
             .then(|| earlier_blocks(scenario, end));
         world.live(Some(end));
         if world.has_panicked {
-            return world.outcome();
+            return world;
         }
         world.crash(end, earlier.as_ref());
     }
     world.last_life();
-    world.outcome()
+    world
 }
 
 fn is_stale(policy: usize) -> bool {

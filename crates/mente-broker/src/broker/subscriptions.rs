@@ -28,6 +28,15 @@ pub struct Received {
     pub stored: StoredEvent,
 }
 
+/// What came of deliveries. One that is neither received nor left keeps its lease until that runs out.
+struct Fetched {
+    received: Vec<Received>,
+    /// Not looked at.
+    left: Vec<Delivery>,
+    /// Why there is no more.
+    failed: Option<Error>,
+}
+
 impl Broker {
     /// Makes a subscription that begins at `start`, durable on return. The same again changes
     /// nothing but the secrets, if it names others.
@@ -142,24 +151,29 @@ impl Broker {
         };
         let mut receiving = self.start_receiving(name, command).await?;
         let deliveries = receiving.deliveries().await?;
-        let (received, left) = self.fetch(&topic, name, deliveries).await?;
-        receiving.hand_over(&left);
-        Ok(received)
+        let fetched = self.fetch(&topic, name, deliveries).await?;
+        receiving.hand_over(&fetched.left);
+        match fetched.failed {
+            Some(error) if fetched.received.is_empty() => Err(error),
+            _ => Ok(fetched.received),
+        }
     }
 
     /// Fetches the events of deliveries, which stand in the order of their logs, up to a bound
-    /// on their bytes; also gives those that were not looked at.
+    /// on their bytes.
     async fn fetch(
         &self,
         topic: &Topic,
         name: &SubscriptionName,
         deliveries: Vec<Delivery>,
-    ) -> Result<(Vec<Received>, Vec<Delivery>)> {
+    ) -> Result<Fetched> {
         let origin = format!("/topics/{}", name.topic);
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
         let mut room = limits::RECEIVE_BYTES;
+        let mut failed = None;
         while room > 0
+            && failed.is_none()
             && let Some(first) = left.peek()
         {
             let (log, from) = (topic.set.log(first.partition), first.offset);
@@ -177,7 +191,15 @@ impl Broker {
                     left.next();
                     continue;
                 }
-                chunk => chunk?,
+                // A place of the disk may fail for a moment or for ever, so it is the same for this
+                // one; but not for those behind it: if it is the disk, they keep their attempts.
+                Err(error) => {
+                    tracing::warn!(subscription = %name, %log, offset = %from, %error, "not delivered now");
+                    left.next();
+                    failed = Some(error.into());
+                    continue;
+                }
+                Ok(chunk) => chunk,
             };
             let next = chunk.next;
             let mut records = records(&chunk, from).peekable();
@@ -209,7 +231,11 @@ impl Broker {
                 }
             }
         }
-        Ok((received, left.collect()))
+        Ok(Fetched {
+            received,
+            left: left.collect(),
+            failed,
+        })
     }
 
     /// Settles leases, durable on return; tells by token whether its lease held.

@@ -128,6 +128,34 @@ impl World {
         self.pool.run_until_stalled();
     }
 
+    fn log_of_orders(&mut self) -> LogId {
+        let sets = self.pool.run_until(self.engine.list("")).unwrap();
+        let topic = sets.iter().find(|s| s.name.as_str().ends_with("/orders"));
+        topic.unwrap().id.log(0)
+    }
+
+    /// The offset of every event of the topic.
+    fn places(&mut self) -> Vec<Offset> {
+        let (broker, topic) = (self.broker.clone(), topic());
+        let read = broker.read(&ME, &topic, 0, Offset(0), 1_000);
+        let (events, _) = self.pool.run_until(read).unwrap();
+        events.iter().map(|event| event.position.offset).collect()
+    }
+
+    fn dead_letters(&mut self) -> Vec<Event> {
+        let (broker, name) = (self.broker.clone(), shipping());
+        let read = broker.read_dead_letters(&ME, &name, Offset(0), 1_000);
+        let (dead, _) = self.pool.run_until(read).unwrap();
+        dead.into_iter().map(|stored| stored.event).collect()
+    }
+
+    /// Dead letters whose copy is not confirmed.
+    fn dying(&mut self) -> u64 {
+        let (broker, topic) = (self.broker.clone(), topic());
+        let listed = self.pool.run_until(broker.subscriptions(&ME, &topic));
+        listed.unwrap()[0].counts.dying
+    }
+
     fn journal_of_shipping(&mut self) -> LogId {
         let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let journal = sets
@@ -370,6 +398,87 @@ fn what_is_damaged_holds_up_nothing_else() {
     // One at a time, as webhooks receive: the damaged one is the first, but not for ever.
     let received: Vec<_> = (0..3).map(|_| ids(&world.receive(1))).collect();
     assert_eq!(received, [vec![], vec![5], vec![]]);
+}
+
+/// A disk that fails under one record is no reason to keep the others from whoever receives one at a time.
+#[test]
+fn what_cannot_be_read_now_holds_up_nothing_else() {
+    let mut world = World::new(3);
+    (0..3).for_each(|id| world.publish(id..id + 1));
+    let log = world.log_of_orders();
+    let places = world.places();
+    world.engine.fail_reads(log, Some(places[0]));
+    let (broker, name) = (world.broker.clone(), shipping());
+    let refused = broker.receive(&ME, &name, 1, Duration::ZERO);
+    let refused = world.pool.run_until(refused).unwrap_err();
+    assert_eq!(refused.kind, Kind::Throttled, "{refused}");
+    let received = world.receive(1);
+    assert_eq!(ids(&received), [1]);
+    assert_eq!(
+        received[0].count, 1,
+        "what was not looked at keeps its attempts"
+    );
+    world.engine.fail_reads(log, None);
+    world.pass(Duration::from_secs(1));
+    let received = world.receive(9);
+    assert_eq!(ids(&received), [0, 1, 2]);
+    assert_eq!(received[0].count, 2);
+}
+
+#[test]
+fn a_dead_letter_says_that_its_record_was_damaged() {
+    let mut world = World::new(3);
+    world.publish(0..1);
+    let received = world.receive(1);
+    let (log, places) = (world.log_of_orders(), world.places());
+    world.engine.rot(log, places[0]);
+    let how = Settlement::Reject {
+        reason: "Bad".into(),
+        detail: "it is".into(),
+    };
+    assert_eq!(world.settle(&received, how).unwrap(), [true]);
+    world.pool.run_until_stalled();
+    let dead = world.dead_letters();
+    assert_eq!(dead.len(), 1);
+    let said = |name| dead[0].extension(name).unwrap().to_text();
+    assert_eq!(dead[0].kind, mente_broker::dead_letter::UNREADABLE);
+    assert_eq!(said(mente_broker::dead_letter::REASON), "Bad");
+    let origin = format!("0-{}", places[0]);
+    assert_eq!(said(mente_broker::dead_letter::ORIGIN), origin);
+    assert_eq!(world.dying(), 0);
+}
+
+/// More than are copied at one time, and one behind them.
+#[test]
+fn dead_letters_that_cannot_be_copied_leave_their_places_to_others() {
+    let mut world = World::new(3);
+    world.publish(0..70);
+    world.publish(70..71);
+    let received = world.receive(100);
+    assert_eq!(received.len(), 71);
+    let (log, places) = (world.log_of_orders(), world.places());
+    world.engine.fail_reads(log, Some(places[0]));
+    let how = Settlement::Reject {
+        reason: "Bad".into(),
+        detail: "it is".into(),
+    };
+    world.settle(&received, how).unwrap();
+    world.pool.run_until_stalled();
+    let copied = |world: &mut World| {
+        let mut copied: Vec<usize> = world
+            .dead_letters()
+            .iter()
+            .map(|event| event.id.parse().unwrap())
+            .collect();
+        copied.sort_unstable();
+        copied
+    };
+    assert_eq!(copied(&mut world), [70]);
+    assert_eq!(world.dying(), 70);
+    world.engine.fail_reads(log, None);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(copied(&mut world), (0..71).collect::<Vec<_>>());
+    assert_eq!(world.dying(), 0);
 }
 
 #[test]

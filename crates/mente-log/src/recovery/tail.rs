@@ -17,9 +17,11 @@ pub(super) fn settle(
     disk: &dyn Disk,
     found: &[Found],
     commits: &mut Vec<Header>,
+    closed: Option<&Header>,
 ) -> Result<(Cut, Position), OpenError> {
     let reader = Reader(found);
-    let durable_upto = commits.iter().map(|commit| commit.durable_upto).max();
+    let proofs = commits.iter().chain(closed);
+    let durable_upto = proofs.map(|commit| commit.durable_upto).max();
     let durable_upto = durable_upto.unwrap_or_default();
     let durable_upto = if planted(Planted::TruncateMiddle) {
         Position::default()

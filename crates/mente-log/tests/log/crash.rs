@@ -291,7 +291,15 @@ fn cut_at_every_byte_of_the_last_commits() {
                 .map_or(acked_before, |(_, h)| h)
                 .clone();
             expected.sent = last.sent.clone();
-            expected.check(&mut Cranked::open(&after), cut as u64);
+            let mut cranked = Cranked::open(&after);
+            if gone {
+                // No power cut takes the size that a file was made with: what is told is rot.
+                let damaged = &cranked.writer.recovered().damaged;
+                assert!(damaged.iter().any(|damage| damage.log.is_none()));
+                expected.check_values(&cranked.engine, cut as u64);
+            } else {
+                expected.check(&mut cranked, cut as u64);
+            }
         }
     }
 }

@@ -1,4 +1,4 @@
-use mente_sim::planted::{CLAIMS, hunt};
+use mente_sim::planted::{CLAIMS, FAULTS, hunt, hunt_faults};
 
 /// Far more than any of them needed when it was planted.
 const SEEDS: u64 = 3_000;
@@ -13,5 +13,13 @@ fn every_planted_bug_breaks_the_laws_that_claim_it() {
                 "{bug:?} does not break {law:?} in {ran} seeds"
             );
         }
+    }
+}
+
+#[test]
+fn every_bug_planted_under_faults_is_told() {
+    for (bug, told) in FAULTS {
+        let found = hunt_faults(bug, told, 2);
+        assert!(found.is_some(), "{bug:?}: no fault shows {told:?}");
     }
 }

@@ -1,5 +1,6 @@
+use mente_sim::faults::{Actor, Operation, Subject};
 use mente_sim::history::{How, Op, Phase};
-use mente_sim::{Scenario, run, world};
+use mente_sim::{Scenario, faults, rot, run, world};
 
 #[test]
 fn seeds_keep_every_law_and_touch_everything() {
@@ -55,5 +56,39 @@ fn a_crash_at_some_operations_under_every_policy() {
         for (end, violations) in world::run_policies(&scenario, at) {
             assert_eq!(violations, [], "{end:?}");
         }
+    }
+}
+
+#[test]
+fn some_injuries_of_closed_logs_break_no_law() {
+    let tally = rot::many(100, 1, 2);
+    assert!(tally.broken.is_empty(), "{tally}");
+}
+
+/// Few of the calls fail, but the run comes by every place that is worth one.
+#[test]
+fn some_failing_calls_break_no_promise() {
+    let report = faults::all(41, 2);
+    assert!(report.broken.is_empty(), "{report}");
+    let sites: Vec<_> = report.sites().collect();
+    let places = [
+        (Actor::Opening, Operation::Write, Subject::Rest),
+        (Actor::Opening, Operation::Read, Subject::Closed),
+        (Actor::Writer, Operation::Remove, Subject::Wal),
+        (Actor::Writer, Operation::Rename, Subject::WalInTheMaking),
+        (Actor::Preparer, Operation::Sync, Subject::WalInTheMaking),
+        (Actor::Packer, Operation::Rename, Subject::PackInTheMaking),
+        (Actor::Packer, Operation::Remove, Subject::Pack),
+        (Actor::Reader, Operation::Read, Subject::Pack),
+        (Actor::Backup, Operation::Read, Subject::Pack),
+        (Actor::Closing, Operation::Rename, Subject::Closed),
+    ];
+    for (actor, operation, subject) in places {
+        let site = faults::Site {
+            actor,
+            operation,
+            subject,
+        };
+        assert!(sites.contains(&site), "{site}: {report}");
     }
 }

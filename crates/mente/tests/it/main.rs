@@ -9,6 +9,7 @@ mod cloudevents_sdks;
 mod demo;
 mod eventgrid_sdk;
 mod events;
+mod faults;
 mod golden;
 mod memory;
 mod openapi;
