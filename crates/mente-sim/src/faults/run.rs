@@ -455,7 +455,7 @@ impl Run {
         let log = self.logs[0];
         let torn = open.engine.append(&[], vec![(log, batch(&[&value]))]);
         let told = self.history.logs.entry(log).or_default();
-        told.sent.insert(value.clone());
+        told.sent.insert(value);
         self.disk.cut_power_at(self.disk.ops() + 1);
         let runs = self.turn();
         let hit = self.calls.hit().is_some();
