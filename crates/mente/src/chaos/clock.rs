@@ -65,6 +65,17 @@ impl WallClock {
         ]
     }
 
+    /// A server that is gone leaves what the library shares with its children.
+    pub(super) fn sweep(&self, pid: Option<u32>) {
+        let pid = pid.unwrap_or_default();
+        for name in [
+            format!("faketime_shm_{pid}"),
+            format!("sem.faketime_sem_{pid}"),
+        ] {
+            let _ = fs::remove_file(Path::new("/dev/shm").join(name));
+        }
+    }
+
     /// Whoever looks sees the old time or the new one.
     fn set(&self) -> Result<()> {
         let new = self.file.with_extension("new");

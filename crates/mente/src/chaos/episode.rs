@@ -123,7 +123,11 @@ pub(super) async fn run(
         history,
     };
     let left = stage.play(seed, left).await?;
+    let pid = stage.server.pid();
     stage.server.stop().await?;
+    if let Some(clock) = &stage.clock {
+        clock.sweep(pid);
+    }
     if let Some(image) = stage.image {
         image.close().context("after the last cut")?;
     }

@@ -138,7 +138,11 @@ impl Stage {
             faults.own -= u32::from(fault == self.medium.fault());
         }
         let Some(image) = self.image.as_mut().filter(|_| !is_kill) else {
+            let pid = self.server.pid();
             self.server.kill().await?;
+            if let Some(clock) = &self.clock {
+                clock.sweep(pid);
+            }
             return Ok(fault);
         };
         image.cut()?;

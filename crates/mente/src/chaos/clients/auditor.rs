@@ -12,7 +12,7 @@ use super::{BRIEF, HOOK, Hand, PARTITIONS, PROJECTION, STREAMS, TOPIC, WORK, lin
 use crate::demo::ask;
 
 /// How long the webhook and the view may take to catch up.
-const CATCH_UP: Duration = Duration::from_secs(60);
+const CATCH_UP: Duration = Duration::from_secs(120);
 const PAGE: usize = 5_000;
 
 /// When nothing is under way any more and the pulled subscription is drained.
