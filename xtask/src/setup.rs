@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 7] = [
+const PROGRAMS: [(&str, &str, &str); 8] = [
     (
         "java",
         "openjdk-17-jdk-headless",
