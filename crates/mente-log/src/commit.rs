@@ -14,7 +14,7 @@
 //! logs so that runs are long. The header alone rebuilds the index and, under its own checksum, names the logs
 //! that a damaged body hurts. `durable upto` says what was synced when this was written: damage
 //! below it is rot, damage above may be a torn write. `catalogue end` lets the catalogue prove that it
-//! lost nothing; all ones once it cannot. Magic, lengths, crc and version keep
+//! lost nothing; all ones once it cannot. Magic, lengths, crc, version and salt keep
 //! their places in every later version. Version 1 had an entry for every batch: a run of one.
 
 use bytes::{Bytes, BytesMut};
@@ -156,6 +156,12 @@ impl Header {
         if fixed.u32() != Some(MAGIC) {
             return Decoded::Nothing;
         }
+        // First of all, since a client may have sent the rest: it must not pass for a header that
+        // is as long as the file, nor for one of a newer version.
+        let is_ours = bytes.get(16..24) == Some(&salt.to_be_bytes()[..]);
+        if !is_ours && !planted(Planted::IgnoreSalt) {
+            return Decoded::Nothing;
+        }
         let (Some(header_bytes), Some(crc)) = (fixed.u32(), fixed.u32()) else {
             return Decoded::Nothing;
         };
@@ -175,11 +181,7 @@ impl Header {
             return Decoded::Newer(version);
         }
         match Self::decode_fields(&mut fields) {
-            Some(header)
-                if (header.salt == salt || planted(Planted::IgnoreSalt))
-                    && header.position == position
-                    && header.is_consistent(header_bytes) =>
-            {
+            Some(header) if header.position == position && header.is_consistent(header_bytes) => {
                 Decoded::Commit(header)
             }
             _ => Decoded::Nothing,
@@ -294,6 +296,19 @@ mod tests {
             Header::decode(&bytes, header.position, 78),
             Decoded::Nothing
         );
+        // Nor does it keep the log from being opened, or hold it up.
+        let mut newer = bytes.to_vec();
+        newer[13] = VERSION as u8 + 1;
+        let crc = crc32c::crc32c(&newer[12..header.header_bytes()]);
+        newer[8..12].copy_from_slice(&crc.to_be_bytes());
+        let newer = |salt| Header::decode(&newer, header.position, salt);
+        assert_eq!(newer(77), Decoded::Newer(VERSION + 1));
+        assert_eq!(newer(78), Decoded::Nothing);
+        let mut longer = bytes.to_vec();
+        longer[4..8].copy_from_slice(&(32_u32 << 20).to_be_bytes());
+        let longer = |salt| Header::decode(&longer, header.position, salt);
+        assert_eq!(longer(77), Decoded::Longer(32 << 20));
+        assert_eq!(longer(78), Decoded::Nothing);
         let elsewhere = Position { file: 3, at: 4096 };
         assert_eq!(Header::decode(&bytes, elsewhere, 77), Decoded::Nothing);
         for at in 0..header.header_bytes() {
