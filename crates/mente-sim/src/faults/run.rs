@@ -1,6 +1,8 @@
 //! The run of which every call fails once: three lives of a log that makes sets, appends, claims, trims,
 //! retires, packs, changes files, is read and backed up, loses power in a commit, and is closed twice.
 
+mod process;
+
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
@@ -11,10 +13,10 @@ use mente_engine::engine::Retention;
 use mente_engine::{
     Answer, Appended, Engine, Error, Fence, LogConfig, LogId, Offset, SetId, SetName, Timestamp,
 };
-use mente_log::{Crash, Disk, Embedded, MemDisk, Packer, Preparer, Writer};
+use mente_log::{Crash, Embedded, MemDisk, Packer, Preparer, Writer};
 
 use super::Ending;
-use super::disk::{Actor, Calls, FaultyDisk, Site};
+use super::disk::{Actor, Calls, Site};
 use super::history::{Found, History};
 
 const ROUNDS: u32 = 36;
@@ -93,143 +95,6 @@ pub(super) fn canonical(calls: &Calls, variant: u64) -> Ran {
 }
 
 impl Run {
-    fn try_open(&self) -> Result<Open, mente_log::OpenError> {
-        let disk: Arc<dyn Disk> = Arc::new(FaultyDisk {
-            disk: self.disk.clone(),
-            calls: self.calls.clone(),
-        });
-        let options = mente_log::Options {
-            file_bytes: 64 << 10,
-            wal_files: 3,
-            recent_bytes: 1,
-            open_files: 3,
-            seed: 0xfa17,
-            ..mente_log::Options::default()
-        };
-        self.calls.begin_life();
-        self.calls.by(Actor::Opening);
-        let (engine, writer) = mente_log::open(disk, options, Arc::new(|| {}))?;
-        Ok(Open {
-            packer: writer.packer(),
-            preparer: writer.preparer(),
-            engine,
-            writer,
-        })
-    }
-
-    fn start(&mut self) {
-        match self.try_open() {
-            Ok(open) => self.open = Some(open),
-            Err(_) => {
-                self.endings.push(Ending::Refused);
-                self.restart();
-            }
-        }
-    }
-
-    /// The process is gone; the machine too, in every other run. The disk is healed.
-    fn restart(&mut self) {
-        self.open = None;
-        self.disk = self.after_the_end(self.variant);
-        match self.try_open() {
-            Ok(open) => {
-                let wrong = self.history.judge(&open.engine, open.writer.recovered());
-                self.tell("after a restart", wrong);
-                self.open = Some(open);
-            }
-            Err(error) => self.broken.push(format!("does not open again: {error}")),
-        }
-        self.fence = None;
-    }
-
-    fn after_the_end(&self, variant: u64) -> MemDisk {
-        match variant % 2 {
-            0 => self.disk.after_kill(),
-            _ => {
-                let policy = Crash::ALL[(variant / 2) as usize % Crash::ALL.len()];
-                let seed = variant.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-                self.disk.after_crash_by(policy, seed, None)
-            }
-        }
-    }
-
-    fn tell(&mut self, when: &str, wrong: Vec<String>) {
-        let told = wrong.into_iter().map(|what| format!("{when}: {what}"));
-        self.broken.extend(told);
-    }
-
-    /// Lets everybody act until nothing is left to do; false if the log has stopped.
-    fn turn(&mut self) -> bool {
-        let prepares = self.calls.count().is_multiple_of(2);
-        loop {
-            let Some(open) = &mut self.open else {
-                return false;
-            };
-            self.calls.by(Actor::Writer);
-            let Ok(wrote) = open.writer.turn() else {
-                return false;
-            };
-            self.calls.by(Actor::Preparer);
-            if prepares && open.writer.wants_file() && open.preparer.turn().is_err() {
-                self.endings.push(Ending::Again);
-            }
-            self.calls.by(Actor::Packer);
-            let packed = open.packer.turn().unwrap_or_else(|_| {
-                self.endings.push(Ending::Again);
-                true
-            });
-            if !wrote && !packed {
-                return true;
-            }
-        }
-    }
-
-    /// A stopped log answers no call, does nothing more, and gives way to another process.
-    fn after_stop(&mut self) {
-        self.endings.push(Ending::Stopped);
-        if let (Some(open), Some(log)) = (&mut self.open, self.logs.first()) {
-            let before = self.calls.count();
-            let late = now(open.engine.append(&[], vec![(*log, batch(&["late"]))]));
-            let again = open.writer.turn();
-            if !matches!(late, Err(Error::Busy(_))) || again.is_ok() {
-                let what = format!("a stopped log goes on: {late:?}, {again:?}");
-                self.broken.push(what);
-            }
-            if self.calls.count() != before {
-                let what = "a stopped log uses the disk".into();
-                self.broken.push(what);
-            }
-        }
-        self.restart();
-    }
-
-    /// Calls until it is done. Whatever is called here may be called twice.
-    fn persist<T>(&mut self, call: impl Fn(&Embedded, &Self) -> Answer<T>) -> Option<T> {
-        for _ in 0..TRIES {
-            let open = self.open.as_ref()?;
-            let answer = call(&open.engine, self);
-            let runs = self.turn();
-            let answer = now(answer);
-            if !runs {
-                self.after_stop();
-            }
-            match answer {
-                Ok(done) => return Some(done),
-                Err(Error::Busy(why)) if why.contains("full") => {
-                    self.endings.push(Ending::Throttled);
-                }
-                Err(Error::Busy(_) | Error::Unknown(_)) => {}
-                Err(Error::Gone) => return None,
-                Err(other) => {
-                    self.broken.push(format!("a call was refused: {other}"));
-                    return None;
-                }
-            }
-        }
-        self.broken.push("it does not go on by itself".into());
-        None
-    }
-
     fn make(&mut self, name: &str, logs: u32, config: LogConfig) -> Option<SetId> {
         let name = SetName::new(name).expect("a name");
         let set = self.persist(|engine, _| engine.create(&name, logs, config))?;
