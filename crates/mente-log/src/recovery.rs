@@ -34,6 +34,7 @@ use crate::files::{self, FileName, Spares, WalFile};
 use crate::handles::Handles;
 use crate::index::Index;
 use crate::run::Position;
+use crate::space::Space;
 use crate::{OpenError, Options};
 
 use self::replay::Replayed;
@@ -137,10 +138,11 @@ pub(crate) fn recover(
     let next_number = numbers.max().unwrap_or(0) + 1;
     let next_number = next_number.max(catalogue.next_file);
     let (current, ready) = usable_files(&found, tail, lost_tail)?;
+    let space = Space::new(options.reserve_bytes, options.file_bytes);
     let spares = Spares::new(
         disk.clone(),
-        options.file_bytes,
-        options.seed,
+        Arc::new(space),
+        (options.file_bytes, options.seed),
         next_number,
         ready,
     );

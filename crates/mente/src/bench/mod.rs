@@ -9,14 +9,14 @@ mod load;
 mod null;
 mod report;
 mod rows;
-mod sync;
+pub(crate) mod sync;
 mod usage;
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-pub(crate) use report::Row;
+pub(crate) use report::{Row, Times};
 pub(crate) use usage::resident_mib;
 
 use crate::args::Output;
