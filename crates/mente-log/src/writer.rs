@@ -214,6 +214,10 @@ impl Writer {
             Ok(()) => Ok(()),
             Err(stopped) => Err(Error::Unknown(stopped.to_string())),
         };
+        if written.is_ok() {
+            // Before anybody is answered and asks what there is room for.
+            self.look()?;
+        }
         draft
             .replies
             .into_iter()
@@ -231,13 +235,15 @@ impl Writer {
         self.options.file_bytes as usize / 4 + 2 * BLOCK
     }
 
-    /// Sees what there is room for. While that is everything, it costs nothing.
+    /// Sees what there is room for; while that is everything, it costs nothing. Near the end of a file
+    /// the next one is asked for while what owners have called still fits: a refusal under a fence
+    /// ends it.
     fn look(&mut self) -> Result<(), Stopped> {
         if self.shared.space.takes() < Takes::Everything {
             self.spares.look();
-            if self.shared.space.is_denied() {
-                self.has_spare()?;
-            }
+        }
+        if self.is_tail_short() || self.shared.space.is_denied() {
+            self.has_spare()?;
         }
         self.takes = self.shared.space.takes();
         Ok(())
@@ -361,12 +367,13 @@ impl Writer {
         Ok(())
     }
 
-    /// Owners are told to wait while what they have called already still fits: a refusal under a
-    /// fence ends it.
     fn move_to(&mut self, at: u32) {
         self.at = at;
-        let is_short = self.remaining() < self.held_back_bytes() * 3 / 2;
-        self.shared.space.set_tail_short(is_short);
+        self.shared.space.set_tail_short(self.is_tail_short());
+    }
+
+    fn is_tail_short(&self) -> bool {
+        self.remaining() < self.held_back_bytes() * 3 / 2
     }
 
     fn position(&self) -> Position {

@@ -18,7 +18,7 @@ const FILE: usize = 256 << 10;
 fn below_the_reserve_producers_wait_and_consumers_go_on() {
     let mut world = World::new(4);
     let broker = world.broker.clone();
-    let stream = StreamName::new("order-1").unwrap();
+    let (name, stream) = (shipping(), StreamName::new("order-1").unwrap());
     world.publish(0..3);
     world.engine.set_takes(Takes::Decisions);
     let refused = world
@@ -44,7 +44,7 @@ fn below_the_reserve_producers_wait_and_consumers_go_on() {
         detail: String::new(),
     };
     assert_eq!(world.settle(&out[1..2], reject), Ok(vec![true]));
-    let dead = broker.read_dead_letters(&ME, &shipping(), Offset(0), 9);
+    let dead = broker.read_dead_letters(&ME, &name, Offset(0), 9);
     assert!(
         world
             .pool
@@ -57,7 +57,7 @@ fn below_the_reserve_producers_wait_and_consumers_go_on() {
     let append = broker.append_stream(&ME, &stream, Expected::NoStream, vec![event(1)]);
     world.pool.run_until(append).unwrap();
     world.pass(Duration::from_secs(1));
-    let dead = broker.read_dead_letters(&ME, &shipping(), Offset(0), 9);
+    let dead = broker.read_dead_letters(&ME, &name, Offset(0), 9);
     assert_eq!(world.pool.run_until(dead).unwrap().0.len(), 1);
 }
 
@@ -104,7 +104,7 @@ fn a_subscription_is_worked_through_on_a_full_disk() {
     let disk = MemDisk::default();
     let mut crank = Crank::open_with(&disk, 4 * FILE as u64).unwrap();
     let broker = crank.broker.clone();
-    let name = crank::name();
+    let (name, stream) = (crank::name(), crank::stream());
     let made = broker.create_subscription(&ME, &name, Settings::default(), Start::Earliest);
     crank.run(made).unwrap();
     let (mut published, mut completed) = (0, 0);
@@ -120,12 +120,8 @@ fn a_subscription_is_worked_through_on_a_full_disk() {
             }
         };
         assert_eq!(full.kind, Kind::Throttled, "{full}");
-        let append = broker.append_stream(
-            &ME,
-            &crank::stream(),
-            Expected::Any,
-            vec![crank::event("1".into())],
-        );
+        let append =
+            broker.append_stream(&ME, &stream, Expected::Any, vec![crank::event("1".into())]);
         assert!(crank.run(append).is_none(), "round {round}");
         while completed < published {
             let wait = Duration::from_secs(1);

@@ -124,7 +124,6 @@ fn a_full_disk_lets_trims_pass_after_bursts_of_any_size() {
 
 /// A topic and a journal on a disk whose reserve is six files.
 struct Shop {
-    disk: MemDisk,
     engine: mente_log::Embedded,
     writer: Writer,
     topic: LogId,
@@ -153,7 +152,6 @@ impl Shop {
         let journal = turned(&mut writer, journal).unwrap().log(0);
         let journal = turned(&mut writer, engine.claim(journal)).unwrap();
         Self {
-            disk: disk.clone(),
             engine,
             writer,
             topic,
