@@ -242,7 +242,9 @@ impl Writer {
         if self.shared.space.takes() < Takes::Everything {
             self.spares.look();
         }
-        if self.is_tail_short() || self.shared.space.is_denied() {
+        // Not while somebody is at it: that would wait for the zeros.
+        let is_due = self.is_tail_short() || self.shared.space.is_denied();
+        if is_due && self.spares.is_wanting() {
             self.has_spare()?;
         }
         self.takes = self.shared.space.takes();

@@ -149,7 +149,7 @@ pub(crate) struct Process {
     pub(crate) webhook_ca: Option<PathBuf>,
     /// Refuse to publish while less than this is free on the disk of the data, such as 512M or 2G, so
     /// that consumers and deletions go on when it is full. Without it: 2 percent of the disk, 256M at
-    /// least and 4G at most, but no more than a quarter of it
+    /// least and 1G at most, but no more than a quarter of it
     #[arg(long, value_name = "SIZE", env = "MENTE_DISK_RESERVE")]
     pub(crate) disk_reserve: Option<crate::run::Reserve>,
     /// Write the addresses there, as JSON, once the server is ready

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 
-pub(crate) use report::{Row, Times};
+pub(crate) use report::Row;
 pub(crate) use usage::resident_mib;
 
 use crate::args::Output;

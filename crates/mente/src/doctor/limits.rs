@@ -22,6 +22,12 @@ pub(super) fn check() -> Vec<Finding> {
     vec![judge_files(files), judge_memory(memory), judge_file(file)]
 }
 
+/// Whether a file of the log may be as large as it is.
+pub(super) fn may_write_files() -> bool {
+    let allowed = getrlimit(Resource::Fsize).current;
+    allowed.is_none_or(|allowed| allowed >= FILE_LEAST)
+}
+
 fn judge_files(allowed: Option<u64>) -> Finding {
     let Some(allowed) = allowed.filter(|allowed| *allowed < FILES_WANTED) else {
         let message = format!("open files for {HTTP_CONNECTIONS} connections");

@@ -9,7 +9,7 @@ use rustix::fs::statvfs;
 const LEAST_BYTES: u64 = 256 << 20;
 /// Of a larger disk a share, since views, backups and others write there too.
 const SHARE: u64 = 50;
-const MOST_BYTES: u64 = 4 << 30;
+const MOST_BYTES: u64 = 1 << 30;
 /// A disk so small that this is less keeps this.
 const SMALL_SHARE: u64 = 4;
 
@@ -67,8 +67,8 @@ mod tests {
             (100, 25),
             (1_000, 250),
             (8_000, 256),
-            (100_000, 2_000),
-            (10_000_000, 4_096),
+            (20_000, 400),
+            (10_000_000, 1_024),
         ] {
             assert_eq!(of_disk(disk * MIB), reserve * MIB, "{disk} MiB");
         }

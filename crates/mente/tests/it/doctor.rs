@@ -121,8 +121,8 @@ fn low_limits_are_bad() {
     let plain = doctor(folder.path(), &[]);
     for (limit, check) in [
         ("-n 200", "files"),
-        ("-v 900000", "memory"),
-        ("-f 2000", "file"),
+        ("-v 400000", "memory"),
+        ("-f 4096", "file"),
     ] {
         let mut limited = Command::new("sh");
         limited
