@@ -113,7 +113,8 @@ impl Spares {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         space: Arc<Space>,
-        (file_bytes, seed): (u32, u64),
+        file_bytes: u32,
+        seed: u64,
         next_number: u32,
         ready: VecDeque<WalFile>,
     ) -> Self {

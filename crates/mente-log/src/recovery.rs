@@ -142,7 +142,8 @@ pub(crate) fn recover(
     let spares = Spares::new(
         disk.clone(),
         Arc::new(space),
-        (options.file_bytes, options.seed),
+        options.file_bytes,
+        options.seed,
         next_number,
         ready,
     );
