@@ -6,6 +6,9 @@
 //!  timers ───┘                                          │
 //!                                          failed or unknown: claim and restore
 //! ```
+//! While the engine has no room for a decision none is made: an append that it refuses would end the
+//! tenure, and with it every lease.
+//!
 //! One append is in flight at a time. A reply leaves only when everything that was decided
 //! before it is durable, refusals included, since they rest on that state.
 
@@ -13,6 +16,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -22,6 +26,7 @@ use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
     self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, Record,
+    Takes,
 };
 
 use crate::bell::Bell;
@@ -69,6 +74,8 @@ pub(crate) struct Runtime {
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
+    /// Counts what is refused for want of room before the engine hears of it.
+    pub(crate) refused: Arc<AtomicU64>,
 }
 
 /// One ownership of the shard, from a claim to its loss.
@@ -93,6 +100,8 @@ struct Tenure<'a> {
     resting: BTreeSet<Grave>,
     /// Dead letters that the last owner left: their copies may be there.
     inherited: BTreeSet<Grave>,
+    /// The engine had room for decisions when this round began.
+    may_decide: bool,
 }
 
 struct Caller {
@@ -172,6 +181,7 @@ impl<'a> Tenure<'a> {
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
             inherited: BTreeSet::new(),
+            may_decide: true,
         };
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
@@ -189,24 +199,43 @@ impl<'a> Tenure<'a> {
         loop {
             self.start_reads();
             let mut out = Outcome::default();
-            let wake = if self.undelivered.is_empty() {
+            let wake = if self.undelivered.is_empty() || !self.may_decide {
                 self.wake().await
             } else {
                 Wake::Timer
             };
+            self.look_for_room();
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
-            self.take_back_undelivered(&mut out);
+            if self.may_decide {
+                self.take_back_undelivered(&mut out);
+            }
             match wake {
                 Wake::Stop => return Ok(()),
+                Wake::Io(io) if !self.may_decide => self.io.push(Box::pin(std::future::ready(io))),
                 wake => self.take(wake, &mut out),
             }
             self.drain(&mut out);
-            let now = self.runtime.clock.now();
-            self.shard.tick(now, &mut out);
+            if self.may_decide {
+                let now = self.runtime.clock.now();
+                self.shard.tick(now, &mut out);
+            }
             self.commit(out).await?;
-            if self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
+            if self.may_decide && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
                 self.take_snapshot().await?;
+            }
+        }
+    }
+
+    /// Without room for decisions leases stay as they are, whatever falls due, and nobody waits
+    /// for a delivery: that would be one.
+    fn look_for_room(&mut self) {
+        let room = self.runtime.engine.room().check(Takes::Decisions);
+        self.may_decide = room.is_ok();
+        if let Err(busy) = room {
+            for (ticket, caller) in std::mem::take(&mut self.callers) {
+                self.shard.forget(ticket);
+                let _ = caller.reply.send(Err(busy.clone().into()));
             }
         }
     }
@@ -214,10 +243,11 @@ impl<'a> Tenure<'a> {
     /// Waits for the first thing to do.
     async fn wake(&mut self) -> Wake {
         let timer = match self.shard.next_due() {
+            _ if !self.may_decide => self.pause(),
             Some(at) => self.runtime.clock.sleep_until(at),
             None => Box::pin(std::future::pending()),
         };
-        let idle = self.io.is_empty();
+        let idle = self.io.is_empty() || !self.may_decide;
         let io = async {
             if idle {
                 std::future::pending().await
@@ -243,7 +273,8 @@ impl<'a> Tenure<'a> {
             };
             self.take(Wake::Request(request), out);
         }
-        for _ in 0..ROUND_IO {
+        let io = if self.may_decide { ROUND_IO } else { 0 };
+        for _ in 0..io {
             let Some(Some(io)) = self.io.next().now_or_never() else {
                 break;
             };
@@ -255,6 +286,11 @@ impl<'a> Tenure<'a> {
         let now = self.runtime.clock.now();
         match wake {
             Wake::Request(Request { command, reply }) => {
+                if let Err(busy) = self.runtime.engine.room().check(command.needs()) {
+                    self.runtime.refused.fetch_add(1, Ordering::Relaxed);
+                    let _ = reply.send(Err(busy.into()));
+                    return;
+                }
                 let ticket = self.ticket();
                 let receives = match &command {
                     Command::Receive { name, .. } => Some(name.clone()),
@@ -339,6 +375,7 @@ impl<'a> Tenure<'a> {
         self.written.since += batches.iter().map(Batch::size).sum::<usize>();
         // Each batch is a prefix of the round that can stand alone: nobody has a reply yet.
         let journal: Vec<_> = batches.into_iter().map(|b| self.journal(b)).collect();
+        let is_one = journal.len() == 1 && out.appends.is_empty();
         let stored = self.append_to_store(&out.appends);
         // All were called; only now does anybody wait.
         let journal = futures::future::try_join_all(journal);
@@ -346,7 +383,7 @@ impl<'a> Tenure<'a> {
         let bases = match result {
             Ok((_, bases)) => bases,
             Err(error) => {
-                self.disown(out.replies, &error);
+                self.disown(out.replies, &error, is_one);
                 return Err(error);
             }
         };
@@ -462,13 +499,25 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    /// The outcome is not known, so no reply of this round may claim one.
-    fn disown(&mut self, replies: Vec<(Ticket, Result<Reply>)>, error: &engine::Error) {
-        for (ticket, _) in replies {
-            if let Some(caller) = self.callers.remove(&ticket) {
+    /// The outcome is not known, so no reply of this round may claim one; but of a round that was
+    /// one append, and was refused, it is: nothing was done.
+    fn disown(
+        &mut self,
+        replies: Vec<(Ticket, Result<Reply>)>,
+        error: &engine::Error,
+        is_one: bool,
+    ) {
+        let error = match error {
+            engine::Error::Busy(_) if is_one => Error::from(error.clone()),
+            error => {
                 let message =
                     format!("the decision may or may not be kept: {error}; look, then repeat it");
-                let _ = caller.reply.send(Err(Error::new(Kind::Unknown, message)));
+                Error::new(Kind::Unknown, message)
+            }
+        };
+        for (ticket, _) in replies {
+            if let Some(caller) = self.callers.remove(&ticket) {
+                let _ = caller.reply.send(Err(error.clone()));
             }
         }
     }
@@ -530,8 +579,13 @@ impl<'a> Tenure<'a> {
             }
             let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let now = self.runtime.clock.now().wall;
+            let clock = Arc::clone(&self.runtime.clock);
             self.io.push(Box::pin(async move {
+                // A copy is data and lets go of none: it waits, its intent is in the journal.
+                while engine.room().takes < Takes::Everything {
+                    clock.sleep_until(clock.now().monotone + RETRY).await;
+                }
+                let now = clock.now().wall;
                 let result = dead_letter::bury(&*engine, &burial, look, now).await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use mente_engine::{Bounds, Event, LogId, Now, Offset, Record, Term, Timestamp};
+use mente_engine::{Bounds, Event, LogId, Now, Offset, Record, Takes, Term, Timestamp};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
@@ -90,6 +90,22 @@ pub enum Command {
     Digest,
     /// Answers once the shard has its state.
     Ping,
+}
+
+impl Command {
+    /// What the engine must have room for: an append to a stream is data, other decisions are few
+    /// and let go of data in the end, and a look needs no room.
+    pub(crate) fn needs(&self) -> Takes {
+        match self {
+            Self::Append { .. } => Takes::Everything,
+            Self::ListSubscriptions { .. }
+            | Self::Places { .. }
+            | Self::ListStreams { .. }
+            | Self::Digest
+            | Self::Ping => Takes::Nothing,
+            _ => Takes::Decisions,
+        }
+    }
 }
 
 /// When what somebody asked for came to be.

@@ -71,6 +71,38 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// Takes ownership of an owned log: a term record is durable in it at `at`, and nothing
     /// of an older term lands after that. The caller reads on to `at` before it decides.
     fn claim(&self, log: LogId) -> Answer<Fence>;
+
+    /// What there is room for, cheap enough to ask before every decision. Advice: the call after
+    /// it may be refused all the same. An engine that cannot tell takes everything.
+    fn room(&self) -> Room {
+        Room::default()
+    }
+}
+
+/// Whose calls an engine has room for. While room is scarce it is kept for those who let go of
+/// data in the end, so that whoever produces waits and whoever consumes goes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Takes {
+    /// Trims and deletions. An append under a fence would be refused, which ends the fence: its
+    /// owner decides nothing now.
+    Nothing,
+    /// Appends of owners and claims too. Of ownerless logs none grows and none is made; an owner
+    /// whose log is data itself holds back as well.
+    Decisions,
+    #[default]
+    Everything,
+}
+
+/// How much room an engine has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Room {
+    pub takes: Takes,
+    /// Bytes that can still be written, if the engine can tell.
+    pub free_bytes: Option<u64>,
+    /// Of these, what only owners may use.
+    pub reserve_bytes: u64,
+    /// Calls that were refused for want of room since the engine was opened.
+    pub refused: u64,
 }
 
 /// The right to append to one owned log, for as long as no later term is claimed.
@@ -144,6 +176,28 @@ pub struct SetInfo {
     pub config: LogConfig,
     /// Largest batch that an append to it takes, in bytes.
     pub batch_bytes_max: usize,
+}
+
+impl Room {
+    /// Refuses what needs more than there is.
+    pub fn check(&self, needs: Takes) -> Result<(), Error> {
+        if self.takes >= needs {
+            return Ok(());
+        }
+        Err(self.refusal())
+    }
+
+    /// Why a call is refused, and what to do.
+    pub fn refusal(&self) -> Error {
+        let reserve = self.reserve_bytes >> 20;
+        let told = self.free_bytes.map_or_else(String::new, |free| {
+            let free = free >> 20;
+            format!(" ({free} MiB are free, {reserve} MiB are kept for consumers)")
+        });
+        Error::Busy(format!(
+            "the disk is full{told}: delete topics, shorten how long they keep events, or give it more room; then repeat"
+        ))
+    }
 }
 
 impl Bounds {

@@ -30,7 +30,7 @@ pub mod memory;
 pub use batch::{Batch, BatchBuilder};
 pub use clock::{Clock, Now, Timestamp};
 pub use engine::{
-    Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, SetInfo,
+    Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, Room, SetInfo, Takes,
 };
 pub use error::Error;
 pub use event::{Attribute, Data, Event, InvalidEvent};

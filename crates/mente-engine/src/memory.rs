@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::batch::Batch;
 use crate::clock::Timestamp;
 use crate::engine::{
-    Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, SetInfo,
+    Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, Room, SetInfo, Takes,
 };
 use crate::error::Error;
 use crate::id::{LogId, Offset, SetId, SetName, Term};
@@ -27,6 +27,7 @@ struct Logs {
     /// State of the generator of holes.
     seed: u64,
     fault: Option<(LogId, Fault)>,
+    takes: Takes,
 }
 
 #[derive(Debug)]
@@ -73,6 +74,7 @@ impl MemoryEngine {
             next_set: 1,
             seed: seed | 1,
             fault: None,
+            takes: Takes::default(),
         };
         Self {
             logs: Arc::new(Mutex::new(logs)),
@@ -82,6 +84,11 @@ impl MemoryEngine {
     /// Lets the next append to `log` go wrong.
     pub fn inject(&self, log: LogId, fault: Fault) {
         self.lock().fault = Some((log, fault));
+    }
+
+    /// Lets room be scarce, or gone.
+    pub fn set_takes(&self, takes: Takes) {
+        self.lock().takes = takes;
     }
 
     /// Lets the log be damaged from the batch at `at` on.
@@ -177,10 +184,15 @@ impl Engine for MemoryEngine {
         }))
     }
 
+    fn room(&self) -> Room {
+        self.lock().room()
+    }
+
     fn claim(&self, id: LogId) -> Answer<Fence> {
         let mut logs = self.lock();
         let hole = logs.hole();
         done((|| {
+            logs.room().check(Takes::Decisions)?;
             if !logs.set(id.set)?.config.owned {
                 return Err(Error::NotDone("only an owned log is claimed".into()));
             }
@@ -197,6 +209,13 @@ impl Engine for MemoryEngine {
 }
 
 impl Logs {
+    fn room(&self) -> Room {
+        Room {
+            takes: self.takes,
+            ..Room::default()
+        }
+    }
+
     fn set(&mut self, id: SetId) -> Result<&mut Set, Error> {
         self.sets
             .values_mut()
@@ -220,6 +239,7 @@ impl Logs {
                 Err(Error::NotDone(format!("{name} exists with other settings")))
             };
         }
+        self.room().check(needs(config.owned))?;
         let id = SetId(self.next_set);
         self.next_set += 1;
         let logs = (0..logs).map(|_| Log::default()).collect();
@@ -270,6 +290,7 @@ impl Logs {
     }
 
     fn check(&mut self, fences: &[Fence], batches: &[(LogId, Batch)]) -> Result<(), Error> {
+        self.room().check(needs(!fences.is_empty()))?;
         for fence in fences {
             let owner = self.log(fence.log)?.owner;
             if owner.broken || owner.term != fence.term {
@@ -359,6 +380,14 @@ impl Log {
             chunk.batches.push(batch.clone());
         }
         Ok(chunk)
+    }
+}
+
+fn needs(is_owners: bool) -> Takes {
+    if is_owners {
+        Takes::Decisions
+    } else {
+        Takes::Everything
     }
 }
 

@@ -274,6 +274,10 @@ impl Disk for Unsynced {
     fn sync_dir(&self) -> io::Result<()> {
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.0.free_bytes()
+    }
 }
 
 impl DiskFile for UnsyncedFile {

@@ -20,6 +20,8 @@ pub trait Disk: Send + Sync + fmt::Debug {
     fn remove(&self, name: &str) -> io::Result<()>;
     fn rename(&self, from: &str, to: &str) -> io::Result<()>;
     fn sync_dir(&self) -> io::Result<()>;
+    /// Bytes that files may still grow by, all together.
+    fn free_bytes(&self) -> io::Result<u64>;
 }
 
 /// One open file. Stays readable after its name was removed.
@@ -117,6 +119,11 @@ impl Disk for RealDisk {
 
     fn sync_dir(&self) -> io::Result<()> {
         sync_directory(&self.path)
+    }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let found = rustix::fs::statvfs(&self.path)?;
+        Ok(found.f_bavail.saturating_mul(found.f_frsize))
     }
 }
 

@@ -10,7 +10,7 @@ use futures::channel::oneshot;
 use mente_engine::engine::Change;
 use mente_engine::{
     Answer, Appended, Batch, Bounds, Chunk, Engine, Error, Fence, Limit, LogConfig, LogId, Offset,
-    SetId, SetInfo, SetName, Timestamp, limits,
+    Room, SetId, SetInfo, SetName, Timestamp, limits,
 };
 
 use crate::backup::Pins;
@@ -20,6 +20,7 @@ use crate::index::Index;
 use crate::queue::{Call, Queue, Reply, append_bytes};
 use crate::read::Failed;
 use crate::retire::Retirement;
+use crate::space::Space;
 use crate::writer::Writer;
 use crate::{OpenError, Options, recovery};
 
@@ -41,6 +42,7 @@ pub(crate) struct Shared {
     pub(crate) handles: Arc<Handles>,
     pub(crate) retirement: Retirement,
     pub(crate) pins: Arc<Pins>,
+    pub(crate) space: Arc<Space>,
     batch_bytes_max: usize,
     append_bytes_max: usize,
     wake: Arc<dyn Fn() + Send + Sync>,
@@ -72,6 +74,7 @@ pub fn open(
         handles,
         retirement: Retirement::default(),
         pins: Arc::default(),
+        space: opened.log.spares.space().clone(),
         batch_bytes_max: batch_bytes_max(&options),
         append_bytes_max,
         wake,
@@ -278,5 +281,9 @@ impl Engine for Embedded {
 
     fn claim(&self, log: LogId) -> Answer<Fence> {
         self.shared.call(|reply| Call::Claim { log, reply })
+    }
+
+    fn room(&self) -> Room {
+        self.shared.space.room()
     }
 }

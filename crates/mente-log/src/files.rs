@@ -10,6 +10,7 @@ use crate::commit::BLOCK;
 use crate::disk::{Disk, DiskFile};
 use crate::file_header::FileHeader;
 use crate::planted::{Planted, planted};
+use crate::space::Space;
 
 /// Zeros go out in pieces of this size.
 const PIECE_BYTES: usize = 1 << 20;
@@ -74,6 +75,7 @@ pub(crate) fn is_unfinished(file_name: &str) -> bool {
 #[derive(Debug)]
 pub(crate) struct Spares {
     disk: Arc<dyn Disk>,
+    space: Arc<Space>,
     file_bytes: u32,
     seed: u64,
     /// Of the next file, WAL or pack. A number is never used again.
@@ -94,9 +96,10 @@ impl Preparer {
         Self { spares }
     }
 
-    /// Makes a file if none is ready; false if one was. An error (a full disk) may pass: the
-    /// writer tries for itself once it must.
+    /// Looks how much of the disk is left, and makes a file if none is ready; false if one was. An
+    /// error (a full disk) may pass: the writer tries for itself once it must.
     pub fn turn(&mut self) -> io::Result<bool> {
+        self.spares.look();
         let mut ready = self.spares.lock();
         if !ready.is_empty() {
             return Ok(false);
@@ -109,13 +112,17 @@ impl Preparer {
 impl Spares {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
+        space: Arc<Space>,
         file_bytes: u32,
         seed: u64,
         next_number: u32,
         ready: VecDeque<WalFile>,
     ) -> Self {
+        space.look(&*disk);
+        space.set_ready(ready.len());
         Self {
             disk,
+            space,
             file_bytes,
             seed,
             next_number: AtomicU32::new(next_number),
@@ -151,7 +158,18 @@ impl Spares {
         if ready.is_empty() {
             self.make(&mut ready)?;
         }
-        Ok(ready.pop_front().expect("one was just made"))
+        let taken = ready.pop_front().expect("one was just made");
+        self.space.set_ready(ready.len());
+        Ok(taken)
+    }
+
+    pub(crate) fn space(&self) -> &Arc<Space> {
+        &self.space
+    }
+
+    /// Sees how much of the disk is left now.
+    pub(crate) fn look(&self) {
+        self.space.look(&*self.disk);
     }
 
     /// A number for a new file.
@@ -165,6 +183,11 @@ impl Spares {
     }
 
     fn make(&self, ready: &mut VecDeque<WalFile>) -> io::Result<()> {
+        self.look();
+        if !self.space.holds_file() {
+            // To try would take what room others have left.
+            return Err(io::ErrorKind::StorageFull.into());
+        }
         let number = self.number();
         let header = FileHeader {
             number,
@@ -172,11 +195,15 @@ impl Spares {
             salt: mix(self.seed, number),
         };
         let unfinished = FileName::Wal(number).unfinished();
-        let file = self.fill(&unfinished, &header).inspect_err(|_| {
+        let file = self.fill(&unfinished, &header).inspect_err(|error| {
+            self.space.set_denied(is_full(error));
             // What stays is removed by the next opening.
             let _ = self.disk.remove(&unfinished);
         })?;
         ready.push_back(WalFile { header, file });
+        self.space.set_denied(false);
+        self.space.set_ready(ready.len());
+        self.look();
         Ok(())
     }
 
@@ -205,6 +232,11 @@ impl Spares {
         }
         Ok(file)
     }
+}
+
+pub(crate) fn is_full(error: &io::Error) -> bool {
+    use io::ErrorKind::{QuotaExceeded, StorageFull};
+    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 /// A salt of its own for every file (splitmix64).

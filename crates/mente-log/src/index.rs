@@ -44,6 +44,8 @@ struct Set {
 pub(crate) struct FileUse {
     pub(crate) name: FileName,
     pub(crate) bytes: u64,
+    /// What of it could be live: the rest of a pack is its frame.
+    pub(crate) body_bytes: u64,
     pub(crate) live_bytes: u64,
     /// On its way into a pack, or a pack that is not filled in yet: not to be removed now.
     pub(crate) is_moving: bool,
@@ -63,11 +65,19 @@ impl Index {
         }
     }
 
+    pub(crate) fn add_pack(&mut self, name: FileName, bytes: u64, runs: &[(LogId, Run)]) {
+        self.add_file(name, bytes);
+        if let Some(pack) = self.files.get_mut(&name.number()) {
+            pack.body_bytes = runs.iter().map(|(_, run)| u64::from(run.bytes)).sum();
+        }
+    }
+
     pub(crate) fn add_file(&mut self, name: FileName, bytes: u64) {
         self.has_news = true;
         let file = FileUse {
             name,
             bytes,
+            body_bytes: bytes,
             live_bytes: 0,
             is_moving: false,
         };

@@ -30,6 +30,7 @@ mod files;
 mod handles;
 mod pack_file;
 mod run;
+mod space;
 mod walk;
 
 mod index;
@@ -46,6 +47,7 @@ pub mod fuzz;
 mod planted;
 
 mod embedded;
+mod inspect;
 mod recovery;
 mod retire;
 mod writer;
@@ -54,6 +56,7 @@ pub use backup::{Backup, BackupFile};
 pub use disk::{Disk, DiskFile, RealDisk};
 pub use embedded::{Embedded, open};
 pub use files::Preparer;
+pub use inspect::{Inspection, inspect};
 pub use mem_disk::{Crash, MemDisk};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
@@ -78,6 +81,9 @@ pub struct Options {
     pub recent_bytes: usize,
     /// Beyond so many WAL files the oldest are packed however live they are.
     pub wal_files: usize,
+    /// What data may not take of the disk, so that consumers and deletions go on when it is full;
+    /// one file at least.
+    pub reserve_bytes: u64,
     /// Files open at one time for readers.
     pub open_files: usize,
     /// Salts of new files come from this; random in production, so that bytes of another
@@ -93,6 +99,7 @@ impl Default for Options {
             queue_bytes: 64 << 20,
             recent_bytes: 32 << 20,
             wal_files: limits::LOG_WAL_FILES,
+            reserve_bytes: 0,
             open_files: limits::LOG_OPEN_FILES,
             seed: 0,
         }

@@ -346,6 +346,12 @@ impl Disk for MemDisk {
         state.durable_names = state.names.clone();
         Ok(())
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        let state = self.lock();
+        let free = |capacity: usize| capacity.saturating_sub(state.used_bytes()) as u64;
+        Ok(state.capacity_bytes.map_or(u64::MAX, free))
+    }
 }
 
 impl Drop for MemFile {

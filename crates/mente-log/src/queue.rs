@@ -5,7 +5,9 @@ use std::sync::{Mutex, MutexGuard};
 
 use futures::channel::oneshot;
 use mente_engine::engine::Change;
-use mente_engine::{Appended, Batch, Error, Fence, LogConfig, LogId, Offset, SetId, SetName, Term};
+use mente_engine::{
+    Appended, Batch, Error, Fence, LogConfig, LogId, Offset, SetId, SetName, Takes, Term,
+};
 
 use crate::run::ENTRY_BYTES;
 
@@ -76,12 +78,15 @@ impl Call {
         }
     }
 
-    /// Calls that bring data wait while the disk is full; those that make room go on.
-    pub(crate) fn is_data(&self) -> bool {
-        matches!(
-            self,
-            Self::Append { .. } | Self::Create { .. } | Self::Claim { .. }
-        )
+    /// What the disk must have room for: whoever brings data waits while room is scarce, owners
+    /// while there is none, and what makes room goes on.
+    pub(crate) fn needs(&self) -> Takes {
+        match self {
+            Self::Append { fences, .. } if fences.is_empty() => Takes::Everything,
+            Self::Create { config, .. } if !config.owned => Takes::Everything,
+            Self::Append { .. } | Self::Create { .. } | Self::Claim { .. } => Takes::Decisions,
+            _ => Takes::Nothing,
+        }
     }
 }
 
@@ -139,11 +144,11 @@ impl Queue {
         state.calls.push_back(call);
     }
 
-    /// Weight of the first call, and whether it is data.
-    pub(crate) fn peek(&self) -> Option<(usize, bool)> {
+    /// Weight of the first call, and what it needs.
+    pub(crate) fn peek(&self) -> Option<(usize, Takes)> {
         let state = self.lock();
         let first = state.calls.front()?;
-        Some((first.bytes(), first.is_data()))
+        Some((first.bytes(), first.needs()))
     }
 
     /// The first call, and those after it that together weigh at most `limit_bytes`.

@@ -37,6 +37,7 @@ use crate::handles::Handles;
 use crate::index::Index;
 use crate::planted::{Planted, planted};
 use crate::run::Position;
+use crate::space::Space;
 use crate::{OpenError, Options};
 
 use self::replay::Replayed;
@@ -148,8 +149,10 @@ pub(crate) fn recover(
     let beyond_file = beyond.map_or(0, |closed| closed.position.file.saturating_add(1));
     let next_number = next_number.max(beyond_file);
     let (current, ready) = usable_files(&found, tail, lost_tail)?;
+    let space = Space::new(options.reserve_bytes, options.file_bytes);
     let spares = Spares::new(
         disk.clone(),
+        Arc::new(space),
         options.file_bytes,
         options.seed,
         next_number,

@@ -19,7 +19,7 @@ mod pack_writer;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use mente_engine::LogId;
+use mente_engine::{LogId, Takes};
 
 use self::job::Job;
 use crate::Options;
@@ -242,10 +242,16 @@ impl Packer {
         (self.options.file_bytes as usize / 128).clamp(4 << 10, 1 << 20)
     }
 
-    /// The files whose live runs move now, kept from going away meanwhile.
+    /// The files whose live runs move now, kept from going away meanwhile. A pack needs room before it
+    /// frees some, and must not take the last.
     fn choose(&self) -> Option<Vec<u32>> {
+        let space = &self.shared.space;
+        if !space.holds_pack() {
+            return None;
+        }
+        let is_scarce = space.takes() < Takes::Everything;
         let mut index = self.shared.index();
-        let sources = choose::sources(index.files(), &self.options);
+        let sources = choose::sources(index.files(), &self.options, is_scarce);
         // While something is damaged all files stay: an operator may want to look.
         if sources.is_empty() || index.is_damaged() {
             return None;
@@ -258,7 +264,7 @@ impl Packer {
     fn swap(&mut self, pack: &Pack) {
         let name = FileName::Pack(pack.number);
         let mut index = self.shared.index();
-        index.add_file(name, pack.file_bytes);
+        index.add_pack(name, pack.file_bytes, &pack.runs);
         index.set_moving(&[pack.number], true);
         drop(index);
         for runs in pack.runs.chunk_by(|a, b| a.0 == b.0) {
@@ -288,6 +294,7 @@ impl Packer {
         }
         self.disk.sync_dir()?;
         self.leftovers.clear();
+        self.spares.look();
         Ok(true)
     }
 }

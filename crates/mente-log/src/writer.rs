@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use futures::channel::oneshot;
-use mente_engine::{Error, Offset, Timestamp};
+use mente_engine::{Error, Offset, Takes, Timestamp};
 
 use crate::Options;
 use crate::catalogue::{self, Catalogue, Record};
 use crate::commit::{BLOCK, Header, Staged};
 use crate::disk::Disk;
 use crate::embedded::Shared;
-use crate::files::{FileName, Preparer, Spares, WalFile};
+use crate::files::{FileName, Preparer, Spares, WalFile, is_full};
 use crate::planted::{Planted, planted};
 use crate::queue::Call;
 use crate::recovery::{OpenLog, Recovered};
@@ -26,7 +26,8 @@ use crate::run::Position;
 
 /// What a commit has beyond the weight of its calls: its header and the catalogue's batch.
 const OVERHEAD_BYTES: usize = 512;
-/// A full disk is tried again after so many refusals: to try is to write a file of zeros.
+/// A disk that says it has room and gave none is tried again after so many refusals: to try is to
+/// write a file of zeros.
 const REFUSALS_PER_TRY: u32 = 64;
 
 /// Drive it with [`Writer::turn`]. Dropping it stops the log.
@@ -45,7 +46,9 @@ pub struct Writer {
     durable_upto: Position,
     /// Calls that the last turn took.
     calls: usize,
-    /// Appends refused since the disk was found full; 0 while it is not.
+    /// What there is room for in this turn.
+    takes: Takes,
+    /// Calls refused since the disk gave no room; 0 while it does.
     refusals: u32,
     recovered: Recovered,
     stopped: Option<Stopped>,
@@ -97,7 +100,7 @@ impl Writer {
             file: log.current.header.number,
             at: log.at,
         });
-        Self {
+        let mut writer = Self {
             shared,
             disk,
             options,
@@ -108,10 +111,13 @@ impl Writer {
             sequence: log.sequence,
             durable_upto: log.durable_upto,
             calls: 0,
+            takes: Takes::Everything,
             refusals: 0,
             recovered: log.recovered,
             stopped: None,
-        }
+        };
+        writer.move_to(log.at);
+        writer
     }
 
     /// What the opening found.
@@ -161,8 +167,9 @@ impl Writer {
     /// better drive it, which saves two switches of threads; callers that come together make larger commits if
     /// another thread is woken for them.
     pub fn is_light(&self) -> bool {
-        let has_room = self.remaining() > self.options.commit_bytes + self.reserve_bytes();
+        let has_room = self.remaining() > self.options.commit_bytes + self.held_back_bytes();
         let is_busy = self.shared.retirement.is_written() || self.shared.index().has_news();
+        let is_busy = is_busy || self.takes < Takes::Everything;
         self.calls <= 1 && (has_room || self.spares.is_ready()) && !is_busy
     }
 
@@ -196,10 +203,11 @@ impl Writer {
         if self.drop_dead_files()? || self.name_pack()? {
             return Ok(true);
         }
-        let Some((bytes, is_data)) = self.shared.queue.peek() else {
+        self.look()?;
+        let Some((bytes, needs)) = self.shared.queue.peek() else {
             return Ok(false);
         };
-        let room = match self.make_room(bytes, is_data)? {
+        let room = match self.make_room(bytes, needs)? {
             Room::Bytes(room) => room,
             Room::Full => {
                 let refused = self.shared.queue.take(bytes);
@@ -223,6 +231,10 @@ impl Writer {
             Ok(()) => Ok(()),
             Err(stopped) => Err(Error::Unknown(stopped.to_string())),
         };
+        if written.is_ok() {
+            // Before anybody is answered and asks what there is room for.
+            self.look()?;
+        }
         draft
             .replies
             .into_iter()
@@ -234,20 +246,44 @@ impl Writer {
         (self.current.header.file_bytes - self.at) as usize
     }
 
-    /// What data may not take of the last file while the disk is full, so that trims and
-    /// deletions still find room to be written down.
-    fn reserve_bytes(&self) -> usize {
+    /// What nobody may take of the last file, while there is no next one, but trims and deletions: they
+    /// must still find room to be written down.
+    fn held_back_bytes(&self) -> usize {
         self.options.file_bytes as usize / 4 + 2 * BLOCK
     }
 
+    /// Sees what there is room for; while that is everything, it costs nothing. Near the end of a file
+    /// the next one is asked for while what owners have called still fits: a refusal under a fence
+    /// ends it.
+    fn look(&mut self) -> Result<(), Stopped> {
+        if self.shared.space.takes() < Takes::Everything {
+            self.spares.look();
+        }
+        // Not while somebody is at it: that would wait for the zeros.
+        let is_due = self.is_tail_short() || self.shared.space.is_denied();
+        if is_due && self.spares.is_wanting() {
+            self.has_spare()?;
+        }
+        self.takes = self.shared.space.takes();
+        Ok(())
+    }
+
+    /// What needs everything comes from outside; it is refused before there is no room at all.
+    fn is_refused(&self, needs: Takes) -> bool {
+        needs == Takes::Everything && self.takes < needs
+    }
+
     /// Sees to it that a call of this weight fits, in the next file if need be.
-    fn make_room(&mut self, bytes: usize, is_data: bool) -> Result<Room, Stopped> {
+    fn make_room(&mut self, bytes: usize, needs: Takes) -> Result<Room, Stopped> {
+        if self.is_refused(needs) {
+            return Ok(Room::Full);
+        }
         let needed = bytes + OVERHEAD_BYTES;
-        let is_near_end = self.remaining() < needed + self.reserve_bytes();
+        let is_near_end = self.remaining() < needed + self.held_back_bytes();
         if is_near_end && !self.has_spare()? {
             let fits = needed <= self.remaining();
-            // Alone, so that no data slips in behind it.
-            return Ok(if is_data || !fits {
+            // Alone, so that nothing else slips in behind it.
+            return Ok(if needs > Takes::Nothing || !fits {
                 Room::Full
             } else {
                 Room::Bytes(bytes)
@@ -255,17 +291,22 @@ impl Writer {
         }
         // With a file in reserve all of this one may go; else what is held back stays free of the
         // calls behind the first one, too.
-        let mut held_back = if is_near_end { 0 } else { self.reserve_bytes() };
+        let mut held_back = if is_near_end {
+            0
+        } else {
+            self.held_back_bytes()
+        };
         // More than once, if files made ahead by an earlier opening are smaller.
         while needed > self.remaining() {
             self.next_file()?;
-            held_back = self.reserve_bytes();
+            held_back = self.held_back_bytes();
         }
         let room = (self.remaining() - OVERHEAD_BYTES).saturating_sub(held_back);
         let most = self.options.commit_bytes.min(room);
         Ok(Room::Bytes(most.max(bytes)))
     }
 
+    /// Whether a next file is there, or can be made.
     fn has_spare(&mut self) -> Result<bool, Stopped> {
         if !self.refusals.is_multiple_of(REFUSALS_PER_TRY) {
             self.refusals += 1;
@@ -277,7 +318,7 @@ impl Writer {
                 Ok(true)
             }
             Err(error) if is_full(&error) => {
-                self.refusals += 1;
+                self.refusals += u32::from(self.shared.space.is_denied());
                 Ok(false)
             }
             Err(error) => Err(Stopped::at("make the next WAL file")(error)),
@@ -293,7 +334,7 @@ impl Writer {
         let bytes = u64::from(next.header.file_bytes);
         self.shared.index().add_file(name, bytes);
         self.current = next;
-        self.at = BLOCK as u32;
+        self.move_to(BLOCK as u32);
         Ok(())
     }
 
@@ -338,13 +379,22 @@ impl Writer {
             }
             synced.map_err(Stopped::at("sync a commit"))?;
         }
-        self.at = header.end().at;
+        self.move_to(header.end().at);
         self.sequence = header.sequence;
         self.durable_upto = self.position();
         if !planted(Planted::ShowUndurable) {
             self.publish(&header, bytes, &draft.records);
         }
         Ok(())
+    }
+
+    fn move_to(&mut self, at: u32) {
+        self.at = at;
+        self.shared.space.set_tail_short(self.is_tail_short());
+    }
+
+    fn is_tail_short(&self) -> bool {
+        self.remaining() < self.held_back_bytes() * 3 / 2
     }
 
     fn position(&self) -> Position {
@@ -369,11 +419,6 @@ impl Writer {
             index.wake_watchers(entry.log);
         }
     }
-}
-
-fn is_full(error: &io::Error) -> bool {
-    use io::ErrorKind::{QuotaExceeded, StorageFull};
-    matches!(error.kind(), StorageFull | QuotaExceeded)
 }
 
 impl Draft {

@@ -59,6 +59,8 @@ fn log_options(seed: u64, random: &mut Random) -> mente_log::Options {
         recent_bytes: *random.pick(&[1, 8 << 10, 1 << 20]),
         wal_files: 3,
         open_files: 3,
+        // Of files of either size one, some, and more than most worlds fill.
+        reserve_bytes: [0, 200 << 10, 600 << 10][(seed % 3) as usize],
         seed,
         ..mente_log::Options::default()
     }
@@ -286,6 +288,12 @@ impl Life {
         let (is_full, left) = {
             let mut random = self.random();
             (!random.one_in(4), random.below(48 << 10) as usize)
+        };
+        // Less than a file, or several: what is left is below the reserve, or gone.
+        let left = if left.is_multiple_of(2) {
+            left
+        } else {
+            left * 12
         };
         let capacity = is_full.then(|| self.disk.used_bytes() + left);
         self.disk.set_capacity(capacity);

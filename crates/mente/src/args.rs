@@ -25,6 +25,9 @@ pub(crate) enum Command {
     /// Show what events are good for, on real processes
     #[command(subcommand)]
     Demo(Demo),
+    /// Look at this machine and a data directory for what a server would suffer from, with or without a
+    /// server at work there; fails if something is bad
+    Doctor(Doctor),
     /// Measure this machine: publish, queue, streams and views, beside the disk's own sync
     Bench(crate::bench::BenchArgs),
     /// Hours of steady load, looked at for loss, order, and what grows
@@ -95,6 +98,33 @@ pub(crate) struct Server {
     pub(crate) process: Process,
 }
 
+/// The flags of the server that it is about.
+#[derive(Debug, Group)]
+pub(crate) struct Doctor {
+    /// Where the data is kept, or will be
+    #[arg(
+        long,
+        value_name = "DIR",
+        env = "MENTE_DATA_DIR",
+        default_value = "mente-data"
+    )]
+    pub(crate) data_dir: PathBuf,
+    /// HTTP listener
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP", default_value = HTTP_DEFAULT)]
+    pub(crate) http: SocketAddr,
+    /// What is kept free for consumers, such as 512M or 2G
+    #[arg(long, value_name = "SIZE", env = "MENTE_DISK_RESERVE")]
+    pub(crate) disk_reserve: Option<crate::run::Reserve>,
+    /// Is it readable by those only who should?
+    #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
+    pub(crate) keys_file: Option<PathBuf>,
+    /// Is it readable by those only who should?
+    #[arg(long, value_name = "FILE", env = "MENTE_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    pub(crate) output: Output,
+}
+
 /// What every server process takes.
 #[derive(Debug, Group)]
 pub(crate) struct Process {
@@ -117,6 +147,11 @@ pub(crate) struct Process {
     /// Trust webhooks with certificates of these authorities too, beside the machine's own (PEM)
     #[arg(long, value_name = "FILE", env = "MENTE_WEBHOOK_CA")]
     pub(crate) webhook_ca: Option<PathBuf>,
+    /// Refuse to publish while less than this is free on the disk of the data, such as 512M or 2G, so
+    /// that consumers and deletions go on when it is full. Without it: 2 percent of the disk, 256M at
+    /// least and 1G at most, but no more than a quarter of it
+    #[arg(long, value_name = "SIZE", env = "MENTE_DISK_RESERVE")]
+    pub(crate) disk_reserve: Option<crate::run::Reserve>,
     /// Write the addresses there, as JSON, once the server is ready
     #[arg(long, value_name = "FILE", env = "MENTE_PORTS_FILE")]
     pub(crate) ports_file: Option<PathBuf>,

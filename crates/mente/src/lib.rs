@@ -13,6 +13,7 @@ mod args;
 mod bench;
 mod chaos;
 mod demo;
+mod doctor;
 mod failure;
 mod output;
 mod run;
@@ -34,6 +35,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench::run(bench),
         Command::Soak(soak) => soak::run(&soak),
         Command::Chaos(chaos) => chaos::run(&chaos),
+        Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
         Command::Restore { file, data_dir } => verb::restore(&file, &data_dir),
         Command::Verb(verb) => verb::run(verb),

@@ -17,12 +17,12 @@ mod verify;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
-use mente_engine::{Clock, Engine, LogConfig, LogId, SetId, limits};
+use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
@@ -82,6 +82,8 @@ pub struct Broker {
     store: LogId,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
+    /// Commands that shards refused for want of room.
+    refused: Arc<AtomicU64>,
     /// Spreads events without a key.
     next_partition: Arc<AtomicU32>,
 }
@@ -121,6 +123,7 @@ impl Broker {
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
         let subscriptions = Bell::default();
+        let refused: Arc<AtomicU64> = Arc::default();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
         for index in 0..shards {
@@ -135,6 +138,7 @@ impl Broker {
                 page_bytes: batch_bytes / 4,
                 subscriptions: subscriptions.clone(),
                 catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
+                refused: Arc::clone(&refused),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -149,6 +153,7 @@ impl Broker {
             journals: set,
             store,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
+            refused,
             next_partition: Arc::default(),
         };
         Ok((broker, tasks))
@@ -158,6 +163,13 @@ impl Broker {
     pub async fn ready(&self) -> Result<()> {
         let pings = (0..self.shards.len()).map(|shard| self.ask(shard, Command::Ping));
         futures::future::try_join_all(pings).await.map(|_| ())
+    }
+
+    /// What there is room for, and what was refused for want of it.
+    pub fn room(&self) -> Room {
+        let mut room = self.engine.room();
+        room.refused += self.refused.load(Ordering::Relaxed);
+        room
     }
 
     pub fn now(&self) -> mente_engine::Now {

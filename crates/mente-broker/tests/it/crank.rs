@@ -22,11 +22,11 @@ use crate::clock::HandClock;
 
 const ME: Principal = Principal::Anonymous;
 
-struct Crank {
+pub(crate) struct Crank {
     pool: LocalPool,
     writer: Writer,
     engine: Arc<Embedded>,
-    broker: Broker,
+    pub(crate) broker: Broker,
     clock: HandClock,
 }
 
@@ -41,18 +41,18 @@ struct Answered {
     stream: u64,
 }
 
-fn name() -> SubscriptionName {
+pub(crate) fn name() -> SubscriptionName {
     SubscriptionName {
         topic: EntityName::new("orders").unwrap(),
         name: EntityName::new("all").unwrap(),
     }
 }
 
-fn stream() -> StreamName {
+pub(crate) fn stream() -> StreamName {
     StreamName::new("order-1").unwrap()
 }
 
-fn event(id: String) -> Event {
+pub(crate) fn event(id: String) -> Event {
     Event {
         id,
         source: "/shop".into(),
@@ -64,8 +64,13 @@ fn event(id: String) -> Event {
 impl Crank {
     /// `None`: the power went while it came up.
     fn open(disk: &MemDisk) -> Option<Self> {
+        Self::open_with(disk, 0)
+    }
+
+    pub(crate) fn open_with(disk: &MemDisk, reserve_bytes: u64) -> Option<Self> {
         let options = mente_log::Options {
             file_bytes: 256 << 10,
+            reserve_bytes,
             ..mente_log::Options::default()
         };
         let (engine, mut writer) =
@@ -98,7 +103,10 @@ impl Crank {
         })
     }
 
-    fn run<T>(&mut self, work: impl Future<Output = mente_broker::Result<T>>) -> Option<T> {
+    pub(crate) fn run<T>(
+        &mut self,
+        work: impl Future<Output = mente_broker::Result<T>>,
+    ) -> Option<T> {
         turn_until(&mut self.pool, &mut self.writer, work)?.ok()
     }
 

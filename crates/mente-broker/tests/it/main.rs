@@ -2,4 +2,5 @@
 
 mod clock;
 mod crank;
+mod full;
 mod rounds;

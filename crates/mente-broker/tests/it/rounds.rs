@@ -18,27 +18,27 @@ use serde_json::json;
 use crate::clock::HandClock;
 
 /// The world of one test; dropping the pool is the crash.
-struct World {
-    engine: MemoryEngine,
+pub(crate) struct World {
+    pub(crate) engine: MemoryEngine,
     clock: HandClock,
-    pool: LocalPool,
-    broker: Broker,
+    pub(crate) pool: LocalPool,
+    pub(crate) broker: Broker,
 }
 
-const ME: Principal = Principal::Anonymous;
+pub(crate) const ME: Principal = Principal::Anonymous;
 
-fn topic() -> EntityName {
+pub(crate) fn topic() -> EntityName {
     EntityName::new("orders").unwrap()
 }
 
-fn shipping() -> SubscriptionName {
+pub(crate) fn shipping() -> SubscriptionName {
     SubscriptionName {
         topic: topic(),
         name: EntityName::new("shipping").unwrap(),
     }
 }
 
-fn event(id: usize) -> Event {
+pub(crate) fn event(id: usize) -> Event {
     Event {
         id: id.to_string(),
         source: "/shop".into(),
@@ -73,7 +73,7 @@ fn open(engine: MemoryEngine, clock: HandClock) -> World {
 }
 
 impl World {
-    fn new(seed: u64) -> Self {
+    pub(crate) fn new(seed: u64) -> Self {
         let mut world = open(MemoryEngine::new(seed), HandClock::default());
         let settings = Settings {
             lock_duration_ms: 1_000,
@@ -93,7 +93,7 @@ impl World {
         open(engine, clock)
     }
 
-    fn publish(&mut self, ids: std::ops::Range<usize>) {
+    pub(crate) fn publish(&mut self, ids: std::ops::Range<usize>) {
         let broker = self.broker.clone();
         let results = self
             .pool
@@ -105,14 +105,14 @@ impl World {
         self.pool.run_until_stalled();
     }
 
-    fn receive(&mut self, max: usize) -> Vec<mente_broker::Received> {
+    pub(crate) fn receive(&mut self, max: usize) -> Vec<mente_broker::Received> {
         let broker = self.broker.clone();
         self.pool
             .run_until(broker.receive(&ME, &shipping(), max, Duration::ZERO))
             .unwrap()
     }
 
-    fn settle(
+    pub(crate) fn settle(
         &mut self,
         received: &[mente_broker::Received],
         how: Settlement,
@@ -123,7 +123,7 @@ impl World {
             .run_until(broker.settle(&ME, &shipping(), tokens, how))
     }
 
-    fn pass(&mut self, delay: Duration) {
+    pub(crate) fn pass(&mut self, delay: Duration) {
         self.clock.pass(delay);
         self.pool.run_until_stalled();
     }
@@ -167,7 +167,7 @@ impl World {
     }
 }
 
-fn ids(received: &[mente_broker::Received]) -> Vec<usize> {
+pub(crate) fn ids(received: &[mente_broker::Received]) -> Vec<usize> {
     received
         .iter()
         .map(|r| r.stored.event.id.parse().unwrap())

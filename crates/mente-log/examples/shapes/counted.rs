@@ -167,6 +167,10 @@ impl Disk for CountedDisk {
         self.counts.count_sync();
         self.disk.sync_dir()
     }
+
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
 }
 
 impl DiskFile for CountedFile {

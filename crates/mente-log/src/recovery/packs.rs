@@ -37,7 +37,7 @@ pub(super) fn read(
             packed.lost.push(name.to_string());
             continue;
         };
-        index.add_file(name, header.file_bytes());
+        index.add_pack(name, header.file_bytes(), &runs);
         for (log, run) in runs {
             packed.runs.entry(log).or_default().push_back(run);
         }

@@ -3,7 +3,8 @@
 //! The price is to write again what is live, the gain is the rest of the file. At less than
 //! half live it frees more than it writes. Beyond that only the number of WAL files counts,
 //! since each is scanned at an opening and weighs more in memory than a pack: then data that
-//! nobody trims is written twice in its life, and no more.
+//! nobody trims is written twice in its life, and no more. On a full disk room is worth more than
+//! the writing: whatever frees some moves.
 
 use crate::Options;
 use crate::files::FileName;
@@ -16,7 +17,14 @@ const SPARSE_FILES: usize = 4;
 /// this between its first pack and a full one.
 const SMALL_PACKS: usize = 8;
 
-pub(super) fn sources<'a>(files: impl Iterator<Item = &'a FileUse>, options: &Options) -> Vec<u32> {
+/// While room is scarce a file with this share of garbage moves.
+const GARBAGE_SHARE: u64 = 8;
+
+pub(super) fn sources<'a>(
+    files: impl Iterator<Item = &'a FileUse>,
+    options: &Options,
+    is_scarce: bool,
+) -> Vec<u32> {
     let target = u64::from(options.file_bytes);
     let (mut wal, packs): (Vec<_>, Vec<_>) =
         files.partition(|file| matches!(file.name, FileName::Wal(_)));
@@ -38,7 +46,17 @@ pub(super) fn sources<'a>(files: impl Iterator<Item = &'a FileUse>, options: &Op
     if small.len() >= SMALL_PACKS {
         return fill(small, target);
     }
+    if is_scarce {
+        let mut wasteful = of(&wal, is_wasteful);
+        wasteful.extend(of(&packs, is_wasteful));
+        return fill(wasteful, target);
+    }
     Vec::new()
+}
+
+/// The frame of a pack is not garbage, or a pack of small logs would be written anew for ever.
+fn is_wasteful(file: &FileUse) -> bool {
+    file.body_bytes.saturating_sub(file.live_bytes) * GARBAGE_SHARE > file.bytes
 }
 
 fn is_sparse(file: &FileUse) -> bool {
@@ -73,9 +91,14 @@ mod tests {
 
     /// Files of 1000 bytes; the numbers are their live bytes.
     fn check(wal: &[u64], packs: &[(u64, u64)], expect: &[u32]) {
+        check_in(false, wal, packs, expect);
+    }
+
+    fn check_in(is_scarce: bool, wal: &[u64], packs: &[(u64, u64)], expect: &[u32]) {
         let file = |name, bytes, live_bytes| FileUse {
             name,
             bytes,
+            body_bytes: bytes - bytes / 10,
             live_bytes,
             is_moving: false,
         };
@@ -92,7 +115,7 @@ mod tests {
             wal_files: 6,
             ..Options::default()
         };
-        assert_eq!(sources(files.iter(), &options), expect);
+        assert_eq!(sources(files.iter(), &options, is_scarce), expect);
     }
 
     #[test]
@@ -108,6 +131,17 @@ mod tests {
         check(&[400, 900, 10, 10, 0, 0], &[], &[]);
         check(&[400, 10, 10, 10, 0, 0], &[], &[0, 1, 2, 3]);
         check(&[400, 400, 400, 10, 0, 0], &[], &[0, 1]);
+    }
+
+    #[test]
+    fn on_a_full_disk_whatever_frees_room_moves() {
+        let packs = [(1000, 890), (1000, 700), (1000, 900)];
+        check(&[900, 700, 900, 900], &packs, &[]);
+        check_in(true, &[900, 700, 900, 900], &[], &[1]);
+        check_in(true, &[900; 4], &packs, &[101]);
+        // The frame alone: for ever the same.
+        check_in(true, &[900; 4], &[(1000, 900), (100, 90)], &[]);
+        check_in(true, &[900; 7], &packs, &[0]);
     }
 
     #[test]

@@ -14,6 +14,9 @@ use crate::queue::{Call, Reply};
 
 impl Writer {
     pub(super) fn decide(&mut self, call: Call, draft: &mut Draft) {
+        if self.is_refused(call.needs()) {
+            return self.refuse_full(call);
+        }
         match call {
             Call::Create {
                 name,
@@ -77,7 +80,8 @@ impl Writer {
         if let Call::Append { fences, .. } = &call {
             self.break_fences(fences);
         }
-        call.answer_error(Error::Busy("the disk is full".into()));
+        self.shared.space.count_refused();
+        call.answer_error(self.shared.space.room().refusal());
     }
 
     fn check_catalogue(&self) -> Result<(), Error> {
@@ -133,7 +137,7 @@ impl Writer {
 
     /// The catalogue must fit, twice, into what is held back for it on a full disk.
     fn check_snapshot_room(&self, more_bytes: usize) -> Result<(), Error> {
-        if self.catalogue.snapshot_bytes() + more_bytes <= self.reserve_bytes() / 2 {
+        if self.catalogue.snapshot_bytes() + more_bytes <= self.held_back_bytes() / 2 {
             return Ok(());
         }
         let sets = self.catalogue.sets.len();

@@ -38,6 +38,7 @@ impl Writer {
             .map_err(Stopped::at("sync the directory"))?;
         // There is room again: the next refusal would be a guess.
         self.refusals = 0;
+        self.spares.look();
         Ok(true)
     }
 

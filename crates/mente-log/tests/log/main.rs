@@ -5,6 +5,7 @@ mod backup;
 mod conforms;
 mod crash;
 mod driven;
+mod full;
 mod limits;
 mod packs;
 mod rot;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use mente_engine::limits;
+use mente_engine::{Takes, limits};
 use serde_json::json;
 
 use super::Door;
@@ -22,8 +22,9 @@ pub(super) async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// Every shard answers, and the server is not stopping.
-pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<&'static str> {
+/// Every shard answers, and the server is not stopping. On a full disk it is ready still, for
+/// whoever consumes, and says what it refuses.
+pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<String> {
     let not_ready = |why: &str| {
         let message = format!("not ready: {why}");
         Refusal::new(StatusCode::SERVICE_UNAVAILABLE, "NotReady", message)
@@ -32,7 +33,10 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<&'static str
         return Err(not_ready("the server is stopping"));
     }
     match tokio::time::timeout(PING_WAIT, door.broker.ready()).await {
-        Ok(Ok(())) => Ok("ok\n"),
+        Ok(Ok(())) => Ok(match door.broker.room().check(Takes::Everything) {
+            Ok(()) => "ok\n".to_owned(),
+            Err(full) => format!("ok for consumers; publishing is refused: {full}\n"),
+        }),
         Ok(Err(error)) => Err(not_ready(&error.message)),
         Err(_) => Err(not_ready("a shard is still reading its journal")),
     }
@@ -68,7 +72,7 @@ pub(super) async fn verify(State(door): State<Arc<Door>>, Caller(who): Caller) -
 }
 
 pub(super) async fn metrics(State(door): State<Arc<Door>>) -> impl IntoResponse {
-    let free = door.room.available_permits();
-    let text = door.metrics.text(free, limits::HTTP_BODIES_BYTES);
+    let used = limits::HTTP_BODIES_BYTES.saturating_sub(door.room.available_permits());
+    let text = door.metrics.text(used, &door.broker.room());
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

@@ -8,6 +8,8 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use mente_engine::Room;
+
 use super::Door;
 
 /// What a request is about, by its path.
@@ -76,7 +78,7 @@ fn class(method: &str, path: &str) -> usize {
 
 impl Metrics {
     /// Prometheus' text format.
-    pub(super) fn text(&self, free_bytes: usize, bytes_max: usize) -> String {
+    pub(super) fn text(&self, body_bytes: usize, room: &Room) -> String {
         let mut out = String::new();
         let mut counter = |name: &str, help: &str, value: u64| {
             // Writing to a string does not fail.
@@ -98,6 +100,11 @@ impl Metrics {
             "mente_events_received_total",
             "Events handed out under locks.",
             received,
+        );
+        counter(
+            "mente_refused_for_room_total",
+            "Appends and other decisions refused because the disk was full.",
+            room.refused,
         );
         let _ = writeln!(
             out,
@@ -127,11 +134,29 @@ impl Metrics {
                 }
             }
         }
-        let used = bytes_max.saturating_sub(free_bytes);
-        let _ = writeln!(
-            out,
-            "# HELP mente_http_body_bytes Request bodies in memory.\n# TYPE mente_http_body_bytes gauge\nmente_http_body_bytes {used}"
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            let _ = write!(
+                out,
+                "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"
+            );
+        };
+        gauge(
+            "mente_http_body_bytes",
+            "Request bodies in memory.",
+            body_bytes as u64,
         );
+        if let Some(free) = room.free_bytes {
+            gauge(
+                "mente_disk_free_bytes",
+                "What can still be written to the disk of the data.",
+                free,
+            );
+            gauge(
+                "mente_disk_reserve_bytes",
+                "Below so many free bytes publishing is refused.",
+                room.reserve_bytes,
+            );
+        }
         out
     }
 }

@@ -11,7 +11,7 @@ use super::load::{self, PAYLOAD_BYTES, Shot};
 use super::report::{Row, Times};
 use super::rows::Bench;
 use super::{null, sync};
-use crate::run::{TokioClock, engine};
+use crate::run::{Reserve, TokioClock, engine};
 
 /// What a durable append may take in this process.
 const SYNCS_IN_PROCESS: f64 = 1.3;
@@ -89,7 +89,7 @@ impl Bench {
 
     /// The same append without a door: broker and log in this process.
     pub(super) async fn stream_in_process(&self) -> Result<Row> {
-        let driven = engine::open(&self.folder.join("in-process"))
+        let driven = engine::open(&self.folder.join("in-process"), Reserve::default())
             .map_err(|f| anyhow::anyhow!(f.message))?;
         let clock = Arc::new(TokioClock::new());
         let options = mente_broker::Options::default();

@@ -11,7 +11,7 @@ mod null;
 mod report;
 mod rows;
 mod steady;
-mod sync;
+pub(crate) mod sync;
 mod usage;
 
 use std::path::PathBuf;

@@ -24,7 +24,7 @@ pub(crate) struct Row {
 
 /// Latencies, sorted.
 #[derive(Clone, Debug)]
-pub(super) struct Times(Vec<Duration>);
+pub(crate) struct Times(Vec<Duration>);
 
 impl Times {
     pub(super) fn of(mut times: Vec<Duration>) -> Self {
@@ -33,7 +33,7 @@ impl Times {
     }
 
     /// Microseconds below which this part of 100 lies.
-    pub(super) fn micros(&self, part: usize) -> f64 {
+    pub(crate) fn micros(&self, part: usize) -> f64 {
         let at = (self.0.len() * part / 100).min(self.0.len().saturating_sub(1));
         self.0.get(at).map_or(0.0, |time| time.as_secs_f64() * 1e6)
     }

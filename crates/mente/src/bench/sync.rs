@@ -1,6 +1,5 @@
 //! The disk's own sync: what no durable answer can be faster than.
 
-use std::fs::File;
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
@@ -11,9 +10,8 @@ use anyhow::{Context, Result};
 use super::report::Times;
 
 /// Overwrites 4 KiB of a file that was written and synced before, and syncs, again and again.
-pub(super) fn floor(folder: &Path, rounds: usize) -> Result<Times> {
-    let path = folder.join("sync-probe");
-    let mut file = File::create(&path).context("sync probe")?;
+pub(crate) fn floor(folder: &Path, rounds: usize) -> Result<Times> {
+    let mut file = tempfile::tempfile_in(folder).context("sync probe")?;
     file.write_all(&vec![0; 1 << 20])?;
     file.sync_all()?;
     let block = [1u8; 4096];
@@ -24,6 +22,5 @@ pub(super) fn floor(folder: &Path, rounds: usize) -> Result<Times> {
         file.sync_data()?;
         times.push(since.elapsed());
     }
-    std::fs::remove_file(&path)?;
     Ok(Times::of(times))
 }

@@ -1,5 +1,6 @@
 //! The embedded log and the threads that drive it: one writes and syncs, unless who waits does it
-//! at once, and asks for what retention says; one makes the next file ahead of time; one retires old files.
+//! at once, and asks for what retention says; one looks how much of the disk is left and makes the next
+//! file ahead of time; one retires old files.
 //!
 //! If the disk fails under a commit nobody can tell what is on it, so the process ends at once
 //! and the next one reads what is there.
@@ -12,14 +13,16 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use mente_engine::Clock;
+use mente_engine::{Clock, Engine, Room, Takes};
 use mente_log::{Embedded, Packer, Preparer, RealDisk, Stopped, Writer};
 
 use crate::failure::{Code, Failure, Result};
 
 use super::clock::TokioClock;
+use super::reserve::Reserve;
 
-/// Wait before a file is made ahead again after that failed; meanwhile the writer does it.
+/// How often the disk is looked at, and a file made ahead again after that failed; meanwhile the writer
+/// does it.
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
 /// How often the log is asked whether something should be retired.
 const PACK_PAUSE: Duration = Duration::from_secs(1);
@@ -39,11 +42,13 @@ pub(crate) struct Driven {
 }
 
 /// Opens the log in `directory` and starts to drive it.
-pub(crate) fn open(directory: &Path) -> Result<Driven> {
+pub(crate) fn open(directory: &Path, reserve: Reserve) -> Result<Driven> {
     let shown = directory.display();
     let disk =
         RealDisk::open(directory).with_context(|| format!("cannot use the directory {shown}"))?;
+    let reserve_bytes = reserve.on(directory);
     let options = mente_log::Options {
+        reserve_bytes: reserve_bytes.with_context(|| format!("cannot tell the size of {shown}"))?,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
         ..mente_log::Options::default()
     };
@@ -58,7 +63,7 @@ pub(crate) fn open(directory: &Path) -> Result<Driven> {
     let recovered = writer.recovered();
     let is_sound = recovered.lost.is_empty() && recovered.damaged.is_empty();
     let closing = Arc::new(AtomicBool::new(false));
-    let preparer = prepare(writer.preparer(), Arc::clone(&closing))?;
+    let preparer = prepare(writer.preparer(), engine.clone(), Arc::clone(&closing))?;
     let packer = pack(writer.packer(), Arc::clone(&closing))?;
     seat.take(writer);
     let drive = {
@@ -200,16 +205,25 @@ impl Drop for End {
     }
 }
 
-fn prepare(mut preparer: Preparer, closing: Arc<AtomicBool>) -> Result<Thread> {
+fn prepare(mut preparer: Preparer, engine: Embedded, closing: Arc<AtomicBool>) -> Result<Thread> {
     let work = move || {
+        let mut before = Takes::Everything;
         while !closing.load(Ordering::Acquire) {
-            match preparer.turn() {
-                Ok(_) => thread::park(),
-                Err(error) => {
-                    tracing::warn!(%error, "no file of the log is made ahead");
-                    thread::park_timeout(PREPARE_PAUSE);
-                }
+            let turned = preparer.turn();
+            let room = engine.room();
+            if room.takes != before {
+                tell_room(&room);
+                before = room.takes;
             }
+            match turned {
+                // Said already, and it lasts.
+                Err(error) if room.takes < Takes::Everything => {
+                    tracing::debug!(%error, "no file of the log is made ahead");
+                }
+                Err(error) => tracing::warn!(%error, "no file of the log is made ahead"),
+                Ok(_) => {}
+            }
+            thread::park_timeout(PREPARE_PAUSE);
         }
     };
     let thread = thread::Builder::new()
@@ -238,6 +252,28 @@ fn pack(mut packer: Packer, closing: Arc<AtomicBool>) -> Result<Thread> {
         .spawn(work)
         .context("cannot start the thread that retires old files")?;
     Ok(thread.thread().clone())
+}
+
+/// Says that room became scarce, or is there again.
+fn tell_room(room: &Room) {
+    let free_mib = room.free_bytes.unwrap_or(0) >> 20;
+    let (reserve_mib, refused) = (room.reserve_bytes >> 20, room.refused);
+    match room.takes {
+        Takes::Nothing => tracing::error!(
+            free_mib,
+            "the disk is full and its reserve used up: nothing is decided until there is room"
+        ),
+        Takes::Decisions => tracing::warn!(
+            free_mib,
+            reserve_mib,
+            "the disk is full but for its reserve: publishing is refused, consumers go on"
+        ),
+        Takes::Everything => tracing::info!(
+            free_mib,
+            refused,
+            "the disk has room again: publishing goes on"
+        ),
+    }
 }
 
 /// Says what the last process left behind.

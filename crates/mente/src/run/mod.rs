@@ -9,6 +9,7 @@ mod clock;
 pub(crate) mod engine;
 mod keys;
 mod ports;
+mod reserve;
 mod verify;
 
 use std::net::SocketAddr;
@@ -34,10 +35,14 @@ use crate::output::{bold, is_colourful, line};
 use backup::Everything;
 pub(crate) use clock::TokioClock;
 
+pub(crate) use reserve::Reserve;
 pub(crate) use verify::verify;
 
 /// How long shards may take to stop once nobody asks them anything.
 const SHARDS_STOP_WAIT: Duration = Duration::from_secs(5);
+
+/// Files that every connection needs, beside those of the log and the projections.
+pub(crate) const FILES_WANTED: u64 = limits::HTTP_CONNECTIONS as u64 + 6_000;
 
 /// What differs between a developer's server and any other.
 struct Plan {
@@ -155,7 +160,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the executor")?;
-    let driven = engine::open(data_dir)?;
+    let driven = engine::open(data_dir, process.disk_reserve.unwrap_or_default())?;
     backup::remove_leftovers(data_dir).context("cannot tidy the data directory")?;
     let served = runtime.block_on(serve(plan, &driven, data_dir, process, began));
     // Every task that could still call the engine ends here, before the log is closed.
@@ -167,7 +172,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
 /// Takes as many files as every connection needs, beside those of the log and the projections;
 /// where that is not allowed, the door has fewer connections and says so.
 fn allow_files() {
-    let wanted = Some(limits::HTTP_CONNECTIONS as u64 + 6_000);
+    let wanted = Some(FILES_WANTED);
     let now = getrlimit(Resource::Nofile);
     let allowed = now
         .maximum

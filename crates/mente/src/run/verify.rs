@@ -9,7 +9,7 @@ use mente_broker::{Broker, Principal};
 use mente_engine::{Engine, Error, Limit};
 
 use super::clock::TokioClock;
-use super::{engine, spawn};
+use super::{Reserve, engine, spawn};
 use crate::failure::{Code, Failure, Result};
 use crate::output::line;
 
@@ -22,7 +22,7 @@ pub(crate) fn verify(data_dir: &Path) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the executor")?;
-    let driven = engine::open(data_dir)?;
+    let driven = engine::open(data_dir, Reserve::default())?;
     let mut sound = driven.is_sound();
     let read = runtime.block_on(async {
         let engine: Arc<dyn Engine> = Arc::new(driven.engine());
