@@ -23,6 +23,8 @@ pub(super) struct Sent {
     /// By writer: all events below this number.
     pub(super) acknowledged: Vec<u64>,
     pub(super) failed: u64,
+    /// Events whose time came, and which nobody was free to send before the end.
+    pub(super) unsent: u64,
     /// Microseconds from when an event was to be sent to its acknowledgement.
     pub(super) latency: Histogram<u64>,
 }
@@ -41,12 +43,14 @@ pub(super) async fn publish_all(plan: &Arc<Plan>) -> Result<Sent> {
     let mut all = Sent {
         acknowledged: Vec::new(),
         failed: 0,
+        unsent: 0,
         latency: histogram()?,
     };
     for writer in futures::future::join_all(writers).await {
-        let (acknowledged, failed, latency) = writer??;
+        let (acknowledged, failed, unsent, latency) = writer??;
         all.acknowledged.push(acknowledged);
         all.failed += failed;
+        all.unsent += unsent;
         all.latency
             .add(latency)
             .map_err(|error| anyhow!("{error:?}"))?;
@@ -58,15 +62,16 @@ fn histogram() -> Result<Histogram<u64>> {
     Histogram::new_with_max(LATENCY_MAX_US, 3).map_err(|error| anyhow!("{error:?}"))
 }
 
-/// One event after the other; one that fails is sent again, so that numbers have no gap.
-async fn publish(plan: Arc<Plan>, writer: u32) -> Result<(u64, u64, Histogram<u64>)> {
+/// One event after the other; one that fails is sent again, so that numbers have no gap. The end is the
+/// end: what a slow server left over is counted, not sent.
+async fn publish(plan: Arc<Plan>, writer: u32) -> Result<(u64, u64, u64, Histogram<u64>)> {
     let client = Client::new(&plan.url)?;
     let path = format!("/topics/{TOPIC}/events");
     let body = Bytes::from(vec![b'x'; PAYLOAD_BYTES]);
     let (mut number, mut failed, mut latency) = (0, 0, histogram()?);
     // Side by side, not all at once.
     let mut due = plan.began + plan.pace * writer / plan.writers;
-    while due < plan.until {
+    while due < plan.until && Instant::now() < plan.until {
         tokio::time::sleep_until(due.into()).await;
         let headers = headers(writer, number)?;
         let sent = client
@@ -83,7 +88,9 @@ async fn publish(plan: Arc<Plan>, writer: u32) -> Result<(u64, u64, Histogram<u6
         latency.saturating_record(late.as_micros() as u64);
         due += plan.pace;
     }
-    Ok((number, failed, latency))
+    let left = plan.until.saturating_duration_since(due);
+    let unsent = left.as_nanos() / plan.pace.as_nanos().max(1);
+    Ok((number, failed, unsent as u64, latency))
 }
 
 fn headers(writer: u32, number: u64) -> Result<HeaderMap> {
