@@ -282,14 +282,15 @@ async fn consumers_work_through_a_full_disk_and_publishing_resumes_alone() {
     let verified = parsed(&server.call("POST", "/verify", "").await);
     assert_eq!(verified["equal"], true, "{verified}");
 
-    // Said when it begins and ends, not with every refusal; with each server anew.
+    // Said when it begins and ends, not with every refusal; with each server anew. What is over within a
+    // second may go unsaid.
     let log = disk.at("log");
     let (began, ended) = (
         said(&log, "consumers go on"),
         said(&log, "publishing goes on"),
     );
     assert!(
-        (3..=6).contains(&began) && (2..=6).contains(&ended),
+        (2..=6).contains(&began) && (1..=6).contains(&ended),
         "{began} {ended}"
     );
     assert_eq!(said(&log, "claims its journal again"), 0);
