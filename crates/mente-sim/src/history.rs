@@ -30,8 +30,20 @@ pub struct Entry {
 pub enum Phase {
     Invoke,
     Ok,
+    /// Decided against.
     Fail,
+    /// Turned away before anybody decided, as on a full disk or by a limit that is new: it did nothing,
+    /// and of an earlier call it tells nothing.
+    Unheard,
+    /// Perhaps done.
     Info,
+}
+
+impl Phase {
+    /// This call certainly did nothing.
+    pub fn is_undone(self) -> bool {
+        matches!(self, Self::Fail | Self::Unheard)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

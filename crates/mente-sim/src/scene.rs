@@ -124,6 +124,7 @@ fn told(event: &Event) -> String {
 fn phase_of(error: &Error) -> Phase {
     match error.kind {
         Kind::Unknown | Kind::Internal | Kind::Corrupt => Phase::Info,
+        Kind::Throttled | Kind::TooLarge | Kind::Invalid => Phase::Unheard,
         _ => Phase::Fail,
     }
 }
@@ -239,7 +240,7 @@ impl Scene {
                 if let Op::Publish { placed, .. } = op {
                     placed.extend(done.iter().map(|one| match one {
                         Ok(at) => Placed::At(place(at)),
-                        Err(error) if phase_of(error) == Phase::Fail => Placed::Refused,
+                        Err(error) if phase_of(error).is_undone() => Placed::Refused,
                         Err(_) => Placed::Unknown,
                     }));
                 }

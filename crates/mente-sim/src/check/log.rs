@@ -147,7 +147,7 @@ fn sent<'a>(calls: &[Call<'a>]) -> BTreeMap<&'a str, Sent<'a>> {
         } = call.op
         {
             for (at, value) in values.iter().enumerate() {
-                let refused = call.phase == Phase::Fail
+                let refused = call.phase.is_undone()
                     || (call.phase == Phase::Ok && placed.get(at) == Some(&Placed::Refused));
                 sent.insert(value.value.as_str(), Sent { topic, refused });
             }

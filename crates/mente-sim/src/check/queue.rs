@@ -189,7 +189,7 @@ impl<'a> Collected<'a> {
             } => {
                 let held = match call.phase {
                     Phase::Ok => Some(*held),
-                    Phase::Fail => Some(false),
+                    Phase::Fail | Phase::Unheard => Some(false),
                     Phase::Info | Phase::Invoke => None,
                 };
                 let settled = Settled {

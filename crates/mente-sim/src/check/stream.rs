@@ -11,8 +11,8 @@ struct Check<'a> {
     /// What lies at each revision, and since which entry that is known.
     there: BTreeMap<(&'a str, u64), (&'a str, usize)>,
     positions: BTreeMap<u64, (&'a str, u64)>,
-    /// By event: whether it may be there. The last answer counts: an append of unknown outcome that
-    /// was refused when it was repeated was not made.
+    /// By event: whether it may be there. The last decision counts: an append of unknown outcome that
+    /// was decided against when it was repeated was not made.
     tried: BTreeMap<(&'a str, &'a str), bool>,
     /// First answer to each append, by its events.
     answers: BTreeMap<(&'a str, &'a [String]), (To, usize)>,
@@ -28,9 +28,12 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
     let mut check = Check::default();
     for call in calls {
         if let Op::Append { stream, ids, .. } = call.op {
-            let may_be = call.phase != Phase::Fail;
-            let events = ids.iter().map(|id| (stream.as_str(), id.as_str()));
-            check.tried.extend(events.map(|event| (event, may_be)));
+            for id in ids {
+                let may_be = check.tried.entry((stream, id)).or_default();
+                if call.phase != Phase::Unheard {
+                    *may_be = call.phase != Phase::Fail;
+                }
+            }
         }
     }
     let mut moments: Vec<(usize, bool, &Call<'_>)> = Vec::with_capacity(calls.len());

@@ -545,6 +545,25 @@ fn an_honest_stream_is_clean() {
 }
 
 #[test]
+fn a_repeat_that_nobody_heard_tells_nothing_of_the_first() {
+    let repeat = || append(Expect::Revision(1), &["c"], 2, 2, false);
+    let never = || append(Expect::Revision(2), &["d"], 3, 3, false);
+    appended()
+        .ended(Phase::Unheard, repeat())
+        .call(stream(&[(0, 0, "a"), (1, 1, "b"), (2, 2, "c")]))
+        .breaks(&[]);
+    appended()
+        .ended(Phase::Unheard, never())
+        .call(stream(&[
+            (0, 0, "a"),
+            (1, 1, "b"),
+            (2, 2, "c"),
+            (3, 3, "d"),
+        ]))
+        .breaks(&[Law::Invented]);
+}
+
+#[test]
 fn streams_keep_their_laws() {
     appended()
         .call(stream(&[(0, 0, "a"), (1, 1, "b")]))

@@ -91,7 +91,8 @@ async fn insist(
                 hand.diary.note(Phase::Fail, &op(None))?;
                 return Ok(None);
             }
-            Answer::Unreached | Answer::Unknown => hand.diary.note(Phase::Info, &op(None))?,
+            Answer::Unreached => hand.diary.note(Phase::Unheard, &op(None))?,
+            Answer::Unknown => hand.diary.note(Phase::Info, &op(None))?,
         }
         if hand.is_over() {
             return Ok(None);

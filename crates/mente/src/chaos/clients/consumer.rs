@@ -143,7 +143,10 @@ async fn receive(hand: &Hand, subscription: &str, wait: u32) -> Result<Option<Ve
             Ok(Some(deliveries))
         }
         Answer::Refused(status, why) => bail!("a receive is refused: {status} {why}"),
-        Answer::Unreached => hand.diary.note(Phase::Fail, &op(Vec::new())).map(|()| None),
+        Answer::Unreached => hand
+            .diary
+            .note(Phase::Unheard, &op(Vec::new()))
+            .map(|()| None),
         Answer::Unknown => hand.diary.note(Phase::Info, &op(Vec::new())).map(|()| None),
     }
 }
@@ -195,7 +198,7 @@ async fn settle(hand: &Hand, subscription: &str, way: Way, all: &[Delivered]) ->
                     note(Phase::Ok, lane, held)?;
                 }
                 Answer::Refused(status, why) => bail!("a settlement is refused: {status} {why}"),
-                Answer::Unreached => note(Phase::Fail, lane, false)?,
+                Answer::Unreached => note(Phase::Unheard, lane, false)?,
                 Answer::Unknown => note(Phase::Info, lane, false)?,
             }
         }

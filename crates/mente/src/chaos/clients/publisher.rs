@@ -61,7 +61,7 @@ async fn send(
         Answer::Refused(status, why) => bail!("a publish is refused: {status} {why}"),
         Answer::Unknown => hand.diary.note(Phase::Info, &op(Vec::new())),
         Answer::Unreached => {
-            hand.diary.note(Phase::Fail, &op(Vec::new()))?;
+            hand.diary.note(Phase::Unheard, &op(Vec::new()))?;
             tokio::time::sleep(AWAY).await;
             Ok(())
         }
