@@ -34,6 +34,8 @@ enum Harm {
     CutSilently,
     /// Records were hit, and nobody met it.
     Undetected,
+    /// One bit in a record took more than the log that it lies in.
+    LostMore,
     DoesNotOpen,
     Panicked,
 }
@@ -75,7 +77,8 @@ impl Patient {
         let hurt = self.disk.after_kill();
         let injury = Injury::inflict(kind, &hurt, &self.names, random);
         let hits_records = self.live.is_hit(&injury);
-        let judged = sweep::caught(|| judge(&self.honest, &hurt));
+        let is_one_record = kind == Kind::Flip && hits_records;
+        let judged = sweep::caught(|| judge(&self.honest, &hurt, is_one_record));
         let judged = judged.unwrap_or_else(|panicked| Err((Harm::Panicked, panicked.detail)));
         let judged = match judged {
             Ok(Found::Harmless) if hits_records => {
@@ -110,7 +113,7 @@ pub(crate) fn hurt(disk: &MemDisk, random: &mut Random) -> Vec<Violation> {
 }
 
 /// Opens a hurt log three times: as it is, after a kill, and after a closing.
-fn judge(honest: &Whole, hurt: &MemDisk) -> Result<Found, Fault> {
+fn judge(honest: &Whole, hurt: &MemDisk, is_one_record: bool) -> Result<Found, Fault> {
     let (mut is_named, mut is_whole) = (false, true);
     for opening in 0..3 {
         let mut opened = Opened::open(hurt)
@@ -125,6 +128,18 @@ fn judge(honest: &Whole, hurt: &MemDisk) -> Result<Found, Fault> {
             let seen = seen.unwrap_or_else(|| Seen::of(&opened.engine, *log));
             compare(*log, expected, &seen, &told)
                 .map_err(|(harm, why)| (harm, format!("opening {opening}, log {log}: {why}")))?;
+        }
+        let others = honest
+            .logs
+            .iter()
+            .filter(|(id, log)| seen.logs.get(id) != Some(log));
+        let others: Vec<_> = others.map(|(id, _)| id.to_string()).collect();
+        if is_one_record && others.len() > 1 {
+            let why = format!(
+                "opening {opening}: logs {} are not what they were",
+                others.join(", ")
+            );
+            return Err((Harm::LostMore, why));
         }
         is_whole &= seen.sets == honest.sets && seen.logs == honest.logs;
         opened.work();

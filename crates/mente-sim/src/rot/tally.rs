@@ -30,7 +30,7 @@ struct Row {
     records_hit: u64,
     named: u64,
     harmless: u64,
-    harms: [u64; 5],
+    harms: [u64; 6],
 }
 
 /// What was hurt.
@@ -178,6 +178,7 @@ impl fmt::Display for Tally {
             "served wrong",
             "cut silently",
             "undetected",
+            "more lost than hit",
             "do not open",
             "panics",
         ];
@@ -206,4 +207,4 @@ impl fmt::Display for Tally {
 }
 
 /// The order of the columns.
-const _: () = assert!(Harm::ServedWrong as usize == 0 && Harm::Panicked as usize == 4);
+const _: () = assert!(Harm::ServedWrong as usize == 0 && Harm::Panicked as usize == 5);
