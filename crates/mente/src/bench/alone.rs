@@ -8,9 +8,10 @@ use mente_broker::{Broker, Expected, Principal, StreamName};
 use mente_engine::{Data, Event};
 
 use super::load::{self, PAYLOAD_BYTES, Shot};
+use super::null::Bare;
 use super::report::{Row, Times};
 use super::rows::Bench;
-use super::{null, sync};
+use super::sync;
 use crate::run::{Reserve, TokioClock, engine};
 
 /// What a durable append may take in this process.
@@ -50,16 +51,17 @@ impl Bench {
         Ok(row.at_most(alone.sync + alone.call + DOOR_MICROS))
     }
 
-    /// The disk changes its mind from minute to minute: its sync, and a call of a server that does nothing,
-    /// are timed in turn.
+    /// The disk changes its mind from minute to minute: its sync, and calls of a server that does nothing
+    /// and of one that only syncs, are timed in turn.
     async fn alone(
         &self,
         name: &'static str,
         shot: impl Fn(usize) -> Shot + Clone + Send + Sync + 'static,
     ) -> Result<Alone> {
-        let null = null::serve().await?;
+        let bare = Bare::start(&self.folder).await?;
         let calls = self.scale.serial;
-        let (mut rounds, mut syncs, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut rounds, mut syncs) = (Vec::new(), Vec::new());
+        let (mut bare_calls, mut durable_calls) = (Vec::new(), Vec::new());
         let mut slowest = 0.0;
         for round in 0..self.scale.rounds {
             syncs.push(sync::floor(&self.folder, calls / 4)?.micros(50));
@@ -68,16 +70,22 @@ impl Bench {
             let fired = load::fire(&self.server.url(), 1, calls, numbered).await?;
             rounds.push(fired.times.micros(50));
             slowest = fired.times.micros(99);
-            let called = load::fire(&null, 1, calls, shot.clone()).await?;
-            nulls.push(called.times.micros(50));
+            for (url, times) in [
+                (&bare.call, &mut bare_calls),
+                (&bare.durable_call, &mut durable_calls),
+            ] {
+                let called = load::fire(url, 1, calls, shot.clone()).await?;
+                times.push(called.times.micros(50));
+            }
         }
         let median = |rounds| Row::new("", "us", rounds).median;
-        let (sync, call) = (median(syncs), median(nulls));
+        let (sync, call) = (median(syncs), median(bare_calls));
+        let durable_call = median(durable_calls);
         let row = Row::new(name, "us p50", rounds);
         let beside = format!(
-            "{:.2} x the sync of {sync:.0} us; sync and a call of nothing ({call:.0} us) are {:.0} us; p99 {slowest:.0} us",
+            "{:.2} x the sync of {sync:.0} us, {:.2} x the {durable_call:.0} us of a bare server that syncs and answers; a call of nothing {call:.0} us; p99 {slowest:.0} us",
             row.median / sync,
-            sync + call
+            row.median / durable_call
         );
         Ok(Alone {
             row,

@@ -56,6 +56,9 @@ pub(crate) struct BenchArgs {
     dir: Option<PathBuf>,
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
+    /// Be the server that does nothing but sync in this directory, beside which others are measured
+    #[arg(long, value_name = "DIR", hide = true)]
+    bare: Option<PathBuf>,
 }
 
 /// How much work a row does.
@@ -76,6 +79,9 @@ pub(crate) struct Scale {
 
 pub(crate) fn run(args: BenchArgs) -> crate::failure::Result<()> {
     let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    if let Some(folder) = &args.bare {
+        return Ok(runtime.block_on(null::be_bare(folder))?);
+    }
     let rows = runtime.block_on(measure(&args))?;
     report::print(&rows, args.output)
 }

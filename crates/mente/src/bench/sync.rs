@@ -1,6 +1,7 @@
 //! The disk's own sync: what no durable answer can be faster than.
 
-use std::io::Write;
+use std::fs::File;
+use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -9,17 +10,39 @@ use anyhow::{Context, Result};
 
 use super::report::Times;
 
-/// Overwrites 4 KiB of a file that was written and synced before, and syncs, again and again.
+const BLOCKS: u64 = 256;
+const BLOCK: [u8; 4096] = [1; 4096];
+
+/// A file that was written and synced before.
+pub(super) struct Probe {
+    file: File,
+    next: u64,
+}
+
+impl Probe {
+    pub(super) fn new(folder: &Path) -> Result<Self> {
+        let mut file = tempfile::tempfile_in(folder).context("sync probe")?;
+        file.write_all(&BLOCK.repeat(BLOCKS as usize))?;
+        file.sync_all()?;
+        Ok(Self { file, next: 0 })
+    }
+
+    /// Overwrites 4 KiB and syncs.
+    pub(super) fn sync(&mut self) -> io::Result<()> {
+        let at = self.next % BLOCKS * BLOCK.len() as u64;
+        self.next += 1;
+        self.file.write_all_at(&BLOCK, at)?;
+        self.file.sync_data()
+    }
+}
+
+/// So many syncs, one after the other.
 pub(crate) fn floor(folder: &Path, rounds: usize) -> Result<Times> {
-    let mut file = tempfile::tempfile_in(folder).context("sync probe")?;
-    file.write_all(&vec![0; 1 << 20])?;
-    file.sync_all()?;
-    let block = [1u8; 4096];
+    let mut probe = Probe::new(folder)?;
     let mut times: Vec<Duration> = Vec::with_capacity(rounds);
-    for round in 0..rounds as u64 {
+    for _ in 0..rounds {
         let since = Instant::now();
-        file.write_all_at(&block, round % 256 * 4096)?;
-        file.sync_data()?;
+        probe.sync()?;
         times.push(since.elapsed());
     }
     Ok(Times::of(times))
