@@ -2,8 +2,9 @@
 //! with the doors as of the last durable decision.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::sync::{Arc, PoisonError, RwLock};
 
+use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Topic};
 use crate::name::EntityName;
 
@@ -38,26 +39,20 @@ impl Catalogue {
     }
 }
 
-/// The doors' handle on it.
+/// The doors' handle on it; nothing until its shard has read its journal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SharedCatalogue(Arc<RwLock<Arc<Catalogue>>>);
+pub(crate) struct SharedCatalogue(Arc<RwLock<Option<Arc<Catalogue>>>>);
 
 impl SharedCatalogue {
     /// As it is now; what comes later is not seen.
-    pub(crate) fn get(&self) -> Arc<Catalogue> {
-        Arc::clone(&self.read())
-    }
-
-    pub(crate) fn topic(&self, name: &EntityName) -> Option<Topic> {
-        self.read().topics.get(name).cloned()
-    }
-
-    fn read(&self) -> RwLockReadGuard<'_, Arc<Catalogue>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn get(&self) -> Result<Arc<Catalogue>> {
+        let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let unread = || Error::new(Kind::Throttled, "the catalogue is not read yet: repeat");
+        shared.clone().ok_or_else(unread)
     }
 
     pub(crate) fn replace(&self, catalogue: Catalogue) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(catalogue);
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(catalogue));
     }
 
     /// Takes durable decisions in, in place where no door looks at it just now.
@@ -70,7 +65,7 @@ impl SharedCatalogue {
             return;
         }
         let mut shared = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let catalogue = Arc::make_mut(&mut shared);
+        let catalogue = Arc::make_mut(shared.get_or_insert_default());
         news.for_each(|decision| catalogue.apply(decision));
     }
 }

@@ -102,6 +102,8 @@ struct Tenure<'a> {
     inherited: BTreeSet<Grave>,
     /// The engine had room for decisions when this round began.
     may_decide: bool,
+    /// Dead letters wait for room to be copied.
+    awaits_room: bool,
 }
 
 struct Caller {
@@ -125,6 +127,8 @@ enum Io {
     },
     /// A dead letter may be tried again.
     Rested(Grave),
+    /// There may be room for dead letters again.
+    LookForRoom,
 }
 
 /// What woke the shard.
@@ -152,8 +156,29 @@ impl Runtime {
                 }
             };
             tracing::warn!(journal = %self.journal, %error, "shard claims its journal again");
-            let at = self.clock.now().monotone + RETRY;
-            self.clock.sleep_until(at).await;
+            if !self.rest().await {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Waits before the journal is claimed again, on a full disk until there is room for a claim; whoever
+    /// calls meanwhile hears so. False once every handle is gone.
+    async fn rest(&mut self) -> bool {
+        loop {
+            let mut over = self.clock.sleep_until(self.clock.now().monotone + RETRY);
+            let Err(full) = self.engine.room().check(Takes::Decisions) else {
+                over.await;
+                return true;
+            };
+            while let Either::Left((request, left)) = select(self.mailbox.next(), over).await {
+                let Some(request) = request else {
+                    return false;
+                };
+                self.refused.fetch_add(1, Ordering::Relaxed);
+                let _ = request.reply.send(Err(full.clone().into()));
+                over = left;
+            }
         }
     }
 }
@@ -182,6 +207,7 @@ impl<'a> Tenure<'a> {
             resting: BTreeSet::new(),
             inherited: BTreeSet::new(),
             may_decide: true,
+            awaits_room: false,
         };
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
@@ -285,15 +311,20 @@ impl<'a> Tenure<'a> {
     fn take(&mut self, wake: Wake, out: &mut Outcome) {
         let now = self.runtime.clock.now();
         match wake {
-            Wake::Request(Request { command, reply }) => {
+            Wake::Request(Request { mut command, reply }) => {
                 if let Err(busy) = self.runtime.engine.room().check(command.needs()) {
                     self.runtime.refused.fetch_add(1, Ordering::Relaxed);
                     let _ = reply.send(Err(busy.into()));
                     return;
                 }
                 let ticket = self.ticket();
-                let receives = match &command {
+                let receives = match &mut command {
                     Command::Receive { name, .. } => Some(name.clone()),
+                    Command::ListSubscriptions { bounds, .. } if !self.may_decide => {
+                        // To let go of what retention took would be a decision: later.
+                        bounds.iter_mut().for_each(|(_, b)| b.start = Offset(0));
+                        None
+                    }
                     _ => None,
                 };
                 self.callers.insert(ticket, Caller { reply, receives });
@@ -323,6 +354,10 @@ impl<'a> Tenure<'a> {
             }
             Wake::Io(Io::Rested(grave)) => {
                 self.resting.remove(&grave);
+                self.start_burials();
+            }
+            Wake::Io(Io::LookForRoom) => {
+                self.awaits_room = false;
                 self.start_burials();
             }
             Wake::Timer | Wake::Stop => {}
@@ -433,6 +468,10 @@ impl<'a> Tenure<'a> {
         let bytes = batches.iter().map(Batch::size).sum();
         let mut begin = None;
         for batch in batches {
+            if self.runtime.engine.room().check(Takes::Decisions).is_err() {
+                // Half a snapshot is none; the next round with room tells it anew.
+                return Ok(());
+            }
             let appended = self.journal(batch).await?;
             begin = begin.or(appended.first().map(|appended| appended.base));
         }
@@ -569,6 +608,9 @@ impl<'a> Tenure<'a> {
         // Whose subscription is gone has no end of its own.
         let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
         self.failed.retain(|grave, _| left.contains(grave));
+        if !burials.is_empty() && self.is_short_of_room() {
+            return;
+        }
         for burial in burials {
             if self.burying.len() >= BURIALS_AT_ONCE {
                 break;
@@ -579,18 +621,28 @@ impl<'a> Tenure<'a> {
             }
             let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let clock = Arc::clone(&self.runtime.clock);
+            let now = self.runtime.clock.now().wall;
             self.io.push(Box::pin(async move {
-                // A copy is data and lets go of none: it waits, its intent is in the journal.
-                while engine.room().takes < Takes::Everything {
-                    clock.sleep_until(clock.now().monotone + RETRY).await;
-                }
-                let now = clock.now().wall;
                 let result = dead_letter::bury(&*engine, &burial, look, now).await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }
             }));
         }
+    }
+
+    /// A copy is data and lets go of none: it waits, its intent is in the journal. Whose subscription is
+    /// deleted meanwhile has none.
+    fn is_short_of_room(&mut self) -> bool {
+        let is_short = self.runtime.engine.room().takes < Takes::Everything;
+        if is_short && !self.awaits_room {
+            self.awaits_room = true;
+            let pause = self.pause();
+            self.io.push(Box::pin(async move {
+                pause.await;
+                Io::LookForRoom
+            }));
+        }
+        is_short
     }
 
     /// It failed, and leaves its place to others for a while.

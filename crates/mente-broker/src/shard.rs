@@ -94,11 +94,15 @@ pub enum Command {
 
 impl Command {
     /// What the engine must have room for: an append to a stream is data, other decisions are few
-    /// and let go of data in the end, and a look needs no room.
+    /// and let go of data in the end, and what is not written down needs no room.
     pub(crate) fn needs(&self) -> Takes {
         match self {
             Self::Append { .. } => Takes::Everything,
-            Self::ListSubscriptions { .. }
+            Self::Settle {
+                how: Settlement::Renew | Settlement::Return,
+                ..
+            }
+            | Self::ListSubscriptions { .. }
             | Self::Places { .. }
             | Self::ListStreams { .. }
             | Self::Digest

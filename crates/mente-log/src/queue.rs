@@ -151,13 +151,15 @@ impl Queue {
         Some((first.bytes(), first.needs()))
     }
 
-    /// The first call, and those after it that together weigh at most `limit_bytes`.
-    pub(crate) fn take(&self, limit_bytes: usize) -> Vec<Call> {
+    /// The first call, and those after it that need no more than `needs` and weigh together at most
+    /// `limit_bytes`.
+    pub(crate) fn take(&self, limit_bytes: usize, needs: Takes) -> Vec<Call> {
         let mut state = self.lock();
         let (mut taken, mut bytes) = (Vec::new(), 0);
         while let Some(call) = state.calls.front() {
             bytes += call.bytes();
-            if bytes > limit_bytes && !taken.is_empty() {
+            let is_over = bytes > limit_bytes || call.needs() > needs;
+            if is_over && !taken.is_empty() {
                 break;
             }
             state.bytes = state.bytes.saturating_sub(call.bytes());

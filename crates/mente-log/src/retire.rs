@@ -246,12 +246,10 @@ impl Packer {
     /// frees some, and must not take the last.
     fn choose(&self) -> Option<Vec<u32>> {
         let space = &self.shared.space;
-        if !space.holds_pack() {
-            return None;
-        }
         let is_scarce = space.takes() < Takes::Everything;
+        let room = space.pack_bytes();
         let mut index = self.shared.index();
-        let sources = choose::sources(index.files(), &self.options, is_scarce);
+        let sources = choose::sources(index.files(), &self.options, is_scarce, room);
         // While something is damaged all files stay: an operator may want to look.
         if sources.is_empty() || index.is_damaged() {
             return None;

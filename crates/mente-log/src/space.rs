@@ -77,9 +77,9 @@ impl Space {
         self.free_bytes.load(Relaxed) >= self.file_bytes
     }
 
-    /// Whether a pack may be written now and the next file is still to be had afterwards.
-    pub(crate) fn holds_pack(&self) -> bool {
-        self.free_bytes() >= 2 * self.file_bytes
+    /// How large a pack may be so that the next file is still to be had beside it.
+    pub(crate) fn pack_bytes(&self) -> u64 {
+        self.free_bytes().saturating_sub(self.file_bytes)
     }
 
     pub(crate) fn takes(&self) -> Takes {

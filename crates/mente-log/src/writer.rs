@@ -86,6 +86,8 @@ struct Draft {
 /// What can be written now.
 enum Room {
     Bytes(usize),
+    /// So much of what lets go of data, and nothing else.
+    ToLetGo(usize),
     Full,
 }
 
@@ -207,15 +209,16 @@ impl Writer {
         let Some((bytes, needs)) = self.shared.queue.peek() else {
             return Ok(false);
         };
-        let room = match self.make_room(bytes, needs)? {
-            Room::Bytes(room) => room,
+        let queue = &Arc::clone(&self.shared).queue;
+        let calls = match self.make_room(bytes, needs)? {
+            Room::Bytes(room) => queue.take(room, Takes::Everything),
+            Room::ToLetGo(room) => queue.take(room, Takes::Nothing),
             Room::Full => {
-                let refused = self.shared.queue.take(bytes);
+                let refused = queue.take(bytes, Takes::Everything);
                 refused.into_iter().for_each(|call| self.refuse_full(call));
                 return Ok(true);
             }
         };
-        let calls = self.shared.queue.take(room);
         self.calls = calls.len();
         let mut draft = Draft::default();
         for call in calls {
@@ -281,12 +284,12 @@ impl Writer {
         let needed = bytes + OVERHEAD_BYTES;
         let is_near_end = self.remaining() < needed + self.held_back_bytes();
         if is_near_end && !self.has_spare()? {
-            let fits = needed <= self.remaining();
-            // Alone, so that nothing else slips in behind it.
-            return Ok(if needs > Takes::Nothing || !fits {
+            // Files that it lets go of are deleted after a snapshot, for which room is left.
+            let left = self.remaining().saturating_sub(self.snapshot_room_bytes());
+            return Ok(if needs > Takes::Nothing || needed > left {
                 Room::Full
             } else {
-                Room::Bytes(bytes)
+                Room::ToLetGo(left - OVERHEAD_BYTES)
             });
         }
         // With a file in reserve all of this one may go; else what is held back stays free of the
@@ -308,6 +311,10 @@ impl Writer {
 
     /// Whether a next file is there, or can be made.
     fn has_spare(&mut self) -> Result<bool, Stopped> {
+        if self.spares.is_ready() {
+            self.refusals = 0;
+            return Ok(true);
+        }
         if !self.refusals.is_multiple_of(REFUSALS_PER_TRY) {
             self.refusals += 1;
             return Ok(false);

@@ -249,7 +249,11 @@ async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
         }
         Action::Read(topic, partition) => scene.read(process, topic, partition).await,
         Action::ReadStream(at) => look(scene, client, process, at).await,
-        Action::ReadStore => scene.read_store(process).await,
+        Action::ReadStore => {
+            scene.read_store(process).await;
+            // A look that counts what retention took since the last one.
+            scene.open_records(ORDERS).await;
+        }
         Action::Trim(partition, keep) => scene.trim(process, ORDERS, partition, keep).await,
         Action::Create(topic) => {
             scene.create_topic(process, &topic, 1).await;

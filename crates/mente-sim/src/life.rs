@@ -187,7 +187,7 @@ impl Life {
             0..=9 => self.turn_writer(),
             10 | 11 => self.turn_packer(),
             12 => self.turn_preparer(),
-            13 if self.is_scarce.load(SeqCst) => self.fill_disk(),
+            13 if self.is_scarce.load(SeqCst) && !self.random().one_in(4) => self.fill_disk(),
             13 => self.enforce(),
             14 => self.pass_some_time(),
             _ => self.poll(),

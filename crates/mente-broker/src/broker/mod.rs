@@ -183,8 +183,8 @@ impl Broker {
             .await;
     }
 
-    pub(super) fn find_topic(&self, name: &EntityName) -> Option<Topic> {
-        self.catalogue.topic(name)
+    pub(super) fn find_topic(&self, name: &EntityName) -> Result<Option<Topic>> {
+        Ok(self.catalogue.get()?.topics.get(name).cloned())
     }
 
     /// The shard of a topic and of all that belongs to it.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use mente_engine::engine::{Change, Retention};
-use mente_engine::{self as engine, LogConfig, limits};
+use mente_engine::{self as engine, LogConfig, SetId, Takes, limits};
 
 use super::{Broker, CATALOGUE_SHARD, unexpected};
 use crate::access::{Action, Principal, authorize};
@@ -22,7 +22,7 @@ impl Broker {
         partitions: u32,
     ) -> Result<(Topic, Made)> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        if let Some(topic) = self.find_topic(name) {
+        if let Some(topic) = self.find_topic(name)? {
             return if topic.partitions == partitions {
                 Ok((topic, Made::Before))
             } else {
@@ -59,22 +59,40 @@ impl Broker {
     pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.topic(who, name)?;
+        if self.engine.room().takes < Takes::Decisions {
+            // No shard may decide; without the events there may be room to.
+            self.delete_set(topic.set).await?;
+            return self.delete_rest(name, topic).await.map_err(|error| {
+                let message = format!(
+                    "the events of topic {name} are deleted, its subscriptions are not yet: {error}; delete it again"
+                );
+                Error::new(Kind::Unknown, message)
+            });
+        }
+        self.delete_rest(name, topic).await
+    }
+
+    async fn delete_rest(&self, name: &EntityName, topic: Topic) -> Result<()> {
         let subscriptions = Command::DropSubscriptions {
             topic: name.clone(),
         };
         self.ask(self.shard_of(name), subscriptions).await?;
         self.delete_dead_letters(&name.dead_letter_sets()).await?;
-        match self.engine.delete(topic.set).await {
-            Ok(()) | Err(engine::Error::Gone) => {}
-            Err(error) => return Err(error.into()),
-        }
+        self.delete_set(topic.set).await?;
         let forget = Command::DeleteTopic { name: name.clone() };
         self.ask(CATALOGUE_SHARD, forget).await.map(drop)
     }
 
+    async fn delete_set(&self, set: SetId) -> Result<()> {
+        match self.engine.delete(set).await {
+            Ok(()) | Err(engine::Error::Gone) => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     pub fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        self.find_topic(name)
+        self.find_topic(name)?
             .ok_or_else(|| Error::not_found("topic", name.as_str()))
     }
 
@@ -104,7 +122,7 @@ impl Broker {
     /// Topics and declarations as of the last durable decision.
     pub fn catalogue(&self, who: &Principal) -> Result<Arc<Catalogue>> {
         authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
-        Ok(self.catalogue.get())
+        self.catalogue.get()
     }
 
     /// Declares something, durable on return; replaces what had the name.

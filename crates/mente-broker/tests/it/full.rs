@@ -5,7 +5,7 @@ use std::time::Duration;
 use futures::task::LocalSpawnExt;
 use mente_broker::queue::{Settings, Settlement};
 use mente_broker::{Expected, Kind, Start, StreamName};
-use mente_engine::{Offset, Takes};
+use mente_engine::{Engine, Offset, Takes};
 use mente_log::MemDisk;
 
 use crate::crank::{self, Crank};
@@ -96,6 +96,102 @@ fn without_any_room_nothing_is_decided_and_no_lease_is_lost() {
     assert_eq!(ids(&again), [0, 1]);
     let held = world.settle(&again, Settlement::Complete);
     assert_eq!(held, Ok(vec![true, true]));
+}
+
+#[test]
+fn a_server_that_comes_up_without_room_says_so_and_goes_on_once_there_is_some() {
+    let mut world = World::new(4);
+    world.publish(0..1);
+    world.engine.set_takes(Takes::Nothing);
+    let mut world = world.crash_and_start();
+    let (broker, name) = (world.broker.clone(), shipping());
+    for _ in 0..3 {
+        // Nobody waits for ever.
+        let refused = world.pool.run_until(broker.ready()).unwrap_err();
+        assert_eq!(refused.kind, Kind::Throttled);
+        let receive = broker.receive(&ME, &name, 1, Duration::from_secs(9));
+        let refused = world.pool.run_until(receive).unwrap_err();
+        assert_eq!(refused.kind, Kind::Throttled);
+        world.pass(Duration::from_secs(1));
+    }
+    world.engine.set_takes(Takes::Decisions);
+    for _ in 0..3 {
+        world.pass(Duration::from_millis(600));
+    }
+    assert_eq!(ids(&world.receive(9)), [0]);
+}
+
+#[test]
+fn a_topic_goes_without_any_room_its_events_first() {
+    let mut world = World::new(4);
+    let broker = world.broker.clone();
+    world.publish(0..3);
+    world.engine.set_takes(Takes::Nothing);
+    let half = world.pool.run_until(broker.delete_topic(&ME, &topic()));
+    let half = half.unwrap_err();
+    assert_eq!(half.kind, Kind::Unknown, "{half}");
+    let left = world.pool.run_until(world.engine.list("")).unwrap();
+    let left: Vec<_> = left.iter().map(|set| set.name.as_str()).collect();
+    assert!(!left.iter().any(|name| name.contains("orders")), "{left:?}");
+    world.engine.set_takes(Takes::Everything);
+    world.pass(Duration::from_secs(1));
+    let deleted = world.pool.run_until(broker.delete_topic(&ME, &topic()));
+    assert_eq!(deleted, Ok(()));
+    world.publish(0..1);
+    let subscriptions = world.pool.run_until(broker.subscriptions(&ME, &topic()));
+    assert_eq!(subscriptions, Ok(Vec::new()));
+}
+
+/// A dead letter that waits for room is none any more once its subscription is deleted.
+#[test]
+fn dead_letters_do_not_come_back_with_the_room() {
+    let mut world = World::new(4);
+    let broker = world.broker.clone();
+    world.publish(0..1);
+    let out = world.receive(1);
+    world.engine.set_takes(Takes::Decisions);
+    let reject = Settlement::Reject {
+        reason: "no".into(),
+        detail: String::new(),
+    };
+    assert_eq!(world.settle(&out, reject), Ok(vec![true]));
+    let name = shipping();
+    let deleted = broker.delete_subscription(&ME, &name);
+    world.pool.run_until(deleted).unwrap();
+    world.engine.set_takes(Takes::Everything);
+    for _ in 0..5 {
+        world.pass(Duration::from_secs(1));
+    }
+    let sets = world.pool.run_until(world.engine.list("")).unwrap();
+    let sets: Vec<_> = sets.iter().map(|set| set.name.as_str()).collect();
+    assert!(
+        !sets.iter().any(|name| name.contains("shipping")),
+        "{sets:?}"
+    );
+}
+
+#[test]
+fn a_look_at_counts_decides_nothing_without_room_and_keeps_leases() {
+    let mut world = World::new(4);
+    let broker = world.broker.clone();
+    world.publish(0..3);
+    let out = world.receive(3);
+    world.engine.set_takes(Takes::Nothing);
+    let sets = world.pool.run_until(world.engine.list("")).unwrap();
+    let orders = sets
+        .iter()
+        .find(|set| set.name.as_str().ends_with("/orders"));
+    let trim = world.engine.trim(orders.unwrap().id.log(0), Offset(1));
+    world.pool.run_until(trim).unwrap();
+    let listed = world.pool.run_until(broker.subscriptions(&ME, &topic()));
+    let listed = listed.unwrap();
+    assert_eq!((listed[0].counts.leased, listed[0].exact), (3, true));
+    // A lock is renewed in memory.
+    assert_eq!(world.settle(&out[1..2], Settlement::Renew), Ok(vec![true]));
+    world.engine.set_takes(Takes::Everything);
+    world.pass(Duration::from_millis(600));
+    let held = world.settle(&out[1..2], Settlement::Complete);
+    assert_eq!(held, Ok(vec![true]), "the lease outlived the full disk");
 }
 
 /// The real log under the real broker: twenty times full, and who consumes does not notice.

@@ -49,6 +49,13 @@ pub(crate) fn event(id: usize) -> Event {
 }
 
 fn open(engine: MemoryEngine, clock: HandClock) -> World {
+    let mut world = start(engine, clock);
+    world.pool.run_until(world.broker.ready()).unwrap();
+    world
+}
+
+/// Its shards may not have come up.
+fn start(engine: MemoryEngine, clock: HandClock) -> World {
     let mut pool = LocalPool::new();
     let spawner: LocalSpawner = pool.spawner();
     let options = Options {
@@ -63,7 +70,6 @@ fn open(engine: MemoryEngine, clock: HandClock) -> World {
     for task in tasks {
         spawner.spawn(async { drop(task.await) }).unwrap();
     }
-    pool.run_until(broker.ready()).unwrap();
     World {
         engine,
         clock,
@@ -91,6 +97,13 @@ impl World {
         let (engine, clock) = (self.engine.clone(), self.clock.clone());
         drop(self);
         open(engine, clock)
+    }
+
+    /// The same, and nobody waits until it is ready.
+    pub(crate) fn crash_and_start(self) -> Self {
+        let (engine, clock) = (self.engine.clone(), self.clock.clone());
+        drop(self);
+        start(engine, clock)
     }
 
     pub(crate) fn publish(&mut self, ids: std::ops::Range<usize>) {

@@ -17,6 +17,9 @@ const SPARSE_FILES: usize = 4;
 /// this between its first pack and a full one.
 const SMALL_PACKS: usize = 8;
 
+/// The frame of a pack is about this share of what is in it.
+const FRAME_SHARE: u64 = 8;
+
 /// While room is scarce a file with this share of garbage moves.
 const GARBAGE_SHARE: u64 = 8;
 
@@ -24,32 +27,34 @@ pub(super) fn sources<'a>(
     files: impl Iterator<Item = &'a FileUse>,
     options: &Options,
     is_scarce: bool,
+    room_bytes: u64,
 ) -> Vec<u32> {
     let target = u64::from(options.file_bytes);
+    let fill = |files| fill(files, target, room_bytes);
     let (mut wal, packs): (Vec<_>, Vec<_>) =
         files.partition(|file| matches!(file.name, FileName::Wal(_)));
     // The last is written to, and the one before it holds what queues are just about to settle.
     wal.truncate(wal.len().saturating_sub(2));
     let sparse = of(&wal, is_sparse);
     if wal.len() + 2 > options.wal_files.max(3) {
-        return fill(wal[..=wal.len() / 2].to_vec(), target);
+        return fill(wal[..=wal.len() / 2].to_vec());
     }
     if sparse.len() >= SPARSE_FILES {
-        return fill(sparse, target);
+        return fill(sparse);
     }
     let hollow = of(&packs, is_sparse);
     let garbage: u64 = hollow.iter().map(|file| file.bytes - file.live_bytes).sum();
     if garbage >= target / 2 {
-        return fill(hollow, target);
+        return fill(hollow);
     }
     let small = of(&packs, |file| file.live_bytes < target / SMALL_PACKS as u64);
     if small.len() >= SMALL_PACKS {
-        return fill(small, target);
+        return fill(small);
     }
     if is_scarce {
         let mut wasteful = of(&wal, is_wasteful);
         wasteful.extend(of(&packs, is_wasteful));
-        return fill(wasteful, target);
+        return fill(wasteful);
     }
     Vec::new()
 }
@@ -71,13 +76,14 @@ fn of<'a>(files: &[&'a FileUse], is_wanted: impl Fn(&FileUse) -> bool) -> Vec<&'
         .collect()
 }
 
-/// As many of them, oldest first, as one pack of `target_bytes` holds; one at least. Dead ones
-/// are the writer's, who needs no pack for them.
-fn fill(files: Vec<&FileUse>, target_bytes: u64) -> Vec<u32> {
+/// As many of them, oldest first, as one pack of `target_bytes` holds, one at least, and as the disk
+/// has room for. Dead ones are the writer's, who needs no pack for them.
+fn fill(files: Vec<&FileUse>, target_bytes: u64, room_bytes: u64) -> Vec<u32> {
     let (mut sources, mut bytes) = (Vec::new(), 0);
     for file in files.into_iter().filter(|file| file.live_bytes > 0) {
         bytes += file.live_bytes;
-        if bytes > target_bytes && !sources.is_empty() {
+        let is_over = bytes > target_bytes && !sources.is_empty();
+        if is_over || bytes + bytes / FRAME_SHARE > room_bytes {
             break;
         }
         sources.push(file.name.number());
@@ -95,6 +101,10 @@ mod tests {
     }
 
     fn check_in(is_scarce: bool, wal: &[u64], packs: &[(u64, u64)], expect: &[u32]) {
+        assert_eq!(chosen(is_scarce, u64::MAX, wal, packs), expect);
+    }
+
+    fn chosen(is_scarce: bool, room: u64, wal: &[u64], packs: &[(u64, u64)]) -> Vec<u32> {
         let file = |name, bytes, live_bytes| FileUse {
             name,
             bytes,
@@ -115,7 +125,20 @@ mod tests {
             wal_files: 6,
             ..Options::default()
         };
-        assert_eq!(sources(files.iter(), &options, is_scarce), expect);
+        sources(files.iter(), &options, is_scarce, room)
+    }
+
+    #[test]
+    fn a_pack_is_no_larger_than_what_is_free() {
+        let wal = [400, 10, 10, 10, 0, 0];
+        for (room, expect) in [
+            (u64::MAX, &[0, 1, 2, 3][..]),
+            (470, &[0, 1]),
+            (450, &[0]),
+            (449, &[]),
+        ] {
+            assert_eq!(chosen(true, room, &wal, &[]), expect, "{room}");
+        }
     }
 
     #[test]

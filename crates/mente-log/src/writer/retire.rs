@@ -66,14 +66,18 @@ impl Writer {
 
     /// False while the disk is full.
     fn make_snapshot_room(&mut self) -> Result<bool, Stopped> {
-        let needed = self.catalogue.snapshot_bytes() + PACK_BYTES + OVERHEAD_BYTES + 2 * BLOCK;
-        while needed > self.remaining() {
+        while self.snapshot_room_bytes() > self.remaining() {
             if !self.has_spare()? {
                 return Ok(false);
             }
             self.next_file()?;
         }
         Ok(true)
+    }
+
+    /// What a snapshot takes, and the commit that proves it.
+    pub(super) fn snapshot_room_bytes(&self) -> usize {
+        self.catalogue.snapshot_bytes() + PACK_BYTES + OVERHEAD_BYTES + 2 * BLOCK
     }
 
     /// After it files may go that held what is in it. So it is not left to be the last commit, where

@@ -56,7 +56,7 @@ fn a_disk_that_is_full_and_has_room_again_loses_nothing() {
     let log = turned(&mut writer, engine.create(&name(), 1, LogConfig::default()))
         .unwrap()
         .log(0);
-    let (mut taken, mut refused) = (0, 0);
+    let mut taken = 0;
     for round in 0..20 {
         disk.set_capacity(Some((4 + 2 * round) * (64 << 10)));
         loop {
@@ -68,7 +68,6 @@ fn a_disk_that_is_full_and_has_room_again_loses_nothing() {
             }
             taken += 1;
         }
-        refused += 1;
         disk.set_capacity(None);
         // A try on a full disk costs a file of zeros, so that not every call is one.
         let resumed = (0..200).any(|_| {
@@ -78,7 +77,6 @@ fn a_disk_that_is_full_and_has_room_again_loses_nothing() {
         assert!(resumed, "round {round}");
         taken += 1;
     }
-    assert_eq!(refused, 20);
     assert!(taken > 200, "{taken}");
     let (engine, _writer) = open(&disk.after_kill());
     let mut from = Offset(0);

@@ -23,7 +23,7 @@ pub(super) async fn livez() -> &'static str {
 }
 
 /// Every shard answers, and the server is not stopping. On a full disk it is ready still, for
-/// whoever consumes, and says what it refuses.
+/// whoever consumes, and says what it refuses, until there is no room for what consumers decide either.
 pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<String> {
     let not_ready = |why: &str| {
         let message = format!("not ready: {why}");
@@ -33,10 +33,16 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<String> {
         return Err(not_ready("the server is stopping"));
     }
     match tokio::time::timeout(PING_WAIT, door.broker.ready()).await {
-        Ok(Ok(())) => Ok(match door.broker.room().check(Takes::Everything) {
-            Ok(()) => "ok\n".to_owned(),
-            Err(full) => format!("ok for consumers; publishing is refused: {full}\n"),
-        }),
+        Ok(Ok(())) => {
+            let room = door.broker.room();
+            if let Err(full) = room.check(Takes::Decisions) {
+                return Err(not_ready(&full.to_string()));
+            }
+            Ok(match room.check(Takes::Everything) {
+                Ok(()) => "ok\n".to_owned(),
+                Err(full) => format!("ok for consumers; publishing is refused: {full}\n"),
+            })
+        }
         Ok(Err(error)) => Err(not_ready(&error.message)),
         Err(_) => Err(not_ready("a shard is still reading its journal")),
     }

@@ -5,6 +5,8 @@ use std::io::ErrorKind;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
+use mente_log::OpenError;
+
 use super::Finding;
 use super::holder;
 
@@ -101,16 +103,18 @@ fn formats(data_dir: &Path) -> Finding {
         Ok(found) if found.readable == 0 => Finding::ok("format", "no files of a log are here yet"),
         Ok(found) => {
             let message = format!(
-                "{} files of the log, all readable by this version",
+                "{} files of the log, their headers all readable by this version",
                 found.readable
             );
             Finding::ok("format", message)
         }
-        Err(error) => Finding::bad(
-            "format",
-            error.to_string(),
-            "use the version that wrote it, or a later one",
-        ),
+        Err(error) => {
+            let advice = match error {
+                OpenError::Newer { .. } => "use the version that wrote it, or a later one",
+                _ => "let the user of the server read the directory; then look at the disk",
+            };
+            Finding::bad("format", error.to_string(), advice)
+        }
     }
 }
 

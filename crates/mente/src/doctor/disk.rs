@@ -41,7 +41,7 @@ fn room(free: u64, reserve: u64) -> Finding {
         mib(reserve)
     );
     if free < reserve {
-        let advice = "publishing is refused: delete topics, shorten how long they keep events, or give it more room";
+        let advice = "publishing is refused, or will be with the next file of the log: delete topics, shorten how long they keep events, or give it more room";
         Finding::bad("room", message, advice)
     } else if free < reserve.saturating_mul(COMFORT) {
         Finding::warn(

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use rustix::fs::{major, minor};
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Holder {
     pub(super) pid: u32,
@@ -81,17 +83,18 @@ fn spelled(ip: IpAddr) -> String {
 
 /// Who holds the lock on this file.
 pub(super) fn of_lock(file: &Path) -> Option<Holder> {
-    let inode = fs::metadata(file).ok()?.ino();
+    let file = fs::metadata(file).ok()?;
+    let (major, minor) = (major(file.dev()), minor(file.dev()));
+    let place = format!("{major:02x}:{minor:02x}:{}", file.ino());
     let table = fs::read_to_string("/proc/locks").ok()?;
-    locker(&table, inode).map(Holder::of)
+    locker(&table, &place).map(Holder::of)
 }
 
-/// A line is `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE …`.
-fn locker(table: &str, inode: u64) -> Option<u32> {
+/// A line is `1: FLOCK ADVISORY WRITE PID MAJOR:MINOR:INODE …`, the device in hexadecimal.
+fn locker(table: &str, place: &str) -> Option<u32> {
     table.lines().find_map(|line| {
         let fields: Vec<_> = line.split_whitespace().collect();
-        let (_, found) = fields.get(5)?.rsplit_once(':')?;
-        let is_it = fields.get(1) == Some(&"FLOCK") && found.parse() == Ok(inode);
+        let is_it = fields.get(1) == Some(&"FLOCK") && fields.get(5) == Some(&place);
         is_it.then(|| fields.get(4)?.parse().ok())?
     })
 }
@@ -124,6 +127,12 @@ mod tests {
     #[test]
     fn a_lock_is_found_in_the_kernels_table() {
         let table = "1: POSIX  ADVISORY  WRITE 7 fe:00:12 0 EOF\n2: FLOCK  ADVISORY  WRITE 9 fe:00:12 0 EOF";
-        assert_eq!((locker(table, 12), locker(table, 13)), (Some(9), None));
+        for (place, pid) in [
+            ("fe:00:12", Some(9)),
+            ("fe:00:13", None),
+            ("fe:01:12", None),
+        ] {
+            assert_eq!(locker(table, place), pid, "{place}");
+        }
     }
 }

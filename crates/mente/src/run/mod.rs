@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, ShardTask};
 use mente_engine::{Engine, limits};
 use mente_server::http::{self, Http};
@@ -218,7 +219,11 @@ async fn serve(
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
-    broker.ready().await.context("a shard did not start")?;
+    match broker.ready().await {
+        // The door opens all the same: what makes room comes in there.
+        Err(error) if error.kind == Kind::Throttled => tracing::error!(%error, "not ready"),
+        ready => ready.context("a shard did not start")?,
+    }
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let views = {

@@ -18,15 +18,16 @@ const SMALL_SHARE: u64 = 4;
 pub(crate) struct Reserve(Option<u64>);
 
 impl Reserve {
-    /// In bytes, on the disk of this directory, which is there.
+    /// In bytes, on the disk of this directory, which is there; one file of the log at least.
     pub(crate) fn on(self, directory: &Path) -> std::io::Result<u64> {
-        match self.0 {
-            Some(bytes) => Ok(bytes),
+        let bytes = match self.0 {
+            Some(bytes) => bytes,
             None => {
                 let disk = statvfs(directory)?;
-                Ok(of_disk(disk.f_blocks.saturating_mul(disk.f_frsize)))
+                of_disk(disk.f_blocks.saturating_mul(disk.f_frsize))
             }
-        }
+        };
+        Ok(bytes.max(mente_log::Options::default().file_bytes.into()))
     }
 }
 
