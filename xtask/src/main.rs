@@ -1,6 +1,7 @@
-//! Development commands: `cargo xtask COMMAND`. Only the standard library, so that it builds
-//! in a second on a machine that has nothing yet.
+//! Development commands: `cargo xtask COMMAND`. The standard library and next to nothing else, so that
+//! it builds in seconds on a machine that has nothing yet.
 
+mod advisories;
 mod long;
 mod setup;
 mod supply;
@@ -16,7 +17,9 @@ cargo xtask COMMAND
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
   setup         only set up: Python packages, JDK, Maven, Node, Chromium, faketime, strace, xfsprogs
   tidy          format, lints, the rules of the house that no tool knows, and where packages come
-                from under which licence
+                from, under which licence, and what is known to be wrong with them
+  advisories DIR
+                write the table of what is known from a checkout of rustsec/advisory-db
   sim [ARGS]    broker and log in simulated worlds that lose power, rot, and a disk whose every call
                 fails once; then every planted bug hunted;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         Some((&"test", rest)) => test(rest),
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
+        Some((&"advisories", [checkout])) => advisories::update(checkout),
         Some((&"sim", rest)) => sim(rest),
         Some((&"fuzz", rest)) => fuzz(rest),
         Some((&"long", [name, flags @ ..])) => long::run(name, flags),

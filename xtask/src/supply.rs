@@ -1,5 +1,5 @@
 //! What the house is built from: every package from the registry, under its checksum, with a licence that goes
-//! together with ours. Needs no network: it reads Cargo.lock and what cargo has fetched anyway.
+//! together with ours, and nothing known against it. Needs no network: it reads Cargo.lock and what cargo has fetched anyway.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -23,7 +23,10 @@ const LICENCES: [&str; 10] = [
 
 pub(crate) fn check(faults: &mut Vec<String>) {
     match fs::read_to_string(root().join("Cargo.lock")) {
-        Ok(lock) => check_sources(&lock, faults),
+        Ok(lock) => {
+            check_sources(&lock, faults);
+            crate::advisories::check(&lock, faults);
+        }
         Err(error) => faults.push(format!("cannot read Cargo.lock: {error}")),
     }
     match packages() {
