@@ -3,6 +3,7 @@
 
 mod advisories;
 mod long;
+mod release;
 mod setup;
 mod supply;
 mod tidy;
@@ -18,6 +19,8 @@ cargo xtask COMMAND
   setup         only set up: Python packages, JDK, Maven, Node, Chromium, faketime, strace, xfsprogs
   tidy          format, lints, the rules of the house that no tool knows, and where packages come
                 from, under which licence, and what is known to be wrong with them
+  release       the binary, of the same bytes wherever it is built
+  reproduce     build the last commit twice, in two places, and compare
   advisories DIR
                 write the table of what is known from a checkout of rustsec/advisory-db
   sim [ARGS]    broker and log in simulated worlds that lose power, rot, and a disk whose every call
@@ -41,6 +44,8 @@ fn main() -> ExitCode {
         Some((&"setup", _)) => setup::run(),
         Some((&"tidy", _)) => tidy::run(),
         Some((&"advisories", [checkout])) => advisories::update(checkout),
+        Some((&"release", [])) => release::build(),
+        Some((&"reproduce", [])) => release::reproduce(),
         Some((&"sim", rest)) => sim(rest),
         Some((&"fuzz", rest)) => fuzz(rest),
         Some((&"long", [name, flags @ ..])) => long::run(name, flags),
