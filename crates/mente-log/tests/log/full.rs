@@ -1,9 +1,13 @@
 //! Full disks: producers wait, owners go on while the reserve lasts, what lets go of data always does,
 //! and all of it resumes alone.
 
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use mente_engine::conformance::batch;
 use mente_engine::{Engine, Error, Fence, Limit, LogConfig, LogId, Offset, SetName, Takes};
-use mente_log::{MemDisk, Options, Writer};
+use mente_log::{Disk, DiskFile, MemDisk, Options, Writer};
 
 use crate::driven::{now, open, small, turned};
 
@@ -133,13 +137,15 @@ struct Shop {
 
 impl Shop {
     fn open(disk: &MemDisk) -> Self {
+        Self::on(Arc::new(disk.clone()))
+    }
+
+    fn on(disk: Arc<dyn Disk>) -> Self {
         let options = Options {
             reserve_bytes: 6 * FILE as u64,
             ..small()
         };
-        let shared = std::sync::Arc::new(disk.clone());
-        let (engine, mut writer) =
-            mente_log::open(shared, options, std::sync::Arc::new(|| {})).unwrap();
+        let (engine, mut writer) = mente_log::open(disk, options, Arc::new(|| {})).unwrap();
         let topic = engine.create(&name(), 1, LogConfig::default());
         let topic = turned(&mut writer, topic).unwrap().log(0);
         let owned = LogConfig {
@@ -243,6 +249,9 @@ fn with_nothing_left_an_owner_is_told_before_its_fence_ends() {
     let disk = MemDisk::default();
     let mut shop = Shop::open(&disk);
     for _ in 0..10 {
+        shop.publish().unwrap();
+    }
+    for round in 0..10 {
         disk.set_capacity(Some(disk.used_bytes() + 1_000));
         let mut decided = 0;
         while shop.engine.room().takes >= Takes::Decisions {
@@ -254,8 +263,9 @@ fn with_nothing_left_an_owner_is_told_before_its_fence_ends() {
             assert!(decided < 1_000);
         }
         assert!(matches!(shop.publish(), Err(Error::Busy(_))));
-        let trim = shop.engine.trim(shop.topic, Offset(0));
-        turned(&mut shop.writer, trim).unwrap();
+        let start = Offset(shop.events[round] + 1);
+        turned(&mut shop.writer, shop.engine.trim(shop.topic, start)).unwrap();
+        assert_eq!(now(shop.engine.bounds(shop.topic)).unwrap().start, start);
         // Nobody calls: the disk is looked at all the same.
         disk.set_capacity(Some(disk.used_bytes() + 20 * FILE));
         shop.writer.turn().unwrap();
@@ -287,4 +297,63 @@ fn an_owner_comes_up_on_a_full_disk() {
         ..LogConfig::default()
     };
     turned(&mut again.writer, again.engine.create(&other, 1, owned)).unwrap();
+}
+
+/// Says that there is room and gives none for a new file, as under a quota.
+#[derive(Clone, Debug, Default)]
+struct Quota {
+    disk: MemDisk,
+    is_used_up: Arc<AtomicBool>,
+}
+
+impl Disk for Quota {
+    fn create(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        if self.is_used_up.load(Relaxed) {
+            return Err(io::ErrorKind::QuotaExceeded.into());
+        }
+        self.disk.create(name)
+    }
+    fn open(&self, name: &str) -> io::Result<Arc<dyn DiskFile>> {
+        self.disk.open(name)
+    }
+    fn list(&self) -> io::Result<Vec<String>> {
+        self.disk.list()
+    }
+    fn remove(&self, name: &str) -> io::Result<()> {
+        self.disk.remove(name)
+    }
+    fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        self.disk.rename(from, to)
+    }
+    fn sync_dir(&self) -> io::Result<()> {
+        self.disk.sync_dir()
+    }
+    fn free_bytes(&self) -> io::Result<u64> {
+        self.disk.free_bytes()
+    }
+}
+
+/// The file that is made ahead once a quota gives room again is seen at once: no fence ends for want of it.
+#[test]
+fn a_quota_that_gives_room_again_costs_no_fence() {
+    for before in [1, 10, 70] {
+        let quota = Quota::default();
+        let mut shop = Shop::on(Arc::new(quota.clone()));
+        quota.is_used_up.store(true, Relaxed);
+        shop.fill();
+        for _ in 0..before {
+            while shop.writer.turn().unwrap() {}
+            assert!(matches!(shop.publish(), Err(Error::Busy(_))));
+        }
+        quota.is_used_up.store(false, Relaxed);
+        shop.writer.preparer().turn().unwrap();
+        assert_eq!(shop.engine.room().takes, Takes::Everything);
+        for decision in 0..200 {
+            let decided = shop.decide();
+            assert!(
+                decided.is_ok(),
+                "after {before}, decision {decision}: {decided:?}"
+            );
+        }
+    }
 }
