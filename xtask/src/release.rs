@@ -11,6 +11,8 @@ use crate::{Outcome, execute, root};
 /// Builds it and says where it lies.
 pub(crate) fn build() -> Outcome {
     let target = env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), Into::into);
+    let target =
+        std::path::absolute(&target).map_err(|error| format!("{}: {error}", target.display()))?;
     let binary = build_in(&root(), &target)?;
     println!("{}", binary.display());
     Ok(())
@@ -54,6 +56,13 @@ fn build_in(checkout: &Path, target: &Path) -> Result<PathBuf, String> {
         (&home, "/cargo"),
         (&target.to_owned(), "/target"),
     ];
+    let is_spaced = |path: &Path| path.to_string_lossy().contains(char::is_whitespace);
+    if let Some((path, _)) = known_as.iter().find(|(path, _)| is_spaced(path)) {
+        return Err(format!(
+            "a release is not built in {}: its name has spaces",
+            path.display()
+        ));
+    }
     let renamed = known_as.map(|(path, name)| format!("{}={name}", path.display()));
     let for_rust: Vec<_> = renamed
         .iter()

@@ -2,7 +2,7 @@
 //! with the doors as of the last durable decision.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Topic};
@@ -44,11 +44,23 @@ impl Catalogue {
 pub(crate) struct SharedCatalogue(Arc<RwLock<Option<Arc<Catalogue>>>>);
 
 impl SharedCatalogue {
-    /// As it is now; what comes later is not seen.
+    /// As it is now; what comes later is not seen. Who keeps it makes the next change copy it.
     pub(crate) fn get(&self) -> Result<Arc<Catalogue>> {
-        let shared = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let unread = || Error::new(Kind::Throttled, "the catalogue is not read yet: repeat");
-        shared.clone().ok_or_else(unread)
+        self.read().clone().ok_or_else(unread)
+    }
+
+    pub(crate) fn topic(&self, name: &EntityName) -> Result<Option<Topic>> {
+        let shared = self.read();
+        let catalogue = shared.as_ref().ok_or_else(unread)?;
+        Ok(catalogue.topics.get(name).cloned())
+    }
+
+    pub(crate) fn is_read(&self) -> bool {
+        self.read().is_some()
+    }
+
+    fn read(&self) -> RwLockReadGuard<'_, Option<Arc<Catalogue>>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn replace(&self, catalogue: Catalogue) {
@@ -68,4 +80,8 @@ impl SharedCatalogue {
         let catalogue = Arc::make_mut(shared.get_or_insert_default());
         news.for_each(|decision| catalogue.apply(decision));
     }
+}
+
+fn unread() -> Error {
+    Error::new(Kind::Throttled, "the catalogue is not read yet: repeat")
 }

@@ -1,7 +1,8 @@
 //! How an owner comes by its state: claim the journal, read on to the claim, fold.
 
-use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record};
+use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record, Term};
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind};
 use crate::shard::Shard;
 use crate::snapshot::{Replay, Written};
@@ -46,7 +47,10 @@ pub(crate) async fn restore(
 ) -> Result<Restored, Failure> {
     let journal = engine.claim(journal).await?;
     let mut replay = Replay::new(journal.term);
-    fold(engine, journal, |_, record| replay.take(record)).await?;
+    fold(engine, journal.log, journal.at, |_, record| {
+        replay.take(record)
+    })
+    .await?;
     let (shard, written) = replay.finish();
     let mut restored = Restored {
         shard,
@@ -56,7 +60,7 @@ pub(crate) async fn restore(
     };
     if let Some(store) = store {
         let fence = engine.claim(store).await?;
-        fold(engine, fence, |offset, record| {
+        fold(engine, fence.log, fence.at, |offset, record| {
             restored.shard.fold(offset, record)
         })
         .await?;
@@ -65,22 +69,35 @@ pub(crate) async fn restore(
     Ok(restored)
 }
 
-/// Hands every record of the log up to the claim to `take`; the log's term records are left out.
+/// The catalogue that the journal tells of, without a claim: for who may not decide.
+pub(crate) async fn look(engine: &dyn Engine, journal: LogId) -> Result<Catalogue, Failure> {
+    let mut replay = Replay::new(Term(0));
+    let end = engine.bounds(journal).await?.end;
+    if let Some(last) = end.0.checked_sub(1) {
+        fold(engine, journal, Offset(last), |_, record| {
+            replay.take(record)
+        })
+        .await?;
+    }
+    Ok(replay.finish().0.catalogue().clone())
+}
+
+/// Hands every record of the log up to `last` to `take`; the log's term records are left out.
 async fn fold(
     engine: &dyn Engine,
-    fence: Fence,
+    log: LogId,
+    last: Offset,
     mut take: impl FnMut(Offset, &Record) -> Result<(), Error>,
 ) -> Result<(), Failure> {
-    let log = fence.log;
     let mut from = engine.bounds(log).await?.start;
-    while from <= fence.at {
+    while from <= last {
         let chunk = engine.read(log, from, Limit::default()).await?;
         for batch in chunk
             .batches
             .iter()
             .filter(|b| b.term().is_none() && !b.is_control())
         {
-            if batch.base_offset() > fence.at {
+            if batch.base_offset() > last {
                 break;
             }
             for record in batch.records() {

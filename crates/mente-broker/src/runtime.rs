@@ -162,6 +162,16 @@ impl Runtime {
         }
     }
 
+    /// Who comes to make room must find what there is.
+    async fn show_catalogue(&self) {
+        let unread = self.catalogue.iter().find(|shared| !shared.is_read());
+        if let Some(shared) = unread
+            && let Ok(catalogue) = restore::look(&*self.engine, self.journal).await
+        {
+            shared.replace(catalogue);
+        }
+    }
+
     /// Waits before the journal is claimed again, on a full disk until there is room for a claim; whoever
     /// calls meanwhile hears so. False once every handle is gone.
     async fn rest(&mut self) -> bool {
@@ -171,6 +181,7 @@ impl Runtime {
                 over.await;
                 return true;
             };
+            self.show_catalogue().await;
             while let Either::Left((request, left)) = select(self.mailbox.next(), over).await {
                 let Some(request) = request else {
                     return false;

@@ -284,8 +284,10 @@ impl Writer {
         let needed = bytes + OVERHEAD_BYTES;
         let is_near_end = self.remaining() < needed + self.held_back_bytes();
         if is_near_end && !self.has_spare()? {
-            // Files that it lets go of are deleted after a snapshot, for which room is left.
+            // Files that it lets go of are deleted after a snapshot, for which room is left: whole blocks, as
+            // a commit takes.
             let left = self.remaining().saturating_sub(self.snapshot_room_bytes());
+            let left = left / BLOCK * BLOCK;
             return Ok(if needs > Takes::Nothing || needed > left {
                 Room::Full
             } else {

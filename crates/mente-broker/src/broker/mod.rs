@@ -183,8 +183,12 @@ impl Broker {
             .await;
     }
 
-    pub(super) fn find_topic(&self, name: &EntityName) -> Result<Option<Topic>> {
-        Ok(self.catalogue.get()?.topics.get(name).cloned())
+    /// Waits until the catalogue is read, for who would make what is missing.
+    pub(super) async fn find_topic(&self, name: &EntityName) -> Result<Option<Topic>> {
+        if !self.catalogue.is_read() {
+            self.ask(CATALOGUE_SHARD, Command::Ping).await?;
+        }
+        self.catalogue.topic(name)
     }
 
     /// The shard of a topic and of all that belongs to it.

@@ -35,7 +35,7 @@ impl Broker {
         events: Vec<Event>,
     ) -> Result<Vec<Result<Position>>> {
         authorize(self.options.access, who, Action::Send, name)?;
-        let topic = match self.find_topic(name)? {
+        let topic = match self.find_topic(name).await? {
             Some(topic) => topic,
             None if self.options.create_topics => self.create_topic(who, name, 1).await?.0,
             None => return Err(Error::not_found("topic", name.as_str())),

@@ -112,10 +112,16 @@ impl Broker {
         stream: &StreamName,
         at: Option<u64>,
     ) -> Result<StreamState> {
-        let definitions = &self.catalogue.get()?.definitions;
-        let declared = EntityName::new(stream.category()).ok();
-        let declared =
-            declared.and_then(|name| definitions.get(&(Definition::Fold, name)).cloned());
+        let declared = {
+            let catalogue = self.catalogue.get()?;
+            let name = EntityName::new(stream.category()).ok();
+            name.and_then(|name| {
+                catalogue
+                    .definitions
+                    .get(&(Definition::Fold, name))
+                    .cloned()
+            })
+        };
         let fold = declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)?;
         let mut state = State::default();
         let mut next = 0;

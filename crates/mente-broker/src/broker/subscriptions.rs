@@ -49,7 +49,7 @@ impl Broker {
     ) -> Result<Made> {
         authorize(self.options.access, who, Action::Manage, name)?;
         settings.validate()?;
-        let topic = match self.find_topic(&name.topic)? {
+        let topic = match self.find_topic(&name.topic).await? {
             Some(topic) => topic,
             None if self.options.create_topics => self.create_topic(who, &name.topic, 1).await?.0,
             None => return Err(Error::not_found("topic", name.topic.as_str())),

@@ -1,6 +1,7 @@
 //! Topics and declarations: the catalogue.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use mente_engine::engine::{Change, Retention};
 use mente_engine::{self as engine, LogConfig, SetId, Takes, limits};
@@ -13,6 +14,10 @@ use crate::journal::{Definition, Topic};
 use crate::name::EntityName;
 use crate::shard::{Command, Made, Reply};
 
+/// How often, and after which pauses, it is looked whether a deletion made room.
+const ROOM_LOOKS: usize = 30;
+const ROOM_LOOK: Duration = Duration::from_millis(100);
+
 impl Broker {
     /// Makes a topic, durable on return. One that exists with these partitions is left alone.
     pub async fn create_topic(
@@ -22,7 +27,7 @@ impl Broker {
         partitions: u32,
     ) -> Result<(Topic, Made)> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        if let Some(topic) = self.find_topic(name)? {
+        if let Some(topic) = self.find_topic(name).await? {
             return if topic.partitions == partitions {
                 Ok((topic, Made::Before))
             } else {
@@ -60,8 +65,14 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.topic(who, name)?;
         if self.engine.room().takes < Takes::Decisions {
-            // No shard may decide; without the events there may be room to.
+            // No shard may decide; without the events there may be room to, in a moment.
             self.delete_set(topic.set).await?;
+            for _ in 0..ROOM_LOOKS {
+                if self.engine.room().takes >= Takes::Decisions {
+                    break;
+                }
+                self.sleep(ROOM_LOOK).await;
+            }
             return self.delete_rest(name, topic).await.map_err(|error| {
                 let message = format!(
                     "the events of topic {name} are deleted, its subscriptions are not yet: {error}; delete it again"
@@ -92,7 +103,8 @@ impl Broker {
 
     pub fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        self.find_topic(name)?
+        self.catalogue
+            .topic(name)?
             .ok_or_else(|| Error::not_found("topic", name.as_str()))
     }
 

@@ -109,6 +109,12 @@ fn a_server_that_comes_up_without_room_says_so_and_goes_on_once_there_is_some() 
         // Nobody waits for ever.
         let refused = world.pool.run_until(broker.ready()).unwrap_err();
         assert_eq!(refused.kind, Kind::Throttled);
+        let found = world.pool.run_until(broker.subscriptions(&ME, &topic()));
+        assert_eq!(found.unwrap_err().kind, Kind::Throttled);
+        assert!(
+            broker.topic(&ME, &topic()).is_ok(),
+            "it is known all the same"
+        );
         let receive = broker.receive(&ME, &name, 1, Duration::from_secs(9));
         let refused = world.pool.run_until(receive).unwrap_err();
         assert_eq!(refused.kind, Kind::Throttled);
@@ -127,8 +133,16 @@ fn a_topic_goes_without_any_room_its_events_first() {
     let broker = world.broker.clone();
     world.publish(0..3);
     world.engine.set_takes(Takes::Nothing);
-    let half = world.pool.run_until(broker.delete_topic(&ME, &topic()));
-    let half = half.unwrap_err();
+    let spawner = world.pool.spawner();
+    let deleting = {
+        let broker = broker.clone();
+        spawner.spawn_local_with_handle(async move { broker.delete_topic(&ME, &topic()).await })
+    };
+    for _ in 0..30 {
+        world.pool.run_until_stalled();
+        world.pass(Duration::from_millis(100));
+    }
+    let half = world.pool.run_until(deleting.unwrap()).unwrap_err();
     assert_eq!(half.kind, Kind::Unknown, "{half}");
     let left = world.pool.run_until(world.engine.list("")).unwrap();
     let left: Vec<_> = left.iter().map(|set| set.name.as_str()).collect();

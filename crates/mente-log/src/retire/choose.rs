@@ -17,8 +17,8 @@ const SPARSE_FILES: usize = 4;
 /// this between its first pack and a full one.
 const SMALL_PACKS: usize = 8;
 
-/// The frame of a pack is about this share of what is in it.
-const FRAME_SHARE: u64 = 8;
+/// The frame of a pack is at most this share of what is in it, even where logs are small.
+const FRAME_SHARE: u64 = 2;
 
 /// While room is scarce a file with this share of garbage moves.
 const GARBAGE_SHARE: u64 = 8;
@@ -30,33 +30,29 @@ pub(super) fn sources<'a>(
     room_bytes: u64,
 ) -> Vec<u32> {
     let target = u64::from(options.file_bytes);
-    let fill = |files| fill(files, target, room_bytes);
     let (mut wal, packs): (Vec<_>, Vec<_>) =
         files.partition(|file| matches!(file.name, FileName::Wal(_)));
     // The last is written to, and the one before it holds what queues are just about to settle.
     wal.truncate(wal.len().saturating_sub(2));
     let sparse = of(&wal, is_sparse);
-    if wal.len() + 2 > options.wal_files.max(3) {
-        return fill(wal[..=wal.len() / 2].to_vec());
-    }
-    if sparse.len() >= SPARSE_FILES {
-        return fill(sparse);
-    }
     let hollow = of(&packs, is_sparse);
     let garbage: u64 = hollow.iter().map(|file| file.bytes - file.live_bytes).sum();
-    if garbage >= target / 2 {
-        return fill(hollow);
-    }
     let small = of(&packs, |file| file.live_bytes < target / SMALL_PACKS as u64);
-    if small.len() >= SMALL_PACKS {
-        return fill(small);
-    }
-    if is_scarce {
-        let mut wasteful = of(&wal, is_wasteful);
-        wasteful.extend(of(&packs, is_wasteful));
-        return fill(wasteful);
-    }
-    Vec::new()
+    let mut wasteful = of(&wal, is_wasteful);
+    wasteful.extend(of(&packs, is_wasteful));
+    let choices = [
+        (
+            wal.len() + 2 > options.wal_files.max(3),
+            wal[..wal.len().div_ceil(2)].to_vec(),
+        ),
+        (sparse.len() >= SPARSE_FILES, sparse),
+        (garbage >= target / 2, hollow),
+        (small.len() >= SMALL_PACKS, small),
+        (is_scarce, wasteful),
+    ];
+    let due = choices.into_iter().filter(|(is_due, _)| *is_due);
+    let mut sources = due.map(|(_, files)| fill(files, target, room_bytes));
+    sources.find(|some| !some.is_empty()).unwrap_or_default()
 }
 
 /// The frame of a pack is not garbage, or a pack of small logs would be written anew for ever.
@@ -81,12 +77,14 @@ fn of<'a>(files: &[&'a FileUse], is_wanted: impl Fn(&FileUse) -> bool) -> Vec<&'
 fn fill(files: Vec<&FileUse>, target_bytes: u64, room_bytes: u64) -> Vec<u32> {
     let (mut sources, mut bytes) = (Vec::new(), 0);
     for file in files.into_iter().filter(|file| file.live_bytes > 0) {
-        bytes += file.live_bytes;
-        let is_over = bytes > target_bytes && !sources.is_empty();
-        if is_over || bytes + bytes / FRAME_SHARE > room_bytes {
+        let more = bytes + file.live_bytes;
+        if more > target_bytes && !sources.is_empty() {
             break;
         }
-        sources.push(file.name.number());
+        if more + more / FRAME_SHARE <= room_bytes {
+            bytes = more;
+            sources.push(file.name.number());
+        }
     }
     sources
 }
@@ -133,12 +131,15 @@ mod tests {
         let wal = [400, 10, 10, 10, 0, 0];
         for (room, expect) in [
             (u64::MAX, &[0, 1, 2, 3][..]),
-            (470, &[0, 1]),
-            (450, &[0]),
-            (449, &[]),
+            (630, &[0, 1, 2]),
+            (600, &[0]),
+            (599, &[1, 2, 3]),
+            (14, &[]),
         ] {
             assert_eq!(chosen(true, room, &wal, &[]), expect, "{room}");
         }
+        // None of those that come first fits; of the rest some do.
+        assert_eq!(chosen(true, 500, &[900; 7], &[(1000, 300)]), [100]);
     }
 
     #[test]
