@@ -303,6 +303,9 @@ impl Writer {
         };
         // More than once, if files made ahead by an earlier opening are smaller.
         while needed > self.remaining() {
+            if !self.has_spare()? {
+                return Ok(Room::Full);
+            }
             self.next_file()?;
             held_back = self.held_back_bytes();
         }

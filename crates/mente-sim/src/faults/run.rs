@@ -15,9 +15,9 @@ use mente_engine::{
 };
 use mente_log::{Crash, Embedded, MemDisk, Packer, Preparer, Writer};
 
-use super::Ending;
 use super::disk::{Actor, Calls, Site};
 use super::history::{Found, History};
+use super::{Ending, promised};
 
 const ROUNDS: u32 = 36;
 /// So often a call is made again that was refused for want of space: a full disk is not tried each time.
@@ -323,12 +323,13 @@ impl Run {
         told.sent.insert(value);
         self.disk.cut_power_at(self.disk.ops() + 1);
         let runs = self.turn();
-        let hit = self.calls.hit().is_some();
+        let hit = self.calls.hit();
+        let may_stop = hit.is_some_and(|(s, f)| promised(s, f).contains(&Ending::Stopped));
         match now(torn) {
             Ok(_) => self.broken.push("acknowledged without power".into()),
             Err(_) if runs => self.broken.push("a log that goes on without power".into()),
-            // The run comes to its end here: it is the fault's doing only if that came before.
-            Err(_) if hit && self.endings.is_empty() => self.endings.push(Ending::Stopped),
+            // The run comes to its end here, by the power, or by a fault that may stop it and came before.
+            Err(_) if may_stop && self.endings.is_empty() => self.endings.push(Ending::Stopped),
             Err(_) => {}
         }
         self.open = None;
