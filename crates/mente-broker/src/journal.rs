@@ -265,6 +265,9 @@ pub(crate) fn decode(record: &Record) -> Result<Entry> {
         ));
     }
     let seq = line.seq;
+    if seq == u64::MAX {
+        return Err(unreadable("no number comes after its own"));
+    }
     match (line.decision, line.told, line.snapshot) {
         (Some(decision), None, None) => Ok(Entry::Decided(seq, decision)),
         (None, Some(decision), None) => Ok(Entry::Told(decision)),
