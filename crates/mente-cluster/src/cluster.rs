@@ -15,7 +15,8 @@ use mente_engine::{Error, LogId, SetId, SetName};
 use uuid::Uuid;
 
 use crate::connection::{Connection, Trouble};
-use crate::{limits, name};
+use crate::limits;
+use crate::name::Prefix;
 
 /// The topic behind a set, as it was when last asked for.
 #[derive(Clone, Debug)]
@@ -49,6 +50,7 @@ pub(crate) enum Again {
 #[derive(Debug)]
 pub(crate) struct Cluster {
     bootstrap: Vec<String>,
+    pub(crate) prefix: Prefix,
     known: Mutex<Known>,
 }
 
@@ -60,9 +62,10 @@ struct Known {
 }
 
 impl Cluster {
-    pub(crate) fn new(bootstrap: Vec<String>) -> Self {
+    pub(crate) fn new(bootstrap: Vec<String>, prefix: Prefix) -> Self {
         Self {
             bootstrap,
+            prefix,
             known: Mutex::default(),
         }
     }
@@ -128,7 +131,9 @@ impl Cluster {
         {
             return Err(Again::Later(reason));
         }
-        let found = found.and_then(known_topic).filter(|topic| topic.id == set);
+        let found = found
+            .and_then(|topic| self.known_topic(topic))
+            .filter(|topic| topic.id == set);
         let Some(topic) = found else {
             self.forget(set);
             return Err(Again::Never(Error::Gone));
@@ -177,14 +182,19 @@ impl Cluster {
             MetadataRequestTopic::default().with_name(Some(name))
         });
         let found = self.metadata(Some(wanted.collect())).await?;
-        Ok(found.into_iter().filter_map(known_topic).collect())
+        Ok(found
+            .into_iter()
+            .filter_map(|topic| self.known_topic(topic))
+            .collect())
     }
 
     /// Every topic that is a set.
     pub(crate) async fn all_topics(&self) -> Result<Vec<Topic>, Again> {
         let found = self.metadata(None).await?;
         let visible = found.into_iter().filter(|topic| !topic.is_internal);
-        Ok(visible.filter_map(known_topic).collect())
+        Ok(visible
+            .filter_map(|topic| self.known_topic(topic))
+            .collect())
     }
 
     async fn metadata(
@@ -203,6 +213,28 @@ impl Cluster {
         Ok(answer.topics)
     }
 
+    /// Of a topic that is a set.
+    fn known_topic(&self, found: MetadataResponseTopic) -> Option<Topic> {
+        if found.error_code != 0 {
+            return None;
+        }
+        let name = found.name?;
+        let (set, owned) = self.prefix.set(&name)?;
+        let mut leaders = vec![-1; found.partitions.len()];
+        for partition in &found.partitions {
+            let index = usize::try_from(partition.partition_index).ok()?;
+            *leaders.get_mut(index)? = partition.leader_id.0;
+        }
+        let id = SetId(found.topic_id.as_u128());
+        Some(Topic {
+            id,
+            name,
+            set,
+            owned,
+            leaders,
+        })
+    }
+
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panic while this is held")
     }
@@ -215,27 +247,6 @@ fn address(host: &str, port: i32) -> String {
     } else {
         format!("{host}:{port}")
     }
-}
-
-fn known_topic(found: MetadataResponseTopic) -> Option<Topic> {
-    if found.error_code != 0 {
-        return None;
-    }
-    let name = found.name?;
-    let (set, owned) = name::set(&name)?;
-    let mut leaders = vec![-1; found.partitions.len()];
-    for partition in &found.partitions {
-        let index = usize::try_from(partition.partition_index).ok()?;
-        *leaders.get_mut(index)? = partition.leader_id.0;
-    }
-    let id = SetId(found.topic_id.as_u128());
-    Some(Topic {
-        id,
-        name,
-        set,
-        owned,
-        leaders,
-    })
 }
 
 fn is_unknown(code: i16) -> bool {

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::cluster::{Cluster, ask_again};
 use crate::lane::{self, Append, Command, Lane, Reply, State};
+use crate::name::Prefix;
 use crate::{limits, read, sets};
 
 /// Where the cluster is, and how to be its client.
@@ -22,6 +23,8 @@ use crate::{limits, read, sets};
 pub struct Options {
     /// `host:port` of some of its brokers.
     pub bootstrap: Vec<String>,
+    /// What the names of its topics begin with.
+    pub prefix: Prefix,
     /// Longest time that a fence goes without a proof that it still holds. Less than what
     /// the brokers allow is for tests.
     pub renew_within: Duration,
@@ -41,6 +44,7 @@ impl Options {
     pub fn new(bootstrap: impl IntoIterator<Item = impl Into<String>>) -> Self {
         Self {
             bootstrap: bootstrap.into_iter().map(Into::into).collect(),
+            prefix: Prefix::default(),
             renew_within: limits::RENEW,
         }
     }
@@ -53,7 +57,10 @@ impl ClusterEngine {
     /// Outside of a tokio runtime, on which the engine's tasks run.
     pub fn new(options: Options) -> Self {
         Self {
-            cluster: Arc::new(Cluster::new(options.bootstrap.clone())),
+            cluster: Arc::new(Cluster::new(
+                options.bootstrap.clone(),
+                options.prefix.clone(),
+            )),
             options,
             runtime: Handle::current(),
             lanes: Arc::default(),

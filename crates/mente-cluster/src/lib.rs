@@ -28,3 +28,4 @@ mod limits;
 mod name;
 
 pub use engine::{ClusterEngine, Options};
+pub use name::Prefix;

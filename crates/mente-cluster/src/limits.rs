@@ -31,6 +31,8 @@ pub(crate) const IN_FLIGHT: u32 = 5;
 pub(crate) const LANE_APPENDS: usize = 1_024;
 /// Longest topic name that Kafka takes.
 pub(crate) const TOPIC_NAME_BYTES: usize = 249;
+/// Longest prefix of all topics.
+pub(crate) const PREFIX_BYTES: usize = 100;
 /// Longest time that a fence goes unproven, whatever longer time the brokers would allow.
 pub(crate) const RENEW: Duration = Duration::from_secs(6 * 3600);
 /// Shortest time that a fence can go unproven: brokers that forget faster are refused.

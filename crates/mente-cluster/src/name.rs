@@ -14,6 +14,11 @@
 //! That a set is owned stands in the name because nothing else of a topic is as lasting:
 //! a topic's settings can be altered under a running cluster, its name never. The prefix
 //! also lets one access rule keep other writers out of all owned logs.
+//!
+//! All of it may stand behind a prefix, so that several Mentes share a cluster, each seeing its own
+//! topics only, and so that one access rule allows them.
+
+use std::str::FromStr;
 
 use mente_engine::SetName;
 
@@ -23,49 +28,73 @@ const DEFAULT_NAMESPACE: &str = "default/";
 const OWNED_PREFIX: &str = "mente-owned..o";
 const ESCAPES: [(char, char); 4] = [('/', '-'), ('$', 'd'), ('~', 't'), ('.', 'p')];
 
-/// The topic of a set; `None` if Kafka takes no name that long.
-pub(crate) fn topic(set: &SetName, owned: bool) -> Option<String> {
-    let name = match set.as_str().strip_prefix(DEFAULT_NAMESPACE) {
-        Some(rest) if !rest.contains('/') => rest,
-        _ => set.as_str(),
-    };
-    let mut topic = String::from(if owned { OWNED_PREFIX } else { "" });
-    let mut rest = name.chars().peekable();
-    while let Some(letter) = rest.next() {
-        let escaped_next = rest.peek().is_some_and(|next| escape(*next).is_some());
-        match escape(letter) {
-            Some(code) if letter != '.' || escaped_next => topic.extend(['.', '.', code]),
-            _ => topic.push(letter),
+/// What the names of all topics of one Mente begin with; empty as a rule.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Prefix(String);
+
+impl FromStr for Prefix {
+    type Err = String;
+
+    /// Letters, digits, dots, underscores and dashes, as in any name of a topic.
+    fn from_str(text: &str) -> Result<Self, String> {
+        let most = limits::PREFIX_BYTES;
+        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+        if text.len() > most || !text.bytes().all(is_plain) {
+            return Err(format!(
+                "a prefix has at most {most} letters, digits, dots, underscores and dashes, {text:?} is none"
+            ));
         }
+        Ok(Self(text.to_owned()))
     }
-    (topic.len() <= limits::TOPIC_NAME_BYTES).then_some(topic)
 }
 
-/// The set of a topic and whether it is owned; `None` if no set has this topic.
-pub(crate) fn set(topic: &str) -> Option<(SetName, bool)> {
-    let (owned, escaped) = match topic.strip_prefix(OWNED_PREFIX) {
-        Some(rest) => (true, rest),
-        None => (false, topic),
-    };
-    let mut name = String::new();
-    let mut rest = escaped;
-    while let Some(letter) = rest.chars().next() {
-        if let Some(code) = rest.strip_prefix("..") {
-            let code = code.chars().next()?;
-            let (letter, _) = ESCAPES.iter().find(|(_, c)| *c == code)?;
-            name.push(*letter);
-            rest = &rest["..".len() + code.len_utf8()..];
-        } else {
-            name.push(letter);
-            rest = &rest[letter.len_utf8()..];
+impl Prefix {
+    /// The topic of a set; `None` if Kafka takes no name that long.
+    pub(crate) fn topic(&self, set: &SetName, owned: bool) -> Option<String> {
+        let name = match set.as_str().strip_prefix(DEFAULT_NAMESPACE) {
+            Some(rest) if !rest.contains('/') => rest,
+            _ => set.as_str(),
+        };
+        let mut topic = self.0.clone();
+        topic.push_str(if owned { OWNED_PREFIX } else { "" });
+        let mut rest = name.chars().peekable();
+        while let Some(letter) = rest.next() {
+            let escaped_next = rest.peek().is_some_and(|next| escape(*next).is_some());
+            match escape(letter) {
+                Some(code) if letter != '.' || escaped_next => topic.extend(['.', '.', code]),
+                _ => topic.push(letter),
+            }
         }
+        (topic.len() <= limits::TOPIC_NAME_BYTES).then_some(topic)
     }
-    if !name.contains('/') {
-        name.insert_str(0, DEFAULT_NAMESPACE);
+
+    /// The set of a topic and whether it is owned; `None` if no set of this Mente has this topic.
+    pub(crate) fn set(&self, topic: &str) -> Option<(SetName, bool)> {
+        let unprefixed = topic.strip_prefix(&self.0)?;
+        let (owned, escaped) = match unprefixed.strip_prefix(OWNED_PREFIX) {
+            Some(rest) => (true, rest),
+            None => (false, unprefixed),
+        };
+        let mut name = String::new();
+        let mut rest = escaped;
+        while let Some(letter) = rest.chars().next() {
+            if let Some(code) = rest.strip_prefix("..") {
+                let code = code.chars().next()?;
+                let (letter, _) = ESCAPES.iter().find(|(_, c)| *c == code)?;
+                name.push(*letter);
+                rest = &rest["..".len() + code.len_utf8()..];
+            } else {
+                name.push(letter);
+                rest = &rest[letter.len_utf8()..];
+            }
+        }
+        if !name.contains('/') {
+            name.insert_str(0, DEFAULT_NAMESPACE);
+        }
+        let name = SetName::new(name).ok()?;
+        // Foreign topics may spell a name in another way; only one way is ours.
+        (self.topic(&name, owned).as_deref() == Some(topic)).then_some((name, owned))
     }
-    let name = SetName::new(name).ok()?;
-    // Foreign topics may spell a name in another way; only one way is ours.
-    (self::topic(&name, owned).as_deref() == Some(topic)).then_some((name, owned))
 }
 
 fn escape(letter: char) -> Option<char> {
@@ -77,10 +106,18 @@ fn escape(letter: char) -> Option<char> {
 mod tests {
     use super::*;
 
+    fn plain(name: &SetName, owned: bool) -> Option<String> {
+        Prefix::default().topic(name, owned)
+    }
+
+    fn set(topic: &str) -> Option<(SetName, bool)> {
+        Prefix::default().set(topic)
+    }
+
     fn check(name: &str, expect: &str) {
         let name = SetName::new(name).unwrap();
         for owned in [false, true] {
-            let made = topic(&name, owned).unwrap();
+            let made = plain(&name, owned).unwrap();
             assert_eq!(made.strip_prefix(OWNED_PREFIX).unwrap_or(&made), expect);
             assert!(
                 made.bytes()
@@ -114,7 +151,7 @@ mod tests {
                 let Ok(name) = SetName::new(name) else {
                     continue;
                 };
-                let made = topic(&name, false).unwrap();
+                let made = plain(&name, false).unwrap();
                 assert_eq!(set(&made), Some((name.clone(), false)), "{made}");
                 let other = seen.insert(made, name.clone());
                 assert!(other.is_none_or(|other| other == name), "{name}");
@@ -128,6 +165,22 @@ mod tests {
             assert_eq!(set(foreign), None, "{foreign}");
         }
         let long = SetName::new(format!("a/{}", "$".repeat(100))).unwrap();
-        assert_eq!(topic(&long, false), None);
+        assert_eq!(plain(&long, false), None);
+    }
+
+    #[test]
+    fn behind_a_prefix_only_our_own_topics_are_sets() {
+        let orders = SetName::new("default/orders").unwrap();
+        for text in ["shop.", "a..", "mente-owned..o", "x"] {
+            let prefix: Prefix = text.parse().unwrap();
+            for owned in [false, true] {
+                let made = prefix.topic(&orders, owned).unwrap();
+                assert_eq!(prefix.set(&made), Some((orders.clone(), owned)), "{made}");
+            }
+            assert_eq!(prefix.set("orders"), None, "{text}");
+        }
+        for wrong in ["a/b", "ä", " ", &"a".repeat(101)] {
+            assert!(wrong.parse::<Prefix>().is_err(), "{wrong}");
+        }
     }
 }

@@ -22,7 +22,7 @@ use mente_engine::{Change, Error, LogConfig, SetId, SetInfo, SetName};
 use uuid::Uuid;
 
 use crate::cluster::{Again, Cluster, Role, Topic, ask_again, check};
-use crate::{limits, name};
+use crate::limits;
 
 /// Kinds of things that have settings.
 pub(crate) const OF_TOPIC: i8 = 2;
@@ -37,8 +37,8 @@ pub(crate) async fn create(
 ) -> Result<SetId, Error> {
     check_logs(logs)?;
     let names = (
-        name::topic(set, config.owned),
-        name::topic(set, !config.owned),
+        cluster.prefix.topic(set, config.owned),
+        cluster.prefix.topic(set, !config.owned),
     );
     let (Some(wanted), Some(other)) = names else {
         return Err(Error::NotDone(format!(

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
+use mente_cluster::Prefix;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
@@ -79,6 +80,8 @@ pub(crate) struct Server {
     /// HTTP listener; port 0 is any free one
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
     pub(crate) http: SocketAddr,
+    #[command(flatten)]
+    pub(crate) choice: Choice,
     /// Make a topic when somebody first publishes to it
     #[arg(long)]
     pub(crate) create_topics: bool,
@@ -96,6 +99,47 @@ pub(crate) struct Server {
     pub(crate) allow_private_webhooks: bool,
     #[command(flatten)]
     pub(crate) process: Process,
+}
+
+/// What events are kept in.
+#[derive(Clone, Debug, Default, Group)]
+pub(crate) struct Choice {
+    /// Keep events in files of the data directory, or in a Kafka cluster; then only views are in the
+    /// directory
+    #[arg(
+        long,
+        value_name = "ENGINE",
+        env = "MENTE_ENGINE",
+        default_value = "embedded"
+    )]
+    pub(crate) engine: Kind,
+    /// Some brokers of the Kafka cluster
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        env = "MENTE_KAFKA_BOOTSTRAP",
+        value_delimiter = ',',
+        required_if_eq("engine", "kafka")
+    )]
+    pub(crate) kafka_bootstrap: Vec<String>,
+    /// What the names of all topics in the Kafka cluster begin with, so that several Mentes share one
+    #[arg(
+        long,
+        value_name = "PREFIX",
+        env = "MENTE_KAFKA_PREFIX",
+        default_value = ""
+    )]
+    pub(crate) kafka_prefix: Prefix,
+    /// How many parts topics and subscriptions are decided in, fixed by the first server on the data
+    #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    pub(crate) shards: u32,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Kind {
+    #[default]
+    Embedded,
+    Kafka,
 }
 
 /// The flags of the server that it is about.

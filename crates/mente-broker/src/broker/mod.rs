@@ -22,7 +22,7 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
-use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, limits};
+use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, SetName, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
@@ -89,13 +89,18 @@ pub struct Broker {
 }
 
 impl Broker {
+    /// The set of all journals. Its id stands for all that a broker keeps.
+    pub fn journals() -> SetName {
+        set_name("$journal")
+    }
+
     /// Opens the broker on an engine. Nothing runs until the tasks are polled.
     pub async fn open(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         options: Options,
     ) -> Result<(Self, Vec<ShardTask>)> {
-        let name = set_name("$journal");
+        let name = Self::journals();
         let config = LogConfig {
             owned: true,
             ..LogConfig::default()

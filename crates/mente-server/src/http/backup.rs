@@ -41,7 +41,8 @@ pub trait Archive: Send {
 
 pub(super) async fn get(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
     let Some(backups) = &door.backups else {
-        let message = "this server keeps nothing that it could copy";
+        let message =
+            "this server's events are in a Kafka cluster, which has its own means to copy them";
         return Err(Refusal::new(
             StatusCode::NOT_IMPLEMENTED,
             "Unsupported",

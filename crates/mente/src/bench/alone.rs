@@ -12,7 +12,7 @@ use super::null::Bare;
 use super::report::{Row, Times};
 use super::rows::Bench;
 use super::sync;
-use crate::run::{Reserve, TokioClock, engine};
+use crate::run::{Reserve, TokioClock, embedded};
 
 /// What a durable append may take in this process.
 const SYNCS_IN_PROCESS: f64 = 1.3;
@@ -97,7 +97,7 @@ impl Bench {
 
     /// The same append without a door: broker and log in this process.
     pub(super) async fn stream_in_process(&self) -> Result<Row> {
-        let driven = engine::open(&self.folder.join("in-process"), Reserve::default())
+        let driven = embedded::open(&self.folder.join("in-process"), Reserve::default())
             .map_err(|f| anyhow::anyhow!(f.message))?;
         let clock = Arc::new(TokioClock::new());
         let options = mente_broker::Options::default();

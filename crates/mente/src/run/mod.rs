@@ -6,7 +6,8 @@
 
 mod backup;
 mod clock;
-pub(crate) mod engine;
+pub(crate) mod embedded;
+mod engine;
 mod keys;
 mod ports;
 mod reserve;
@@ -20,8 +21,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, ShardTask};
-use mente_engine::{Engine, limits};
-use mente_server::http::{self, Http};
+use mente_engine::limits;
+use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use mente_server::tls::{Identity, Trust};
@@ -30,11 +31,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Dev, LogFormat, Process, Server};
+use crate::args::{Choice, Dev, LogFormat, Process, Server};
 use crate::failure::{Failure, Result};
 use crate::output::{bold, is_colourful, line};
 use backup::Everything;
 pub(crate) use clock::TokioClock;
+use engine::Running;
 
 pub(crate) use reserve::Reserve;
 pub(crate) use verify::verify;
@@ -47,6 +49,7 @@ pub(crate) const FILES_WANTED: u64 = limits::HTTP_CONNECTIONS as u64 + 6_000;
 
 /// What differs between a developer's server and any other.
 struct Plan {
+    choice: Choice,
     http: SocketAddr,
     /// Take another port if this one is busy.
     any_port: bool,
@@ -72,6 +75,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         )));
     }
     let plan = Plan {
+        choice: Choice::default(),
         http: dev.http,
         any_port: true,
         broker: mente_broker::Options {
@@ -103,11 +107,13 @@ pub(crate) fn server(server: Server) -> Result<()> {
         Reach::Public
     };
     let plan = Plan {
+        choice: server.choice.clone(),
         http: server.http,
         any_port: false,
         broker: mente_broker::Options {
             create_topics: server.create_topics,
             access,
+            shards: server.choice.shards,
             ..mente_broker::Options::default()
         },
         keys,
@@ -161,12 +167,16 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the executor")?;
-    let driven = engine::open(data_dir, process.disk_reserve.unwrap_or_default())?;
+    let running = {
+        let _inside = runtime.enter();
+        let reserve = process.disk_reserve.unwrap_or_default();
+        engine::open(&plan.choice, data_dir, reserve)?
+    };
     backup::remove_leftovers(data_dir).context("cannot tidy the data directory")?;
-    let served = runtime.block_on(serve(plan, &driven, data_dir, process, began));
+    let served = runtime.block_on(serve(plan, &running, data_dir, process, began));
     // Every task that could still call the engine ends here, before the log is closed.
     runtime.shutdown_timeout(SHARDS_STOP_WAIT);
-    let closed = driven.close();
+    let closed = running.close();
     served.and(closed)
 }
 
@@ -191,31 +201,33 @@ fn allow_files() {
 
 async fn serve(
     plan: &Plan,
-    driven: &engine::Driven,
+    running: &Running,
     data_dir: &Path,
     process: &Process,
     began: Instant,
 ) -> Result<()> {
-    let engine: Arc<dyn Engine> = Arc::new(driven.engine());
     let clock = Arc::new(TokioClock::new());
-    let (broker, tasks) = Broker::open(engine, clock, plan.broker)
+    let (broker, tasks) = Broker::open(running.engine(), clock, plan.broker)
         .await
         .context("cannot open the broker on this data")?;
+    running.check_views(&Broker::journals(), data_dir).await?;
     let mut shards = spawn(tasks);
     let (stop, stopping) = watch::channel(false);
     let projections = Projections::open(broker.clone(), data_dir.join("projections"));
     let projections = Arc::new(projections.context("cannot open the projections")?);
-    let everything = Everything {
-        broker: broker.clone(),
-        engine: driven.engine(),
-        projections: Arc::clone(&projections),
-        data_dir: data_dir.to_owned(),
-    };
+    let backups = running.log().map(|engine| {
+        Arc::new(Everything {
+            broker: broker.clone(),
+            engine,
+            projections: Arc::clone(&projections),
+            data_dir: data_dir.to_owned(),
+        }) as Arc<dyn Backups>
+    });
     let options = http::Options {
         keys: plan.keys.clone(),
         tls: plan.tls.clone(),
         projections: Some(Arc::clone(&projections)),
-        backups: Some(Arc::new(everything)),
+        backups,
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
@@ -234,7 +246,7 @@ async fn serve(
     drop(broker);
     let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
-    tracing::info!(url = format!("{}://{address}", plan.scheme()), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    tracing::info!(url = format!("{}://{address}", plan.scheme()), engine = running.describe(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
         greet(plan.scheme(), address, data_dir, took)?;
     }

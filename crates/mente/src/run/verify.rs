@@ -9,7 +9,7 @@ use mente_broker::{Broker, Principal};
 use mente_engine::{Engine, Error, Limit};
 
 use super::clock::TokioClock;
-use super::{Reserve, engine, spawn};
+use super::{Reserve, embedded, spawn};
 use crate::failure::{Code, Failure, Result};
 use crate::output::line;
 
@@ -22,7 +22,7 @@ pub(crate) fn verify(data_dir: &Path) -> Result<()> {
         .enable_all()
         .build()
         .context("cannot start the executor")?;
-    let driven = engine::open(data_dir, Reserve::default())?;
+    let driven = embedded::open(data_dir, Reserve::default())?;
     let mut sound = driven.is_sound();
     let read = runtime.block_on(async {
         let engine: Arc<dyn Engine> = Arc::new(driven.engine());
@@ -42,7 +42,7 @@ pub(crate) fn verify(data_dir: &Path) -> Result<()> {
 }
 
 /// Opening a directory without one would make one.
-fn holds_a_log(data_dir: &Path) -> bool {
+pub(super) fn holds_a_log(data_dir: &Path) -> bool {
     let entries = std::fs::read_dir(data_dir).into_iter().flatten().flatten();
     let is_file = |ending: &str, path: &Path| path.extension().is_some_and(|e| e == ending);
     entries

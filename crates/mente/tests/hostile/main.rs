@@ -1,6 +1,8 @@
 //! Clients, receivers and statements that mean harm, against the real binary. Each test bounds
 //! what the server's memory grows by while it lasts, and ends with a publish that is answered.
 
+#[path = "../it/engine.rs"]
+mod engine;
 #[path = "../it/server.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod server;

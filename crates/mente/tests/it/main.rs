@@ -1,6 +1,7 @@
 //! The real binary, from outside: every test spawns its own server in a directory of its own.
 
 mod certificates;
+mod engine;
 mod server;
 
 mod backup;

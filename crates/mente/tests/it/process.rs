@@ -62,11 +62,8 @@ async fn what_was_acknowledged_survives_a_kill() {
 #[tokio::test]
 async fn one_directory_has_one_server() {
     let server = Server::start();
-    let second = command("server")
-        .args(["--http", "127.0.0.1:0", "--data-dir"])
-        .arg(server.data())
-        .output()
-        .unwrap();
+    let second = server.rival().args(["--http", "127.0.0.1:0"]).output();
+    let second = second.unwrap();
     assert_eq!(second.status.code(), Some(1));
     let said = String::from_utf8_lossy(&second.stderr).into_owned();
     assert!(said.contains("in use by another process"), "{said}");

@@ -27,8 +27,9 @@ impl Server {
     }
 
     pub(crate) fn start_with(flags: &[&str]) -> Self {
-        let flags = flags.iter().map(|&flag| flag.to_owned()).collect();
-        Self::spawn(tempfile::tempdir().unwrap(), flags)
+        let mut all = crate::engine::flags();
+        all.extend(flags.iter().map(|&flag| flag.to_owned()));
+        Self::spawn(tempfile::tempdir().unwrap(), all)
     }
 
     /// On a data directory that is there already; it is moved.
@@ -87,6 +88,14 @@ impl Server {
 
     pub(crate) fn wait(&mut self) -> ExitStatus {
         wait(&mut self.process)
+    }
+
+    /// A server on the same data and engine, to which more is said.
+    pub(crate) fn rival(&self) -> Command {
+        let mut command = command("server");
+        command.args(&self.flags);
+        command.arg("--data-dir").arg(self.data());
+        command
     }
 
     pub(crate) async fn call(&self, method: &str, path: &str, body: &str) -> Response {

@@ -1,0 +1,7 @@
+//! The engine of the servers under test: here the embedded log. The target `kafka` runs the same tests
+//! with another one in this place.
+
+/// What `mente server` is told of it.
+pub(crate) fn flags() -> Vec<String> {
+    Vec::new()
+}
