@@ -18,6 +18,7 @@
 //! All of it may stand behind a prefix, so that several Mentes share a cluster, each seeing its own
 //! topics only, and so that one access rule allows them.
 
+use std::fmt;
 use std::str::FromStr;
 
 use mente_engine::SetName;
@@ -48,7 +49,17 @@ impl FromStr for Prefix {
     }
 }
 
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 impl Prefix {
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The topic of a set; `None` if Kafka takes no name that long.
     pub(crate) fn topic(&self, set: &SetName, owned: bool) -> Option<String> {
         let name = match set.as_str().strip_prefix(DEFAULT_NAMESPACE) {

@@ -9,6 +9,9 @@ use mente_cluster::Prefix;
 /// Where a server listens unless told otherwise.
 pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
 
+/// Parts that a broker decides in unless told otherwise.
+const SHARDS_DEFAULT: u32 = 64;
+
 /// One durable event log with every door an event-driven system needs.
 #[derive(Debug, Parser)]
 #[command(version, arg_required_else_help = true)]
@@ -102,7 +105,7 @@ pub(crate) struct Server {
 }
 
 /// What events are kept in.
-#[derive(Clone, Debug, Default, Group)]
+#[derive(Clone, Debug, Group)]
 pub(crate) struct Choice {
     /// Keep events in files of the data directory, or in a Kafka cluster; then only views are in the
     /// directory
@@ -131,7 +134,7 @@ pub(crate) struct Choice {
     )]
     pub(crate) kafka_prefix: Prefix,
     /// How many parts topics and subscriptions are decided in, fixed by the first server on the data
-    #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) shards: u32,
 }
 
@@ -140,6 +143,33 @@ pub(crate) enum Kind {
     #[default]
     Embedded,
     Kafka,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self {
+            engine: Kind::default(),
+            kafka_bootstrap: Vec::new(),
+            kafka_prefix: Prefix::default(),
+            shards: SHARDS_DEFAULT,
+        }
+    }
+}
+
+impl Choice {
+    /// What a server is told to choose the same.
+    pub(crate) fn flags(&self) -> Vec<String> {
+        let mut flags = vec![format!("--shards={}", self.shards)];
+        match self.engine {
+            Kind::Embedded => flags.push("--engine=embedded".to_owned()),
+            Kind::Kafka => flags.extend([
+                "--engine=kafka".to_owned(),
+                format!("--kafka-bootstrap={}", self.kafka_bootstrap.join(",")),
+                format!("--kafka-prefix={}", self.kafka_prefix),
+            ]),
+        }
+        flags
+    }
 }
 
 /// The flags of the server that it is about.

@@ -106,6 +106,7 @@ pub(super) async fn run(
         // What holds a mount or stands still must not outlive us.
         is_tied: image.is_some() || pauses > 0,
         variables: clock.as_ref().map(WallClock::variables).unwrap_or_default(),
+        ..Surroundings::default()
     };
     let data = image.as_ref().map_or(folder, Image::data).join("data");
     let since = Instant::now();

@@ -9,6 +9,8 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use tokio::process::{Child, Command};
 
+use crate::args::Choice;
+
 /// How long a server may take to come up.
 const READY: Duration = Duration::from_secs(30);
 /// Lines of its log that are shown when it fails.
@@ -32,12 +34,22 @@ pub(crate) struct Surroundings {
     pub(crate) is_tied: bool,
     /// Variables of its environment.
     pub(crate) variables: Vec<(&'static str, OsString)>,
+    pub(crate) engine: Choice,
 }
 
 impl Server {
     /// Starts `mente server` in `folder` and waits until it is ready.
     pub(crate) async fn start(folder: &Path) -> Result<Self> {
         Self::start_in(folder, &folder.join("data"), Surroundings::default()).await
+    }
+
+    /// The same on another engine.
+    pub(crate) async fn start_on(folder: &Path, engine: Choice) -> Result<Self> {
+        let surroundings = Surroundings {
+            engine,
+            ..Surroundings::default()
+        };
+        Self::start_in(folder, &folder.join("data"), surroundings).await
     }
 
     /// The same with its data elsewhere.
@@ -198,6 +210,7 @@ fn spawn(
         .arg("--ports-file")
         .arg(ports_file)
         .arg("--allow-private-webhooks")
+        .args(surroundings.engine.flags())
         // The shop's programs speak plain HTTP on loopback, whatever other servers here do.
         .env_remove("MENTE_TLS_CERT")
         .env_remove("MENTE_TLS_KEY")

@@ -16,6 +16,7 @@ use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
 use super::server::Server;
 use super::summary::{Books, Summary};
 use super::web;
+use crate::args::{Choice, Kind};
 use crate::client::Client;
 
 /// Orders that are placed at one time.
@@ -42,6 +43,8 @@ pub(crate) struct ShopArgs {
     /// Use this server instead of one of the demo's own
     #[arg(long, value_name = "URL")]
     server: Option<String>,
+    #[command(flatten)]
+    engine: Choice,
     /// Keep the server's data and everybody's files there, instead of a directory that goes away
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -57,8 +60,24 @@ impl ShopArgs {
         self.serve.map(|address| web::Options {
             address,
             server: self.server.clone(),
+            engine: self.own_engine(),
             folder: self.dir.clone(),
         })
+    }
+
+    /// In a cluster the shop takes topics that nobody has yet, unless it is told which.
+    fn own_engine(&self) -> Choice {
+        let mut engine = self.engine.clone();
+        if engine.engine == Kind::Kafka && engine.kafka_prefix.is_empty() {
+            let seconds = std::time::UNIX_EPOCH
+                .elapsed()
+                .unwrap_or_default()
+                .as_secs();
+            engine.kafka_prefix = format!("shop-{seconds:x}.")
+                .parse()
+                .expect("these letters are allowed");
+        }
+        engine
     }
 }
 
@@ -72,7 +91,7 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let server = match &args.server {
-        None => Some(Server::start(&folder).await?),
+        None => Some(Server::start_on(&folder, args.own_engine()).await?),
         Some(_) => None,
     };
     let url = match (&server, args.server) {

@@ -2,6 +2,7 @@
 //! what the server's memory grows by while it lasts, and ends with a publish that is answered.
 
 #[path = "../it/engine.rs"]
+#[expect(dead_code, reason = "the other tests use the rest")]
 mod engine;
 #[path = "../it/server.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]

@@ -6,6 +6,7 @@ use std::process::Command;
 fn nothing_is_lost_over_ten_kills() {
     let shop = Command::new(env!("CARGO_BIN_EXE_mente"))
         .args(["demo", "shop", "--orders", "600", "--kills", "10"])
+        .args(crate::engine::flags())
         .output()
         .expect("the binary runs");
     let (books, course) = (

@@ -5,3 +5,6 @@
 pub(crate) fn flags() -> Vec<String> {
     Vec::new()
 }
+
+/// Whether a server on it copies its events.
+pub(crate) const HAS_BACKUPS: bool = true;

@@ -48,6 +48,7 @@ impl Shop {
     fn open() -> (Self, String) {
         let child = command("demo")
             .args(["shop", "--serve", "127.0.0.1:0"])
+            .args(crate::engine::flags())
             .stdout(Stdio::piped())
             .spawn();
         let mut shop = Self(child.unwrap());

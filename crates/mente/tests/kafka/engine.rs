@@ -7,6 +7,9 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 
+/// Whether a server on it copies its events.
+pub(crate) const HAS_BACKUPS: bool = false;
+
 /// What `mente server` is told of it.
 pub(crate) fn flags() -> Vec<String> {
     let prefix = format!("test-{}.", uuid::Uuid::new_v4().simple());
@@ -56,7 +59,7 @@ fn start() -> String {
         line.starts_with("127.0.0.1:"),
         "no Kafka to test on: {words}"
     );
-    // Held until this process ends.
-    std::mem::forget(keeper.stdin.take());
+    // Its input stays open until this process ends.
+    std::mem::forget(keeper);
     line.trim().to_owned()
 }

@@ -1,4 +1,4 @@
-//! The tests of the target `it` that are not about the embedded log's own files, on a real Kafka: the same
+//! The tests of the targets `it` and `hostile` that are not about the embedded log's own files, on a real Kafka: the same
 //! source, the same binary, another engine.
 
 mod engine;
@@ -6,10 +6,13 @@ mod engine;
 #[path = "../it/certificates.rs"]
 mod certificates;
 #[path = "../it/server.rs"]
+#[expect(dead_code, reason = "the tests of the embedded log use the rest")]
 mod server;
 
 #[path = "../it/cloudevents_sdks.rs"]
 mod cloudevents_sdks;
+#[path = "../it/demo.rs"]
+mod demo;
 #[path = "../it/eventgrid_sdk.rs"]
 mod eventgrid_sdk;
 #[path = "../it/events.rs"]
@@ -24,6 +27,8 @@ mod process;
 mod pull;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/shop_page.rs"]
+mod shop_page;
 #[path = "../it/tail.rs"]
 mod tail;
 #[path = "../it/tls.rs"]
@@ -32,3 +37,19 @@ mod tls;
 mod verbs;
 #[path = "../it/webhooks.rs"]
 mod webhooks;
+
+// Clients that mean harm.
+#[path = "../hostile/attack.rs"]
+mod attack;
+#[path = "../hostile/bodies.rs"]
+mod bodies;
+#[path = "../hostile/connections.rs"]
+mod connections;
+#[path = "../hostile/webhooks.rs"]
+mod hostile_webhooks;
+#[path = "../hostile/names.rs"]
+mod names;
+#[path = "../hostile/readers.rs"]
+mod readers;
+#[path = "../hostile/sql.rs"]
+mod sql;

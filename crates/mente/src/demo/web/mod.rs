@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use super::roles::ask;
 use super::server::Server;
+use crate::args::Choice;
 use crate::client::Client;
 use crate::output::{bold, line};
 use board::Board;
@@ -47,6 +48,8 @@ pub(crate) struct Options {
     pub(crate) address: Option<SocketAddr>,
     /// A server that runs already.
     pub(crate) server: Option<String>,
+    /// Of a server of its own.
+    pub(crate) engine: Choice,
     pub(crate) folder: Option<PathBuf>,
 }
 
@@ -62,7 +65,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
     let (server, url) = match options.server {
         Some(url) => (None, url),
         None => {
-            let server = Server::start(&folder).await?;
+            let server = Server::start_on(&folder, options.engine).await?;
             let url = server.url();
             (Some(server), url)
         }
