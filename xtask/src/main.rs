@@ -91,7 +91,13 @@ fn sim(args: &[&str]) -> Outcome {
     )?;
     let planted = ["--features", "planted", "--", "planted"];
     execute(Command::new("cargo").args(run).args(planted))?;
-    let views = ["--features", "planted", "--lib", "checkpoint_before"];
+    let views = [
+        "--features",
+        "planted",
+        "--test",
+        "projection",
+        "checkpoint_before",
+    ];
     let test = ["test", "--quiet", "--package", "mente-server"];
     execute(Command::new("cargo").args(test).args(views))
 }

@@ -5,8 +5,8 @@
 //! under construction is not synced at all until it is complete; who finds one after a crash
 //! throws it away.
 
-#[cfg(all(test, feature = "planted"))]
-pub(super) mod planted;
+#[cfg(feature = "planted")]
+pub mod planted;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -269,7 +269,7 @@ impl Database {
         facts: &[Fact],
         next: u64,
     ) -> Result<(), (usize, Failure)> {
-        #[cfg(all(test, feature = "planted"))]
+        #[cfg(feature = "planted")]
         if planted::is_planted() {
             return self.checkpoint_first(batch, facts, next);
         }

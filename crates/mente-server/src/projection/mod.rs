@@ -48,6 +48,8 @@ use source::Reader;
 use task::{Board, Command, Task};
 use writer::Alive;
 
+#[cfg(feature = "planted")]
+pub use database::planted;
 pub use digest::TableDigest;
 pub use query::Answer;
 pub use status::{At, Failure, PartitionStatus, State, Status};
@@ -528,6 +530,3 @@ async fn on_thread<T: Send + 'static>(
 fn missing(name: &EntityName) -> Error {
     Error::not_found("projection", name.as_str())
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,6 +1,7 @@
 //! The tests of the targets `it` and `hostile` that are not about the embedded log's own files, on a real Kafka: the same
 //! source, the same binary, another engine.
 
+mod broker;
 mod engine;
 
 #[path = "../it/certificates.rs"]

@@ -9,7 +9,7 @@ use super::{
 static PLANTED: AtomicBool = AtomicBool::new(false);
 
 /// Plants the bug in every projection of this process.
-pub(crate) fn plant(is_planted: bool) {
+pub fn plant(is_planted: bool) {
     PLANTED.store(is_planted, Ordering::SeqCst);
 }
 

@@ -1,0 +1,10 @@
+//! The tests of webhooks and projections on a real Kafka: the same source, another engine.
+
+#[path = "../../../mente/tests/kafka/broker.rs"]
+mod broker;
+mod engine;
+
+#[path = "../push/delivery/mod.rs"]
+mod delivery;
+#[path = "../projection/views.rs"]
+mod views;

@@ -1,0 +1,6 @@
+//! SQL views over a broker that is dropped where it is and opened again.
+
+#[path = "../push/engine.rs"]
+mod engine;
+
+mod views;
