@@ -9,6 +9,7 @@ use mente_engine::{
 };
 
 use crate::shard::Burial;
+use crate::structured::{ParseEvent, event_of};
 
 /// Extension attribute of a dead letter: why, such as `MaxDeliveryAttemptsExceeded`.
 pub const REASON: &str = "deadletterreason";
@@ -32,6 +33,7 @@ pub(crate) async fn bury(
     burial: &Burial,
     look: bool,
     now: Timestamp,
+    parse: ParseEvent,
 ) -> Result<Offset, Error> {
     let set = burial.name.dead_letter_set();
     let log = engine.create(&set, 1, LogConfig::default()).await?.log(0);
@@ -39,7 +41,7 @@ pub(crate) async fn bury(
     if look && let Some(at) = find(engine, log, burial.buried_at, &origin).await? {
         return Ok(at);
     }
-    let mut event = match original(engine, burial).await {
+    let mut event = match original(engine, burial, parse).await {
         // Of no use to wait for, and not to be dropped without a word either.
         Err(Error::Corrupt(at)) => {
             tracing::error!(subscription = %burial.name, %origin, %at, "a record is damaged: its dead letter only says that it was there");
@@ -72,7 +74,11 @@ pub(crate) async fn bury(
         .ok_or(Error::Unknown("no answer for the batch".into()))
 }
 
-async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Event>, Error> {
+async fn original(
+    engine: &dyn Engine,
+    burial: &Burial,
+    parse: ParseEvent,
+) -> Result<Option<Event>, Error> {
     let chunk = match engine
         .read(burial.log, burial.offset, Limit { bytes: 1 })
         .await
@@ -85,7 +91,7 @@ async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Event>,
         .flatten()
         .find(|(offset, _)| *offset == burial.offset);
     let topic = format!("/topics/{}", burial.name.topic);
-    Ok(found.map(|(offset, record)| Event::from_record(&record, &topic, burial.log.index, offset)))
+    Ok(found.map(|(offset, record)| event_of(&record, &topic, burial.log.index, offset, parse)))
 }
 
 /// What can be said of a record that cannot be read.

@@ -24,6 +24,7 @@ mod planted;
 mod restore;
 mod runtime;
 mod snapshot;
+mod structured;
 
 pub mod broker;
 pub mod dead_letter;
@@ -51,3 +52,4 @@ pub use name::{EntityName, StreamName, SubscriptionName};
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::Expected;
+pub use structured::ParseEvent;

@@ -25,8 +25,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
-    self as engine, Batch, BatchBuilder, Clock, Engine, Event, Fence, Limit, LogId, Offset, Record,
-    Takes,
+    self as engine, Batch, BatchBuilder, Clock, Engine, Fence, Limit, LogId, Offset, Record, Takes,
 };
 
 use crate::bell::Bell;
@@ -39,6 +38,7 @@ use crate::queue::{LockToken, Settlement, Ticket};
 use crate::restore::{self, Restored};
 use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
+use crate::structured::{ParseEvent, event_of};
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -70,6 +70,8 @@ pub(crate) struct Runtime {
     pub(crate) snapshot_bytes: usize,
     /// What a batch of several decisions or appends is kept below.
     pub(crate) page_bytes: usize,
+    /// Reads events that other producers wrote whole.
+    pub(crate) parse: ParseEvent,
     /// Rung when subscriptions came or went.
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
@@ -604,8 +606,9 @@ impl<'a> Tenure<'a> {
         for (log, from) in self.shard.wants() {
             if self.reading.insert((log, from)) {
                 let read = self.runtime.engine.read(log, from, Limit::default());
+                let parse = self.runtime.parse;
                 self.io.push(Box::pin(async move {
-                    let result = read.await.map(|chunk| arrivals(log, from, &chunk));
+                    let result = read.await.map(|chunk| arrivals(log, from, &chunk, parse));
                     Io::Read { log, from, result }
                 }));
             }
@@ -632,9 +635,9 @@ impl<'a> Tenure<'a> {
             }
             let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let now = self.runtime.clock.now().wall;
+            let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
             self.io.push(Box::pin(async move {
-                let result = dead_letter::bury(&*engine, &burial, look, now).await;
+                let result = dead_letter::bury(&*engine, &burial, look, now, parse).await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }
             }));
@@ -688,13 +691,18 @@ fn weight(record: &Record) -> usize {
 }
 
 /// The events of a chunk from `from` on.
-fn arrivals(log: LogId, from: Offset, chunk: &engine::Chunk) -> (Vec<Arrival>, Offset) {
+fn arrivals(
+    log: LogId,
+    from: Offset,
+    chunk: &engine::Chunk,
+    parse: ParseEvent,
+) -> (Vec<Arrival>, Offset) {
     let mut found = Vec::new();
     for batch in chunk.batches.iter().filter(|batch| !batch.is_control()) {
         for record in batch.records() {
             match record {
                 Ok((offset, record)) if offset >= from => {
-                    let event = Event::from_record(&record, "", log.index, offset);
+                    let event = event_of(&record, "", log.index, offset, parse);
                     found.push(Arrival {
                         offset,
                         time: record.timestamp,

@@ -12,6 +12,7 @@
 use bytes::{Bytes, BytesMut};
 
 use crate::clock::Timestamp;
+use crate::codec;
 use crate::id::{Offset, Term};
 use crate::record::Record;
 
@@ -125,10 +126,6 @@ impl Batch {
         self.attributes() & CONTROL_BIT != 0
     }
 
-    pub fn is_compressed(&self) -> bool {
-        self.attributes() & CODEC_MASK != 0
-    }
-
     /// The same batch at another place in a log. Patches the offset, which the checksum
     /// does not cover; copies the bytes once.
     pub fn at(&self, base: Offset) -> Self {
@@ -153,15 +150,24 @@ impl Batch {
         }
     }
 
-    /// The records with their offsets, in order; their bytes are slices of this batch.
-    /// Stops at the first malformed one.
+    /// The records with their offsets, in order; their bytes are slices of this batch, or of what it
+    /// unpacks to. Stops at the first malformed one.
     pub fn records(&self) -> Records {
+        let packed = self.bytes.slice(HEADER_BYTES..);
+        let records = match self.attributes() & CODEC_MASK {
+            0 => Ok(packed),
+            codec => codec::unpack(codec, &packed),
+        };
+        let (rest, broken) = match records {
+            Ok(records) => (records, None),
+            Err(broken) => (Bytes::new(), Some(broken)),
+        };
         Records {
             base: self.base_offset(),
             base_timestamp: self.base_timestamp(),
-            rest: self.bytes.slice(HEADER_BYTES..),
+            rest,
             left: self.count(),
-            compressed: self.is_compressed(),
+            broken,
         }
     }
 
@@ -228,7 +234,8 @@ pub struct Records {
     base_timestamp: Timestamp,
     rest: Bytes,
     left: u32,
-    compressed: bool,
+    /// Why nothing could be unpacked.
+    broken: Option<Malformed>,
 }
 
 impl Iterator for Records {
@@ -238,9 +245,9 @@ impl Iterator for Records {
         if self.left == 0 {
             return None;
         }
-        if self.compressed {
+        if let Some(broken) = self.broken.take() {
             self.left = 0;
-            return Some(Err(Malformed("compressed batches are not read yet")));
+            return Some(Err(broken));
         }
         self.left -= 1;
         match Record::decode(&mut self.rest, self.base_timestamp) {

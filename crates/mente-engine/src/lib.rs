@@ -19,6 +19,7 @@ mod envelope;
 pub mod event;
 
 pub mod clock;
+mod codec;
 pub mod error;
 pub mod id;
 pub mod limits;

@@ -10,6 +10,8 @@ pub const STREAM_NAME_BYTES: usize = 200;
 pub const LOGS_PER_SET: u32 = 1_000;
 /// Largest record batch an engine takes.
 pub const BATCH_BYTES: usize = 4 << 20;
+/// Most that the records of one compressed batch unpack to.
+pub const UNPACKED_BYTES: usize = 64 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
 /// Largest append to a stream: one batch holds it whole.

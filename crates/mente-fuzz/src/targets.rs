@@ -1,5 +1,7 @@
 //! The decoders, and what each must give back.
 
+use std::io::Write;
+
 use bytes::Bytes;
 use mente_broker::fuzz as broker;
 use mente_engine::{Attribute, Batch, BatchBuilder, Data, Event, Offset, Record, Timestamp};
@@ -16,6 +18,12 @@ const TREE_FACTOR: usize = 120;
 /// Of short elements, at most as many as a request may hold, each of which is a reference and then
 /// a text.
 const LIST_FACTOR: usize = 24;
+
+/// What records take beside what a block of snappy, which has no mark of its own, unpacks to.
+const PACKED_FACTOR: usize = 48;
+
+/// What a decoder may allocate whatever the size of its input.
+const FLOOR: usize = 64 << 10;
 
 const JSON: &[&str] = &[
     "{",
@@ -113,7 +121,18 @@ pub const TARGETS: &[Target] = &[
         decode: batch,
         repair: |input| repair_batches(input),
         words: &[],
-        factor: 8,
+        factor: PACKED_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "packed-batch",
+        seeds: packed_batches,
+        decode: batch,
+        repair: |input| repair_packed(input),
+        words: &[],
+        factor: PACKED_FACTOR,
+        // A few bytes may say that a byte is there very often.
+        floor: 3 * mente_engine::limits::UNPACKED_BYTES,
     },
     Target {
         name: "record-event",
@@ -121,7 +140,8 @@ pub const TARGETS: &[Target] = &[
         decode: event_of_record,
         repair: |input| repair_batches(input),
         words: &["ce_id", "mente"],
-        factor: 8,
+        factor: PACKED_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "structured",
@@ -130,6 +150,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: JSON,
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "event-batch",
@@ -138,6 +159,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: JSON,
         factor: LIST_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "binary",
@@ -154,6 +176,7 @@ pub const TARGETS: &[Target] = &[
             "content-type: application/json",
         ],
         factor: LIST_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "lock-tokens",
@@ -162,6 +185,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: JSON,
         factor: LIST_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "commit",
@@ -170,6 +194,7 @@ pub const TARGETS: &[Target] = &[
         repair: |input| log::repair_commit(input),
         words: &[],
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "file-header",
@@ -178,6 +203,7 @@ pub const TARGETS: &[Target] = &[
         repair: log::repair_header,
         words: &[],
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "pack",
@@ -186,6 +212,7 @@ pub const TARGETS: &[Target] = &[
         repair: log::repair_pack,
         words: &[],
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "catalogue",
@@ -195,6 +222,7 @@ pub const TARGETS: &[Target] = &[
         words: &["default/a"],
         // A head of a log is four varints, of a byte each as a rule.
         factor: LIST_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "journal",
@@ -203,6 +231,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: DECLARED,
         factor: TREE_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "settings",
@@ -211,6 +240,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: DECLARED,
         factor: TREE_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "fold",
@@ -219,6 +249,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: DECLARED,
         factor: TREE_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "names",
@@ -227,6 +258,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: TEXT,
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "lock-token",
@@ -235,6 +267,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: TEXT,
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "position",
@@ -243,6 +276,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: TEXT,
         factor: LIST_FACTOR,
+        floor: FLOOR,
     },
     Target {
         name: "query",
@@ -251,6 +285,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: TEXT,
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "webhook-url",
@@ -259,6 +294,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: TEXT,
         factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "projection",
@@ -267,6 +303,7 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: DECLARED,
         factor: TREE_FACTOR,
+        floor: FLOOR,
     },
 ];
 
@@ -313,6 +350,44 @@ fn events() -> Vec<Event> {
     ]
 }
 
+/// Of every codec that Kafka's producers have.
+fn packed_batches() -> Vec<Vec<u8>> {
+    let gzip = |bytes: &[u8]| {
+        let mut out = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        out.write_all(bytes).and_then(|()| out.finish())
+    };
+    let lz4 = |bytes: &[u8]| {
+        let mut out = lz4_flex::frame::FrameEncoder::new(Vec::new());
+        out.write_all(bytes)?;
+        out.finish().map_err(std::io::Error::other)
+    };
+    let snappy = |bytes: &[u8]| Ok(snap::raw::Encoder::new().compress_vec(bytes)?);
+    let level = ruzstd::encoding::CompressionLevel::Fastest;
+    let zstd = |bytes: &[u8]| Ok(ruzstd::encoding::compress_to_vec(bytes, level));
+    let xerial = |bytes: &[u8]| {
+        let block = snappy(bytes)?;
+        let length = (block.len() as u32).to_be_bytes();
+        Ok([b"\x82SNAPPY\0\0\0\0\x01\0\0\0\x01", &length[..], &block].concat())
+    };
+    type Pack<'a> = &'a dyn Fn(&[u8]) -> std::io::Result<Vec<u8>>;
+    let codecs: [(u8, Pack<'_>); 5] = [
+        (1, &gzip),
+        (2, &snappy),
+        (2, &xerial),
+        (3, &lz4),
+        (4, &zstd),
+    ];
+    let plain = batches().into_iter().next().expect("there is one");
+    let (head, records) = plain.split_at(mente_engine::batch::HEADER_BYTES);
+    let packed = codecs.into_iter().map(|(codec, pack)| {
+        let mut batch = [head, &pack(records).expect("a vector takes it")].concat();
+        batch[22] |= codec;
+        repair_packed(&mut batch);
+        batch
+    });
+    packed.collect()
+}
+
 fn batches() -> Vec<Vec<u8>> {
     let records: Vec<Record> = events()
         .iter()
@@ -333,15 +408,22 @@ fn batches() -> Vec<Vec<u8>> {
 
 /// Length and checksum of the first batch, over all that is there.
 fn repair_batches(input: &mut [u8]) {
+    if let Some(codec) = input.get_mut(22) {
+        // Most inputs go deeper without one.
+        *codec &= 0xf8;
+    }
+    repair_packed(input);
+}
+
+fn repair_packed(input: &mut [u8]) {
     if input.len() < mente_engine::batch::HEADER_BYTES {
         return;
     }
     let length = (input.len() - 12) as u32;
     input[8..12].copy_from_slice(&length.to_be_bytes());
     input[16] = 2;
-    // A negative offset or count and a codec are refused at once; most inputs go deeper.
+    // A negative offset or count is refused at once; most inputs go deeper.
     input[0] &= 0x7f;
-    input[22] &= 0xf8;
     let crc = crc32c::crc32c(&input[21..]);
     input[17..21].copy_from_slice(&crc.to_be_bytes());
 }

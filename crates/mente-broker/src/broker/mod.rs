@@ -33,6 +33,7 @@ use crate::name::{EntityName, set_name};
 use crate::partition;
 use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
+use crate::structured::{ParseEvent, no_format};
 
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
@@ -57,6 +58,8 @@ pub struct Options {
     pub access: Access,
     /// Decisions in bytes that a journal gathers before its state is told anew and they go.
     pub snapshot_bytes: usize,
+    /// Reads events that another producer of the engine wrote whole into a record's value.
+    pub parse_event: ParseEvent,
 }
 
 impl Default for Options {
@@ -66,6 +69,7 @@ impl Default for Options {
             create_topics: false,
             access: Access::Open,
             snapshot_bytes: limits::JOURNAL_SNAPSHOT_BYTES,
+            parse_event: no_format,
         }
     }
 }
@@ -141,6 +145,7 @@ impl Broker {
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
                 page_bytes: batch_bytes / 4,
+                parse: options.parse_event,
                 subscriptions: subscriptions.clone(),
                 catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),

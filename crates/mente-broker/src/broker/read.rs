@@ -6,6 +6,7 @@ use super::{Broker, Position};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntityName, SubscriptionName};
+use crate::structured::event_of;
 
 /// What an event weighs when nothing is known of it.
 const ORDINARY_BYTES: usize = 2 << 10;
@@ -94,7 +95,7 @@ impl Broker {
             if events.len() == max {
                 return Ok((events, offset));
             }
-            events.push(stored(log, origin, offset, &record));
+            events.push(self.stored(log, origin, offset, &record));
         }
         Ok((events, chunk.next))
     }
@@ -157,13 +158,22 @@ pub(super) fn records(
     records.filter(move |r| r.as_ref().map_or(true, |(offset, _)| *offset >= from))
 }
 
-pub(super) fn stored(log: LogId, origin: &str, offset: Offset, record: &Record) -> StoredEvent {
-    StoredEvent {
-        position: Position {
-            partition: log.index,
-            offset,
-        },
-        time: record.timestamp,
-        event: Event::from_record(record, origin, log.index, offset),
+impl Broker {
+    pub(super) fn stored(
+        &self,
+        log: LogId,
+        origin: &str,
+        offset: Offset,
+        record: &Record,
+    ) -> StoredEvent {
+        let parse = self.options.parse_event;
+        StoredEvent {
+            position: Position {
+                partition: log.index,
+                offset,
+            },
+            time: record.timestamp,
+            event: event_of(record, origin, log.index, offset, parse),
+        }
     }
 }

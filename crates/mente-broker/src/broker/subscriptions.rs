@@ -5,7 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use mente_engine::{self as engine, Offset, Record, limits};
 
-use super::read::{Start, StoredEvent, near, records, stored};
+use super::read::{Start, StoredEvent, near, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::bell::Bell;
@@ -222,7 +222,7 @@ impl Broker {
                 if let Some(record) = records.next_if(wanted) {
                     let (offset, record) = record?;
                     room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
-                    let stored = stored(log, &origin, offset, &record);
+                    let stored = self.stored(log, &origin, offset, &record);
                     received.push(Received {
                         token: delivery.token,
                         count: delivery.count,

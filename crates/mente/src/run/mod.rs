@@ -19,13 +19,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use bytes::Bytes;
 use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, ShardTask};
-use mente_engine::limits;
+use mente_engine::{Event, limits};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use mente_server::tls::{Identity, Trust};
+use mente_wire::cloudevents;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -80,6 +82,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         any_port: true,
         broker: mente_broker::Options {
             create_topics: true,
+            parse_event,
             ..mente_broker::Options::default()
         },
         keys: Vec::new(),
@@ -114,6 +117,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
             create_topics: server.create_topics,
             access,
             shards: server.choice.shards,
+            parse_event,
             ..mente_broker::Options::default()
         },
         keys,
@@ -122,6 +126,11 @@ pub(crate) fn server(server: Server) -> Result<()> {
         push: webhooks(&server.process, reach)?,
     };
     run(&plan, &server.data_dir, &server.process)
+}
+
+/// A whole event in a record's value.
+fn parse_event(value: &Bytes) -> Option<Event> {
+    cloudevents::parse_event(value).ok()
 }
 
 /// What other machines reach is encrypted and asks for keys, unless somebody says that it shall not.

@@ -1,0 +1,78 @@
+//! Records as events, whoever wrote them. Mente writes binary mode; another producer of a Kafka cluster may
+//! put a whole event into the value (structured mode, §3.3 of CloudEvents' Kafka binding). The format itself
+//! is the wire's business, so how it is parsed is handed in.
+
+use bytes::Bytes;
+use mente_engine::{Event, Offset, Record};
+
+/// Reads one event in a CloudEvents format; `None` for bytes that are none.
+pub type ParseEvent = fn(&Bytes) -> Option<Event>;
+
+const CONTENT_TYPE: &str = "content-type";
+const FORMAT: &[u8] = b"application/cloudevents+json";
+
+/// Knows no format.
+pub(crate) fn no_format(_: &Bytes) -> Option<Event> {
+    None
+}
+
+/// The event of a record. What claims to be structured and is not is an event like any other record.
+pub(crate) fn event_of(
+    record: &Record,
+    origin: &str,
+    partition: u32,
+    offset: Offset,
+    parse: ParseEvent,
+) -> Event {
+    let is_structured = record.header(CONTENT_TYPE).is_some_and(is_format);
+    let whole = record.value.as_ref().filter(|_| is_structured);
+    match whole.and_then(parse) {
+        Some(event) => Event {
+            key: record.key.clone(),
+            ..event
+        },
+        None => Event::from_record(record, origin, partition, offset),
+    }
+}
+
+/// With or without parameters, such as a charset.
+fn is_format(content_type: &Bytes) -> bool {
+    let media = content_type.split(|byte| *byte == b';').next();
+    media.is_some_and(|media| media.trim_ascii().eq_ignore_ascii_case(FORMAT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(value: &Bytes) -> Option<Event> {
+        (value.as_ref() == b"{}").then(|| Event {
+            id: "inside".into(),
+            ..Event::default()
+        })
+    }
+
+    fn id(content_type: &'static str, value: &'static str) -> String {
+        let header = Bytes::from_static(content_type.as_bytes());
+        let record = Record {
+            key: Some(Bytes::from_static(b"k")),
+            value: Some(Bytes::from_static(value.as_bytes())),
+            headers: vec![(Bytes::from_static(b"content-type"), Some(header))],
+            ..Record::default()
+        };
+        let event = event_of(&record, "/t", 0, Offset(7), parse);
+        assert_eq!(event.key, record.key);
+        event.id
+    }
+
+    #[test]
+    fn only_what_says_so_and_is_so_is_taken_out_of_its_value() {
+        assert_eq!(id("application/cloudevents+json", "{}"), "inside");
+        assert_eq!(
+            id("Application/CloudEvents+JSON ; charset=utf-8", "{}"),
+            "inside"
+        );
+        assert_eq!(id("application/cloudevents+json", "no event"), "0-7");
+        assert_eq!(id("application/json", "{}"), "0-7");
+    }
+}
