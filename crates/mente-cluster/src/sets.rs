@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
     DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
-use mente_engine::engine::Retention;
+use mente_engine::engine::{self, Retention};
 use mente_engine::{Change, Error, LogConfig, SetId, SetInfo, SetName};
 use uuid::Uuid;
 
@@ -51,13 +51,9 @@ pub(crate) async fn create(
             make(cluster, &wanted, logs, config).await?;
             return Err(Again::Later(format!("{set} does not show yet")));
         };
-        if topic.owned == config.owned && topic.leaders.len() >= logs as usize {
-            Ok(cluster.learn(topic))
-        } else {
-            Err(Again::Never(Error::NotDone(format!(
-                "{set} exists with other settings"
-            ))))
-        }
+        let there = (topic.leaders.len(), topic.owned);
+        engine::same_set(set, there, (logs, config.owned)).map_err(Again::Never)?;
+        Ok(cluster.learn(topic))
     });
     let id = topic.await.map_err(unknown_if_busy)?.id;
     usable(cluster, id, logs).await?;

@@ -137,7 +137,8 @@ async fn a_set_is_made_once_and_listed(world: World<'_>) {
     let (name, plain) = (world.name("a"), LogConfig::default());
     let id = engine.create(&name, 3, plain).await.unwrap();
     assert_eq!(engine.create(&name, 3, plain).await, Ok(id));
-    assert_eq!(engine.create(&name, 2, plain).await, Ok(id));
+    let fewer = engine.create(&name, 2, plain).await;
+    assert!(matches!(fewer, Err(Error::NotDone(_))), "{fewer:?}");
     let more = engine.create(&name, 4, plain).await;
     assert!(matches!(more, Err(Error::NotDone(_))), "{more:?}");
     let other = engine

@@ -31,7 +31,7 @@ pub type Answer<T> = Pin<Box<dyn Future<Output = Result<T, Error>> + Send>>;
 /// Durable logs. Object-safe; no protocol word in any signature.
 pub trait Engine: Send + Sync + fmt::Debug {
     /// Makes a set of `logs` logs, usable on return. A name that exists answers its id if
-    /// it has at least as many logs of the same kind, else `NotDone`.
+    /// it has as many logs of the same kind, else `NotDone`.
     fn create(&self, name: &SetName, logs: u32, config: LogConfig) -> Answer<SetId>;
 
     /// Changes a set. The number of logs only grows.
@@ -176,6 +176,20 @@ pub struct SetInfo {
     pub config: LogConfig,
     /// Largest batch that an append to it takes, in bytes.
     pub batch_bytes_max: usize,
+}
+
+/// Whether the set of this name, with so many logs, owned or not, is the one that [`Engine::create`] was
+/// asked for.
+pub fn same_set(name: &SetName, there: (usize, bool), asked: (u32, bool)) -> Result<(), Error> {
+    let ((logs, owned), (asked_logs, asked_owned)) = (there, asked);
+    if owned != asked_owned {
+        Err(Error::NotDone(format!("{name} exists with other settings")))
+    } else if logs != asked_logs as usize {
+        let message = format!("{name} exists with {logs} logs (partitions), not {asked_logs}");
+        Err(Error::NotDone(message))
+    } else {
+        Ok(())
+    }
 }
 
 impl Room {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use crate::batch::Batch;
 use crate::clock::Timestamp;
 use crate::engine::{
-    Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, Room, SetInfo, Takes,
+    self, Answer, Appended, Bounds, Change, Chunk, Engine, Fence, Limit, LogConfig, Room, SetInfo,
+    Takes,
 };
 use crate::error::Error;
 use crate::id::{LogId, Offset, SetId, SetName, Term};
@@ -233,11 +234,8 @@ impl Logs {
     fn create(&mut self, name: &SetName, logs: u32, config: LogConfig) -> Result<SetId, Error> {
         check_logs(logs)?;
         if let Some(set) = self.sets.get(name) {
-            return if set.logs.len() >= logs as usize && set.config.owned == config.owned {
-                Ok(set.id)
-            } else {
-                Err(Error::NotDone(format!("{name} exists with other settings")))
-            };
+            let there = (set.logs.len(), set.config.owned);
+            return engine::same_set(name, there, (logs, config.owned)).map(|()| set.id);
         }
         self.room().check(needs(config.owned))?;
         let id = SetId(self.next_set);

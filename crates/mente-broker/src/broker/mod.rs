@@ -109,21 +109,19 @@ impl Broker {
             owned: true,
             ..LogConfig::default()
         };
-        let set = engine
-            .create(&name, options.shards, config)
-            .await
-            .map_err(Error::from)?;
+        let shards = options.shards;
         let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
-        let journals = listed.iter().find(|info| info.id == set);
-        let shards = journals.map_or(0, |info| info.logs);
-        let batch_bytes = journals.map_or(limits::BATCH_BYTES, |info| info.batch_bytes_max);
-        if shards != options.shards {
-            let message = format!(
-                "the data was made with {shards} shards, not {}; the number is fixed",
-                options.shards
-            );
+        let journals = listed.iter().find(|info| info.name == name);
+        if let Some(there) = journals.map(|info| info.logs).filter(|n| *n != shards) {
+            let message =
+                format!("the data was made with {there} shards, not {shards}; the number is fixed");
             return Err(Error::new(Kind::Conflict, message));
         }
+        let set = engine.create(&name, shards, config).await;
+        let set = set.map_err(Error::from)?;
+        let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
+        let journals = listed.iter().find(|info| info.id == set);
+        let batch_bytes = journals.map_or(limits::BATCH_BYTES, |info| info.batch_bytes_max);
         let store = engine
             .create(&set_name(STORE), 1, config)
             .await

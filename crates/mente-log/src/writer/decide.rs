@@ -1,7 +1,7 @@
 //! What each call means, decided in call order on the writer's view of the logs. A call that
 //! is refused leaves no trace but a broken fence.
 
-use mente_engine::engine::Change;
+use mente_engine::engine::{self, Change};
 use mente_engine::{
     Appended, Batch, Error, Fence, LogConfig, LogId, Offset, SetId, SetName, Term, Timestamp,
     limits,
@@ -130,9 +130,8 @@ impl Writer {
     ) -> Option<Result<SetId, Error>> {
         let id = *self.catalogue.names.get(name)?;
         let set = &self.catalogue.sets[&id];
-        let is_same = set.logs.len() >= logs as usize && set.config.owned == config.owned;
-        let other = || Error::NotDone(format!("{name} exists with other settings"));
-        Some(is_same.then_some(id).ok_or_else(other))
+        let there = (set.logs.len(), set.config.owned);
+        Some(engine::same_set(name, there, (logs, config.owned)).map(|()| id))
     }
 
     /// The catalogue must fit, twice, into what is held back for it on a full disk.

@@ -80,11 +80,11 @@ impl Running {
         }
     }
 
-    /// In one word or two, for people.
-    pub(super) fn describe(&self) -> String {
+    /// Where Kafka clients find the same events: in the cluster itself.
+    pub(super) fn kafka(&self) -> Option<&str> {
         match self {
-            Self::Embedded(_) => "embedded".to_owned(),
-            Self::Kafka { bootstrap, .. } => format!("kafka {bootstrap}"),
+            Self::Embedded(_) => None,
+            Self::Kafka { bootstrap, .. } => Some(bootstrap),
         }
     }
 

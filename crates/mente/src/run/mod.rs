@@ -255,12 +255,12 @@ async fn serve(
     drop(broker);
     let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
-    tracing::info!(url = format!("{}://{address}", plan.scheme()), engine = running.describe(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    tracing::info!(url = format!("{}://{address}", plan.scheme()), kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
         greet(plan.scheme(), address, data_dir, took)?;
     }
     if let Some(file) = &process.ports_file {
-        ports::write(file, plan.scheme(), address)?;
+        ports::write(file, plan.scheme(), address, running.kafka())?;
     }
     let failed = tokio::select! {
         signal = signal() => signal.map(|name| tracing::info!(signal = name, "stopping")).err(),

@@ -19,12 +19,21 @@ pub(super) fn forget(file: &Path) -> Result<()> {
     }
 }
 
-/// `{"http":"ADDRESS:PORT"}`, or `https`. Written beside and renamed: whoever sees the file sees all of it.
-pub(super) fn write(file: &Path, scheme: &str, address: SocketAddr) -> Result<()> {
+/// `{"http":"ADDRESS:PORT"}`, or `https`; on a Kafka cluster with its brokers, which are the door for Kafka
+/// clients: `"kafka":"HOST:PORT,…"`. Written beside and renamed: whoever sees the file sees all of it.
+pub(super) fn write(
+    file: &Path,
+    scheme: &str,
+    address: SocketAddr,
+    kafka: Option<&str>,
+) -> Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".tmp");
-    let text = serde_json::json!({ scheme: address.to_string() }).to_string();
-    fs::write(&beside, text)
+    let mut ports = serde_json::json!({ scheme: address.to_string() });
+    if let Some(brokers) = kafka {
+        ports["kafka"] = brokers.into();
+    }
+    fs::write(&beside, ports.to_string())
         .and_then(|()| fs::rename(&beside, file))
         .with_context(|| format!("cannot write the ports file {}", file.display()))?;
     Ok(())

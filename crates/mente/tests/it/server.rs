@@ -17,7 +17,7 @@ pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) client: Client,
     directory: TempDir,
-    flags: Vec<String>,
+    pub(crate) flags: Vec<String>,
 }
 
 impl Server {

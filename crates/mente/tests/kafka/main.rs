@@ -4,6 +4,8 @@
 mod broker;
 mod engine;
 
+mod clients;
+
 #[path = "../it/certificates.rs"]
 mod certificates;
 #[path = "../it/server.rs"]
