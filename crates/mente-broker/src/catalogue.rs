@@ -2,8 +2,12 @@
 //! with the doors as of the last durable decision.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use mente_engine::Offset;
+
+use crate::bell::Bell;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Topic};
 use crate::name::EntityName;
@@ -41,7 +45,17 @@ impl Catalogue {
 
 /// The doors' handle on it; nothing until its shard has read its journal.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct SharedCatalogue(Arc<RwLock<Option<Arc<Catalogue>>>>);
+pub(crate) struct SharedCatalogue {
+    known: Arc<RwLock<Option<Arc<Catalogue>>>>,
+    followed: Arc<Followed>,
+}
+
+/// How far the journal was read where another node decides on it.
+#[derive(Debug, Default)]
+struct Followed {
+    next: AtomicU64,
+    bell: Bell,
+}
 
 impl SharedCatalogue {
     /// As it is now; what comes later is not seen. Who keeps it makes the next change copy it.
@@ -55,16 +69,37 @@ impl SharedCatalogue {
         Ok(catalogue.topics.get(name).cloned())
     }
 
+    /// As the journal of another node says up to `next`.
+    pub(crate) fn follow(&self, catalogue: &Catalogue, next: Offset) {
+        let is_same = self.read().as_deref() == Some(catalogue);
+        if !is_same {
+            self.replace(catalogue.clone());
+        }
+        self.followed.next.store(next.0, Ordering::Release);
+        self.followed.bell.ring();
+    }
+
+    /// Resolves once all of the journal below `end` is in it.
+    pub(crate) async fn until(&self, end: Offset) {
+        loop {
+            let rung = self.followed.bell.after(self.followed.bell.rings());
+            if self.followed.next.load(Ordering::Acquire) >= end.0 {
+                return;
+            }
+            rung.await;
+        }
+    }
+
     pub(crate) fn is_read(&self) -> bool {
         self.read().is_some()
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Option<Arc<Catalogue>>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        self.known.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn replace(&self, catalogue: Catalogue) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(catalogue));
+        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(catalogue));
     }
 
     /// Takes durable decisions in, in place where no door looks at it just now.
@@ -76,7 +111,7 @@ impl SharedCatalogue {
         if news.peek().is_none() {
             return;
         }
-        let mut shared = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let catalogue = Arc::make_mut(shared.get_or_insert_default());
         news.for_each(|decision| catalogue.apply(decision));
     }

@@ -2,8 +2,9 @@
 //! to its protocol's own code in one exhaustive `match`.
 
 use mente_engine as engine;
+use serde::{Deserialize, Serialize};
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum Kind {
     /// Create it, or mend the name.
     NotFound,
@@ -25,6 +26,8 @@ pub enum Kind {
     TooLarge,
     /// Wait, then call again.
     Throttled,
+    /// This node does not decide that now, and did not: ask the one that does.
+    NotOwner,
     /// Not built, or not possible with this engine.
     Unsupported,
     /// It may or may not have happened: look, or repeat it if that does no harm.
@@ -35,7 +38,7 @@ pub enum Kind {
     Internal,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct Error {
     pub kind: Kind,

@@ -19,7 +19,9 @@ pub mod fuzz;
 
 mod bell;
 pub mod catalogue;
+mod duty;
 pub mod journal;
+mod peers;
 mod planted;
 mod restore;
 mod runtime;
@@ -43,11 +45,13 @@ pub use broker::{
     Verified,
 };
 pub use catalogue::Catalogue;
+pub use duty::Progress;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
+pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};

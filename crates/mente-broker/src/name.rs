@@ -25,7 +25,8 @@ pub struct SubscriptionName {
 
 /// A stream of the store, such as `order-17`: 1 to 200 bytes of text without control
 /// characters. What stands before the first `-` is its category.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct StreamName(String);
 
 impl StreamName {
@@ -49,6 +50,20 @@ impl StreamName {
     /// What stands before the first `-`, or all of it.
     pub fn category(&self) -> &str {
         self.0.split('-').next().unwrap_or(&self.0)
+    }
+}
+
+impl TryFrom<String> for StreamName {
+    type Error = Error;
+
+    fn try_from(name: String) -> Result<Self> {
+        Self::new(name)
+    }
+}
+
+impl From<StreamName> for String {
+    fn from(name: StreamName) -> Self {
+        name.0
     }
 }
 

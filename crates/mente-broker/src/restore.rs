@@ -1,8 +1,9 @@
-//! How an owner comes by its state: claim the journal, read on to the claim, fold.
+//! How an owner comes by its state: read ahead, claim, read on to the claim, only then decide.
 
 use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record, Term};
 
 use crate::catalogue::Catalogue;
+use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind};
 use crate::shard::Shard;
 use crate::snapshot::{Replay, Written};
@@ -30,6 +31,14 @@ impl From<Error> for Failure {
     }
 }
 
+/// The logs of one shard.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Logs {
+    pub(crate) journal: LogId,
+    /// Only the shard that owns the store has it.
+    pub(crate) store: Option<LogId>,
+}
+
 /// The state of a shard and the fences of the logs that it owns.
 pub(crate) struct Restored {
     pub(crate) shard: Shard,
@@ -39,78 +48,156 @@ pub(crate) struct Restored {
     pub(crate) store: Option<Fence>,
 }
 
+/// What of a shard's logs was folded without owning them: a head start for whoever takes it over, and
+/// what the catalogue is for those who do not. Nothing is decided on it.
+#[derive(Debug)]
+pub(crate) struct Warm {
+    replay: Replay,
+    /// Read on from here; below the start of the log at first.
+    next: Offset,
+    /// Only its store counts.
+    streams: Shard,
+    streams_next: Offset,
+}
+
+impl Warm {
+    pub(crate) fn new() -> Self {
+        Self {
+            replay: Replay::new(),
+            next: Offset(0),
+            streams: Shard::new(Term(0)),
+            streams_next: Offset(0),
+        }
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        self.replay.catalogue()
+    }
+
+    /// Where the journal goes on.
+    pub(crate) fn next(&self) -> Offset {
+        self.next
+    }
+
+    /// Takes in what the logs hold by now.
+    pub(crate) async fn catch_up(
+        &mut self,
+        engine: &dyn Engine,
+        logs: Logs,
+        duty: &Duty,
+    ) -> Result<(), Failure> {
+        let end = engine.bounds(logs.journal).await?.end;
+        if let Some(last) = end.0.checked_sub(1) {
+            self.read_journal(engine, logs.journal, Offset(last), duty)
+                .await?;
+        }
+        let Some(store) = logs.store else {
+            return Ok(());
+        };
+        match engine.bounds(store).await?.end.0.checked_sub(1) {
+            Some(last) => self.read_store(engine, store, Offset(last)).await,
+            None => Ok(()),
+        }
+    }
+
+    async fn read_journal(
+        &mut self,
+        engine: &dyn Engine,
+        journal: LogId,
+        last: Offset,
+        duty: &Duty,
+    ) -> Result<(), Failure> {
+        let replay = &mut self.replay;
+        fold(engine, journal, &mut self.next, last, |offset, record| {
+            if duty.is_on() {
+                duty.report(Progress::Restoring {
+                    next: offset,
+                    end: last,
+                });
+            }
+            replay.take(record)
+        })
+        .await
+    }
+
+    async fn read_store(
+        &mut self,
+        engine: &dyn Engine,
+        store: LogId,
+        last: Offset,
+    ) -> Result<(), Failure> {
+        let streams = &mut self.streams;
+        fold(engine, store, &mut self.streams_next, last, |at, record| {
+            streams.fold(at, record)
+        })
+        .await
+    }
+}
+
 /// Claims the journal, and the store if this shard owns it, and folds both up to the claims.
 pub(crate) async fn restore(
     engine: &dyn Engine,
-    journal: LogId,
-    store: Option<LogId>,
+    logs: Logs,
+    mut warm: Warm,
+    duty: &Duty,
 ) -> Result<Restored, Failure> {
-    let journal = engine.claim(journal).await?;
-    let mut replay = Replay::new(journal.term);
-    fold(engine, journal.log, journal.at, |_, record| {
-        replay.take(record)
-    })
-    .await?;
-    let (shard, written) = replay.finish();
-    let mut restored = Restored {
+    // Long, and somebody else may decide meanwhile; what comes after the claim is short.
+    warm.catch_up(engine, logs, duty).await?;
+    let journal = engine.claim(logs.journal).await?;
+    warm.read_journal(engine, logs.journal, journal.at, duty)
+        .await?;
+    let store = match logs.store {
+        Some(store) => Some(engine.claim(store).await?),
+        None => None,
+    };
+    if let Some(fence) = store {
+        warm.read_store(engine, fence.log, fence.at).await?;
+    }
+    let (mut shard, written) = warm.replay.finish();
+    shard.take_over(journal.term, warm.streams);
+    Ok(Restored {
         shard,
         written,
         journal,
-        store: None,
-    };
-    if let Some(store) = store {
-        let fence = engine.claim(store).await?;
-        fold(engine, fence.log, fence.at, |offset, record| {
-            restored.shard.fold(offset, record)
-        })
-        .await?;
-        restored.store = Some(fence);
-    }
-    Ok(restored)
+        store,
+    })
 }
 
-/// The catalogue that the journal tells of, without a claim: for who may not decide.
-pub(crate) async fn look(engine: &dyn Engine, journal: LogId) -> Result<Catalogue, Failure> {
-    let mut replay = Replay::new(Term(0));
-    let end = engine.bounds(journal).await?.end;
-    if let Some(last) = end.0.checked_sub(1) {
-        fold(engine, journal, Offset(last), |_, record| {
-            replay.take(record)
-        })
-        .await?;
-    }
-    Ok(replay.finish().0.catalogue().clone())
-}
-
-/// Hands every record of the log up to `last` to `take`; the log's term records are left out.
+/// Hands every record from `next` up to `last` to `take`; the log's term records are left out.
 async fn fold(
     engine: &dyn Engine,
     log: LogId,
+    next: &mut Offset,
     last: Offset,
     mut take: impl FnMut(Offset, &Record) -> Result<(), Error>,
 ) -> Result<(), Failure> {
-    let mut from = engine.bounds(log).await?.start;
-    while from <= last {
-        let chunk = engine.read(log, from, Limit::default()).await?;
-        for batch in chunk
-            .batches
-            .iter()
-            .filter(|b| b.term().is_none() && !b.is_control())
-        {
-            if batch.base_offset() > last {
-                break;
+    *next = engine.bounds(log).await?.start.max(*next);
+    while *next <= last {
+        let chunk = match engine.read(log, *next, Limit::default()).await {
+            // A snapshot took the place of what comes next: it stands at the start.
+            Err(engine::Error::Trimmed(start)) if start > *next => {
+                *next = start;
+                continue;
+            }
+            chunk => chunk?,
+        };
+        for batch in &chunk.batches {
+            if batch.term().is_some() || batch.is_control() || batch.last_offset() < *next {
+                continue;
             }
             for record in batch.records() {
                 let (offset, record) =
                     record.map_err(|e| Error::new(Kind::Corrupt, format!("log {log}: {e}")))?;
-                take(offset, &record)?;
+                if offset >= *next {
+                    take(offset, &record)?;
+                }
             }
         }
-        if chunk.next <= from {
+        if chunk.next <= *next {
             let message = "the log ends before the claim".to_owned();
             return Err(Failure::Engine(engine::Error::Unknown(message)));
         }
-        from = chunk.next;
+        *next = chunk.next;
     }
     Ok(())
 }

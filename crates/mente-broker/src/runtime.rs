@@ -31,11 +31,13 @@ use mente_engine::{
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
 use crate::dead_letter;
+use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
+use crate::peers::Peers;
 use crate::queue::{LockToken, Settlement, Ticket};
-use crate::restore::{self, Restored};
+use crate::restore::{self, Logs, Restored, Warm};
 use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
 use crate::structured::{ParseEvent, event_of};
@@ -48,6 +50,8 @@ const ROUND_IO: usize = 64;
 const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
+/// How often it is looked whether this node's place is certain again.
+const LOOK: Duration = Duration::from_millis(100);
 /// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
 const RETRY_DOUBLINGS: u32 = 6;
 
@@ -63,9 +67,11 @@ pub(crate) struct Request {
 pub(crate) struct Runtime {
     pub(crate) engine: Arc<dyn Engine>,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) journal: LogId,
-    /// Only the shard that owns the store has it.
-    pub(crate) store: Option<LogId>,
+    pub(crate) logs: Logs,
+    /// Whether this node decides for the shard.
+    pub(crate) duty: Duty,
+    /// Whether what this node was assigned is certainly still its own.
+    pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
     pub(crate) snapshot_bytes: usize,
     /// What a batch of several decisions or appends is kept below.
@@ -140,26 +146,83 @@ enum Wake {
     Timer,
     /// Every handle is gone.
     Stop,
+    /// Another node is to decide.
+    Relieved,
+}
+
+/// How a tenure ended that nothing ended by force.
+enum End {
+    Stop,
+    Relieved,
 }
 
 impl Runtime {
     /// Runs until every handle is gone, or the journal cannot be trusted.
     pub(crate) async fn run(mut self) -> Result<()> {
+        let journal = self.logs.journal;
         loop {
-            let error = match restore::restore(&*self.engine, self.journal, self.store).await {
+            let mut warm = Warm::new();
+            if !self.stand_by(&mut warm).await {
+                return Ok(());
+            }
+            let engine = Arc::clone(&self.engine);
+            let error = match restore::restore(&*engine, self.logs, warm, &self.duty).await {
                 Ok(restored) => match Tenure::new(&mut self, restored).run().await {
-                    Ok(()) => return Ok(()),
+                    Ok(End::Stop) => return Ok(()),
+                    Ok(End::Relieved) => {
+                        tracing::info!(%journal, "shard handed on");
+                        self.subscriptions.ring();
+                        continue;
+                    }
                     Err(error) => error,
                 },
                 Err(restore::Failure::Engine(error)) => error,
                 Err(restore::Failure::Journal(error)) => {
-                    tracing::error!(journal = %self.journal, %error, "shard stopped");
+                    tracing::error!(%journal, %error, "shard stopped");
                     return Err(error);
                 }
             };
-            tracing::warn!(journal = %self.journal, %error, "shard claims its journal again");
+            tracing::warn!(%journal, %error, "shard claims its journal again");
             if !self.rest().await {
                 return Ok(());
+            }
+        }
+    }
+
+    fn is_on_duty(&self) -> bool {
+        self.duty.is_on() && self.peers.as_ref().is_none_or(|peers| peers.holds())
+    }
+
+    /// Until this node is to decide; whoever asks meanwhile is sent away, and the catalogue is followed. False
+    /// once every handle is gone.
+    async fn stand_by(&mut self, warm: &mut Warm) -> bool {
+        if self.is_on_duty() {
+            return true;
+        }
+        self.duty.report(Progress::Away);
+        let follow = follow(
+            Arc::clone(&self.engine),
+            self.logs,
+            self.catalogue.clone(),
+            Arc::clone(&self.clock),
+            self.duty.clone(),
+            warm,
+        );
+        futures::pin_mut!(follow);
+        loop {
+            let look = self.clock.sleep_until(self.clock.now().monotone + LOOK);
+            let changed = self.duty.bell().after(self.duty.bell().rings());
+            if self.is_on_duty() {
+                return true;
+            }
+            futures::pin_mut!(changed);
+            let wait = select(select(changed, look), follow.as_mut());
+            match select(self.mailbox.next(), wait).await {
+                Either::Left((None, _)) => return false,
+                Either::Left((Some(request), _)) => {
+                    let _ = request.reply.send(Err(not_owner()));
+                }
+                Either::Right(_) => {}
             }
         }
     }
@@ -167,10 +230,12 @@ impl Runtime {
     /// Who comes to make room must find what there is.
     async fn show_catalogue(&self) {
         let unread = self.catalogue.iter().find(|shared| !shared.is_read());
-        if let Some(shared) = unread
-            && let Ok(catalogue) = restore::look(&*self.engine, self.journal).await
-        {
-            shared.replace(catalogue);
+        if let Some(shared) = unread {
+            let mut warm = Warm::new();
+            let read = warm.catch_up(&*self.engine, self.logs, &self.duty);
+            if read.await.is_ok() {
+                shared.replace(warm.catalogue().clone());
+            }
         }
     }
 
@@ -225,17 +290,24 @@ impl<'a> Tenure<'a> {
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
         }
+        let term = tenure.fence.term;
+        tenure.runtime.duty.report(Progress::AtWork { term });
         // What the last owner could only call unknown may be among the restored.
         tenure.runtime.subscriptions.ring();
         tenure
     }
 
-    /// Rounds until every handle is gone; an error means that the state may not be the journal's.
-    async fn run(mut self) -> Result<(), engine::Error> {
+    /// Rounds until every handle is gone, or another node is to decide; an error means that the state may
+    /// not be the journal's.
+    async fn run(mut self) -> Result<End, engine::Error> {
         let left = self.shard.burials().into_iter();
         self.inherited = left.map(|burial| burial.grave()).collect();
         self.start_burials();
         loop {
+            if !self.runtime.is_on_duty() {
+                self.send_away();
+                return Ok(End::Relieved);
+            }
             self.start_reads();
             let mut out = Outcome::default();
             let wake = if self.undelivered.is_empty() || !self.may_decide {
@@ -250,7 +322,8 @@ impl<'a> Tenure<'a> {
                 self.take_back_undelivered(&mut out);
             }
             match wake {
-                Wake::Stop => return Ok(()),
+                Wake::Stop => return Ok(End::Stop),
+                Wake::Relieved => continue,
                 Wake::Io(io) if !self.may_decide => self.io.push(Box::pin(std::future::ready(io))),
                 wake => self.take(wake, &mut out),
             }
@@ -294,12 +367,26 @@ impl<'a> Tenure<'a> {
                 self.io.next().await
             }
         };
-        futures::pin_mut!(io);
-        match select(self.runtime.mailbox.next(), select(io, timer)).await {
+        let bell = self.runtime.duty.bell();
+        let relieved = bell.after(bell.rings());
+        if !self.runtime.is_on_duty() {
+            return Wake::Relieved;
+        }
+        futures::pin_mut!(io, relieved);
+        let quiet = select(io, select(timer, relieved));
+        match select(self.runtime.mailbox.next(), quiet).await {
             Either::Left((Some(request), _)) => Wake::Request(request),
             Either::Left((None, _)) => Wake::Stop,
             Either::Right((Either::Left((io, _)), _)) => io.map_or(Wake::Timer, Wake::Io),
-            Either::Right((Either::Right(_), _)) => Wake::Timer,
+            Either::Right((Either::Right((Either::Left(_), _)), _)) => Wake::Timer,
+            Either::Right((Either::Right((Either::Right(_), _)), _)) => Wake::Relieved,
+        }
+    }
+
+    /// Nothing was done for those who still wait: another node may do it.
+    fn send_away(&mut self) {
+        for caller in std::mem::take(&mut self.callers).into_values() {
+            let _ = caller.reply.send(Err(not_owner()));
         }
     }
 
@@ -373,7 +460,7 @@ impl<'a> Tenure<'a> {
                 self.awaits_room = false;
                 self.start_burials();
             }
-            Wake::Timer | Wake::Stop => {}
+            Wake::Timer | Wake::Stop | Wake::Relieved => {}
         }
     }
 
@@ -678,6 +765,38 @@ impl<'a> Tenure<'a> {
             .clock
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
     }
+}
+
+/// Keeps the doors' catalogue that of the journal, for ever, where another node decides on it.
+async fn follow(
+    engine: Arc<dyn Engine>,
+    logs: Logs,
+    shared: Option<SharedCatalogue>,
+    clock: Arc<dyn Clock>,
+    duty: Duty,
+    warm: &mut Warm,
+) {
+    let Some(shared) = shared else {
+        return std::future::pending().await;
+    };
+    loop {
+        let caught_up = warm.catch_up(&*engine, logs, &duty).await;
+        match caught_up {
+            Ok(()) => {
+                shared.follow(warm.catalogue(), warm.next());
+                if engine.watch(logs.journal, warm.next()).await.is_ok() {
+                    continue;
+                }
+            }
+            Err(error) => tracing::warn!(?error, "the catalogue cannot be followed just now"),
+        }
+        clock.sleep_until(clock.now().monotone + RETRY).await;
+    }
+}
+
+fn not_owner() -> Error {
+    let message = "this node does not decide that now";
+    Error::new(Kind::NotOwner, message)
 }
 
 /// What a record takes in a batch, or somewhat more.

@@ -11,6 +11,7 @@ use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
 use mente_engine::{Bounds, Event, LogId, Now, Offset, Record, Takes, Term, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
@@ -22,7 +23,7 @@ use crate::store::{AppendedTo, Expected, Place, Store};
 pub use durable::Digest;
 
 /// What a door asks of a shard.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub enum Command {
     CreateTopic {
         name: EntityName,
@@ -74,6 +75,7 @@ pub enum Command {
     Append {
         stream: StreamName,
         expected: Expected,
+        #[serde(with = "crate::peers::events")]
         events: Vec<Event>,
     },
     /// Where the events of a stream lie.
@@ -113,13 +115,13 @@ impl Command {
 }
 
 /// When what somebody asked for came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Made {
     Now,
     Before,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     Done,
     Topic(Topic, Made),
@@ -135,7 +137,7 @@ pub enum Reply {
     Streams(Vec<(StreamName, u64)>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SubscriptionInfo {
     pub name: SubscriptionName,
     pub settings: Settings,
@@ -211,8 +213,13 @@ impl Shard {
         }
     }
 
-    pub(crate) fn term(&self) -> Term {
-        self.term
+    /// From now on its leases are of this term, and its streams those of `streams`.
+    pub(crate) fn take_over(&mut self, term: Term, streams: Self) {
+        self.term = term;
+        self.store = streams.store;
+        for view in self.views.values_mut() {
+            view.queue.take_over(term);
+        }
     }
 
     /// Number of the last decision, 0 before the first.

@@ -10,6 +10,7 @@
 
 use mente_engine::{Batch, Record, Term, Timestamp};
 
+use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Entry};
 use crate::shard::Shard;
@@ -34,7 +35,7 @@ impl Written {
 /// The state as batches to be appended in order, the first one beginning with the snapshot.
 pub(crate) fn tell(shard: &Shard, now: Timestamp, page_bytes: usize) -> Result<Vec<Batch>> {
     let batches = journal::encode_snapshot(shard.seq(), &shard.retell(), now, page_bytes);
-    let mut replay = Replay::new(shard.term());
+    let mut replay = Replay::new();
     for record in batches.iter().flat_map(Batch::records) {
         let (_, record) = record.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         replay.take(&record)?;
@@ -48,14 +49,15 @@ pub(crate) fn tell(shard: &Shard, now: Timestamp, page_bytes: usize) -> Result<V
 }
 
 /// Makes a shard's state out of the records of its journal.
+#[derive(Debug)]
 pub(crate) struct Replay {
     shard: Shard,
-    term: Term,
     /// A snapshot whose end has not come.
     draft: Option<Draft>,
     written: Written,
 }
 
+#[derive(Debug)]
 struct Draft {
     shard: Shard,
     told: u64,
@@ -63,10 +65,10 @@ struct Draft {
 }
 
 impl Replay {
-    pub(crate) fn new(term: Term) -> Self {
+    pub(crate) fn new() -> Self {
         Self {
-            shard: Shard::new(term),
-            term,
+            // Whose it will be is not known before the claim.
+            shard: Shard::new(Term(0)),
             draft: None,
             written: Written::default(),
         }
@@ -83,7 +85,7 @@ impl Replay {
             }
             Entry::Begins(seq) => {
                 self.draft = Some(Draft {
-                    shard: Shard::after(seq, self.term),
+                    shard: Shard::after(seq, Term(0)),
                     told: 0,
                     bytes,
                 });
@@ -110,6 +112,10 @@ impl Replay {
                 Ok(())
             }
         }
+    }
+
+    pub(crate) fn catalogue(&self) -> &Catalogue {
+        self.shard.catalogue()
     }
 
     /// Number of the last decision in the state.

@@ -12,6 +12,7 @@ use std::hash::{DefaultHasher, Hasher};
 
 use bytes::Bytes;
 use mente_engine::{Event, Offset, Record, Timestamp};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
@@ -20,7 +21,7 @@ const POSITION: &str = "mente-position";
 const REVISION: &str = "mente-revision";
 
 /// What the stream must be like for an append to be made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Expected {
     Any,
     NoStream,
@@ -30,7 +31,7 @@ pub enum Expected {
 }
 
 /// Where an append came to lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AppendedTo {
     /// Revisions of its first and last event.
     pub first_revision: u64,
@@ -42,7 +43,7 @@ pub struct AppendedTo {
 }
 
 /// One event of a stream, by where it lies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
     pub revision: u64,
     pub position: u64,

@@ -19,6 +19,8 @@ use std::future::Future;
 use std::pin::Pin;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::batch::Batch;
 use crate::clock::Timestamp;
 use crate::error::Error;
@@ -138,7 +140,7 @@ pub struct Chunk {
 }
 
 /// The readable part of a log: every committed record has `start <= offset < end`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bounds {
     pub start: Offset,
     pub end: Offset,

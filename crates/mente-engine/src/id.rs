@@ -3,16 +3,18 @@
 use std::borrow::Borrow;
 use std::fmt;
 
+use serde::{Deserialize, Serialize};
+
 use crate::limits;
 use crate::shown::Shown;
 
 /// A set of logs, as the engine knows it. Never reused: a name made again gets a new id.
 /// Wide enough for the topic ids of a Kafka cluster.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SetId(pub u128);
 
 /// One ordered sequence of records: the `index`-th log of a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LogId {
     pub set: SetId,
     pub index: u32,
@@ -20,11 +22,15 @@ pub struct LogId {
 
 /// A position in a log. Offsets rise but have holes (control records, aborted or compacted
 /// data), so nobody computes the next one: it comes from the engine.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Offset(pub u64);
 
 /// A period of ownership of a log. A higher term shuts out every lower one.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize,
+)]
 pub struct Term(pub u64);
 
 /// The name of a set: `namespace/name`, ASCII letters, digits and `. _ - $ / ~`, with

@@ -251,7 +251,7 @@ impl Scene {
 
     /// One append of the engine to both partitions of a topic.
     pub(crate) async fn publish_pair(&self, process: u64, values: [Value; 2]) {
-        let Ok(log) = self.log_of(PAIRS, 0) else {
+        let Ok(log) = self.log_of(PAIRS, 0).await else {
             return;
         };
         let batch = |value: &Value| {
@@ -282,13 +282,13 @@ impl Scene {
         .await;
     }
 
-    fn log_of(&self, topic: &str, partition: u32) -> Result<LogId, Error> {
-        let topic = self.broker.topic(&ME, &entity(topic))?;
+    async fn log_of(&self, topic: &str, partition: u32) -> Result<LogId, Error> {
+        let topic = self.broker.topic(&ME, &entity(topic)).await?;
         Ok(topic.set.log(partition))
     }
 
     pub(crate) async fn trim(&self, process: u64, topic: &str, partition: u32, keep: u64) {
-        let Ok(log) = self.log_of(topic, partition) else {
+        let Ok(log) = self.log_of(topic, partition).await else {
             return;
         };
         let Ok(bounds) = self.engine.bounds(log).await else {

@@ -6,6 +6,7 @@
 //!
 //! One file an idea; this one opens the broker and asks shards.
 
+mod asking;
 mod publish;
 mod read;
 mod receiving;
@@ -20,17 +21,19 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures::SinkExt;
-use futures::channel::{mpsc, oneshot};
+use futures::channel::mpsc;
 use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, SetName, limits};
 
 use crate::access::Access;
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
+use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, set_name};
 use crate::partition;
+use crate::peers::Peers;
+use crate::restore::Logs;
 use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
 use crate::structured::{ParseEvent, no_format};
@@ -80,6 +83,9 @@ pub struct Broker {
     clock: Arc<dyn Clock>,
     options: Options,
     shards: Arc<[mpsc::Sender<Request>]>,
+    duties: Arc<[Duty]>,
+    /// None where this is the only node that there can be.
+    peers: Option<Arc<dyn Peers>>,
     catalogue: SharedCatalogue,
     subscriptions: Bell,
     journals: SetId,
@@ -98,11 +104,21 @@ impl Broker {
         set_name("$journal")
     }
 
-    /// Opens the broker on an engine. Nothing runs until the tasks are polled.
+    /// Opens the broker on an engine of its own: every shard is its. Nothing runs until the tasks are polled.
     pub async fn open(
         engine: Arc<dyn Engine>,
         clock: Arc<dyn Clock>,
         options: Options,
+    ) -> Result<(Self, Vec<ShardTask>)> {
+        Self::open_among(engine, clock, options, None).await
+    }
+
+    /// The same, as one of the nodes of an engine: no shard is its before [`Broker::own`].
+    pub async fn open_among(
+        engine: Arc<dyn Engine>,
+        clock: Arc<dyn Clock>,
+        options: Options,
+        peers: Option<Arc<dyn Peers>>,
     ) -> Result<(Self, Vec<ShardTask>)> {
         let name = Self::journals();
         let config = LogConfig {
@@ -131,6 +147,7 @@ impl Broker {
         let catalogue = SharedCatalogue::default();
         let subscriptions = Bell::default();
         let refused: Arc<AtomicU64> = Arc::default();
+        let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
         for index in 0..shards {
@@ -138,8 +155,12 @@ impl Broker {
             let runtime = Runtime {
                 engine: Arc::clone(&engine),
                 clock: Arc::clone(&clock),
-                journal: set.log(index),
-                store: (index == store_shard).then_some(store),
+                logs: Logs {
+                    journal: set.log(index),
+                    store: (index == store_shard).then_some(store),
+                },
+                duty: duties[index as usize].clone(),
+                peers: peers.clone(),
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
                 page_bytes: batch_bytes / 4,
@@ -156,6 +177,8 @@ impl Broker {
             clock,
             options,
             shards: senders.into(),
+            duties: duties.into(),
+            peers,
             catalogue,
             subscriptions,
             journals: set,
@@ -165,12 +188,6 @@ impl Broker {
             next_partition: Arc::default(),
         };
         Ok((broker, tasks))
-    }
-
-    /// Resolves once every shard has its state.
-    pub async fn ready(&self) -> Result<()> {
-        let pings = (0..self.shards.len()).map(|shard| self.ask(shard, Command::Ping));
-        futures::future::try_join_all(pings).await.map(|_| ())
     }
 
     /// What there is room for, and what was refused for want of it.
@@ -196,6 +213,16 @@ impl Broker {
         if !self.catalogue.is_read() {
             self.ask(CATALOGUE_SHARD, Command::Ping).await?;
         }
+        self.known_topic(name).await
+    }
+
+    /// A topic that is not known may have been made at another node just now.
+    pub(super) async fn known_topic(&self, name: &EntityName) -> Result<Option<Topic>> {
+        let known = self.catalogue.topic(name);
+        if matches!(known, Ok(Some(_))) || self.peers.is_none() {
+            return known;
+        }
+        self.await_catalogue().await;
         self.catalogue.topic(name)
     }
 
@@ -203,37 +230,6 @@ impl Broker {
     pub(super) fn shard_of(&self, topic: &EntityName) -> usize {
         shard_of(topic.as_str(), self.shards.len() as u32) as usize
     }
-
-    pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
-        let answer = self.tell(shard, command).await?;
-        answer.await.map_err(|_| lost())?
-    }
-
-    /// Puts a command into a shard's mailbox; the answer comes later.
-    async fn tell(
-        &self,
-        shard: usize,
-        command: Command,
-    ) -> Result<oneshot::Receiver<Result<Reply>>> {
-        let (reply, answer) = oneshot::channel();
-        let request = Request { command, reply };
-        let sent = self.mailbox(shard)?.send(request).await;
-        sent.map_err(|_| stopped()).map(|()| answer)
-    }
-
-    fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {
-        self.shards.get(shard).cloned().ok_or_else(stopped)
-    }
-}
-
-fn stopped() -> Error {
-    let message = "the shard has stopped: see the log of the server";
-    Error::new(Kind::Internal, message)
-}
-
-fn lost() -> Error {
-    let message = "the shard was restored meanwhile: look, then repeat";
-    Error::new(Kind::Unknown, message)
 }
 
 impl std::fmt::Debug for Broker {

@@ -37,7 +37,7 @@ impl Broker {
         partition: u32,
         start: Start,
     ) -> Result<Offset> {
-        let log = self.log(who, name, partition)?;
+        let log = self.log(who, name, partition).await?;
         Ok(match start {
             Start::Earliest => self.engine.bounds(log).await?.start,
             Start::Latest => self.engine.bounds(log).await?.end,
@@ -55,7 +55,7 @@ impl Broker {
         from: Offset,
         max: usize,
     ) -> Result<(Vec<StoredEvent>, Offset)> {
-        let log = self.log(who, name, partition)?;
+        let log = self.log(who, name, partition).await?;
         self.read_log(log, &format!("/topics/{name}"), from, max)
             .await
     }
@@ -106,7 +106,7 @@ impl Broker {
         name: &EntityName,
         partition: u32,
     ) -> Result<Bounds> {
-        let log = self.log(who, name, partition)?;
+        let log = self.log(who, name, partition).await?;
         Ok(self.engine.bounds(log).await?)
     }
 
@@ -118,12 +118,12 @@ impl Broker {
         partition: u32,
         seen: Offset,
     ) -> Result<Offset> {
-        let log = self.log(who, name, partition)?;
+        let log = self.log(who, name, partition).await?;
         Ok(self.engine.watch(log, seen).await?)
     }
 
-    pub(super) fn log(&self, who: &Principal, name: &EntityName, partition: u32) -> Result<LogId> {
-        let topic = self.topic(who, name)?;
+    async fn log(&self, who: &Principal, name: &EntityName, partition: u32) -> Result<LogId> {
+        let topic = self.topic(who, name).await?;
         if partition >= topic.partitions {
             let message = format!(
                 "topic {name} has {} partitions, numbered from 0",

@@ -1,42 +1,115 @@
 //! A receive call on its way: if it is dropped, what was leased for it goes back.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use futures::channel::{mpsc, oneshot};
 
-use super::{Broker, lost, unexpected};
-use crate::error::Result;
+use super::asking::lost;
+use super::{Broker, unexpected};
+use crate::error::{Kind, Result};
 use crate::name::SubscriptionName;
+use crate::peers::{self, Answer, Peers};
 use crate::queue::{Delivery, LockToken, Settlement};
 use crate::runtime::Request;
 use crate::shard::{Command, Reply};
 
 pub(super) struct Receiving {
     name: SubscriptionName,
-    shard: mpsc::Sender<Request>,
-    reply: oneshot::Receiver<Result<Reply>>,
+    owner: Owner,
     /// Leased and not handed over.
     tokens: Vec<LockToken>,
 }
 
+/// Whom the deliveries come from.
+enum Owner {
+    Here {
+        shard: mpsc::Sender<Request>,
+        reply: oneshot::Receiver<Result<Reply>>,
+    },
+    There {
+        peers: Arc<dyn Peers>,
+        shard: usize,
+        answer: Answer,
+    },
+}
+
 impl Broker {
+    /// Receives; where the owner of the shard changes meanwhile, from the next one.
     pub(super) async fn start_receiving(
         &self,
         name: &SubscriptionName,
+        max: usize,
+        wait: Duration,
+    ) -> Result<(Receiving, Vec<Delivery>)> {
+        let shard = self.shard_of(&name.topic);
+        let began = self.now().monotone;
+        loop {
+            let wait = (began + wait).saturating_sub(self.now().monotone);
+            let command = Command::Receive {
+                name: name.clone(),
+                max,
+                wait,
+            };
+            let mut receiving = match &self.peers {
+                Some(peers) if !self.duties[shard].is_on() => {
+                    Self::receive_there(peers, name, shard, &command, wait)
+                }
+                _ => self.receive_here(name, shard, command).await?,
+            };
+            match receiving.deliveries().await {
+                Err(error) if error.kind == Kind::NotOwner => {
+                    let until = began + wait.max(super::asking::OWNER_WAIT);
+                    self.await_owner(until, error).await?;
+                }
+                deliveries => return Ok((receiving, deliveries?)),
+            }
+        }
+    }
+
+    pub(super) async fn receive_here(
+        &self,
+        name: &SubscriptionName,
+        shard: usize,
         command: Command,
     ) -> Result<Receiving> {
-        let shard = self.shard_of(&name.topic);
         let reply = self.tell(shard, command).await?;
+        let shard = self.mailbox(shard)?;
         Ok(Receiving {
             name: name.clone(),
-            shard: self.mailbox(shard)?,
-            reply,
+            owner: Owner::Here { shard, reply },
             tokens: Vec::new(),
         })
+    }
+
+    fn receive_there(
+        peers: &Arc<dyn Peers>,
+        name: &SubscriptionName,
+        shard: usize,
+        command: &Command,
+        wait: Duration,
+    ) -> Receiving {
+        let answer = peers.ask(shard as u32, peers::question(shard, command), wait);
+        let peers = Arc::clone(peers);
+        Receiving {
+            name: name.clone(),
+            owner: Owner::There {
+                peers,
+                shard,
+                answer,
+            },
+            tokens: Vec::new(),
+        }
     }
 }
 
 impl Receiving {
     pub(super) async fn deliveries(&mut self) -> Result<Vec<Delivery>> {
-        let deliveries = match (&mut self.reply).await.map_err(|_| lost())?? {
+        let reply = match &mut self.owner {
+            Owner::Here { reply, .. } => reply.await.map_err(|_| lost())??,
+            Owner::There { answer, .. } => peers::read_answer(&answer.await?)?,
+        };
+        let deliveries = match reply {
             Reply::Deliveries(deliveries) => deliveries,
             other => return Err(unexpected(&other)),
         };
@@ -52,10 +125,12 @@ impl Receiving {
 
 impl Drop for Receiving {
     fn drop(&mut self) {
-        // From now on the shard finds nobody here and takes its leases back itself.
-        self.reply.close();
-        if let Ok(Some(Ok(Reply::Deliveries(deliveries)))) = self.reply.try_recv() {
-            self.tokens.extend(deliveries.iter().map(|d| d.token));
+        if let Owner::Here { reply, .. } = &mut self.owner {
+            // From now on the shard finds nobody here and takes its leases back itself.
+            reply.close();
+            if let Ok(Some(Ok(Reply::Deliveries(deliveries)))) = reply.try_recv() {
+                self.tokens.extend(deliveries.iter().map(|d| d.token));
+            }
         }
         if self.tokens.is_empty() {
             return;
@@ -65,8 +140,15 @@ impl Drop for Receiving {
             tokens: std::mem::take(&mut self.tokens),
             how: Settlement::Return,
         };
-        let (reply, _) = oneshot::channel();
-        // If the mailbox is full the leases run out.
-        let _ = self.shard.try_send(Request { command, reply });
+        // Where this does not arrive the leases run out.
+        match &mut self.owner {
+            Owner::Here { shard, .. } => {
+                let (reply, _) = oneshot::channel();
+                let _ = shard.try_send(Request { command, reply });
+            }
+            Owner::There { peers, shard, .. } => {
+                peers.tell(*shard as u32, peers::question(*shard, &command));
+            }
+        }
     }
 }

@@ -9,7 +9,7 @@ use super::read::{Start, StoredEvent, near, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::bell::Bell;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Delivery, LockToken, Settings, Settlement};
@@ -97,7 +97,7 @@ impl Broker {
         topic: &EntityName,
     ) -> Result<Vec<SubscriptionInfo>> {
         authorize(self.options.access, who, Action::Manage, topic)?;
-        let Topic { set, partitions } = self.topic(who, topic)?;
+        let Topic { set, partitions } = self.topic(who, topic).await?;
         let bounds = (0..partitions).map(|index| async move {
             let log = set.log(index);
             Ok::<_, Error>((log, self.engine.bounds(log).await?))
@@ -122,16 +122,20 @@ impl Broker {
         &self.subscriptions
     }
 
-    /// Every subscription, for the built-in receivers; its counts are not exact.
-    pub async fn all_subscriptions(&self) -> Result<Vec<SubscriptionInfo>> {
+    /// Every subscription that this node decides for, for the built-in receivers; counts are not exact.
+    pub async fn own_subscriptions(&self) -> Result<Vec<SubscriptionInfo>> {
         let all = || Command::ListSubscriptions {
             topic: None,
             bounds: Vec::new(),
         };
-        let ask = |shard| self.ask(shard, all());
-        let replies = futures::future::try_join_all((0..self.shards.len()).map(ask)).await?;
-        let lists: Result<Vec<_>> = replies.into_iter().map(subscriptions).collect();
-        Ok(lists?.into_iter().flatten().collect())
+        let ask = async |shard: usize| match self.ask_here(shard, all()).await {
+            // Handed on just now: the bell rings.
+            Err(error) if error.kind == Kind::NotOwner => Ok(Vec::new()),
+            reply => subscriptions(reply?),
+        };
+        let own = (0..self.shards.len()).filter(|shard| self.duties[*shard].is_on());
+        let lists = futures::future::try_join_all(own.map(ask)).await?;
+        Ok(lists.into_iter().flatten().collect())
     }
 
     /// Receives up to `max` events under locks; waits up to `wait` for the first.
@@ -143,14 +147,8 @@ impl Broker {
         wait: Duration,
     ) -> Result<Vec<Received>> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        let topic = self.topic(who, &name.topic)?;
-        let command = Command::Receive {
-            name: name.clone(),
-            max,
-            wait,
-        };
-        let mut receiving = self.start_receiving(name, command).await?;
-        let deliveries = receiving.deliveries().await?;
+        let topic = self.topic(who, &name.topic).await?;
+        let (receiving, deliveries) = self.start_receiving(name, max, wait).await?;
         let fetched = self.fetch(&topic, name, deliveries).await?;
         receiving.hand_over(&fetched.left);
         match fetched.failed {

@@ -63,7 +63,7 @@ impl Broker {
     /// what was interrupted is finished by the same call again, and nobody meets half of it.
     pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        let topic = self.topic(who, name)?;
+        let topic = self.topic(who, name).await?;
         if self.engine.room().takes < Takes::Decisions {
             // No shard may decide; without the events there may be room to, in a moment.
             self.delete_set(topic.set).await?;
@@ -101,10 +101,10 @@ impl Broker {
         }
     }
 
-    pub fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
+    pub async fn topic(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        self.catalogue
-            .topic(name)?
+        self.known_topic(name)
+            .await?
             .ok_or_else(|| Error::not_found("topic", name.as_str()))
     }
 
@@ -116,7 +116,7 @@ impl Broker {
         retention: Retention,
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        let topic = self.topic(who, name)?;
+        let topic = self.topic(who, name).await?;
         Ok(self
             .engine
             .alter(topic.set, Change::Retention(retention))
@@ -124,7 +124,7 @@ impl Broker {
     }
 
     pub async fn retention(&self, who: &Principal, name: &EntityName) -> Result<Retention> {
-        let topic = self.topic(who, name)?;
+        let topic = self.topic(who, name).await?;
         let set = name.topic_set();
         let listed = self.engine.list(set.as_str()).await?;
         let info = listed.iter().find(|info| info.id == topic.set);

@@ -72,7 +72,7 @@ impl Broker {
     }
 
     async fn fold_journal(&self, log: LogId, last: u64) -> Result<u64> {
-        let mut replay = Replay::new(Term(0));
+        let mut replay = Replay::new();
         self.fold(log, |_, record| {
             replay.take(record)?;
             Ok(replay.seq() < last)

@@ -76,7 +76,7 @@ pub enum Verdict {
 }
 
 /// What a receiver says of a leased record.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Settlement {
     /// Done with.
     Complete,
@@ -92,7 +92,7 @@ pub enum Settlement {
 
 /// Identifies a lease. Void after a restart or a change of owner, and for a later subscription of
 /// the same name, whose leases are counted anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct LockToken {
     term: Term,
     view: u64,
@@ -100,7 +100,7 @@ pub struct LockToken {
 }
 
 /// A record handed out under a lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
     pub token: LockToken,
     pub partition: u32,
@@ -189,6 +189,11 @@ impl Queue {
             completed: 0,
             dead: 0,
         }
+    }
+
+    /// Leases from now on are of this term.
+    pub(crate) fn take_over(&mut self, term: Term) {
+        self.term = term;
     }
 
     pub fn settings(&self) -> &Settings {

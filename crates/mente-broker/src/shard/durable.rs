@@ -3,11 +3,13 @@
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
+use serde::{Deserialize, Serialize};
+
 use super::{Shard, View};
 use crate::journal::{Decision, Subscription};
 
 /// What a shard holds, in a few numbers; comparable within one version of Mente.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Digest {
     /// Decisions that are in `state`.
     pub seq: u64,

@@ -314,11 +314,13 @@ fn trim() -> impl Strategy<Value = Step> {
 }
 
 fn restored(journal: &[Batch], last: Term) -> Shard {
-    let mut replay = Replay::new(Term(last.0 + 1));
+    let mut replay = Replay::new();
     for record in journal.iter().flat_map(Batch::records) {
         replay.take(&record.unwrap().1).unwrap();
     }
-    replay.finish().0
+    let (mut shard, _) = replay.finish();
+    shard.take_over(Term(last.0 + 1), Shard::new(Term(0)));
+    shard
 }
 
 /// Records that are still to be settled, whoever has them.

@@ -35,7 +35,7 @@ fn answer(kind: Kind) -> (StatusCode, &'static str) {
         Kind::LockLost => (StatusCode::GONE, "TokenLost"),
         Kind::OutOfRange => (StatusCode::RANGE_NOT_SATISFIABLE, "OutOfRange"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
-        Kind::Throttled => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
+        Kind::Throttled | Kind::NotOwner => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
         Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "Unsupported"),
         Kind::Unknown => (StatusCode::INTERNAL_SERVER_ERROR, "OutcomeUnknown"),
         Kind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "DataCorrupt"),

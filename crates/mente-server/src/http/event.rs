@@ -32,7 +32,7 @@ pub(super) async fn get(
     let topic = EntityName::new(topic)?;
     let (partition, offset) = parse(&position)?;
     // A topic that is not there is told apart from a position that is not.
-    door.broker.topic(&who, &topic)?;
+    door.broker.topic(&who, &topic).await?;
     let found = match door.broker.read(&who, &topic, partition, offset, 1).await {
         Ok((events, _)) => events.into_iter().next(),
         Err(error) if error.kind == Kind::OutOfRange => None,

@@ -35,7 +35,7 @@ impl Reader {
         from: &From,
     ) -> Result<Self> {
         let broker = door.broker.clone();
-        let count = broker.topic(&who, &topic)?.partitions;
+        let count = broker.topic(&who, &topic).await?.partitions;
         let partitions = match partition {
             Some(partition) => partition..partition.saturating_add(1),
             None => 0..count,

@@ -73,7 +73,7 @@ pub(super) async fn get(
     Named(name): Named<String>,
 ) -> Result<Response> {
     let name = EntityName::new(name)?;
-    let partitions = door.broker.topic(&who, &name)?.partitions;
+    let partitions = door.broker.topic(&who, &name).await?.partitions;
     let mut bounds = Vec::new();
     for partition in 0..partitions {
         let found = door.broker.bounds(&who, &name, partition).await?;
@@ -104,7 +104,7 @@ pub(super) async fn put(
     let name = EntityName::new(name)?;
     let held = body::read(&door, body).await?;
     let wanted: Wanted = body::json(&held.bytes)?;
-    let before = door.broker.topic(&who, &name).ok();
+    let before = door.broker.topic(&who, &name).await.ok();
     let partitions = wanted
         .partitions
         .or(before.map(|topic| topic.partitions))

@@ -49,12 +49,12 @@ impl Follower {
 
     pub(super) async fn follow(&mut self, until: Until<'_>) -> Result<(), Failure> {
         loop {
-            if self.reader.identity()? != self.identity {
+            if self.reader.identity().await? != self.identity {
                 let message = "the source was deleted and made anew".to_owned();
                 return Err(Failure::passing(message));
             }
             let mut moved = false;
-            for partition in 0..self.reader.partitions()? {
+            for partition in 0..self.reader.partitions().await? {
                 moved |= self.step(partition, until).await?;
             }
             let done = match until {

@@ -342,7 +342,7 @@ impl Projections {
             )
         };
         let _alone = verifying.try_lock_owned().map_err(busy)?;
-        let source = reader.identity();
+        let source = reader.identity().await;
         let source = source.map_err(|failure| Error::new(Kind::NotFound, failure.message))?;
         let owner = Owner {
             name: name.clone(),
@@ -505,7 +505,7 @@ impl Drop for Kept {
 
 async fn positions(reader: &Reader, checkpoints: &Checkpoints) -> Vec<PartitionStatus> {
     let mut found = Vec::new();
-    for partition in 0..reader.partitions().unwrap_or(0) {
+    for partition in 0..reader.partitions().await.unwrap_or(0) {
         let checkpoint = checkpoints.get(&partition);
         let bounds = reader.bounds(partition).await.ok();
         let next = checkpoint.map(|checkpoint| checkpoint.next);

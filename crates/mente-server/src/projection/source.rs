@@ -32,20 +32,20 @@ impl Reader {
     }
 
     /// Tells the log from another of the same name, made after this one was deleted.
-    pub(super) fn identity(&self) -> Result<String, Failure> {
+    pub(super) async fn identity(&self) -> Result<String, Failure> {
         match &self.source {
             Source::Topic(name) => {
-                let topic = self.broker.topic(&self.who, name).map_err(failure)?;
+                let topic = self.broker.topic(&self.who, name).await.map_err(failure)?;
                 Ok(format!("topic {name} {}", topic.set))
             }
             Source::Store { .. } => Ok("store".to_owned()),
         }
     }
 
-    pub(super) fn partitions(&self) -> Result<u32, Failure> {
+    pub(super) async fn partitions(&self) -> Result<u32, Failure> {
         match &self.source {
             Source::Topic(name) => {
-                let topic = self.broker.topic(&self.who, name).map_err(failure)?;
+                let topic = self.broker.topic(&self.who, name).await.map_err(failure)?;
                 Ok(topic.partitions)
             }
             Source::Store { .. } => Ok(1),

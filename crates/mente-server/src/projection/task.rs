@@ -77,7 +77,7 @@ impl Task {
 
     /// One life, until a failure, a command or a swap.
     async fn live(&mut self, rebuild: &mut bool) -> Result<(), Failure> {
-        let identity = self.reader.identity()?;
+        let identity = self.reader.identity().await?;
         let owner = Owner {
             name: self.name.clone(),
             declaration: Arc::clone(&self.declaration),

@@ -65,7 +65,7 @@ async fn serve(broker: &Broker, options: &Options) {
     let mut running: BTreeMap<SubscriptionName, Hook> = BTreeMap::new();
     loop {
         let seen = broker.subscription_bell().rings();
-        match broker.all_subscriptions().await {
+        match broker.own_subscriptions().await {
             Ok(subscriptions) => {
                 let wanted = subscriptions
                     .into_iter()

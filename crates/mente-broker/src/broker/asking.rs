@@ -1,0 +1,177 @@
+//! Asking a shard: in this process, or at the node that owns it. Nothing is ever asked twice unless it is
+//! certain that nothing was done.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::SinkExt;
+use futures::channel::{mpsc, oneshot};
+
+use super::{Broker, CATALOGUE_SHARD};
+use crate::duty::Progress;
+use crate::error::{Error, Kind, Result};
+use crate::peers::{self, Peers};
+use crate::runtime::Request;
+use crate::shard::{Command, Reply};
+
+/// How long somebody waits for a shard to have an owner: as long as it takes to notice that one died, and
+/// to take over from it.
+pub(super) const OWNER_WAIT: Duration = Duration::from_secs(15);
+/// Between two looks for it.
+const OWNER_PAUSE: Duration = Duration::from_millis(50);
+/// How long one waits for the catalogue of another node to arrive.
+const CATALOGUE_WAIT: Duration = Duration::from_secs(5);
+
+impl Broker {
+    /// Resolves once every shard of this node has its state, and the catalogue is known.
+    pub async fn ready(&self) -> Result<()> {
+        if self.peers.as_ref().is_some_and(|peers| !peers.holds()) {
+            let message = "this node has no place among the others: it is not long here, or cannot reach the cluster";
+            return Err(Error::new(Kind::Throttled, message));
+        }
+        let own = (0..self.shards.len()).filter(|shard| self.duties[*shard].is_on());
+        let pings = own.map(|shard| async move {
+            match self.ask_here(shard, Command::Ping).await {
+                // It was handed on just now.
+                Err(error) if error.kind == Kind::NotOwner => Ok(()),
+                answer => answer.map(drop),
+            }
+        });
+        futures::future::try_join_all(pings).await?;
+        self.catalogue.get().map(drop)
+    }
+
+    /// Decides for these shards from now on, and no others; resolves once what others may take over is
+    /// let go of.
+    pub async fn own(&self, shards: &BTreeSet<u32>) {
+        for (index, duty) in (0..).zip(self.duties.iter()) {
+            duty.set(shards.contains(&index));
+        }
+        for duty in self.duties.iter() {
+            // Whoever waits for a journal lets go of it when that is read; it is not decided on.
+            let is_free = |is_on, progress| is_on || !matches!(progress, Progress::AtWork { .. });
+            duty.until(is_free).await;
+        }
+    }
+
+    /// How far each shard is on this node, by number.
+    pub fn progress(&self) -> Vec<Progress> {
+        self.duties.iter().map(|duty| duty.progress()).collect()
+    }
+
+    /// Answers what another node asked by [`Peers::ask`], if this one owns the shard.
+    pub async fn answer(&self, question: &[u8]) -> Vec<u8> {
+        let answer = match peers::read_question(question) {
+            Ok(question) => self.answer_here(question.shard, question.command).await,
+            Err(error) => Err(error),
+        };
+        peers::answer(&answer)
+    }
+
+    async fn answer_here(&self, shard: usize, command: Command) -> Result<Reply> {
+        let Command::Receive { name, .. } = &command else {
+            return self.ask_here(shard, command).await;
+        };
+        let name = name.clone();
+        let mut receiving = self.receive_here(&name, shard, command).await?;
+        let deliveries = receiving.deliveries().await?;
+        receiving.hand_over(&[]);
+        Ok(Reply::Deliveries(deliveries))
+    }
+
+    pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
+        let Some(peers) = &self.peers else {
+            return self.ask_here(shard, command).await;
+        };
+        let until = self.now().monotone + OWNER_WAIT;
+        loop {
+            let answer = match self.duties[shard].is_on() {
+                true => self.ask_here(shard, command.clone()).await,
+                false => self.ask_there(peers, shard, &command).await,
+            };
+            match answer {
+                Err(error) if error.kind == Kind::NotOwner => {
+                    self.await_owner(until, error).await?
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Pauses before the owner is looked for again, or gives up.
+    pub(super) async fn await_owner(&self, until: Duration, error: Error) -> Result<()> {
+        if self.now().monotone < until {
+            self.sleep(OWNER_PAUSE).await;
+            return Ok(());
+        }
+        let message = format!("no node decides for this just now ({error}): repeat it later");
+        Err(Error::new(Kind::Throttled, message))
+    }
+
+    async fn ask_there(
+        &self,
+        peers: &Arc<dyn Peers>,
+        shard: usize,
+        command: &Command,
+    ) -> Result<Reply> {
+        let question = peers::question(shard, command);
+        let wait = match command {
+            Command::Receive { wait, .. } => *wait,
+            _ => Duration::ZERO,
+        };
+        let answer = peers.ask(shard as u32, question, wait).await?;
+        let reply = peers::read_answer(&answer);
+        if shard == CATALOGUE_SHARD && reply.is_ok() {
+            // Who made something finds it here too.
+            self.await_catalogue().await;
+        }
+        reply
+    }
+
+    /// Until this node knows what the catalogue's journal holds now; where it decides on it itself it does.
+    pub(super) async fn await_catalogue(&self) {
+        if self.peers.is_none() || self.duties[CATALOGUE_SHARD].is_on() {
+            return;
+        }
+        let journal = self.journals.log(CATALOGUE_SHARD as u32);
+        let Ok(bounds) = self.engine.bounds(journal).await else {
+            return;
+        };
+        let known = self.catalogue.until(bounds.end);
+        let late = self.sleep(CATALOGUE_WAIT);
+        futures::pin_mut!(known, late);
+        futures::future::select(known, late).await;
+    }
+
+    pub(super) async fn ask_here(&self, shard: usize, command: Command) -> Result<Reply> {
+        let answer = self.tell(shard, command).await?;
+        answer.await.map_err(|_| lost())?
+    }
+
+    /// Puts a command into a shard's mailbox; the answer comes later.
+    pub(super) async fn tell(
+        &self,
+        shard: usize,
+        command: Command,
+    ) -> Result<oneshot::Receiver<Result<Reply>>> {
+        let (reply, answer) = oneshot::channel();
+        let request = Request { command, reply };
+        let sent = self.mailbox(shard)?.send(request).await;
+        sent.map_err(|_| stopped()).map(|()| answer)
+    }
+
+    pub(super) fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {
+        self.shards.get(shard).cloned().ok_or_else(stopped)
+    }
+}
+
+fn stopped() -> Error {
+    let message = "the shard has stopped: see the log of the server";
+    Error::new(Kind::Internal, message)
+}
+
+pub(super) fn lost() -> Error {
+    let message = "the shard was restored meanwhile: look, then repeat";
+    Error::new(Kind::Unknown, message)
+}

@@ -1,0 +1,126 @@
+//! The other nodes: who decides for a shard is asked, one hop, whatever node a client came to.
+//!
+//! What brokers tell each other is JSON: a [`Question`] with the command as it would lie in the shard's
+//! mailbox, and as answer the reply or the error. Data is not among it, but for events on their way into a
+//! stream: every node reads logs itself.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Kind, Result};
+use crate::shard::{Command, Reply};
+
+/// Changes with every change of a command's or a reply's shape.
+const VERSION: u32 = 1;
+
+pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
+
+/// The nodes beside this one, and this one's place among them.
+pub trait Peers: Send + Sync + fmt::Debug {
+    /// Whether what this node was assigned is certainly still its own. Cheap.
+    fn holds(&self) -> bool;
+
+    /// Puts a question to the owner of a shard, with which [`Broker::answer`](crate::Broker::answer) answers
+    /// within `wait` and some time for the way. An error is [`Kind::NotOwner`] where certainly nothing was
+    /// done (nobody owns it now, the owner cannot be reached), and [`Kind::Unknown`] where that is not
+    /// known. To drop the future tells the owner that nobody waits.
+    fn ask(&self, shard: u32, question: Vec<u8>, wait: Duration) -> Answer;
+
+    /// The same for what nobody waits for, as well as it goes.
+    fn tell(&self, shard: u32, question: Vec<u8>);
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Question<C> {
+    v: u32,
+    pub(crate) shard: usize,
+    pub(crate) command: C,
+}
+
+pub(crate) fn question(shard: usize, command: &Command) -> Vec<u8> {
+    let v = VERSION;
+    let question = Question { v, shard, command };
+    serde_json::to_vec(&question).expect("commands have a JSON form")
+}
+
+pub(crate) fn read_question(bytes: &[u8]) -> Result<Question<Command>> {
+    let question: Question<Command> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    if question.v == VERSION {
+        return Ok(question);
+    }
+    let (v, message) = (question.v, "nodes of different versions of Mente");
+    let message = format!("{message}: this one speaks version {VERSION}, the other {v}");
+    Err(Error::new(Kind::Unsupported, message))
+}
+
+pub(crate) fn answer(reply: &Result<Reply>) -> Vec<u8> {
+    serde_json::to_vec(reply).expect("replies have a JSON form")
+}
+
+pub(crate) fn read_answer(bytes: &[u8]) -> Result<Reply> {
+    let answer: Result<Reply> = serde_json::from_slice(bytes).map_err(unreadable)?;
+    answer
+}
+
+fn unreadable(error: serde_json::Error) -> Error {
+    let message = format!("what another node says cannot be read: {error}");
+    Error::new(Kind::Unknown, message)
+}
+
+/// Shards that a node is to decide for, in a form for people: `0-3, 7`.
+pub fn show(shards: &BTreeSet<u32>) -> String {
+    let mut runs: Vec<(u32, u32)> = Vec::new();
+    for shard in shards {
+        match runs.last_mut() {
+            Some((_, last)) if *last + 1 == *shard => *last = *shard,
+            _ => runs.push((*shard, *shard)),
+        }
+    }
+    let run = |(first, last): &(u32, u32)| match first == last {
+        true => first.to_string(),
+        false => format!("{first}-{last}"),
+    };
+    runs.iter().map(run).collect::<Vec<_>>().join(", ")
+}
+
+/// Events on their way into a stream are a record batch, as which they end, in base64.
+pub(crate) mod events {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use bytes::Bytes;
+    use mente_engine::{Batch, BatchBuilder, Event, Timestamp};
+    use serde::de::Error as _;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(crate) fn serialize<S: Serializer>(events: &[Event], to: S) -> Result<S::Ok, S::Error> {
+        let mut batch = BatchBuilder::default();
+        for event in events {
+            batch.push(&event.to_record(Timestamp(0)));
+        }
+        let bytes = match batch.is_empty() {
+            true => Bytes::new(),
+            false => batch.finish().as_bytes().clone(),
+        };
+        to.serialize_str(&STANDARD.encode(bytes))
+    }
+
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Event>, D::Error> {
+        let text = String::deserialize(from)?;
+        let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
+        if bytes.is_empty() {
+            return Ok(Vec::new());
+        }
+        let batch = Batch::parse(bytes.into()).map_err(D::Error::custom)?;
+        let event = |found: Result<(_, _), _>| {
+            let (offset, record) = found.map_err(D::Error::custom)?;
+            Ok(Event::from_record(&record, "", 0, offset))
+        };
+        batch.records().map(event).collect()
+    }
+}
