@@ -251,6 +251,7 @@ def streams_and_views(call):
 
 def operation(call):
     call("post", "/verify", 200)
+    call("get", "/api/cluster", 200)
     call("get", "/backup", int(sys.argv[2]))
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:
         call("get", path, 200)

@@ -9,7 +9,7 @@ use std::time::Instant;
 use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::metadata_response::MetadataResponseTopic;
-use kafka_protocol::messages::{MetadataRequest, TopicName};
+use kafka_protocol::messages::{FindCoordinatorRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 use mente_engine::{Error, LogId, SetId, SetName};
 use uuid::Uuid;
@@ -37,6 +37,10 @@ pub(crate) enum Role {
     Read,
     /// One of [`limits::APPEND_CONNECTIONS`].
     Append(u8),
+    /// Heartbeats of a group, and what else must not wait behind a join.
+    Group,
+    /// Joins of a group, which are answered only when all its members have joined.
+    Join,
 }
 
 /// Why one try of a question gave no result.
@@ -72,11 +76,8 @@ impl Cluster {
 
     /// A connection to any broker.
     pub(crate) async fn any(&self) -> Result<Arc<Connection>, Trouble> {
-        let mut addresses: Vec<_> = self.known().addresses.values().cloned().collect();
-        addresses.sort();
-        addresses.extend(self.bootstrap.iter().cloned());
         let mut last = Trouble::NotSent("no broker is named".into());
-        for address in addresses {
+        for address in self.addresses() {
             match self.connect(address, Role::Question).await {
                 Ok(connection) => return Ok(connection),
                 Err(trouble) => last = trouble,
@@ -91,12 +92,19 @@ impl Cluster {
         Ok(self.connect(address, role).await?)
     }
 
-    /// Where a coordinator said that it is.
-    pub(crate) async fn at(&self, host: &str, port: i32) -> Result<Arc<Connection>, Again> {
-        Ok(self.connect(address(host, port), Role::Question).await?)
+    /// Of all brokers that may answer, those that the cluster named first.
+    pub(crate) fn addresses(&self) -> Vec<String> {
+        let mut addresses: Vec<_> = self.known().addresses.values().cloned().collect();
+        addresses.sort();
+        addresses.extend(self.bootstrap.iter().cloned());
+        addresses
     }
 
-    async fn connect(&self, address: String, role: Role) -> Result<Arc<Connection>, Trouble> {
+    pub(crate) async fn connect(
+        &self,
+        address: String,
+        role: Role,
+    ) -> Result<Arc<Connection>, Trouble> {
         let key = (address, role);
         if let Some(connection) = self.known().connections.get(&key)
             && connection.is_open()
@@ -238,6 +246,30 @@ impl Cluster {
     fn known(&self) -> MutexGuard<'_, Known> {
         self.known.lock().expect("no panic while this is held")
     }
+}
+
+/// What a coordinator looks after.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kept {
+    Group = 0,
+    TransactionalId = 1,
+}
+
+/// The address of the coordinator of `key`, as the broker at the other end knows it.
+pub(crate) async fn coordinator(
+    broker: &Arc<Connection>,
+    kept: Kept,
+    key: &StrBytes,
+) -> Result<String, Again> {
+    let request = FindCoordinatorRequest::default()
+        .with_key_type(kept as i8)
+        .with_coordinator_keys(vec![key.clone()]);
+    let answer = broker.ask(4..=6, &request).await?;
+    check(answer.error_code)?;
+    let found = answer.coordinators.into_iter().next();
+    let found = found.ok_or_else(|| Again::Later("no coordinator is named".into()))?;
+    check(found.error_code)?;
+    Ok(address(&found.host, found.port))
 }
 
 fn address(host: &str, port: i32) -> String {

@@ -67,6 +67,10 @@ impl ClusterEngine {
         }
     }
 
+    pub(crate) fn parts(&self) -> (Arc<Cluster>, &Handle) {
+        (Arc::clone(&self.cluster), &self.runtime)
+    }
+
     fn lane(&self, log: LogId) -> Lane {
         let mut lanes = self.lanes.lock().expect("no panic while this is held");
         let make = || {

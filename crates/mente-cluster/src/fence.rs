@@ -14,13 +14,13 @@ use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::ProducerState;
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeProducersRequest, FindCoordinatorRequest,
-    InitProducerIdRequest, ProducerId, TransactionalId,
+    DescribeConfigsRequest, DescribeProducersRequest, InitProducerIdRequest, ProducerId,
+    TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use mente_engine::{Batch, Error, Fence, Limit, LogId, Offset, Term, Timestamp};
 
-use crate::cluster::{Again, Cluster, Role, Topic, ask_again, check};
+use crate::cluster::{Again, Cluster, Kept, Role, Topic, ask_again, check, coordinator};
 use crate::connection::Connection;
 use crate::produce::{self, Sequence};
 use crate::{limits, read, sets};
@@ -271,16 +271,8 @@ async fn producer_id(
     held: Option<(i64, i16)>,
 ) -> Result<(i64, i16), Again> {
     let name = StrBytes::from_string(format!("mente/{:032x}/{}", log.set.0, log.index));
-    let request = FindCoordinatorRequest::default()
-        // 1: of a transactional id.
-        .with_key_type(1)
-        .with_coordinator_keys(vec![name.clone()]);
-    let answer = cluster.any().await?.ask(4..=6, &request).await?;
-    check(answer.error_code)?;
-    let found = answer.coordinators.into_iter().next();
-    let found = found.ok_or_else(|| Again::Later("no coordinator is named".into()))?;
-    check(found.error_code)?;
-    let coordinator = cluster.at(&found.host, found.port).await?;
+    let found = coordinator(&cluster.any().await?, Kept::TransactionalId, &name).await?;
+    let coordinator = cluster.connect(found, Role::Question).await?;
     let (id, epoch) = held.unwrap_or((-1, -1));
     let request = InitProducerIdRequest::default()
         .with_transactional_id(Some(TransactionalId(name)))

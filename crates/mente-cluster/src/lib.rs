@@ -9,13 +9,18 @@
 //! epoch of a producer. Batches pass as they are, but for the twelve bytes that a broker patches
 //! and, in owned logs, the producer's fields.
 //!
-//! This room knows tokio, since it talks over sockets, and Kafka's client messages. It refuses
-//! to know what a record means, entities, and who should own which shard.
+//! Beside the engine stands `group`: which nodes there are, and how shards, mere numbers, are
+//! spread over them. Whether an owner may write is not its business but that of the fences.
 //!
-//! Start reading at `engine.rs`, then `lane.rs`, then `fence.rs` with its decision record.
+//! This room knows tokio, since it talks over sockets, and Kafka's client messages. It refuses
+//! to know what a record means, entities, and what a shard holds.
+//!
+//! Start reading at `engine.rs`, then `lane.rs`, then `fence.rs` with its decision record;
+//! `group/mod.rs` stands for itself.
 
 mod engine;
 mod fence;
+mod group;
 mod lane;
 mod produce;
 mod read;
@@ -28,4 +33,5 @@ mod limits;
 mod name;
 
 pub use engine::{ClusterEngine, Options};
+pub use group::{Assignment, Change, Hold, Membership, Node, Seat};
 pub use name::Prefix;

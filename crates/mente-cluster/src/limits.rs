@@ -41,3 +41,25 @@ pub(crate) const RENEW_MIN: Duration = Duration::from_millis(500);
 pub(crate) const CLAIM_TRIES: u32 = 8;
 /// The transaction time-out that the coordinator wants to hear; no transaction is begun.
 pub(crate) const TRANSACTION_MS: i32 = 60_000;
+/// How long a node that is not heard of stays in the group; at least what brokers allow
+/// (`group.min.session.timeout.ms`).
+pub(crate) const SESSION: Duration = Duration::from_secs(6);
+/// How long the group waits for its members to join again; below [`ANSWER`].
+pub(crate) const REBALANCE: Duration = Duration::from_secs(10);
+/// Between two heartbeats.
+pub(crate) const BEAT: Duration = Duration::from_millis(500);
+/// From a heartbeat, or the search for the coordinator, to its answer: short enough for a few
+/// tries within [`SESSION`].
+pub(crate) const GROUP_ANSWER: Duration = Duration::from_secs(2);
+/// How long a node may take to let go of shards; the group waits longer than that.
+pub(crate) const LET_GO: Duration = Duration::from_secs(5);
+/// To say good-bye to the group.
+pub(crate) const LEAVE: Duration = Duration::from_millis(1_500);
+/// Longest pause between two tries to reach the group.
+pub(crate) const GROUP_PAUSE_MAX: Duration = Duration::from_secs(1);
+/// Before the next try once the group refused us, which time alone seldom heals.
+pub(crate) const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// Largest form of a node or of an assignment that is read.
+pub(crate) const FORM_BYTES: usize = 1 << 20;
+/// Longest name, address or secret of a node.
+pub(crate) const NODE_TEXT_BYTES: usize = 1_024;

@@ -13,6 +13,7 @@
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+pub mod nodes;
 pub mod projection;
 pub mod push;
 pub mod tls;

@@ -133,6 +133,12 @@ pub(crate) struct Choice {
         default_value = ""
     )]
     pub(crate) kafka_prefix: Prefix,
+    /// Where the other nodes reach this one's HTTP door, if not where it listens
+    #[arg(long, value_name = "HOST:PORT", env = "MENTE_ADVERTISE")]
+    pub(crate) advertise: Option<String>,
+    /// Trust the doors of other nodes by these authorities too, beside the machine's own (PEM)
+    #[arg(long, value_name = "FILE", env = "MENTE_NODE_CA")]
+    pub(crate) node_ca: Option<PathBuf>,
     /// How many parts topics and subscriptions are decided in, fixed by the first server on the data
     #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=4096))]
     pub(crate) shards: u32,
@@ -151,6 +157,8 @@ impl Default for Choice {
             engine: Kind::default(),
             kafka_bootstrap: Vec::new(),
             kafka_prefix: Prefix::default(),
+            advertise: None,
+            node_ca: None,
             shards: SHARDS_DEFAULT,
         }
     }
@@ -266,6 +274,8 @@ pub(crate) enum Verb {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show the nodes, which shards each decides for, and which of those are not at work
+    Cluster(Connection),
     /// Copy everything that is acknowledged by now into a file, while the server goes on
     Backup {
         /// A new file, a tar

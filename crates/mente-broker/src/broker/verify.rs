@@ -27,6 +27,11 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, &"everything")
     }
 
+    /// Whether this caller may see the nodes and their shards.
+    pub fn check_cluster(&self, who: &Principal) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, &"the cluster")
+    }
+
     /// Compares every shard that ever decided anything, and the store.
     pub async fn verify(&self, who: &Principal) -> Result<Vec<Verified>> {
         authorize(self.options.access, who, Action::Manage, &"the journals")?;

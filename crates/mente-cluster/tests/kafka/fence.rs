@@ -17,7 +17,7 @@ use crate::{engine, log};
 const MARGIN: Duration = Duration::from_millis(1_500);
 
 /// One test after the other: they share the wire that stops.
-static WIRE: Mutex<()> = Mutex::const_new(());
+pub(crate) static WIRE: Mutex<()> = Mutex::const_new(());
 /// Who claim one log at the same moment, and how often.
 const RIVALS: usize = 3;
 const ROUNDS: usize = 30;

@@ -8,6 +8,7 @@
 mod broker;
 mod fence;
 mod figures;
+mod group;
 mod identity;
 mod proxy;
 mod raw;

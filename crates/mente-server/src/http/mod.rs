@@ -31,6 +31,7 @@ mod error;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
 mod metrics;
+mod nodes;
 mod position;
 mod query;
 
@@ -45,6 +46,7 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
@@ -68,6 +70,8 @@ pub struct Options {
     pub projections: Option<Arc<Projections>>,
     /// Copies what this server keeps.
     pub backups: Option<Arc<dyn Backups>>,
+    /// The nodes of a cluster; none where this is the only one that there can be.
+    pub nodes: Option<Arc<Nodes>>,
 }
 
 /// A bound HTTP door that does not serve yet.
@@ -87,6 +91,7 @@ struct Door {
     metrics: Metrics,
     projections: Option<Arc<Projections>>,
     backups: Option<Arc<dyn Backups>>,
+    nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
@@ -122,6 +127,7 @@ impl Http {
             metrics: Metrics::default(),
             projections: self.options.projections,
             backups: self.options.backups,
+            nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
             stopping: Stopping(stop),
@@ -134,6 +140,12 @@ fn router(door: Arc<Door>) -> Router {
     let mut router = Router::new();
     for (path, methods) in routes() {
         router = router.route(path, methods);
+    }
+    if door.nodes.is_some() {
+        // For nodes alone, so `openapi.json` does not have them.
+        router = router
+            .route(ANSWER_PATH, post(nodes::answer))
+            .route(PROGRESS_PATH, get(nodes::progress));
     }
     router
         .fallback(error::no_such_path)
@@ -199,6 +211,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ("/projections/{projection}/{verb}", post(projections::act)),
         ("/verify", post(admin::verify)),
         ("/backup", get(backup::get)),
+        ("/api/cluster", get(nodes::cluster)),
         ("/livez", get(admin::livez)),
         ("/readyz", get(admin::readyz)),
         ("/metrics", get(admin::metrics)),

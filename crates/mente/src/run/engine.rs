@@ -80,6 +80,14 @@ impl Running {
         }
     }
 
+    /// The engine, if there may be other nodes on it.
+    pub(super) fn cluster(&self) -> Option<ClusterEngine> {
+        match self {
+            Self::Embedded(_) => None,
+            Self::Kafka { engine, .. } => Some(engine.clone()),
+        }
+    }
+
     /// Where Kafka clients find the same events: in the cluster itself.
     pub(super) fn kafka(&self) -> Option<&str> {
         match self {

@@ -9,6 +9,7 @@ mod clock;
 pub(crate) mod embedded;
 mod engine;
 mod keys;
+mod nodes;
 mod ports;
 mod reserve;
 mod verify;
@@ -21,7 +22,8 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use bytes::Bytes;
 use mente_broker::error::Kind;
-use mente_broker::{Access, Broker, ShardTask};
+use mente_broker::{Access, Broker, Peers, ShardTask};
+use mente_cluster::Seat;
 use mente_engine::{Event, limits};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
@@ -43,6 +45,8 @@ use engine::Running;
 pub(crate) use reserve::Reserve;
 pub(crate) use verify::verify;
 
+/// Between two looks whether a node of a cluster is ready.
+const READY_PAUSE: Duration = Duration::from_millis(20);
 /// How long shards may take to stop once nobody asks them anything.
 const SHARDS_STOP_WAIT: Duration = Duration::from_secs(5);
 
@@ -64,6 +68,13 @@ struct Plan {
 }
 
 impl Plan {
+    /// Where other nodes reach the door.
+    fn advertised(&self, address: SocketAddr) -> String {
+        let advertised = self.choice.advertise.clone();
+        let host = advertised.unwrap_or_else(|| address.to_string());
+        format!("{}://{host}", self.scheme())
+    }
+
     fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
@@ -216,7 +227,15 @@ async fn serve(
     began: Instant,
 ) -> Result<()> {
     let clock = Arc::new(TokioClock::new());
-    let (broker, tasks) = Broker::open(running.engine(), clock, plan.broker)
+    let nodes = match running.cluster() {
+        None => None,
+        Some(_) => {
+            let trust = Trust::system(plan.choice.node_ca.as_deref()).map_err(Failure::usage)?;
+            Some(nodes::nodes(data_dir, trust)?)
+        }
+    };
+    let peers = nodes.clone().map(|nodes| nodes as Arc<dyn Peers>);
+    let (broker, tasks) = Broker::open_among(running.engine(), clock, plan.broker, peers)
         .await
         .context("cannot open the broker on this data")?;
     running.check_views(&Broker::journals(), data_dir).await?;
@@ -237,13 +256,35 @@ async fn serve(
         tls: plan.tls.clone(),
         projections: Some(Arc::clone(&projections)),
         backups,
+        nodes: nodes.clone(),
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
-    match broker.ready().await {
-        // The door opens all the same: what makes room comes in there.
-        Err(error) if error.kind == Kind::Throttled => tracing::error!(%error, "not ready"),
-        ready => ready.context("a shard did not start")?,
+    // Other nodes may ask before everything is ready here.
+    let door = tokio::spawn(http.run(stopping.clone()));
+    let (leave, leaving) = watch::channel(false);
+    let part = match (running.cluster(), nodes) {
+        (Some(engine), Some(nodes)) => {
+            let seat = Seat {
+                instance: nodes.name().to_owned(),
+                address: plan.advertised(address),
+                secret: nodes.secret().to_owned(),
+                shards: plan.broker.shards,
+            };
+            let part = nodes::take_part(engine, broker.clone(), nodes, seat, leaving);
+            Some(tokio::spawn(part))
+        }
+        _ => None,
+    };
+    let is_alone = part.is_none();
+    tokio::select! {
+        ready = until_ready(&broker, is_alone) => ready?,
+        error = failure(&mut shards) => return Err(error.into()),
+        signal = signal() => {
+            tracing::info!(signal = signal?, "stopping");
+            let _ = stop.send(true);
+            return Ok(());
+        }
     }
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
@@ -253,7 +294,6 @@ async fn serve(
     };
     drop(projections);
     drop(broker);
-    let door = tokio::spawn(http.run(stopping));
     let took = began.elapsed();
     tracing::info!(url = format!("{}://{address}", plan.scheme()), kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
@@ -269,6 +309,11 @@ async fn serve(
     // The doors hold the last handles; shards end when those are gone.
     let _ = stop.send(true);
     door.await.context("the HTTP door failed")?;
+    // Nobody is served here any more: others may decide.
+    let _ = leave.send(true);
+    if let Some(part) = part {
+        part.await.context("the part in the cluster failed")?;
+    }
     push.await.context("the webhook sender failed")?;
     views.await.context("the projector failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
@@ -279,6 +324,23 @@ async fn serve(
         tracing::warn!("shards did not stop in time");
     }
     failed.map_or(Ok(()), |error| Err(error.into()))
+}
+
+/// Waits for every shard of this node; of those in a cluster, also for its place there.
+async fn until_ready(broker: &Broker, is_alone: bool) -> Result<()> {
+    loop {
+        match broker.ready().await {
+            Err(error) if error.kind == Kind::Throttled && !is_alone => {
+                tokio::time::sleep(READY_PAUSE).await;
+            }
+            // The door is open all the same: what makes room comes in there.
+            Err(error) if error.kind == Kind::Throttled => {
+                tracing::error!(%error, "not ready");
+                return Ok(());
+            }
+            ready => return Ok(ready.context("a shard did not start")?),
+        }
+    }
 }
 
 /// Resolves when the server begins to stop.

@@ -1,6 +1,7 @@
 //! Verbs: each is one or a few HTTP calls to a running server.
 
 mod backup;
+mod cluster;
 mod projection;
 mod publish;
 mod stream;
@@ -44,6 +45,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Projection(projection) => projection::run(projection).await,
             Verb::Verify { connection, .. } => projection::verify(connection).await,
+            Verb::Cluster(connection) => cluster::cluster(connection).await,
             Verb::Backup { file, connection } => backup::backup(file, &connection).await,
         }
     })

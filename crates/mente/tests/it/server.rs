@@ -39,7 +39,7 @@ impl Server {
         Self::spawn(directory, Vec::new())
     }
 
-    fn spawn(directory: TempDir, flags: Vec<String>) -> Self {
+    pub(crate) fn spawn(directory: TempDir, flags: Vec<String>) -> Self {
         let ports = directory.path().join("ports.json");
         // An earlier server's would be taken for this one's.
         let _ = std::fs::remove_file(&ports);

@@ -5,6 +5,7 @@ mod broker;
 mod engine;
 
 mod clients;
+mod nodes;
 
 #[path = "../it/certificates.rs"]
 mod certificates;
