@@ -27,6 +27,8 @@ pub(crate) struct Topic {
     pub(crate) owned: bool,
     /// The leading broker of each log; negative while there is none.
     pub(crate) leaders: Vec<i32>,
+    /// Of the log that has the fewest.
+    pub(crate) replicas: usize,
 }
 
 /// What a connection carries. Kafka works on one request of a connection at a time, so what
@@ -37,10 +39,6 @@ pub(crate) enum Role {
     Read,
     /// One of [`limits::APPEND_CONNECTIONS`].
     Append(u8),
-    /// Heartbeats of a group, and what else must not wait behind a join.
-    Group,
-    /// Joins of a group, which are answered only when all its members have joined.
-    Join,
 }
 
 /// Why one try of a question gave no result.
@@ -196,6 +194,11 @@ impl Cluster {
             .collect())
     }
 
+    /// The number of a broker that is there.
+    pub(crate) fn some_broker(&self) -> Option<i32> {
+        self.known().addresses.keys().min().copied()
+    }
+
     /// Every topic that is a set.
     pub(crate) async fn all_topics(&self) -> Result<Vec<Topic>, Again> {
         let found = self.metadata(None).await?;
@@ -234,12 +237,17 @@ impl Cluster {
             *leaders.get_mut(index)? = partition.leader_id.0;
         }
         let id = SetId(found.topic_id.as_u128());
+        let replicas = found
+            .partitions
+            .iter()
+            .map(|partition| partition.replica_nodes.len());
         Some(Topic {
             id,
             name,
             set,
             owned,
             leaders,
+            replicas: replicas.min().unwrap_or(0),
         })
     }
 

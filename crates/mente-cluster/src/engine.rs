@@ -16,7 +16,7 @@ use tokio::sync::oneshot;
 use crate::cluster::{Cluster, ask_again};
 use crate::lane::{self, Append, Command, Lane, Reply, State};
 use crate::name::Prefix;
-use crate::{limits, read, sets};
+use crate::{limits, read, safety, sets};
 
 /// Where the cluster is, and how to be its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,6 +51,11 @@ impl Options {
 }
 
 impl ClusterEngine {
+    /// What of the cluster's settings may lose acknowledged records, in words for whoever runs it.
+    pub async fn unsafe_settings(&self) -> Result<Vec<String>, Error> {
+        safety::faults(&self.cluster).await
+    }
+
     /// Nothing is asked of the cluster yet; the first call finds out whether it answers.
     ///
     /// # Panics

@@ -24,6 +24,7 @@ mod group;
 mod lane;
 mod produce;
 mod read;
+mod safety;
 mod sets;
 
 mod api;

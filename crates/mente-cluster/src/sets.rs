@@ -65,6 +65,8 @@ async fn make(cluster: &Cluster, topic: &str, logs: u32, config: LogConfig) -> R
     // Whatever the brokers default to: batches stay as they were sent, and as large.
     settings.push(("compression.type", "producer".into()));
     settings.push(("cleanup.policy", "delete".into()));
+    // A replica that lacks acknowledged records never leads.
+    settings.push(("unclean.leader.election.enable", "false".into()));
     settings.push((
         "max.message.bytes",
         mente_engine::limits::BATCH_BYTES.to_string(),

@@ -133,6 +133,9 @@ pub(crate) struct Choice {
         default_value = ""
     )]
     pub(crate) kafka_prefix: Prefix,
+    /// Begin on a Kafka cluster that may lose acknowledged events all the same: one broker, for trying out
+    #[arg(long, env = "MENTE_ALLOW_UNSAFE_KAFKA")]
+    pub(crate) allow_unsafe_kafka: bool,
     /// Where the other nodes reach this one's HTTP door, if not where it listens
     #[arg(long, value_name = "HOST:PORT", env = "MENTE_ADVERTISE")]
     pub(crate) advertise: Option<String>,
@@ -157,6 +160,7 @@ impl Default for Choice {
             engine: Kind::default(),
             kafka_bootstrap: Vec::new(),
             kafka_prefix: Prefix::default(),
+            allow_unsafe_kafka: false,
             advertise: None,
             node_ca: None,
             shards: SHARDS_DEFAULT,
@@ -175,6 +179,9 @@ impl Choice {
                 format!("--kafka-bootstrap={}", self.kafka_bootstrap.join(",")),
                 format!("--kafka-prefix={}", self.kafka_prefix),
             ]),
+        }
+        if self.allow_unsafe_kafka {
+            flags.push("--allow-unsafe-kafka".to_owned());
         }
         flags
     }

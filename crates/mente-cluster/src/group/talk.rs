@@ -1,5 +1,6 @@
 //! What is said to the coordinator of the group, and what its answers mean.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -18,7 +19,7 @@ use mente_engine::Error;
 use tokio::time::timeout;
 
 use crate::api::Request;
-use crate::cluster::{self, Again, Cluster, Kept, Role};
+use crate::cluster::{self, Again, Cluster, Kept};
 use crate::connection::{Connection, Trouble};
 use crate::limits;
 
@@ -63,6 +64,17 @@ pub(super) struct Talk {
     coordinator: Mutex<Option<String>>,
     /// Which broker is asked next for the coordinator: not the same one that keeps silent.
     turn: AtomicUsize,
+    /// Its own, with the address of each: they end with the membership.
+    lines: Mutex<HashMap<Line, (String, Arc<Connection>)>>,
+}
+
+/// What a connection is for. Kafka works on one request of a connection at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Line {
+    /// And for what else must not wait behind a join.
+    Beats,
+    /// These are answered only when all members have joined.
+    Joins,
 }
 
 impl Talk {
@@ -73,6 +85,7 @@ impl Talk {
             group: GroupId(StrBytes::from_string(group)),
             coordinator: Mutex::default(),
             turn: AtomicUsize::new(0),
+            lines: Mutex::default(),
         }
     }
 
@@ -94,7 +107,7 @@ impl Talk {
             .with_protocols(vec![protocol]);
         // 5: static members.
         let answer = self
-            .ask(Role::Join, 5..=9, &request, limits::ANSWER)
+            .ask(Line::Joins, 5..=9, &request, limits::ANSWER)
             .await?;
         if answer.error_code == ResponseError::MemberIdRequired.code() {
             return Err(Fault::IdRequired(answer.member_id));
@@ -123,7 +136,7 @@ impl Talk {
             .with_protocol_name(Some(PROTOCOL))
             .with_assignments(assignments.collect());
         let answer = self
-            .ask(Role::Join, 3..=5, &request, limits::ANSWER)
+            .ask(Line::Joins, 3..=5, &request, limits::ANSWER)
             .await?;
         self.check(answer.error_code)?;
         Ok(answer.assignment)
@@ -136,7 +149,7 @@ impl Talk {
             .with_member_id(place.member.clone())
             .with_group_instance_id(Some(place.instance.clone()));
         let answer = self
-            .ask(Role::Group, 3..=4, &request, limits::GROUP_ANSWER)
+            .ask(Line::Beats, 3..=4, &request, limits::GROUP_ANSWER)
             .await?;
         self.check(answer.error_code)
     }
@@ -149,20 +162,20 @@ impl Talk {
             .with_group_id(self.group.clone())
             .with_members(vec![member]);
         let answer = self
-            .ask(Role::Group, 3..=5, &request, limits::GROUP_ANSWER)
+            .ask(Line::Beats, 3..=5, &request, limits::GROUP_ANSWER)
             .await?;
         self.check(answer.error_code)
     }
 
     async fn ask<R: Request>(
         &self,
-        role: Role,
+        line: Line,
         versions: std::ops::RangeInclusive<i16>,
         request: &R,
         within: Duration,
     ) -> Result<R::Answer, Fault> {
         let address = self.coordinator().await?;
-        let asked = timeout(limits::GROUP_ANSWER, self.cluster.connect(address, role)).await;
+        let asked = timeout(limits::GROUP_ANSWER, self.connect(address, line)).await;
         let connection = match asked {
             Ok(Ok(connection)) => connection,
             Ok(Err(trouble)) => return Err(self.lost(trouble)),
@@ -172,7 +185,7 @@ impl Talk {
         // have all that comes behind it on this connection wait.
         let mut open = Open {
             connection,
-            kept: role != Role::Join,
+            kept: line != Line::Joins,
         };
         match timeout(within, open.connection.ask(versions, request)).await {
             Ok(answer) => {
@@ -186,6 +199,20 @@ impl Talk {
         }
     }
 
+    async fn connect(&self, address: String, line: Line) -> Result<Arc<Connection>, Trouble> {
+        const HELD: &str = "no panic while this is held";
+        if let Some((to, open)) = self.lines.lock().expect(HELD).get(&line)
+            && *to == address
+            && open.is_open()
+        {
+            return Ok(Arc::clone(open));
+        }
+        let opened = Connection::open(&address).await?;
+        let kept = (address, Arc::clone(&opened));
+        self.lines.lock().expect(HELD).insert(line, kept);
+        Ok(opened)
+    }
+
     async fn coordinator(&self) -> Result<String, Fault> {
         if let Some(known) = self.known().clone() {
             return Ok(known);
@@ -196,7 +223,7 @@ impl Talk {
             return Err(Fault::Refused("no broker is named".into()));
         };
         let find = async {
-            let connection = self.cluster.connect(broker.clone(), Role::Group).await?;
+            let connection = self.connect(broker.clone(), Line::Beats).await?;
             let mut open = Open {
                 connection,
                 kept: false,

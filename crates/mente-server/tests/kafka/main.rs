@@ -1,6 +1,7 @@
 //! The tests of webhooks and projections on a real Kafka: the same source, another engine.
 
 #[path = "../../../mente/tests/kafka/broker.rs"]
+#[expect(dead_code, reason = "only nodes are left without it")]
 mod broker;
 mod engine;
 

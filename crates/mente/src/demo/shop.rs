@@ -68,6 +68,8 @@ impl ShopArgs {
     /// In a cluster the shop takes topics that nobody has yet, unless it is told which.
     fn own_engine(&self) -> Choice {
         let mut engine = self.engine.clone();
+        // For trying out, wherever that is.
+        engine.allow_unsafe_kafka = true;
         if engine.engine == Kind::Kafka && engine.kafka_prefix.is_empty() {
             let seconds = std::time::UNIX_EPOCH
                 .elapsed()

@@ -96,6 +96,28 @@ impl Running {
         }
     }
 
+    /// Refuses a cluster that may lose what it acknowledges, unless somebody said that it may.
+    pub(super) async fn check_safety(&self, choice: &Choice) -> Result<()> {
+        let Self::Kafka { engine, .. } = self else {
+            return Ok(());
+        };
+        let faults = engine.unsafe_settings().await;
+        let faults = faults.context("cannot ask the Kafka cluster for its settings")?;
+        if choice.allow_unsafe_kafka {
+            for fault in faults {
+                tracing::warn!(%fault, "THIS CLUSTER MAY LOSE ACKNOWLEDGED EVENTS");
+            }
+            return Ok(());
+        }
+        if faults.is_empty() {
+            return Ok(());
+        }
+        let faults = faults.join("; ");
+        Err(Failure::usage(format!(
+            "this Kafka cluster may lose acknowledged events: {faults}. Mend that, or say --allow-unsafe-kafka to try things out"
+        )))
+    }
+
     /// Makes sure that the views in the directory were made from this engine's events: their checkpoints
     /// mean nothing in another cluster. The first server on the directory leaves its mark there.
     pub(super) async fn check_views(&self, journals: &SetName, data_dir: &Path) -> Result<()> {

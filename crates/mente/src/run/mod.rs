@@ -227,6 +227,7 @@ async fn serve(
     began: Instant,
 ) -> Result<()> {
     let clock = Arc::new(TokioClock::new());
+    running.check_safety(&plan.choice).await?;
     let nodes = match running.cluster() {
         None => None,
         Some(_) => {

@@ -14,6 +14,7 @@ pub(crate) fn flags() -> Vec<String> {
         bootstrap(),
         "--kafka-prefix",
         &prefix(),
+        "--allow-unsafe-kafka",
         // Each is a claim, and there are many servers.
         "--shards",
         "8",

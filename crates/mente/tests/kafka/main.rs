@@ -4,6 +4,7 @@
 mod broker;
 mod engine;
 
+mod away;
 mod clients;
 mod nodes;
 
