@@ -2,13 +2,11 @@
 //! everything is read. What happened stands in the histories alone.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
-use tokio::task::JoinSet;
 
-use super::clients::{self, Hand, Tempo, Webhook};
+use super::clients::{Crowd, Diaries};
 use super::clock::WallClock;
 use super::diary::Diary;
 use super::power::{FileSystem, Image};
@@ -16,10 +14,6 @@ use crate::demo::{Server, Surroundings};
 
 /// What histories call a kill.
 pub(super) const KILL: &str = "kill";
-/// Rest of who takes less than comes.
-const IDLE_MS: u64 = 1_000;
-/// How long a client may take to finish what it does.
-const FINISH: Duration = Duration::from_secs(60);
 
 /// Where the data lies: a directory, whose server is killed, or a file system, whose power is cut.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +104,10 @@ pub(super) async fn run(
     };
     let data = image.as_ref().map_or(folder, Image::data).join("data");
     let since = Instant::now();
+    let diaries = Diaries {
+        folder: history,
+        since,
+    };
     let mut stage = Stage {
         server: Server::start_in(folder, &data, surroundings).await?,
         image,
@@ -119,9 +117,8 @@ pub(super) async fn run(
         chance: fastrand::Rng::with_seed(seed),
         log: folder.join("server.log"),
         log_read: 0,
-        diary: Diary::create(&history, 3_000, "faults", since)?,
-        since,
-        history,
+        diary: diaries.open(3, "faults")?,
+        diaries,
     };
     let left = stage.play(seed, left).await?;
     let pid = stage.server.pid();
@@ -147,65 +144,17 @@ pub(super) struct Stage {
     pub(super) log: PathBuf,
     /// Bytes of the server's log that were looked at.
     pub(super) log_read: u64,
-    since: Instant,
-    history: PathBuf,
+    diaries: Diaries,
     /// Where what is done to the server stands.
     pub(super) diary: Diary,
 }
 
 impl Stage {
-    /// `number` keeps the hands of one client apart from those of the next.
-    fn open_diary(&self, number: u64, name: &str) -> Result<Diary> {
-        Diary::create(&self.history, number * 1_000, name, self.since)
-    }
-
     async fn play(&mut self, seed: u64, left: Left) -> Result<Left> {
-        let webhook = Webhook::open(self.open_diary(1, "webhook")?, seed).await?;
-        let url = self.server.url();
-        clients::furnish(&url, &webhook.url, &self.open_diary(2, "furnisher")?).await?;
-        let tempo = Arc::<Tempo>::default();
-        let hand = |number, name| {
-            Hand::new(
-                &url,
-                self.open_diary(number, name)?,
-                seed,
-                Arc::clone(&tempo),
-            )
-        };
-        let auditor = hand(4, "auditor")?;
-        let drainer = hand(5, "drainer")?;
-        let mut work: JoinSet<Result<()>> = JoinSet::new();
-        for number in 10..14 {
-            work.spawn(clients::publish(hand(number, "publisher")?));
-        }
-        for number in 20..23 {
-            work.spawn(clients::consume(
-                hand(number, "consumer")?,
-                clients::WORK,
-                0,
-            ));
-        }
-        let idler = hand(23, "idler")?;
-        work.spawn(clients::consume(idler, clients::BRIEF, IDLE_MS));
-        for number in 30..33 {
-            work.spawn(clients::append(hand(number, "appender")?));
-        }
-        work.spawn(clients::follow(hand(40, "reader")?));
-        work.spawn(clients::fill(hand(50, "ballast")?));
-        let left = self.faults(left, &mut work, &tempo).await?;
-        tempo.stop();
-        let finish = async {
-            while let Some(ended) = work.join_next().await {
-                ended.context("a client panicked")??;
-            }
-            anyhow::Ok(())
-        };
-        let finished = tokio::time::timeout(FINISH, finish).await;
-        finished.context("a client does not come to its end")??;
-        for subscription in [clients::WORK, clients::BRIEF] {
-            clients::drain(&drainer, subscription).await?;
-        }
-        clients::audit(&auditor).await?;
+        let urls = [self.server.url()];
+        let mut crowd = Crowd::open(&urls, &self.diaries, seed).await?;
+        let left = self.faults(left, &mut crowd).await?;
+        crowd.finish().await?;
         Ok(left)
     }
 }

@@ -6,9 +6,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use mente_sim::history::{Op, Phase};
-use tokio::task::JoinSet;
 
-use super::clients::Tempo;
+use super::clients::Crowd;
 use super::episode::{Faults, KILL, Left, Stage};
 
 /// An episode ends then, so that its history stays small enough to be judged in memory.
@@ -47,12 +46,7 @@ impl Faults {
 
 impl Stage {
     /// Faults until the time or their number is over; the server is ready afterwards.
-    pub(super) async fn faults(
-        &mut self,
-        mut left: Left,
-        work: &mut JoinSet<Result<()>>,
-        tempo: &Tempo,
-    ) -> Result<Left> {
+    pub(super) async fn faults(&mut self, mut left: Left, crowd: &mut Crowd) -> Result<Left> {
         let since = Instant::now();
         for _ in 0..FAULTS {
             let kind = match left {
@@ -63,10 +57,10 @@ impl Stage {
             let Some(kind) = kind else {
                 break;
             };
-            tempo.set(CALM[self.chance.usize(0..CALM.len())]);
+            crowd.tempo.set(CALM[self.chance.usize(0..CALM.len())]);
             let up = Duration::from_millis(self.chance.u64(20..500));
             tokio::time::sleep(up).await;
-            self.check(work)?;
+            self.check(crowd)?;
             match kind {
                 Kind::Own => self.break_down(&mut left).await?,
                 Kind::Pause => self.pause().await?,
@@ -89,7 +83,7 @@ impl Stage {
         {
             self.step(true).await?;
             faults.steps -= 1;
-            self.check(work)?;
+            self.check(crowd)?;
         }
         Ok(match left {
             Left::Time(time) => Left::Time(time.saturating_sub(since.elapsed())),
@@ -98,11 +92,8 @@ impl Stage {
     }
 
     /// Nobody ends by himself.
-    fn check(&mut self, work: &mut JoinSet<Result<()>>) -> Result<()> {
-        if let Some(ended) = work.try_join_next() {
-            ended.context("a client panicked")??;
-            bail!("a client ended before the work was over");
-        }
+    fn check(&mut self, crowd: &mut Crowd) -> Result<()> {
+        crowd.check()?;
         if let Some(status) = self.server.ended()? {
             let said = self.server.last_words();
             bail!("the server ended by itself, {status}:\n{said}");

@@ -10,8 +10,10 @@
 //!    └─ faults ─▶ power (a file system that can be shut down), clock (that can be stepped)
 //! ```
 
+mod brokers;
 mod clients;
 mod clock;
+mod cluster;
 mod diary;
 mod episode;
 mod faults;
@@ -58,6 +60,16 @@ pub(crate) struct ChaosArgs {
     /// Only kill
     #[arg(long)]
     no_power: bool,
+    /// Instead: so many nodes on a Kafka cluster of three brokers, which this script runs (scripts/kafka of the
+    /// repository); nodes are killed, stopped for a while and restarted in turn, and brokers killed
+    #[arg(long, value_name = "SCRIPT", requires = "rounds", conflicts_with_all = ["time", "kills", "cuts", "pauses", "steps", "power"])]
+    kafka: Option<PathBuf>,
+    /// So many faults of a cluster, one after the other
+    #[arg(long, value_name = "COUNT", requires = "kafka")]
+    rounds: Option<u32>,
+    /// Nodes of the cluster
+    #[arg(long, value_name = "COUNT", default_value_t = 3, value_parser = clap::value_parser!(u32).range(2..=9))]
+    nodes: u32,
     /// Keep the histories there, with the server's log and data
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
@@ -79,7 +91,10 @@ pub(crate) fn run(args: &ChaosArgs) -> crate::failure::Result<()> {
         return verdict(&report, folder);
     }
     let means = means(args).map_err(|message| Failure::new(Code::Failed, message))?;
-    let media = media(args)?;
+    let media = match args.kafka {
+        Some(_) => Vec::new(),
+        None => media(args)?,
+    };
     let temporary = tempfile::Builder::new().prefix("mente-chaos-").tempdir();
     let temporary = temporary.context("cannot make a temporary directory")?;
     let folder = match &args.dir {
@@ -154,6 +169,18 @@ async fn work(args: &ChaosArgs, media: &[Medium], means: &Means, folder: &Path) 
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..));
     eprintln!("chaos: seed {seed}, files in {}", folder.display());
     let mut report = Report::default();
+    if let (Some(script), Some(rounds)) = (&args.kafka, args.rounds) {
+        let plan = cluster::Plan {
+            script,
+            nodes: args.nodes,
+            rounds,
+            longest_pause: args.longest_pause,
+        };
+        let episode = folder.join("1-cluster");
+        cluster::run(&episode, seed, plan).await?;
+        judge(&episode, &mut report)?;
+        return Ok(report);
+    }
     let mut number = 0;
     for medium in media {
         let counts = [args.kills, args.cuts, args.pauses, args.steps];

@@ -98,6 +98,20 @@ impl Server {
         self.child.kill().await.context("cannot kill the server")
     }
 
+    /// Ends it as an operator would; another one may be started on what it left.
+    pub(crate) async fn quit(&mut self) -> Result<()> {
+        self.signal("TERM").await?;
+        let ended = tokio::time::timeout(READY, self.child.wait()).await;
+        let status = ended.context("the server does not stop")??;
+        if !status.success() {
+            bail!(
+                "the server ended with {status}; its log is {}",
+                self.log.display()
+            );
+        }
+        Ok(())
+    }
+
     /// Starts another one on what the last one left, and does not wait for it.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let (data, ports, log) = (&self.data, &self.ports_file, &self.log);
@@ -132,17 +146,7 @@ impl Server {
 
     /// Stops it as an operator would; it must end cleanly.
     pub(crate) async fn stop(mut self) -> Result<()> {
-        self.signal("TERM").await?;
-        let status = tokio::time::timeout(READY, self.child.wait())
-            .await
-            .context("the server does not stop")??;
-        if !status.success() {
-            bail!(
-                "the server ended with {status}; its log is {}",
-                self.log.display()
-            );
-        }
-        Ok(())
+        self.quit().await
     }
 
     /// Sends it SIG`name`.

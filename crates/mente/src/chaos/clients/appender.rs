@@ -124,7 +124,7 @@ fn to(answer: &Value) -> Option<To> {
 
 async fn last_revision(hand: &Hand, stream: &str, from: u64) -> Option<u64> {
     let path = format!("/streams/{stream}?from={from}&limit=5000");
-    let answer = hand.client.request("GET", &path, None, "").await.ok()?;
+    let answer = hand.client().request("GET", &path, None, "").await.ok()?;
     let answer: Value = serde_json::from_slice(&answer.body).ok()?;
     answer.get("events")?.as_array()?.last()?["revision"].as_u64()
 }

@@ -27,7 +27,7 @@ pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
         events += stream(hand, &format!("ledger-{number}")).await?;
     }
     rows(hand, events).await?;
-    let verified = ask(&hand.client, "POST", "/verify", &Value::Null).await?;
+    let verified = ask(hand.client(), "POST", "/verify", &Value::Null).await?;
     let parts = verified["parts"].as_array();
     let parts = parts.context("verify names no parts")?.iter();
     let differing = parts.filter(|part| part["equal"] != true);
@@ -40,7 +40,7 @@ pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
 async fn pushed(hand: &Hand) -> Result<()> {
     let since = Instant::now();
     while since.elapsed() < CATCH_UP {
-        if left(&hand.client, HOOK).await? == 0 {
+        if left(hand.client(), HOOK).await? == 0 {
             return drained(&hand.diary, HOOK, true);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
@@ -62,7 +62,7 @@ async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
             };
             (line["offset"].as_u64(), letter)
         };
-        let page = lines(&hand.client, &path, letter).await?;
+        let page = lines(hand.client(), &path, letter).await?;
         let Some((last, _)) = page.last() else {
             break;
         };
@@ -77,11 +77,11 @@ async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
 
 async fn topic(hand: &Hand) -> Result<()> {
     let path = format!("/topics/{TOPIC}");
-    let topic = ask(&hand.client, "GET", &path, &Value::Null).await?;
+    let topic = ask(hand.client(), "GET", &path, &Value::Null).await?;
     for partition in 0..PARTITIONS {
         let end = topic["bounds"][partition as usize]["end"].as_u64();
         let end = end.with_context(|| format!("{path} names no bounds: {topic}"))?;
-        let found = read(&hand.client, partition, 0, None).await?;
+        let found = read(hand.client(), partition, 0, None).await?;
         let next = found.last().map_or(0, |last| last.offset + 1).max(end);
         hand.diary.tell(&Op::Read {
             topic: TOPIC.to_owned(),
@@ -101,7 +101,7 @@ async fn stream(hand: &Hand, stream: &str) -> Result<u64> {
     let mut events = Vec::new();
     loop {
         let path = format!("/streams/{stream}?from={}&limit={PAGE}", events.len());
-        let response = hand.client.request("GET", &path, None, "").await?;
+        let response = hand.client().request("GET", &path, None, "").await?;
         let page: Value = match response.status {
             200 => serde_json::from_slice(&response.body)?,
             // Nobody came to append to it.
@@ -133,7 +133,7 @@ async fn rows(hand: &Hand, events: u64) -> Result<()> {
     let query = json!({ "sql": "SELECT stream, events, last FROM ledgers ORDER BY stream" });
     let since = Instant::now();
     loop {
-        let answer = ask(&hand.client, "POST", &path, &query).await?;
+        let answer = ask(hand.client(), "POST", &path, &query).await?;
         let rows = answer["rows"].as_array().context("rows")?;
         let rows: Vec<_> = rows
             .iter()

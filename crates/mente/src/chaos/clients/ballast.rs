@@ -23,7 +23,11 @@ pub(in crate::chaos) async fn fill(mut hand: Hand) -> Result<()> {
             // Whatever came of it: the next round comes.
             let body = if method == "PUT" { "{}" } else { "" };
             let content_type = Some(super::JSON);
-            drop(hand.client.request(method, TOPIC, content_type, body).await);
+            drop(
+                hand.client()
+                    .request(method, TOPIC, content_type, body)
+                    .await,
+            );
         }
         for _ in 0..EVENTS {
             if hand.is_over() {

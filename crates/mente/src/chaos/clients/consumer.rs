@@ -91,7 +91,7 @@ pub(in crate::chaos) async fn drain(hand: &Hand, subscription: &str) -> Result<(
     while since.elapsed() < DRAIN {
         let deliveries = receive(hand, subscription, 1).await?.unwrap_or_default();
         settle(hand, subscription, Way::COMPLETE, &deliveries).await?;
-        if deliveries.is_empty() && left(&hand.client, subscription).await? == 0 {
+        if deliveries.is_empty() && left(hand.client(), subscription).await? == 0 {
             return drained(&hand.diary, subscription, true);
         }
     }

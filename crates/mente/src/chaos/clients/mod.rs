@@ -9,22 +9,24 @@ mod publisher;
 mod reader;
 mod webhook;
 
-pub(super) use appender::append;
-pub(super) use auditor::audit;
-pub(super) use ballast::fill;
-pub(super) use consumer::{consume, drain};
-pub(super) use publisher::publish;
-pub(super) use reader::follow;
-pub(super) use webhook::Webhook;
+use appender::append;
+use auditor::audit;
+use ballast::fill;
+use consumer::{consume, drain};
+use publisher::publish;
+use reader::follow;
+use webhook::Webhook;
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use mente_sim::history::Op;
 use serde_json::{Value, json};
+use tokio::task::JoinSet;
 
 use super::diary::Diary;
 use crate::client::{Client, Error};
@@ -33,9 +35,9 @@ use crate::demo::ask;
 pub(super) const TOPIC: &str = "events";
 pub(super) const PARTITIONS: u32 = 3;
 /// Pulled by consumers: everything.
-pub(super) const WORK: &str = "events/work";
+const WORK: &str = "events/work";
 /// Pulled with leisure, so that what waits there may outlive its time: events of [`PUSHED`].
-pub(super) const BRIEF: &str = "events/brief";
+const BRIEF: &str = "events/brief";
 /// Pushed to the webhook: events of [`PUSHED`].
 const HOOK: &str = "events/hook";
 const PLAIN: &str = "chaos.plain";
@@ -56,6 +58,10 @@ const TIME_TO_LIVE_MS: u64 = 20 * 60_000;
 const DELIVERIES_MAX: u32 = 1_000;
 /// An answer that takes longer is unknown: longer than any wait that is asked for.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// Rest of who takes less than comes.
+const IDLE_MS: u64 = 1_000;
+/// How long a client may take to finish what it does.
+const FINISH: Duration = Duration::from_secs(60);
 /// Pause while the server is away.
 const AWAY: Duration = Duration::from_millis(10);
 
@@ -81,7 +87,10 @@ impl Tempo {
 /// One client with its file and its chance.
 #[derive(Debug)]
 pub(super) struct Hand {
-    client: Client,
+    /// Of each address of the server.
+    clients: Vec<Client>,
+    /// The one that is used; who is not answered there goes on to the next.
+    at: AtomicUsize,
     diary: Diary,
     chance: fastrand::Rng,
     tempo: Arc<Tempo>,
@@ -100,15 +109,26 @@ enum Answer {
 }
 
 impl Hand {
-    pub(super) fn new(url: &str, diary: Diary, seed: u64, tempo: Arc<Tempo>) -> Result<Self> {
+    pub(super) fn new(urls: &[String], diary: Diary, seed: u64, tempo: Arc<Tempo>) -> Result<Self> {
         // Every client has a chance of its own, the same for the same seed.
         let chance = fastrand::Rng::with_seed(seed ^ diary.process.wrapping_mul(0x9e37_79b9));
+        let clients = urls.iter().map(|url| Client::new(url));
         Ok(Self {
-            client: Client::new(url)?,
+            clients: clients.collect::<Result<_, _>>()?,
+            at: AtomicUsize::new(diary.process as usize),
             diary,
             chance,
             tempo,
         })
+    }
+
+    fn client(&self) -> &Client {
+        &self.clients[self.at.load(Ordering::Relaxed) % self.clients.len()]
+    }
+
+    /// The next call goes to another address, if there is one.
+    fn elsewhere(&self) {
+        self.at.fetch_add(1, Ordering::Relaxed);
     }
 
     fn is_over(&self) -> bool {
@@ -123,9 +143,9 @@ impl Hand {
 
     async fn post(&self, path: &str, content_type: &str, body: String) -> Answer {
         let request = self
-            .client
+            .client()
             .request("POST", path, Some(content_type), Bytes::from(body));
-        match tokio::time::timeout(PATIENCE, request).await {
+        let answer = match tokio::time::timeout(PATIENCE, request).await {
             Ok(Ok(response)) => match (response.status, serde_json::from_slice(&response.body)) {
                 (200..300, Ok(body)) => Answer::Ok(body),
                 (status @ 400..500, _) => Answer::Refused(status, response.text()),
@@ -133,12 +153,99 @@ impl Hand {
             },
             Ok(Err(Error::Unreachable { .. })) => Answer::Unreached,
             Ok(Err(_)) | Err(_) => Answer::Unknown,
+        };
+        if matches!(answer, Answer::Unreached | Answer::Unknown) {
+            self.elsewhere();
         }
+        answer
+    }
+}
+
+/// Where the clients of one episode write what they do.
+#[derive(Clone, Debug)]
+pub(super) struct Diaries {
+    pub(super) folder: PathBuf,
+    pub(super) since: Instant,
+}
+
+impl Diaries {
+    /// `number` keeps the hands of one client apart from those of the next.
+    pub(super) fn open(&self, number: u64, name: &str) -> Result<Diary> {
+        Diary::create(&self.folder, number * 1_000, name, self.since)
+    }
+}
+
+/// Everybody who works with a server.
+pub(super) struct Crowd {
+    pub(super) tempo: Arc<Tempo>,
+    work: JoinSet<Result<()>>,
+    auditor: Hand,
+    drainer: Hand,
+    _webhook: Webhook,
+}
+
+impl Crowd {
+    /// Makes what they work with at the first of these addresses, and lets them in.
+    pub(super) async fn open(urls: &[String], diaries: &Diaries, seed: u64) -> Result<Self> {
+        let webhook = Webhook::open(diaries.open(1, "webhook")?, seed).await?;
+        let first = urls.first().context("a server has an address")?;
+        furnish(first, &webhook.url, &diaries.open(2, "furnisher")?).await?;
+        let tempo = Arc::<Tempo>::default();
+        let hand = |number, name| {
+            let diary = diaries.open(number, name)?;
+            Hand::new(urls, diary, seed, Arc::clone(&tempo))
+        };
+        let mut work: JoinSet<Result<()>> = JoinSet::new();
+        for number in 10..14 {
+            work.spawn(publish(hand(number, "publisher")?));
+        }
+        for number in 20..23 {
+            work.spawn(consume(hand(number, "consumer")?, WORK, 0));
+        }
+        work.spawn(consume(hand(23, "idler")?, BRIEF, IDLE_MS));
+        for number in 30..33 {
+            work.spawn(append(hand(number, "appender")?));
+        }
+        work.spawn(follow(hand(40, "reader")?));
+        work.spawn(fill(hand(50, "ballast")?));
+        Ok(Self {
+            auditor: hand(4, "auditor")?,
+            drainer: hand(5, "drainer")?,
+            tempo,
+            work,
+            _webhook: webhook,
+        })
+    }
+
+    /// Nobody ends by himself.
+    pub(super) fn check(&mut self) -> Result<()> {
+        if let Some(ended) = self.work.try_join_next() {
+            ended.context("a client panicked")??;
+            bail!("a client ended before the work was over");
+        }
+        Ok(())
+    }
+
+    /// Everybody comes to the end, then everything is read.
+    pub(super) async fn finish(mut self) -> Result<()> {
+        self.tempo.stop();
+        let finish = async {
+            while let Some(ended) = self.work.join_next().await {
+                ended.context("a client panicked")??;
+            }
+            anyhow::Ok(())
+        };
+        let finished = tokio::time::timeout(FINISH, finish).await;
+        finished.context("a client does not come to its end")??;
+        for subscription in [WORK, BRIEF] {
+            drain(&self.drainer, subscription).await?;
+        }
+        audit(&self.auditor).await
     }
 }
 
 /// Makes what the clients work with, and writes down what was made.
-pub(super) async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
+async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
     let client = Client::new(url)?;
     let put = async |path: &str, body: Value| ask(&client, "PUT", path, &body).await.map(drop);
     put(

@@ -21,7 +21,7 @@ pub(in crate::chaos) async fn follow(mut hand: Hand) -> Result<()> {
                 found,
             };
             hand.diary.note(Phase::Invoke, &op(*from, Vec::new()))?;
-            match read(&hand.client, partition, *from, Some(500)).await {
+            match read(hand.client(), partition, *from, Some(500)).await {
                 Ok(found) => {
                     let next = found.last().map_or(*from, |last| last.offset + 1);
                     hand.diary.note(Phase::Ok, &op(next, found))?;
@@ -29,6 +29,7 @@ pub(in crate::chaos) async fn follow(mut hand: Hand) -> Result<()> {
                 }
                 Err(_) => {
                     hand.diary.note(Phase::Info, &op(*from, Vec::new()))?;
+                    hand.elsewhere();
                     tokio::time::sleep(AWAY).await;
                 }
             }
