@@ -1,6 +1,6 @@
 //! Brokers of a Kafka cluster of our own, run by the script that the repository has for it.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -28,6 +28,8 @@ const SETTINGS: [&str; 9] = [
 pub(super) struct Brokers {
     script: PathBuf,
     cluster: String,
+    /// Where others reach them.
+    host: Ipv4Addr,
     all: Vec<Broker>,
 }
 
@@ -39,8 +41,8 @@ struct Broker {
 }
 
 impl Brokers {
-    /// Starts them in `folder` and waits until each answers.
-    pub(super) async fn start(script: &Path, folder: &Path) -> Result<Self> {
+    /// Starts them in `folder`, to be reached at `host`, and waits until each answers.
+    pub(super) async fn start(script: &Path, folder: &Path, host: Ipv4Addr) -> Result<Self> {
         let mut all = Vec::new();
         let ports = free_ports()?;
         for (number, ports) in (1..).zip(ports.chunks(2)) {
@@ -56,6 +58,7 @@ impl Brokers {
         let brokers = Self {
             script: script.to_owned(),
             cluster: format!("chaos{:017}", fastrand::u64(..10_u64.pow(17))),
+            host,
             all,
         };
         // One alone has no quorum, and does not answer before it has.
@@ -67,7 +70,7 @@ impl Brokers {
     pub(super) fn bootstrap(&self) -> Vec<String> {
         let addresses = self.all.iter();
         addresses
-            .map(|broker| format!("127.0.0.1:{}", broker.port))
+            .map(|broker| format!("{}:{}", self.host, broker.port))
             .collect()
     }
 
@@ -94,6 +97,14 @@ impl Brokers {
             .arg(broker.port.to_string())
             .arg(format!("node.id={}", number + 1))
             .arg(format!("controller.quorum.voters={}", voters.join(",")))
+            .arg(format!(
+                "listeners=PLAINTEXT://0.0.0.0:{},CONTROLLER://127.0.0.1:{}",
+                broker.port, broker.controller
+            ))
+            .arg(format!(
+                "advertised.listeners=PLAINTEXT://{}:{}",
+                self.host, broker.port
+            ))
             .args(SETTINGS)
             .env("MENTE_KAFKA_CLUSTER", &self.cluster)
             .env("MENTE_KAFKA_CONTROLLER", broker.controller.to_string())

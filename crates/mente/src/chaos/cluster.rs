@@ -2,6 +2,7 @@
 //! of them. A round is one fault, and the time until every shard is at work again.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -13,12 +14,13 @@ use super::brokers::{BROKERS, Brokers};
 use super::clients::{Crowd, Diaries};
 use super::diary::Diary;
 use super::episode::KILL;
+use super::network::Network;
 use crate::args::{Choice, Kind};
 use crate::client::Client;
-use crate::demo::{Server, Surroundings};
+use crate::demo::{Inside, Server, Surroundings};
 
 /// Longer than the group's session, so that the others take over from who stands still.
-pub(super) const ZOMBIE_LEAST: Duration = Duration::from_secs(9);
+const ABSENCE_LEAST: Duration = Duration::from_secs(9);
 /// How long it may take until every shard has an owner at work, and every node its share.
 const SETTLE: Duration = Duration::from_secs(60);
 /// Work between two faults.
@@ -29,7 +31,13 @@ const IN_SYNC: Duration = Duration::from_secs(5);
 const SHARDS: u32 = 16;
 
 /// What happens in a round. They come in this order, again and again.
-const FAULTS: [Fault; 4] = [Fault::Kill, Fault::Zombie, Fault::Broker, Fault::Rolling];
+const FAULTS: [Fault; 5] = [
+    Fault::Kill,
+    Fault::Zombie,
+    Fault::CutOff,
+    Fault::Broker,
+    Fault::Rolling,
+];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
@@ -37,6 +45,8 @@ enum Fault {
     Kill,
     /// A node stands still until the others took over, then goes on as if nothing had been.
     Zombie,
+    /// A node hears of nobody and nobody of it until the others took over.
+    CutOff,
     /// A broker is killed, and started again.
     Broker,
     /// One node after the other is stopped as an operator does, and started again.
@@ -56,18 +66,28 @@ struct Stage {
     // In the order in which they are dropped.
     nodes: Vec<Server>,
     brokers: Brokers,
+    /// If one can be made here.
+    network: Option<Network>,
     chance: fastrand::Rng,
     /// Where what is done to the cluster stands.
     diary: Diary,
     longest_pause: Duration,
 }
 
-/// Runs it in `folder`, histories in `folder/history`; answers how long each kind of fault took.
+/// Runs it in `folder`, histories in `folder/history`.
 pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> {
     let history = folder.join("history");
     std::fs::create_dir_all(&history)
         .with_context(|| format!("cannot make {}", history.display()))?;
-    let brokers = Brokers::start(plan.script, folder).await?;
+    let network = match Network::make(plan.nodes as u8) {
+        Ok(network) => Some(network),
+        Err(why) => {
+            eprintln!("chaos: nodes cannot be cut off here: {why:#}");
+            None
+        }
+    };
+    let here = network.as_ref().map_or(Ipv4Addr::LOCALHOST, Network::here);
+    let brokers = Brokers::start(plan.script, folder, here).await?;
     eprintln!(
         "chaos: {BROKERS} brokers at {}",
         brokers.bootstrap().join(",")
@@ -86,6 +106,10 @@ pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> 
             // What stands still must not outlive us.
             is_tied: true,
             engine: engine.clone(),
+            network: network.as_ref().map(|network| Inside {
+                namespace: network.namespace(number as u8),
+                address: network.address(number as u8),
+            }),
             ..Surroundings::default()
         };
         nodes.push(Server::start_in(&home, &home.join("data"), surroundings).await?);
@@ -97,15 +121,19 @@ pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> 
     let mut stage = Stage {
         nodes,
         brokers,
+        network,
         chance: fastrand::Rng::with_seed(seed),
         diary: diaries.open(3, "faults")?,
         longest_pause: plan.longest_pause,
     };
     stage.settle(&[]).await?;
     let urls: Vec<String> = stage.nodes.iter().map(Server::url).collect();
-    let mut crowd = Crowd::open(&urls, &diaries, seed).await?;
+    let mut crowd = Crowd::open(&urls, here, &diaries, seed).await?;
     for round in 0..plan.rounds {
-        let fault = FAULTS[round as usize % FAULTS.len()];
+        let fault = match FAULTS[round as usize % FAULTS.len()] {
+            Fault::CutOff if stage.network.is_none() => Fault::Kill,
+            fault => fault,
+        };
         let work = Duration::from_millis(stage.chance.u64(WORK_MS));
         tokio::time::sleep(work).await;
         crowd.check()?;
@@ -151,6 +179,7 @@ impl Stage {
                 self.nodes[node].restart().await?;
             }
             Fault::Zombie => self.pause(node).await?,
+            Fault::CutOff => self.cut_off(node).await?,
             Fault::Broker => {
                 let broker = self.chance.usize(0..BROKERS);
                 self.brokers.kill(broker).await?;
@@ -171,17 +200,32 @@ impl Stage {
         self.diary.note(Phase::Ok, &op)
     }
 
+    /// How long a node is away: longer than the others wait for it.
+    fn absence(&mut self) -> Duration {
+        let least = ABSENCE_LEAST.as_millis() as u64;
+        let longest = self.longest_pause.as_millis() as u64;
+        Duration::from_millis(self.chance.u64(least..=longest.max(least)))
+    }
+
+    async fn cut_off(&mut self, node: usize) -> Result<()> {
+        let absence = self.absence();
+        let network = self.network.as_ref().context("no network to cut")?;
+        let began = Instant::now();
+        network.cut_off(node)?;
+        let settled = self.settle(&[node]).await;
+        tokio::time::sleep(absence.saturating_sub(began.elapsed())).await;
+        network.join(node)?;
+        settled
+    }
+
     async fn pause(&mut self, node: usize) -> Result<()> {
-        let (least, longest) = (
-            ZOMBIE_LEAST.as_millis() as u64,
-            self.longest_pause.as_millis() as u64,
-        );
-        let ms = self.chance.u64(least..=longest.max(least));
+        let absence = self.absence();
+        let ms = absence.as_millis() as u64;
         self.diary.note(Phase::Invoke, &Op::Pause { ms })?;
         let began = Instant::now();
         self.nodes[node].signal("STOP").await?;
         let settled = self.settle(&[node]).await;
-        tokio::time::sleep(Duration::from_millis(ms).saturating_sub(began.elapsed())).await;
+        tokio::time::sleep(absence.saturating_sub(began.elapsed())).await;
         self.nodes[node].signal("CONT").await?;
         settled?;
         self.diary.note(Phase::Ok, &Op::Pause { ms })

@@ -1,6 +1,7 @@
 //! One stretch of work on one medium: a fresh server, clients, faults (`faults.rs`), and at the end
 //! everything is read. What happened stands in the histories alone.
 
+use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -152,7 +153,7 @@ pub(super) struct Stage {
 impl Stage {
     async fn play(&mut self, seed: u64, left: Left) -> Result<Left> {
         let urls = [self.server.url()];
-        let mut crowd = Crowd::open(&urls, &self.diaries, seed).await?;
+        let mut crowd = Crowd::open(&urls, Ipv4Addr::LOCALHOST, &self.diaries, seed).await?;
         let left = self.faults(left, &mut crowd).await?;
         crowd.finish().await?;
         Ok(left)

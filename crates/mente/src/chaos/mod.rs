@@ -17,6 +17,7 @@ mod cluster;
 mod diary;
 mod episode;
 mod faults;
+mod network;
 mod power;
 mod report;
 

@@ -13,7 +13,7 @@ mod summary;
 mod web;
 
 pub(crate) use roles::ask;
-pub(crate) use server::{Server, Surroundings};
+pub(crate) use server::{Inside, Server, Surroundings};
 pub(crate) use shop::ShopArgs;
 
 use anyhow::Context;

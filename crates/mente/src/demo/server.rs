@@ -35,6 +35,15 @@ pub(crate) struct Surroundings {
     /// Variables of its environment.
     pub(crate) variables: Vec<(&'static str, OsString)>,
     pub(crate) engine: Choice,
+    /// Where it listens, if not on loopback: in a network namespace of its own.
+    pub(crate) network: Option<Inside>,
+}
+
+/// A place in a network of the caller's.
+#[derive(Clone, Debug)]
+pub(crate) struct Inside {
+    pub(crate) namespace: String,
+    pub(crate) address: std::net::Ipv4Addr,
 }
 
 impl Server {
@@ -60,7 +69,9 @@ impl Server {
     ) -> Result<Self> {
         let (data, ports_file) = (data.to_owned(), folder.join("ports.json"));
         let log = folder.join("server.log");
-        let child = spawn(&data, &ports_file, &log, "127.0.0.1:0", &surroundings)?;
+        let host = surroundings.network.as_ref().map(|inside| inside.address);
+        let http = format!("{}:0", host.unwrap_or(std::net::Ipv4Addr::LOCALHOST));
+        let child = spawn(&data, &ports_file, &log, &http, &surroundings)?;
         let mut server = Self {
             data,
             ports_file,
@@ -198,14 +209,18 @@ fn spawn(
         .open(log)
         .context("server log")?;
     let mente = std::env::current_exe().context("cannot find the mente binary")?;
-    let mut command = match surroundings.is_tied {
-        false => Command::new(mente),
-        true => {
-            let mut tied = Command::new("setpriv");
-            tied.args(["--pdeathsig", "KILL", "--"]).arg(mente);
-            tied
-        }
-    };
+    let mut words: Vec<OsString> = Vec::new();
+    if let Some(inside) = &surroundings.network {
+        let path = format!("--net=/run/netns/{}", inside.namespace);
+        words.extend(["nsenter".into(), path.into(), "--".into()]);
+    }
+    if surroundings.is_tied {
+        words.extend(["setpriv", "--pdeathsig", "KILL", "--"].map(OsString::from));
+    }
+    words.push(mente.into());
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().context("there is a program")?);
+    command.args(words);
     let child = command
         .arg("server")
         .args(["--http", http])
@@ -215,6 +230,13 @@ fn spawn(
         .arg(ports_file)
         .arg("--allow-private-webhooks")
         .args(surroundings.engine.flags())
+        // A network of ours alone.
+        .args(
+            surroundings
+                .network
+                .iter()
+                .flat_map(|_| ["--insecure-http", "--insecure-no-keys"]),
+        )
         // The shop's programs speak plain HTTP on loopback, whatever other servers here do.
         .env_remove("MENTE_TLS_CERT")
         .env_remove("MENTE_TLS_KEY")

@@ -17,6 +17,7 @@ use publisher::publish;
 use reader::follow;
 use webhook::Webhook;
 
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
@@ -186,8 +187,14 @@ pub(super) struct Crowd {
 
 impl Crowd {
     /// Makes what they work with at the first of these addresses, and lets them in.
-    pub(super) async fn open(urls: &[String], diaries: &Diaries, seed: u64) -> Result<Self> {
-        let webhook = Webhook::open(diaries.open(1, "webhook")?, seed).await?;
+    /// Webhooks come to `host`.
+    pub(super) async fn open(
+        urls: &[String],
+        host: Ipv4Addr,
+        diaries: &Diaries,
+        seed: u64,
+    ) -> Result<Self> {
+        let webhook = Webhook::open(diaries.open(1, "webhook")?, seed, host).await?;
         let first = urls.first().context("a server has an address")?;
         furnish(first, &webhook.url, &diaries.open(2, "furnisher")?).await?;
         let tempo = Arc::<Tempo>::default();

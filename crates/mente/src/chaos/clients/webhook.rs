@@ -2,6 +2,7 @@
 //! some events it will never take.
 
 use std::convert::Infallible;
+use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::{Context, Result};
@@ -33,8 +34,8 @@ struct Ear {
 }
 
 impl Webhook {
-    pub(in crate::chaos) async fn open(diary: Diary, seed: u64) -> Result<Self> {
-        let listener = TcpListener::bind("127.0.0.1:0").await.context("webhook")?;
+    pub(in crate::chaos) async fn open(diary: Diary, seed: u64, host: Ipv4Addr) -> Result<Self> {
+        let listener = TcpListener::bind((host, 0)).await.context("webhook")?;
         let url = format!("http://{}/", listener.local_addr()?);
         let chance = Mutex::new(fastrand::Rng::with_seed(seed));
         let ear = Arc::new(Ear { diary, chance });
