@@ -26,7 +26,7 @@ enum Program {
     },
 }
 
-const PROOFS: [Proof; 8] = [
+const PROOFS: [Proof; 9] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -35,6 +35,13 @@ const PROOFS: [Proof; 8] = [
             "--power", "--kills", "500", "--cuts", "500", "--pauses", "20", "--steps", "20",
         ],
         purpose: "Killed, stopped for up to a minute, its clock put an hour forward and back, and cut off from power on ext4 and XFS, while clients write down what they are told: what was acknowledged is still there, locks and delays are kept.",
+    },
+    Proof {
+        name: "cluster",
+        program: Program::Binary("mente"),
+        words: &["chaos"],
+        flags: &["--kafka", "scripts/kafka", "--rounds", "50"],
+        purpose: "Three nodes on three brokers of Kafka: nodes killed, stopped for up to a minute, cut off from all others, restarted one after the other, brokers killed, while clients write down what they are told: what was acknowledged is still there, every law of logs, queues, streams and views holds.",
     },
     Proof {
         name: "kill",

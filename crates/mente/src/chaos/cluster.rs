@@ -39,6 +39,9 @@ const FAULTS: [Fault; 5] = [
     Fault::Rolling,
 ];
 
+/// Rounds of one cluster: each fault once.
+pub(super) const ROUNDS: u32 = FAULTS.len() as u32;
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Fault {
     /// A node is killed, and started again once the others took over.
@@ -153,6 +156,17 @@ pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> 
     crowd.finish().await?;
     for node in stage.nodes {
         node.stop().await?;
+    }
+    Ok(())
+}
+
+/// What the servers kept has done its service.
+pub(super) fn drop_data(folder: &Path, nodes: u32) -> Result<()> {
+    let brokers = (1..=BROKERS).map(|number| format!("kafka-{number}"));
+    for name in brokers.chain((0..nodes).map(|number| format!("node-{number}"))) {
+        let directory = folder.join(name);
+        std::fs::remove_dir_all(&directory)
+            .with_context(|| format!("cannot remove {}", directory.display()))?;
     }
     Ok(())
 }

@@ -171,15 +171,21 @@ async fn work(args: &ChaosArgs, media: &[Medium], means: &Means, folder: &Path) 
     eprintln!("chaos: seed {seed}, files in {}", folder.display());
     let mut report = Report::default();
     if let (Some(script), Some(rounds)) = (&args.kafka, args.rounds) {
-        let plan = cluster::Plan {
-            script,
-            nodes: args.nodes,
-            rounds,
-            longest_pause: args.longest_pause,
-        };
-        let episode = folder.join("1-cluster");
-        cluster::run(&episode, seed, plan).await?;
-        judge(&episode, &mut report)?;
+        // A fresh cluster for each few, so that a history stays small enough to be judged in memory.
+        for (number, first) in (1..).zip((0..rounds).step_by(cluster::ROUNDS as usize)) {
+            let plan = cluster::Plan {
+                script,
+                nodes: args.nodes,
+                rounds: (rounds - first).min(cluster::ROUNDS),
+                longest_pause: args.longest_pause,
+            };
+            let episode = folder.join(format!("{number}-cluster"));
+            cluster::run(&episode, seed ^ number, plan).await?;
+            judge(&episode, &mut report)?;
+            if args.dir.is_none() {
+                cluster::drop_data(&episode, args.nodes)?;
+            }
+        }
         return Ok(report);
     }
     let mut number = 0;
