@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 8] = [
+const PROGRAMS: [(&str, &str, &str); 9] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -20,6 +20,7 @@ const PROGRAMS: [(&str, &str, &str); 8] = [
     ("strace", "strace", "the server's test of failing disks"),
     ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
     ("faketime", "faketime", "the clock steps of mente chaos"),
+    ("ip", "iproute2", "the nodes that mente chaos cuts off"),
 ];
 
 /// Installs or names everything; `Err` lists what is still missing.

@@ -7,7 +7,7 @@ pub const ENTITY_NAME_BYTES: usize = 80;
 /// Longest name of a stream.
 pub const STREAM_NAME_BYTES: usize = 200;
 /// Most logs in one set.
-pub const LOGS_PER_SET: u32 = 1_000;
+pub const LOGS_PER_SET: u32 = 1_024;
 /// Largest record batch an engine takes.
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Most that the records of one compressed batch unpack to.

@@ -143,7 +143,7 @@ pub(crate) struct Choice {
     #[arg(long, value_name = "FILE", env = "MENTE_NODE_CA")]
     pub(crate) node_ca: Option<PathBuf>,
     /// How many parts topics and subscriptions are decided in, fixed by the first server on the data
-    #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=4096))]
+    #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: u32,
 }
 

@@ -5,6 +5,7 @@
 //! number of what is missing stands in the table.
 
 mod alone;
+mod cluster;
 mod crowd;
 mod load;
 mod null;
@@ -20,7 +21,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 pub(crate) use report::Row;
-pub(crate) use usage::resident_mib;
+pub(crate) use usage::{cpu_seconds, resident_mib};
 
 use crate::args::Output;
 use crate::demo::Server;
@@ -56,6 +57,10 @@ pub(crate) struct BenchArgs {
     dir: Option<PathBuf>,
     #[arg(short, long, value_name = "FORM", default_value = "table")]
     output: Output,
+    /// Instead: what it costs on a Kafka cluster of three brokers, which this script runs (scripts/kafka of
+    /// the repository), and how long a node is missed
+    #[arg(long, value_name = "SCRIPT", conflicts_with_all = ["rows", "bare"])]
+    kafka: Option<PathBuf>,
     /// Be the server that does nothing but sync in this directory, beside which others are measured
     #[arg(long, value_name = "DIR", hide = true)]
     bare: Option<PathBuf>,
@@ -113,6 +118,9 @@ async fn measure(args: &BenchArgs) -> Result<Vec<Row>> {
         folder.path().display(),
         scale.rounds
     );
+    if let Some(script) = &args.kafka {
+        return cluster::measure(script, folder.path(), args.quick).await;
+    }
     let server = Server::start(folder.path()).await?;
     let floor = sync::floor(folder.path(), scale.serial)?;
     let mut bench = rows::Bench {

@@ -6,7 +6,7 @@ use anyhow::{Context, Result};
 const TICKS: f64 = 100.0;
 
 /// Processor seconds, user and system, since the process began.
-pub(super) fn cpu_seconds(pid: u32) -> Result<f64> {
+pub(crate) fn cpu_seconds(pid: u32) -> Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).context("processor time")?;
     // The name in brackets may hold anything; fields are counted behind it.
     let fields = stat.rsplit_once(')').context("processor time")?.1;
@@ -29,6 +29,12 @@ pub(crate) fn resident_mib(pid: u32) -> Result<f64> {
         .parse()
         .context("memory")?;
     Ok(kib / 1024.0)
+}
+
+/// Threads of the process.
+pub(super) fn threads(pid: u32) -> Result<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).context("threads")?;
+    number(&status, "Threads:").context("threads")
 }
 
 /// Bytes that the process has had written to disks.

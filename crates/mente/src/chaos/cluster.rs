@@ -10,14 +10,13 @@ use anyhow::{Context, Result, bail};
 use mente_sim::history::{Op, Phase};
 use serde_json::Value;
 
-use super::brokers::{BROKERS, Brokers};
 use super::clients::{Crowd, Diaries};
 use super::diary::Diary;
 use super::episode::KILL;
 use super::network::Network;
 use crate::args::{Choice, Kind};
 use crate::client::Client;
-use crate::demo::{Inside, Server, Surroundings};
+use crate::demo::{BROKERS, Brokers, Inside, Server, Surroundings};
 
 /// Longer than the group's session, so that the others take over from who stands still.
 const ABSENCE_LEAST: Duration = Duration::from_secs(9);

@@ -10,7 +10,6 @@
 //!    └─ faults ─▶ power (a file system that can be shut down), clock (that can be stepped)
 //! ```
 
-mod brokers;
 mod clients;
 mod clock;
 mod cluster;

@@ -4,6 +4,7 @@
 //! talks to it over HTTP as any program would, and writes down what it did in a file of its own.
 //! The summary is made from those files: the server is never asked how it did.
 
+mod brokers;
 mod ledger;
 mod memory;
 mod roles;
@@ -12,6 +13,7 @@ mod shop;
 mod summary;
 mod web;
 
+pub(crate) use brokers::{BROKERS, Brokers};
 pub(crate) use roles::ask;
 pub(crate) use server::{Inside, Server, Surroundings};
 pub(crate) use shop::ShopArgs;

@@ -72,7 +72,7 @@ async fn refusals_name_the_cause() {
             r#"{"partitions":0}"#,
             400,
             "BadRequest",
-            "1 to 1000",
+            "1 to 1024",
         ),
         (
             "PUT",

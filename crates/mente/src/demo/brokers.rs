@@ -7,8 +7,10 @@ use std::process::Stdio;
 use anyhow::{Context, Result, ensure};
 use tokio::process::Command;
 
+use crate::bench::cpu_seconds;
+
 /// How many there are; every record lies on all of them, and is acknowledged by two at least.
-pub(super) const BROKERS: usize = 3;
+pub(crate) const BROKERS: usize = 3;
 
 /// What every broker is told, so that nothing acknowledged hangs on one of them.
 const SETTINGS: [&str; 9] = [
@@ -25,7 +27,7 @@ const SETTINGS: [&str; 9] = [
 ];
 
 #[derive(Debug)]
-pub(super) struct Brokers {
+pub(crate) struct Brokers {
     script: PathBuf,
     cluster: String,
     /// Where others reach them.
@@ -42,7 +44,7 @@ struct Broker {
 
 impl Brokers {
     /// Starts them in `folder`, to be reached at `host`, and waits until each answers.
-    pub(super) async fn start(script: &Path, folder: &Path, host: Ipv4Addr) -> Result<Self> {
+    pub(crate) async fn start(script: &Path, folder: &Path, host: Ipv4Addr) -> Result<Self> {
         let mut all = Vec::new();
         let ports = free_ports()?;
         for (number, ports) in (1..).zip(ports.chunks(2)) {
@@ -67,15 +69,24 @@ impl Brokers {
         Ok(brokers)
     }
 
-    pub(super) fn bootstrap(&self) -> Vec<String> {
+    pub(crate) fn bootstrap(&self) -> Vec<String> {
         let addresses = self.all.iter();
         addresses
             .map(|broker| format!("{}:{}", self.host, broker.port))
             .collect()
     }
 
+    /// Processor seconds of all of them since they began.
+    pub(crate) fn cpu_seconds(&self) -> Result<f64> {
+        let pid = |broker: &Broker| -> Result<u32> {
+            let pid = std::fs::read_to_string(broker.directory.join("pid"));
+            Ok(pid.context("the broker has no pid file")?.trim().parse()?)
+        };
+        self.all.iter().map(|b| cpu_seconds(pid(b)?)).sum()
+    }
+
     /// As `kill -9` does.
-    pub(super) async fn kill(&self, number: usize) -> Result<()> {
+    pub(crate) async fn kill(&self, number: usize) -> Result<()> {
         let pid = std::fs::read_to_string(self.all[number].directory.join("pid"));
         let pid = pid.context("the broker has no pid file")?;
         let mut kill = Command::new("kill");
@@ -85,7 +96,7 @@ impl Brokers {
     }
 
     /// Starts one on what it left, or for the first time.
-    pub(super) async fn restart(&self, number: usize) -> Result<()> {
+    pub(crate) async fn restart(&self, number: usize) -> Result<()> {
         let broker = &self.all[number];
         let voter =
             |(id, broker): (usize, &Broker)| format!("{id}@127.0.0.1:{}", broker.controller);
