@@ -9,6 +9,7 @@ use mente_engine::{Event, Offset, Record};
 pub type ParseEvent = fn(&Bytes) -> Option<Event>;
 
 const CONTENT_TYPE: &str = "content-type";
+const SPECVERSION: &str = "ce_specversion";
 const FORMAT: &[u8] = b"application/cloudevents+json";
 
 /// Knows no format.
@@ -24,7 +25,9 @@ pub(crate) fn event_of(
     offset: Offset,
     parse: ParseEvent,
 ) -> Event {
-    let is_structured = record.header(CONTENT_TYPE).is_some_and(is_format);
+    // In binary mode the content type is that of the data, which may be an event itself.
+    let is_binary = record.header(SPECVERSION).is_some();
+    let is_structured = !is_binary && record.header(CONTENT_TYPE).is_some_and(is_format);
     let whole = record.value.as_ref().filter(|_| is_structured);
     match whole.and_then(parse) {
         Some(event) => Event {
@@ -74,5 +77,16 @@ mod tests {
         );
         assert_eq!(id("application/cloudevents+json", "no event"), "0-7");
         assert_eq!(id("application/json", "{}"), "0-7");
+        // An event whose data is an event, as Mente writes it.
+        let outer = Event {
+            id: "outer".into(),
+            source: "/s".into(),
+            kind: "t".into(),
+            datacontenttype: Some("application/cloudevents+json".into()),
+            data: mente_engine::Data::Json(Bytes::from_static(b"{}")),
+            ..Event::default()
+        };
+        let record = outer.to_record(mente_engine::Timestamp(1));
+        assert_eq!(event_of(&record, "/t", 0, Offset(7), parse), outer);
     }
 }

@@ -194,9 +194,9 @@ impl Cluster {
             .collect())
     }
 
-    /// The number of a broker that is there.
-    pub(crate) fn some_broker(&self) -> Option<i32> {
-        self.known().addresses.keys().min().copied()
+    /// The brokers that are there, as the cluster last said.
+    pub(crate) fn broker_ids(&self) -> Vec<i32> {
+        self.known().addresses.keys().copied().collect()
     }
 
     /// Every topic that is a set.

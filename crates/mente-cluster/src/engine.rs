@@ -16,7 +16,8 @@ use tokio::sync::oneshot;
 use crate::cluster::{Cluster, ask_again};
 use crate::lane::{self, Append, Command, Lane, Reply, State};
 use crate::name::Prefix;
-use crate::{limits, read, safety, sets};
+use crate::safety::{self, Faults};
+use crate::{limits, read, sets};
 
 /// Where the cluster is, and how to be its client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,8 +52,8 @@ impl Options {
 }
 
 impl ClusterEngine {
-    /// What of the cluster's settings may lose acknowledged records, in words for whoever runs it.
-    pub async fn unsafe_settings(&self) -> Result<Vec<String>, Error> {
+    /// What of the cluster's settings may lose acknowledged records.
+    pub async fn unsafe_settings(&self) -> Result<Faults, Error> {
         safety::faults(&self.cluster).await
     }
 
@@ -257,9 +258,9 @@ async fn watch(
         let grown = state.grown.notified();
         tokio::pin!(grown);
         grown.as_mut().enable();
-        let end = read::end(cluster, log).await?;
+        let end = read::end_by_name(cluster, log).await?;
         if end > seen {
-            return Ok(end);
+            return read::end(cluster, log).await;
         }
         let _ = tokio::time::timeout(pause, grown).await;
         pause = (pause * 2).min(limits::PAUSE_MAX);

@@ -36,3 +36,4 @@ mod name;
 pub use engine::{ClusterEngine, Options};
 pub use group::{Assignment, Change, Hold, Membership, Node, Seat};
 pub use name::Prefix;
+pub use safety::Faults;

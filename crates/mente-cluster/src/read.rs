@@ -145,7 +145,9 @@ fn producer(batch: &Bytes) -> Option<(i64, bool)> {
 }
 
 pub(crate) async fn bounds(cluster: &Cluster, log: LogId) -> Result<Bounds, Error> {
-    let start = offset(cluster, log, EARLIEST).await?.unwrap_or_default();
+    let start = offset(cluster, log, EARLIEST, true)
+        .await?
+        .unwrap_or_default();
     let end = end(cluster, log).await?;
     Ok(Bounds {
         start: start.min(end),
@@ -154,7 +156,17 @@ pub(crate) async fn bounds(cluster: &Cluster, log: LogId) -> Result<Bounds, Erro
 }
 
 pub(crate) async fn end(cluster: &Cluster, log: LogId) -> Result<Offset, Error> {
-    Ok(offset(cluster, log, LATEST).await?.unwrap_or_default())
+    Ok(offset(cluster, log, LATEST, true)
+        .await?
+        .unwrap_or_default())
+}
+
+/// The same without a look whether the name passed to another topic: for who looks again and again, and
+/// reads by id what it finds.
+pub(crate) async fn end_by_name(cluster: &Cluster, log: LogId) -> Result<Offset, Error> {
+    Ok(offset(cluster, log, LATEST, false)
+        .await?
+        .unwrap_or_default())
 }
 
 pub(crate) async fn offset_at(
@@ -163,13 +175,18 @@ pub(crate) async fn offset_at(
     time: Timestamp,
 ) -> Result<Offset, Error> {
     // Negative times have meanings of their own in this request.
-    match offset(cluster, log, time.0.max(0)).await? {
+    match offset(cluster, log, time.0.max(0), true).await? {
         Some(offset) => Ok(offset),
         None => end(cluster, log).await,
     }
 }
 
-async fn offset(cluster: &Cluster, log: LogId, time: i64) -> Result<Option<Offset>, Error> {
+async fn offset(
+    cluster: &Cluster,
+    log: LogId,
+    time: i64,
+    is_checked: bool,
+) -> Result<Option<Offset>, Error> {
     ask_again(|| async move {
         let (topic, leader) = cluster.leader(log, Role::Question).await?;
         let partition = ListOffsetsPartition::default()
@@ -195,7 +212,9 @@ async fn offset(cluster: &Cluster, log: LogId, time: i64) -> Result<Option<Offse
             return Err(moved(cluster, log, found.error_code));
         }
         // The request names the topic, and a name may have passed to another topic.
-        cluster.refresh(log.set).await?;
+        if is_checked {
+            cluster.refresh(log.set).await?;
+        }
         Ok(u64::try_from(found.offset).ok().map(Offset))
     })
     .await

@@ -137,7 +137,7 @@ pub(crate) struct Choice {
     #[arg(long, env = "MENTE_ALLOW_UNSAFE_KAFKA")]
     pub(crate) allow_unsafe_kafka: bool,
     /// Where the other nodes reach this one's HTTP door, if not where it listens
-    #[arg(long, value_name = "HOST:PORT", env = "MENTE_ADVERTISE")]
+    #[arg(long, value_name = "HOST:PORT|URL", env = "MENTE_ADVERTISE")]
     pub(crate) advertise: Option<String>,
     /// Trust the doors of other nodes by these authorities too, beside the machine's own (PEM)
     #[arg(long, value_name = "FILE", env = "MENTE_NODE_CA")]

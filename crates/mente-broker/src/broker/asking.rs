@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
+use mente_engine::limits;
 
 use super::{Broker, CATALOGUE_SHARD};
 use crate::duty::Progress;
@@ -70,9 +71,11 @@ impl Broker {
     }
 
     async fn answer_here(&self, shard: usize, command: Command) -> Result<Reply> {
-        let Command::Receive { name, .. } = &command else {
+        let mut command = command;
+        let Command::Receive { name, wait, .. } = &mut command else {
             return self.ask_here(shard, command).await;
         };
+        *wait = (*wait).min(Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into()));
         let name = name.clone();
         let mut receiving = self.receive_here(&name, shard, command).await?;
         let deliveries = receiving.deliveries().await?;
@@ -131,7 +134,15 @@ impl Broker {
 
     /// Until this node knows what the catalogue's journal holds now; where it decides on it itself it does.
     pub(super) async fn await_catalogue(&self) {
-        if self.peers.is_none() || self.duties[CATALOGUE_SHARD].is_on() {
+        if self.peers.is_none() {
+            return;
+        }
+        if self.duties[CATALOGUE_SHARD].is_on() {
+            // It may be about to take it over.
+            let late = self.sleep(CATALOGUE_WAIT);
+            let known = self.ask_here(CATALOGUE_SHARD, Command::Ping);
+            futures::pin_mut!(known, late);
+            futures::future::select(known, late).await;
             return;
         }
         let journal = self.journals.log(CATALOGUE_SHARD as u32);

@@ -45,15 +45,15 @@ impl Broker {
         let shard = self.shard_of(&name.topic);
         let began = self.now().monotone;
         loop {
-            let wait = (began + wait).saturating_sub(self.now().monotone);
+            let left = (began + wait).saturating_sub(self.now().monotone);
             let command = Command::Receive {
                 name: name.clone(),
                 max,
-                wait,
+                wait: left,
             };
             let mut receiving = match &self.peers {
                 Some(peers) if !self.duties[shard].is_on() => {
-                    Self::receive_there(peers, name, shard, &command, wait)
+                    Self::receive_there(peers, name, shard, &command, left)
                 }
                 _ => self.receive_here(name, shard, command).await?,
             };

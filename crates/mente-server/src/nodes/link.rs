@@ -9,9 +9,10 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Method, Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
-use mente_broker::{Error, Result};
+use mente_broker::{Error, Kind, Result};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 
 use super::{Node, QUESTION_ID, SCHEME, not_owner, unknown};
@@ -22,6 +23,10 @@ use crate::tls::Trust;
 const CONNECT: Duration = Duration::from_secs(5);
 /// Largest answer: what one receive call hands out is offsets only, what `verify` asks for is short.
 const ANSWER_BYTES: usize = 16 << 20;
+/// The header that names a refusal of Mente's own.
+const CODE: &str = "x-ms-error-code";
+/// Questions that may be under way to one node; each has a connection.
+const QUESTIONS: usize = 1_024;
 /// Connections that are kept for later.
 const IDLE: usize = 64;
 
@@ -44,6 +49,7 @@ pub(super) struct Link {
     target: Target,
     trust: Trust,
     idle: Mutex<Vec<Line>>,
+    places: Semaphore,
 }
 
 impl Link {
@@ -55,6 +61,7 @@ impl Link {
             target: Target::parse(&node.address)?,
             trust,
             idle: Mutex::default(),
+            places: Semaphore::new(QUESTIONS),
         })
     }
 
@@ -73,6 +80,13 @@ impl Link {
     }
 
     async fn exchange(&self, method: Method, path: &str, id: &str, body: Bytes) -> Result<Bytes> {
+        let Ok(_place) = self.places.try_acquire() else {
+            let message = format!(
+                "{QUESTIONS} questions to node {} are under way: repeat",
+                self.node
+            );
+            return Err(Error::new(Kind::Throttled, message));
+        };
         let mut request = self.request(method, path, id, body)?;
         // One that is kept may have been closed meanwhile; what it gives back was never sent.
         while let Some(mut line) = self.kept() {
@@ -125,6 +139,8 @@ impl Link {
 
     async fn read(&self, line: Line, id: &str, answer: Response<Incoming>) -> Result<Bytes> {
         let status = answer.status();
+        // What refuses in front of a door has no such header, and may have let the question through.
+        let is_from_door = answer.headers().contains_key(CODE);
         let body = Limited::new(answer.into_body(), ANSWER_BYTES)
             .collect()
             .await;
@@ -132,11 +148,14 @@ impl Link {
         self.keep(line);
         match status {
             StatusCode::OK => Ok(body.to_bytes()),
+            StatusCode::PAYLOAD_TOO_LARGE if is_from_door => {
+                let message = "the command is larger than one node takes from another: split it";
+                Err(Error::new(Kind::TooLarge, message))
+            }
             // Turned away at the door: nobody there looked at it.
-            StatusCode::UNAUTHORIZED
-            | StatusCode::NOT_FOUND
-            | StatusCode::PAYLOAD_TOO_LARGE
-            | StatusCode::SERVICE_UNAVAILABLE => {
+            StatusCode::UNAUTHORIZED | StatusCode::NOT_FOUND | StatusCode::SERVICE_UNAVAILABLE
+                if is_from_door =>
+            {
                 let why = format!("its door answers {status}");
                 Err(not_owner(&self.unreached(&why)))
             }

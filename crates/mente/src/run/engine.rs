@@ -103,16 +103,19 @@ impl Running {
         };
         let faults = engine.unsafe_settings().await;
         let faults = faults.context("cannot ask the Kafka cluster for its settings")?;
+        for fault in &faults.others {
+            tracing::warn!(%fault, "TOPICS OF THIS CLUSTER MAY LOSE ACKNOWLEDGED EVENTS");
+        }
         if choice.allow_unsafe_kafka {
-            for fault in faults {
+            for fault in &faults.own {
                 tracing::warn!(%fault, "THIS CLUSTER MAY LOSE ACKNOWLEDGED EVENTS");
             }
             return Ok(());
         }
-        if faults.is_empty() {
+        if faults.own.is_empty() {
             return Ok(());
         }
-        let faults = faults.join("; ");
+        let faults = faults.own.join("; ");
         Err(Failure::usage(format!(
             "this Kafka cluster may lose acknowledged events: {faults}. Mend that, or say --allow-unsafe-kafka to try things out"
         )))

@@ -36,7 +36,7 @@ use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
 use crate::args::{Choice, Dev, LogFormat, Process, Server};
-use crate::failure::{Failure, Result};
+use crate::failure::{Code, Failure, Result};
 use crate::output::{bold, is_colourful, line};
 use backup::Everything;
 pub(crate) use clock::TokioClock;
@@ -69,10 +69,16 @@ struct Plan {
 
 impl Plan {
     /// Where other nodes reach the door.
-    fn advertised(&self, address: SocketAddr) -> String {
-        let advertised = self.choice.advertise.clone();
-        let host = advertised.unwrap_or_else(|| address.to_string());
-        format!("{}://{host}", self.scheme())
+    fn advertised(&self, address: SocketAddr) -> Result<String> {
+        match &self.choice.advertise {
+            // A proxy in front of the door may speak TLS for it.
+            Some(url) if url.contains("://") => Ok(url.clone()),
+            Some(host) => Ok(format!("{}://{host}", self.scheme())),
+            None if address.ip().is_unspecified() => Err(Failure::usage(format!(
+                "other nodes cannot reach {address}: say with --advertise HOST:PORT where they reach this one"
+            ))),
+            None => Ok(format!("{}://{address}", self.scheme())),
+        }
     }
 
     fn scheme(&self) -> &'static str {
@@ -261,14 +267,18 @@ async fn serve(
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
-    // Other nodes may ask before everything is ready here.
-    let door = tokio::spawn(http.run(stopping.clone()));
     let (leave, leaving) = watch::channel(false);
+    let mut http = Some(http);
+    let mut door = None;
     let part = match (running.cluster(), nodes) {
         (Some(engine), Some(nodes)) => {
+            // Other nodes may ask before everything is ready here.
+            door = http
+                .take()
+                .map(|http| tokio::spawn(http.run(stopping.clone())));
             let seat = Seat {
                 instance: nodes.name().to_owned(),
-                address: plan.advertised(address),
+                address: plan.advertised(address)?,
                 secret: nodes.secret().to_owned(),
                 shards: plan.broker.shards,
             };
@@ -284,9 +294,18 @@ async fn serve(
         signal = signal() => {
             tracing::info!(signal = signal?, "stopping");
             let _ = stop.send(true);
+            let _ = leave.send(true);
+            if let Some(part) = part {
+                part.await.context("the part in the cluster failed")?;
+            }
             return Ok(());
         }
     }
+    let door = match (door, http) {
+        (Some(door), _) => door,
+        (None, Some(http)) => tokio::spawn(http.run(stopping.clone())),
+        (None, None) => return Err(Failure::new(Code::Bug, "no HTTP door")),
+    };
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let views = {
@@ -331,7 +350,8 @@ async fn serve(
 async fn until_ready(broker: &Broker, is_alone: bool) -> Result<()> {
     loop {
         match broker.ready().await {
-            Err(error) if error.kind == Kind::Throttled && !is_alone => {
+            // Others come and go, and shards with them.
+            Err(error) if !is_alone && !matches!(error.kind, Kind::Corrupt | Kind::Internal) => {
                 tokio::time::sleep(READY_PAUSE).await;
             }
             // The door is open all the same: what makes room comes in there.

@@ -58,34 +58,33 @@ async fn name(server: &Server) -> String {
     this["node"].as_str().unwrap().to_owned()
 }
 
-/// Receives and acknowledges until so many are there; each node in turn.
-async fn drain(nodes: &[&Server], topic: &str, count: usize) -> BTreeSet<String> {
+/// Receives and acknowledges until all of these were there; each node in turn.
+async fn drain(nodes: &[&Server], topic: &str, ids: std::ops::Range<u32>) {
     let pull = format!("/topics/{topic}/eventsubscriptions/s");
-    let mut ids = BTreeSet::new();
+    let mut left: BTreeSet<String> = ids.map(|id| id.to_string()).collect();
     let mut turn = nodes.iter().cycle();
     let began = Instant::now();
-    while ids.len() < count && began.elapsed() < Duration::from_secs(60) {
+    while !left.is_empty() {
+        assert!(
+            began.elapsed() < Duration::from_secs(60),
+            "{topic}: {left:?}"
+        );
         let (at, then) = (turn.next().unwrap(), turn.next().unwrap());
         let path = format!("{pull}:receive?maxEvents=7&maxWaitTime=10");
         let received = at.ok("POST", &path, "").await;
         let items = received["value"].as_array().unwrap();
-        let tokens: Vec<_> = items
-            .iter()
-            .map(|item| &item["brokerProperties"]["lockToken"])
-            .collect();
+        let token = |item: &Value| item["brokerProperties"]["lockToken"].clone();
+        let tokens: Vec<_> = items.iter().map(token).collect();
         if tokens.is_empty() {
             continue;
         }
         let body = json!({ "lockTokens": tokens }).to_string();
         let settled = then.ok("POST", &format!("{pull}:acknowledge"), &body).await;
         assert_eq!(settled["failedLockTokens"], json!([]), "{settled}");
-        ids.extend(
-            items
-                .iter()
-                .map(|item| item["event"]["id"].as_str().unwrap().to_owned()),
-        );
+        for item in items {
+            left.remove(item["event"]["id"].as_str().unwrap());
+        }
     }
-    ids
 }
 
 #[tokio::test]
@@ -104,7 +103,7 @@ async fn any_node_answers_and_a_dead_one_is_replaced() {
         for id in 0..20 {
             all[id % 3].publish(&topic, &id.to_string(), "1").await;
         }
-        assert_eq!(drain(&[a, b, c], &topic, 20).await.len(), 20);
+        drain(&[a, b, c], &topic, 0..20).await;
         // A long poll at one node ends with a publish at another.
         let pull = format!("/topics/{topic}/eventsubscriptions/s");
         let path = format!("{pull}:receive?maxEvents=1&maxWaitTime=20");
@@ -154,12 +153,7 @@ async fn any_node_answers_and_a_dead_one_is_replaced() {
     let began = Instant::now();
     let [a, b] = [&all[0], &all[1]];
     for number in 0..12 {
-        let found = drain(&[a, b], &format!("t{number}"), 30).await;
-        let is_late = usize::from(found.contains("late"));
-        assert!(
-            found.len() - is_late >= 30 || found.len() == 30,
-            "t{number}: {found:?}"
-        );
+        drain(&[a, b], &format!("t{number}"), 100..130).await;
     }
     let took = began.elapsed();
     let after = settled(&[a, b]).await;
