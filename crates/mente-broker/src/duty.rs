@@ -22,6 +22,14 @@ pub enum Progress {
     AtWork { term: Term },
 }
 
+impl Progress {
+    /// Nothing is known of the journal any more.
+    pub(crate) const LOST: Self = Self::Restoring {
+        next: Offset(0),
+        end: Offset(0),
+    };
+}
+
 /// The duty of one shard; clones are the same.
 #[derive(Clone, Debug)]
 pub(crate) struct Duty(Arc<Shared>);

@@ -1,4 +1,4 @@
-//! Bugs that the simulator plants to prove that its checkers find them. Without the feature
+//! Bugs that the simulator, and the world of nodes in `tests/it/nodes`, plant to prove that their checkers find them. Without the feature
 //! `planted` nothing can be chosen and no code is left of them.
 
 /// What goes wrong on purpose.
@@ -11,6 +11,14 @@ pub enum Planted {
     LeaseWhileLive,
     /// Records of one key go out together.
     IgnoreKeys,
+    /// After a failed or unknown append the journal is read again, but not claimed again.
+    RestoreUnclaimed,
+    /// Replies leave before the round is durable.
+    ReplyBeforeCommit,
+    /// What others wrote between reading ahead and the claim is not read.
+    RestoreWithoutTail,
+    /// The first round is decided on what was read ahead; only then the journal is claimed.
+    ClaimAfterDeciding,
 }
 
 #[cfg(feature = "planted")]

@@ -5,6 +5,7 @@ use mente_engine::{self as engine, Engine, Fence, Limit, LogId, Offset, Record, 
 use crate::catalogue::Catalogue;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind};
+use crate::planted::{Planted, planted};
 use crate::shard::Shard;
 use crate::snapshot::{Replay, Written};
 
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     Engine(engine::Error),
     /// The journal cannot be folded; trying again does not help.
     Journal(Error),
+    /// Another node is to take over: a claim would only disturb it.
+    Relieved,
 }
 
 impl From<engine::Error> for Failure {
@@ -79,6 +82,12 @@ impl Warm {
         self.next
     }
 
+    /// For planted bugs: a fence without a claim.
+    fn unclaimed(&self, log: LogId, term: Term) -> Fence {
+        let at = Offset(self.next.0.saturating_sub(1));
+        Fence { log, term, at }
+    }
+
     /// Takes in what the logs hold by now.
     pub(crate) async fn catch_up(
         &mut self,
@@ -141,16 +150,38 @@ pub(crate) async fn restore(
     mut warm: Warm,
     duty: &Duty,
 ) -> Result<Restored, Failure> {
+    let before = duty.progress();
     // Long, and somebody else may decide meanwhile; what comes after the claim is short.
     warm.catch_up(engine, logs, duty).await?;
-    let journal = engine.claim(logs.journal).await?;
-    warm.read_journal(engine, logs.journal, journal.at, duty)
-        .await?;
+    if !duty.is_on() {
+        return Err(Failure::Relieved);
+    }
+    let journal = match before {
+        Progress::AtWork { term } if planted(Planted::RestoreUnclaimed) => {
+            warm.unclaimed(logs.journal, term)
+        }
+        // Offsets rise faster than terms: nobody had this one.
+        _ if planted(Planted::ClaimAfterDeciding) => {
+            warm.unclaimed(logs.journal, Term(warm.next.0))
+        }
+        _ => engine.claim(logs.journal).await?,
+    };
+    let misses_tail = planted(Planted::RestoreWithoutTail) || planted(Planted::ClaimAfterDeciding);
+    if !misses_tail {
+        warm.read_journal(engine, logs.journal, journal.at, duty)
+            .await?;
+    }
+    if engine.bounds(logs.journal).await?.start > journal.at {
+        // A rival told the state anew and trimmed what was before: not all of it was read.
+        return Err(Failure::Engine(engine::Error::Fenced));
+    }
     let store = match logs.store {
         Some(store) => Some(engine.claim(store).await?),
         None => None,
     };
-    if let Some(fence) = store {
+    if let Some(fence) = store
+        && !misses_tail
+    {
         warm.read_store(engine, fence.log, fence.at).await?;
     }
     let (mut shard, written) = warm.replay.finish();

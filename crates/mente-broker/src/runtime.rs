@@ -26,6 +26,7 @@ use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
     self as engine, Batch, BatchBuilder, Clock, Engine, Fence, Limit, LogId, Offset, Record, Takes,
+    limits,
 };
 
 use crate::bell::Bell;
@@ -36,6 +37,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::peers::Peers;
+use crate::planted::{Planted, planted};
 use crate::queue::{LockToken, Settlement, Ticket};
 use crate::restore::{self, Logs, Restored, Warm};
 use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
@@ -52,6 +54,8 @@ const BURIALS_AT_ONCE: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// How often it is looked whether this node's place is certain again.
 const LOOK: Duration = Duration::from_millis(100);
+/// How long who is relieved waits for its copies of dead letters.
+const BURIAL_WAIT: Duration = Duration::from_secs(3);
 /// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
 const RETRY_DOUBLINGS: u32 = 6;
 
@@ -93,6 +97,8 @@ struct Tenure<'a> {
     store_fence: Option<Fence>,
     shard: Shard,
     written: Written,
+    /// False only under a planted bug.
+    is_claimed: bool,
     next_ticket: u64,
     callers: BTreeMap<Ticket, Caller>,
     /// Leases of receivers that left before they had them.
@@ -171,15 +177,29 @@ impl Runtime {
                     Ok(End::Stop) => return Ok(()),
                     Ok(End::Relieved) => {
                         tracing::info!(%journal, "shard handed on");
+                        self.duty.report(Progress::Away);
                         self.subscriptions.ring();
                         continue;
                     }
-                    Err(error) => error,
+                    Err(error) => {
+                        if !planted(Planted::RestoreUnclaimed) {
+                            self.duty.report(Progress::LOST);
+                        }
+                        error
+                    }
                 },
+                Err(restore::Failure::Relieved) => continue,
                 Err(restore::Failure::Engine(error)) => error,
                 Err(restore::Failure::Journal(error)) => {
                     tracing::error!(%journal, %error, "shard stopped");
-                    return Err(error);
+                    if self.peers.is_none() {
+                        return Err(error);
+                    }
+                    // The other shards of this node are sound, and so may other nodes be.
+                    if !self.refuse(&error).await {
+                        return Ok(());
+                    }
+                    continue;
                 }
             };
             tracing::warn!(%journal, %error, "shard claims its journal again");
@@ -225,6 +245,22 @@ impl Runtime {
                 Either::Right(_) => {}
             }
         }
+    }
+
+    /// Whoever asks hears why this shard stands still, until it is another node's. False once every handle
+    /// is gone.
+    async fn refuse(&mut self, error: &Error) -> bool {
+        while self.duty.is_on() {
+            let look = self.clock.sleep_until(self.clock.now().monotone + LOOK);
+            match select(self.mailbox.next(), look).await {
+                Either::Left((None, _)) => return false,
+                Either::Left((Some(request), _)) => {
+                    let _ = request.reply.send(Err(error.clone()));
+                }
+                Either::Right(_) => {}
+            }
+        }
+        true
     }
 
     /// Who comes to make room must find what there is.
@@ -275,6 +311,7 @@ impl<'a> Tenure<'a> {
             store_fence: restored.store,
             shard: restored.shard,
             written: restored.written,
+            is_claimed: !planted(Planted::ClaimAfterDeciding),
             next_ticket: 1,
             callers: BTreeMap::new(),
             undelivered: Vec::new(),
@@ -306,6 +343,7 @@ impl<'a> Tenure<'a> {
         loop {
             if !self.runtime.is_on_duty() {
                 self.send_away();
+                self.finish_burials().await;
                 return Ok(End::Relieved);
             }
             self.start_reads();
@@ -315,6 +353,13 @@ impl<'a> Tenure<'a> {
             } else {
                 Wake::Timer
             };
+            // The wait may have been long, and the process may have stood still meanwhile.
+            if !self.runtime.is_on_duty() {
+                if let Wake::Request(request) = wake {
+                    let _ = request.reply.send(Err(not_owner()));
+                }
+                continue;
+            }
             self.look_for_room();
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
@@ -323,7 +368,7 @@ impl<'a> Tenure<'a> {
             }
             match wake {
                 Wake::Stop => return Ok(End::Stop),
-                Wake::Relieved => continue,
+                Wake::Relieved => {}
                 Wake::Io(io) if !self.may_decide => self.io.push(Box::pin(std::future::ready(io))),
                 wake => self.take(wake, &mut out),
             }
@@ -380,6 +425,24 @@ impl<'a> Tenure<'a> {
             Either::Right((Either::Left((io, _)), _)) => io.map_or(Wake::Timer, Wake::Io),
             Either::Right((Either::Right((Either::Left(_), _)), _)) => Wake::Timer,
             Either::Right((Either::Right((Either::Right(_), _)), _)) => Wake::Relieved,
+        }
+    }
+
+    /// Copies of dead letters that are under way would land behind the next owner's back, who looks for them.
+    async fn finish_burials(&mut self) {
+        let mut late = self
+            .runtime
+            .clock
+            .sleep_until(self.runtime.clock.now().monotone + BURIAL_WAIT);
+        while !self.burying.is_empty() {
+            match select(self.io.next(), late).await {
+                Either::Left((Some(Io::Buried { burial, .. }), left)) => {
+                    self.burying.remove(&burial.grave());
+                    late = left;
+                }
+                Either::Left((Some(_), left)) => late = left,
+                Either::Left((None, _)) | Either::Right(_) => return,
+            }
         }
     }
 
@@ -503,11 +566,23 @@ impl<'a> Tenure<'a> {
 
     /// Makes what was decided durable, then lets the replies go.
     async fn commit(&mut self, mut out: Outcome) -> Result<(), engine::Error> {
+        if planted(Planted::ClaimAfterDeciding) && !std::mem::replace(&mut self.is_claimed, true) {
+            self.fence = self.runtime.engine.claim(self.fence.log).await?;
+        }
+        if planted(Planted::ReplyBeforeCommit) {
+            self.reply(std::mem::take(&mut out.replies));
+        }
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
         let first = self.shard.seq() + 1 - out.decisions.len() as u64;
         let batches = journal::encode(first, &out.decisions, now.wall, self.runtime.page_bytes);
         self.written.since += batches.iter().map(Batch::size).sum::<usize>();
+        if batches.is_empty() && out.appends.is_empty() && !self.runtime.is_on_duty() {
+            // No append, so no fence tells: what this rests on may be another node's by now.
+            out.replies
+                .iter_mut()
+                .for_each(|(_, reply)| *reply = Err(not_owner()));
+        }
         // Each batch is a prefix of the round that can stand alone: nobody has a reply yet.
         let journal: Vec<_> = batches.into_iter().map(|b| self.journal(b)).collect();
         let is_one = journal.len() == 1 && out.appends.is_empty();
@@ -534,7 +609,12 @@ impl<'a> Tenure<'a> {
             }
             self.start_burials();
         }
-        for (ticket, reply) in out.replies {
+        self.reply(out.replies);
+        Ok(())
+    }
+
+    fn reply(&mut self, replies: Vec<(Ticket, Result<Reply>)>) {
+        for (ticket, reply) in replies {
             let Some(caller) = self.callers.remove(&ticket) else {
                 continue;
             };
@@ -545,7 +625,6 @@ impl<'a> Tenure<'a> {
                 self.undelivered.push((name, tokens.collect()));
             }
         }
-        Ok(())
     }
 
     fn journal(&self, batch: Batch) -> engine::Answer<Vec<engine::Appended>> {
@@ -817,8 +896,15 @@ fn arrivals(
     parse: ParseEvent,
 ) -> (Vec<Arrival>, Offset) {
     let mut found = Vec::new();
+    let mut bytes = 0;
     for batch in chunk.batches.iter().filter(|batch| !batch.is_control()) {
-        for record in batch.records() {
+        if bytes > limits::UNPACKED_PER_READ_BYTES {
+            // Events hold on to what was unpacked.
+            return (found, batch.base_offset());
+        }
+        let records = batch.records();
+        bytes += records.bytes();
+        for record in records {
             match record {
                 Ok((offset, record)) if offset >= from => {
                     let event = event_of(&record, "", log.index, offset, parse);

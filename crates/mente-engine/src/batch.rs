@@ -238,6 +238,13 @@ pub struct Records {
     broken: Option<Malformed>,
 }
 
+impl Records {
+    /// Bytes that these records hold, unpacked if they came packed.
+    pub fn bytes(&self) -> usize {
+        self.rest.len()
+    }
+}
+
 impl Iterator for Records {
     type Item = Result<(Offset, Record), Malformed>;
 

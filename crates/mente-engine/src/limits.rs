@@ -11,7 +11,10 @@ pub const LOGS_PER_SET: u32 = 1_024;
 /// Largest record batch an engine takes.
 pub const BATCH_BYTES: usize = 4 << 20;
 /// Most that the records of one compressed batch unpack to.
-pub const UNPACKED_BYTES: usize = 64 << 20;
+pub const UNPACKED_BYTES: usize = 16 << 20;
+/// After so many bytes of unpacked records a read ends with the batch: batches that came packed are much
+/// larger than what was read of the log.
+pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
 /// Largest append to a stream: one batch holds it whole.

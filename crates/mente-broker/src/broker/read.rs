@@ -1,5 +1,6 @@
 //! Reading topics and dead letters: the cursor, whose position is the reader's.
 
+use bytes::Bytes;
 use mente_engine::{Batch, Bounds, Chunk, Event, Limit, LogId, Offset, Record, Timestamp, limits};
 
 use super::{Broker, Position};
@@ -90,11 +91,14 @@ impl Broker {
     ) -> Result<(Vec<StoredEvent>, Offset)> {
         let chunk = self.engine.read(log, from, near(max)).await?;
         let mut events = Vec::new();
+        let mut bytes = 0;
         for record in records(&chunk, from) {
             let (offset, record) = record?;
-            if events.len() == max {
+            // Batches that came packed hold more than was read.
+            if events.len() == max || bytes > limits::UNPACKED_PER_READ_BYTES {
                 return Ok((events, offset));
             }
+            bytes += record.value.as_ref().map_or(0, Bytes::len);
             events.push(self.stored(log, origin, offset, &record));
         }
         Ok((events, chunk.next))

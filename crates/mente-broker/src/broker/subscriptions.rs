@@ -9,6 +9,7 @@ use super::read::{Start, StoredEvent, near, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::bell::Bell;
+use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, SubscriptionName};
@@ -133,7 +134,12 @@ impl Broker {
             Err(error) if error.kind == Kind::NotOwner => Ok(Vec::new()),
             reply => subscriptions(reply?),
         };
-        let own = (0..self.shards.len()).filter(|shard| self.duties[*shard].is_on());
+        // One that is being taken over rings when it is.
+        let is_own = |shard: &usize| match (&self.peers, self.duties[*shard].progress()) {
+            (None, _) | (Some(_), Progress::AtWork { .. }) => true,
+            (Some(_), _) => false,
+        };
+        let own = (0..self.shards.len()).filter(is_own);
         let lists = futures::future::try_join_all(own.map(ask)).await?;
         Ok(lists.into_iter().flatten().collect())
     }

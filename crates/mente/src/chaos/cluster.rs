@@ -7,10 +7,11 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use mente_broker::partition;
 use mente_sim::history::{Op, Phase};
 use serde_json::Value;
 
-use super::clients::{Crowd, Diaries};
+use super::clients::{Crowd, Diaries, TOPIC};
 use super::diary::Diary;
 use super::episode::KILL;
 use super::network::Network;
@@ -184,7 +185,7 @@ impl Stage {
             ready_us: None,
         };
         self.diary.note(Phase::Invoke, &op)?;
-        let node = self.chance.usize(0..self.nodes.len());
+        let node = self.victim().await?;
         match fault {
             Fault::Kill => {
                 self.nodes[node].kill().await?;
@@ -211,6 +212,26 @@ impl Stage {
         }
         self.settle(&[]).await?;
         self.diary.note(Phase::Ok, &op)
+    }
+
+    /// Mostly the node that decides for the topic that everybody works on.
+    async fn victim(&mut self) -> Result<usize> {
+        let drawn = self.chance.usize(0..self.nodes.len());
+        if self.chance.u32(0..3) == 0 {
+            return Ok(drawn);
+        }
+        let (_, told) = look(&self.nodes[drawn]).await?;
+        let told: Value = serde_json::from_str(&told)?;
+        let shard = partition::for_key(TOPIC.as_bytes(), SHARDS) as usize;
+        let owner = &told["shards"][shard]["owner"];
+        let nodes = told["nodes"].as_array().context("no nodes")?;
+        let owner = nodes.iter().find(|node| node["node"] == *owner);
+        let address = owner.and_then(|owner| owner["address"].as_str());
+        let at = self
+            .nodes
+            .iter()
+            .position(|node| Some(node.url().as_str()) == address);
+        Ok(at.unwrap_or(drawn))
     }
 
     /// How long a node is away: longer than the others wait for it.
