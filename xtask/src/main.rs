@@ -99,8 +99,20 @@ fn sim(args: &[&str]) -> Outcome {
         "projection",
         "checkpoint_before",
     ];
-    let test = ["test", "--quiet", "--package", "mente-server"];
-    execute(Command::new("cargo").args(test).args(views))
+    let test = ["test", "--quiet", "--package"];
+    execute(
+        Command::new("cargo")
+            .args(test)
+            .arg("mente-server")
+            .args(views),
+    )?;
+    let nodes = ["--features", "planted", "--test", "it", "nodes"];
+    execute(
+        Command::new("cargo")
+            .args(test)
+            .arg("mente-broker")
+            .args(nodes),
+    )
 }
 
 /// `cargo test` runs the same targets with the same few inputs each time.

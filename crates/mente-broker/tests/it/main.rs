@@ -3,4 +3,5 @@
 mod clock;
 mod crank;
 mod full;
+mod nodes;
 mod rounds;
