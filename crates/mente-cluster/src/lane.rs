@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use mente_engine::{Appended, Batch, Error, Fence, LogId, Term};
+use mente_engine::{Appended, Batch, Error, Fence, LogId, Offset, Term};
 use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
 use tokio::time::sleep_until;
 
@@ -53,6 +53,13 @@ pub(crate) struct Append {
     /// The caller also holds fences of other logs, which do not cover this one.
     pub(crate) other_fences: bool,
     pub(crate) reply: Reply<Vec<Appended>>,
+}
+
+impl Append {
+    /// May share a batch with others: nobody's fence, and nothing but records.
+    fn is_plain(&self) -> bool {
+        self.owner.is_none() && !self.other_fences && self.batch.is_plain()
+    }
 }
 
 impl Owner {
@@ -130,6 +137,8 @@ pub(crate) fn start(
 
 impl Worker {
     async fn run(mut self, mut commands: mpsc::Receiver<Command>) {
+        // What was taken from the queue and could not go with what came before it.
+        let mut left = None;
         loop {
             let renew_at = self.claim.as_ref().map(Claim::renew_at);
             let renewal = async {
@@ -138,8 +147,18 @@ impl Worker {
                     None => std::future::pending().await,
                 }
             };
+            let next = async {
+                match left.take() {
+                    Some(command) => Some(command),
+                    None => commands.recv().await,
+                }
+            };
             tokio::select! {
-                command = commands.recv() => match command {
+                biased;
+                command = next => match command {
+                    Some(Command::Append(append)) if append.is_plain() => {
+                        left = self.append_together(append, &mut commands).await;
+                    }
                     Some(Command::Append(append)) => self.append(append).await,
                     Some(Command::Claim(reply)) => {
                         let fence = self.claim().await;
@@ -192,6 +211,72 @@ impl Worker {
             let _ = reply.send(outcome.map(|appended| vec![appended]));
             drop(permit);
         });
+    }
+
+    /// Appends that wait together go as one batch: Kafka takes a few at a time, whatever their size.
+    /// Answers what came behind them and is something else.
+    async fn append_together(
+        &mut self,
+        first: Append,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<Command> {
+        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
+        let (mut size, mut left) = (first.batch.size(), None);
+        let mut together = vec![first];
+        while together.len() < limits::TOGETHER && left.is_none() {
+            match commands.try_recv() {
+                Ok(Command::Append(more))
+                    if more.is_plain() && size + more.batch.size() <= limits::TOGETHER_BYTES =>
+                {
+                    size += more.batch.size();
+                    together.push(more);
+                }
+                Ok(other) => left = Some(other),
+                Err(_) => break,
+            }
+        }
+        let (batches, replies): (Vec<_>, Vec<_>) = together
+            .into_iter()
+            .map(|append| (append.batch, append.reply))
+            .unzip();
+        let spans: Vec<_> = batches
+            .iter()
+            .map(|batch| u64::from(batch.offset_span()))
+            .collect();
+        let batch = match &batches[..] {
+            [one] => Ok(one.clone()),
+            several => Batch::merged(several)
+                .ok_or_else(|| Error::NotDone("a batch among these is malformed".into())),
+        };
+        let sent = match batch {
+            Ok(batch) => self.send_ownerless(batch, false).await,
+            Err(error) => Err(error),
+        };
+        let (state, cluster) = (Arc::clone(&self.state), Arc::clone(&self.cluster));
+        let set = self.log.set;
+        tokio::spawn(async move {
+            let outcome = match sent {
+                Ok(sent) => sent.outcome().await,
+                Err(error) => Err(error),
+            };
+            match &outcome {
+                Ok(_) => state.grown.notify_waiters(),
+                // Perhaps somebody else leads now.
+                Err(_) => cluster.forget(set),
+            }
+            let mut before = 0;
+            for (reply, span) in replies.into_iter().zip(spans) {
+                let own = outcome.clone().map(|all| {
+                    let base = Offset(all.base.0 + before);
+                    let last = Offset(base.0 + span - 1);
+                    vec![Appended { base, last }]
+                });
+                before += span;
+                let _ = reply.send(own);
+            }
+            drop(permit);
+        });
+        left
     }
 
     async fn send_ownerless(&self, batch: Batch, other_fences: bool) -> Result<Sent, Error> {

@@ -7,7 +7,7 @@
 //! ```
 //! Sets are topics (`name.rs` has the table of names), logs are partitions, a fence is the
 //! epoch of a producer. Batches pass as they are, but for the twelve bytes that a broker patches
-//! and, in owned logs, the producer's fields.
+//! and, in owned logs, the producer's fields; plain ones that wait for one log together become one.
 //!
 //! Beside the engine stands `group`: which nodes there are, and how shards, mere numbers, are
 //! spread over them. Whether an owner may write is not its business but that of the fences.

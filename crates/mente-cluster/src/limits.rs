@@ -27,6 +27,9 @@ pub(crate) const PIPELINE: usize = 64;
 pub(crate) const APPEND_CONNECTIONS: u8 = 4;
 /// Batches of one log under way. Kafka remembers five per producer to tell a repeat.
 pub(crate) const IN_FLIGHT: u32 = 5;
+/// Appends to a log without owner that go as one batch, and how large that is: every topic takes that.
+pub(crate) const TOGETHER: usize = 256;
+pub(crate) const TOGETHER_BYTES: usize = 512 << 10;
 /// Appends of one log that wait for their turn.
 pub(crate) const LANE_APPENDS: usize = 1_024;
 /// Longest topic name that Kafka takes.

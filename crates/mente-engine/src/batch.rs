@@ -121,6 +121,27 @@ impl Batch {
         Timestamp(self.i64_at(35))
     }
 
+    /// Nothing but records: not packed, no producer's, no control batch, without holes.
+    pub fn is_plain(&self) -> bool {
+        self.attributes() == 0 && self.i64_at(43) < 0 && self.count() == self.offset_span()
+    }
+
+    /// The records of these batches in one, each with its own time; `None` if one of them is more than its
+    /// records, or malformed.
+    pub fn merged(batches: &[Self]) -> Option<Self> {
+        let mut builder = BatchBuilder::default();
+        for batch in batches {
+            if !batch.is_plain() {
+                return None;
+            }
+            for record in batch.records() {
+                builder.push(&record.ok()?.1);
+            }
+        }
+        let spans: u32 = batches.iter().map(Self::offset_span).sum();
+        (builder.count == spans && spans > 0).then(|| builder.finish())
+    }
+
     /// A control batch carries transaction markers, not data.
     pub fn is_control(&self) -> bool {
         self.attributes() & CONTROL_BIT != 0
@@ -396,6 +417,23 @@ mod tests {
                 let _ = batch.records().count();
             }
         }
+    }
+
+    #[test]
+    fn plain_batches_become_one_and_others_do_not() {
+        let one = BatchBuilder::from_iter(&[record("a", 20), record("b", 10)]).finish();
+        let two = BatchBuilder::from_iter(&[record("c", 5)]).finish();
+        let merged = Batch::merged(&[one.clone(), two.clone()]).unwrap();
+        let merged = Batch::parse(merged.as_bytes().clone()).unwrap();
+        let values = |batch: &Batch| {
+            let records = batch.records().map(|record| record.unwrap().1);
+            records.collect::<Vec<_>>()
+        };
+        assert_eq!(values(&merged), [values(&one), values(&two)].concat());
+        assert_eq!(merged.max_timestamp(), Timestamp(20));
+        let of_producer = two.with_producer(7, 0, 0);
+        assert_eq!(Batch::merged(&[one, of_producer]), None);
+        assert_eq!(Batch::merged(&[]), None);
     }
 
     #[test]
