@@ -26,7 +26,7 @@ enum Program {
     },
 }
 
-const PROOFS: [Proof; 9] = [
+const PROOFS: [Proof; 10] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -94,6 +94,13 @@ const PROOFS: [Proof; 9] = [
         words: &["bench"],
         flags: &[],
         purpose: "What was measured, beside the disk's own sync and the client's own ceiling.",
+    },
+    Proof {
+        name: "bench-cluster",
+        program: Program::Binary("mente"),
+        words: &["bench", "--kafka", "scripts/kafka"],
+        flags: &[],
+        purpose: "What Mente costs on a Kafka cluster of three brokers (records on all three, acknowledged by two), beside the same client straight on that cluster; 64 and 1,024 shards; how long a node that is killed is missed. Nodes, brokers and client share two cores.",
     },
 ];
 

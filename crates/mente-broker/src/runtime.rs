@@ -12,6 +12,9 @@
 //! One append is in flight at a time. A reply leaves only when everything that was decided
 //! before it is durable, refusals included, since they rest on that state.
 
+mod burials;
+mod standby;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::pin::Pin;
@@ -31,7 +34,6 @@ use mente_engine::{
 
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
-use crate::dead_letter;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
@@ -52,8 +54,6 @@ const ROUND_IO: usize = 64;
 const BURIALS_AT_ONCE: usize = 64;
 /// Wait before what failed in the engine is tried again.
 const RETRY: Duration = Duration::from_millis(500);
-/// How often it is looked whether this node's place is certain again.
-const LOOK: Duration = Duration::from_millis(100);
 /// How long who is relieved waits for its copies of dead letters.
 const BURIAL_WAIT: Duration = Duration::from_secs(3);
 /// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
@@ -212,95 +212,6 @@ impl Runtime {
     fn is_on_duty(&self) -> bool {
         self.duty.is_on() && self.peers.as_ref().is_none_or(|peers| peers.holds())
     }
-
-    /// Until this node is to decide; whoever asks meanwhile is sent away, and the catalogue is followed. False
-    /// once every handle is gone.
-    async fn stand_by(&mut self, warm: &mut Warm) -> bool {
-        if self.is_on_duty() {
-            return true;
-        }
-        self.duty.report(Progress::Away);
-        let follow = follow(
-            Arc::clone(&self.engine),
-            self.logs,
-            self.catalogue.clone(),
-            Arc::clone(&self.clock),
-            self.duty.clone(),
-            warm,
-        );
-        futures::pin_mut!(follow);
-        loop {
-            let look = self.clock.sleep_until(self.clock.now().monotone + LOOK);
-            let changed = self.duty.bell().after(self.duty.bell().rings());
-            if self.is_on_duty() {
-                return true;
-            }
-            futures::pin_mut!(changed);
-            let wait = select(select(changed, look), follow.as_mut());
-            match select(self.mailbox.next(), wait).await {
-                Either::Left((None, _)) => return false,
-                Either::Left((Some(request), _)) => {
-                    let _ = request.reply.send(Err(not_owner()));
-                }
-                Either::Right(_) => {}
-            }
-        }
-    }
-
-    /// Whoever asks hears why this shard stands still, until it is another node's. False once every handle
-    /// is gone.
-    async fn refuse(&mut self, error: &Error) -> bool {
-        while self.duty.is_on() {
-            let look = self.clock.sleep_until(self.clock.now().monotone + LOOK);
-            match select(self.mailbox.next(), look).await {
-                Either::Left((None, _)) => return false,
-                Either::Left((Some(request), _)) => {
-                    let _ = request.reply.send(Err(error.clone()));
-                }
-                Either::Right(_) => {}
-            }
-        }
-        true
-    }
-
-    /// Who comes to make room must find what there is.
-    async fn show_catalogue(&self) {
-        let unread = self.catalogue.iter().find(|shared| !shared.is_read());
-        if let Some(shared) = unread {
-            let mut warm = Warm::new();
-            let read = warm.catch_up(&*self.engine, self.logs, &self.duty);
-            if read.await.is_ok() {
-                shared.replace(warm.catalogue().clone());
-            }
-        }
-    }
-
-    /// Waits before the journal is claimed again, on a full disk until there is room for a claim; whoever
-    /// calls meanwhile hears so. False once every handle is gone.
-    async fn rest(&mut self) -> bool {
-        loop {
-            let mut over = self.clock.sleep_until(self.clock.now().monotone + RETRY);
-            let Err(full) = self.engine.room().check(Takes::Decisions) else {
-                over.await;
-                return true;
-            };
-            self.show_catalogue().await;
-            while let Either::Left((request, left)) = select(self.mailbox.next(), over).await {
-                let Some(request) = request else {
-                    return false;
-                };
-                self.refused.fetch_add(1, Ordering::Relaxed);
-                let _ = request.reply.send(Err(full.clone().into()));
-                over = left;
-            }
-        }
-    }
-}
-
-impl Burial {
-    fn grave(&self) -> Grave {
-        (self.view, self.log, self.offset)
-    }
 }
 
 impl<'a> Tenure<'a> {
@@ -427,25 +338,6 @@ impl<'a> Tenure<'a> {
             Either::Right((Either::Right((Either::Right(_), _)), _)) => Wake::Relieved,
         }
     }
-
-    /// Copies of dead letters that are under way would land behind the next owner's back, who looks for them.
-    async fn finish_burials(&mut self) {
-        let mut late = self
-            .runtime
-            .clock
-            .sleep_until(self.runtime.clock.now().monotone + BURIAL_WAIT);
-        while !self.burying.is_empty() {
-            match select(self.io.next(), late).await {
-                Either::Left((Some(Io::Buried { burial, .. }), left)) => {
-                    self.burying.remove(&burial.grave());
-                    late = left;
-                }
-                Either::Left((Some(_), left)) => late = left,
-                Either::Left((None, _)) | Either::Right(_) => return,
-            }
-        }
-    }
-
     /// Nothing was done for those who still wait: another node may do it.
     fn send_away(&mut self) {
         for caller in std::mem::take(&mut self.callers).into_values() {
@@ -780,99 +672,12 @@ impl<'a> Tenure<'a> {
             }
         }
     }
-
-    /// Starts copies of dead letters that are not under way, a bounded number. One that the last
-    /// owner left behind, or whose copy failed, may be there already, so it looks first.
-    fn start_burials(&mut self) {
-        let burials = self.shard.burials();
-        // Whose subscription is gone has no end of its own.
-        let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
-        self.failed.retain(|grave, _| left.contains(grave));
-        if !burials.is_empty() && self.is_short_of_room() {
-            return;
-        }
-        for burial in burials {
-            if self.burying.len() >= BURIALS_AT_ONCE {
-                break;
-            }
-            let grave = burial.grave();
-            if self.resting.contains(&grave) || !self.burying.insert(grave) {
-                continue;
-            }
-            let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
-            let engine = Arc::clone(&self.runtime.engine);
-            let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
-            self.io.push(Box::pin(async move {
-                let result = dead_letter::bury(&*engine, &burial, look, now, parse).await;
-                let burial = Box::new(burial);
-                Io::Buried { burial, result }
-            }));
-        }
-    }
-
-    /// A copy is data and lets go of none: it waits, its intent is in the journal. Whose subscription is
-    /// deleted meanwhile has none.
-    fn is_short_of_room(&mut self) -> bool {
-        let is_short = self.runtime.engine.room().takes < Takes::Everything;
-        if is_short && !self.awaits_room {
-            self.awaits_room = true;
-            let pause = self.pause();
-            self.io.push(Box::pin(async move {
-                pause.await;
-                Io::LookForRoom
-            }));
-        }
-        is_short
-    }
-
-    /// It failed, and leaves its place to others for a while.
-    fn rest(&mut self, grave: Grave) {
-        let failures = self.failed.entry(grave).or_default();
-        let pause = RETRY * (1 << (*failures).min(RETRY_DOUBLINGS));
-        *failures += 1;
-        self.resting.insert(grave);
-        let until = self.runtime.clock.now().monotone + pause;
-        let rested = self.runtime.clock.sleep_until(until);
-        self.io.push(Box::pin(async move {
-            rested.await;
-            Io::Rested(grave)
-        }));
-    }
-
     fn pause(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.runtime
             .clock
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
     }
 }
-
-/// Keeps the doors' catalogue that of the journal, for ever, where another node decides on it.
-async fn follow(
-    engine: Arc<dyn Engine>,
-    logs: Logs,
-    shared: Option<SharedCatalogue>,
-    clock: Arc<dyn Clock>,
-    duty: Duty,
-    warm: &mut Warm,
-) {
-    let Some(shared) = shared else {
-        return std::future::pending().await;
-    };
-    loop {
-        let caught_up = warm.catch_up(&*engine, logs, &duty).await;
-        match caught_up {
-            Ok(()) => {
-                shared.follow(warm.catalogue(), warm.next());
-                if engine.watch(logs.journal, warm.next()).await.is_ok() {
-                    continue;
-                }
-            }
-            Err(error) => tracing::warn!(?error, "the catalogue cannot be followed just now"),
-        }
-        clock.sleep_until(clock.now().monotone + RETRY).await;
-    }
-}
-
 fn not_owner() -> Error {
     let message = "this node does not decide that now";
     Error::new(Kind::NotOwner, message)

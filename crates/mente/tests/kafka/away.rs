@@ -6,8 +6,13 @@ use std::time::{Duration, Instant};
 use crate::broker::{Broker, prefix};
 use crate::server::{Server, command, eventually, ids, parsed, place};
 
-/// Longer than the group waits for a node and than a question is asked again.
-const AWAY: Duration = Duration::from_secs(25);
+/// Longer than the group waits for a node and than a question is asked again; or as many seconds as
+/// `MENTE_TEST_AWAY_SECONDS` says.
+fn away() -> Duration {
+    let seconds = std::env::var("MENTE_TEST_AWAY_SECONDS").ok();
+    let seconds = seconds.map_or(25, |text| text.parse().expect("a number of seconds"));
+    Duration::from_secs(seconds)
+}
 
 fn start(broker: &Broker) -> Server {
     let prefix = prefix();
@@ -45,7 +50,8 @@ async fn requests_wait_then_fail_so_that_they_can_be_repeated_and_nothing_is_los
     let gone = Instant::now();
     let (mut refused, mut longest) = (0, Duration::ZERO);
     let mut told_after = None;
-    while gone.elapsed() < AWAY {
+    let away = away();
+    while gone.elapsed() < away {
         let id = format!("during-{refused}");
         let began = Instant::now();
         let event = format!(r#"{{"specversion":"1.0","id":"{id}","source":"/t","type":"t"}}"#);

@@ -1,0 +1,97 @@
+//! Dead letters on their way: copied a few at a time, looked for first where a copy may be there already,
+//! tried again after a while.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use futures::StreamExt;
+use futures::future::{Either, select};
+use mente_engine::Takes;
+
+use super::{BURIAL_WAIT, BURIALS_AT_ONCE, Grave, Io, RETRY, RETRY_DOUBLINGS, Tenure};
+use crate::dead_letter;
+use crate::shard::Burial;
+
+impl Burial {
+    pub(super) fn grave(&self) -> Grave {
+        (self.view, self.log, self.offset)
+    }
+}
+
+impl Tenure<'_> {
+    /// Starts copies of dead letters that are not under way, a bounded number. One that the last
+    /// owner left behind, or whose copy failed, may be there already, so it looks first.
+    pub(super) fn start_burials(&mut self) {
+        let burials = self.shard.burials();
+        // Whose subscription is gone has no end of its own.
+        let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
+        self.failed.retain(|grave, _| left.contains(grave));
+        if !burials.is_empty() && self.is_short_of_room() {
+            return;
+        }
+        for burial in burials {
+            if self.burying.len() >= BURIALS_AT_ONCE {
+                break;
+            }
+            let grave = burial.grave();
+            if self.resting.contains(&grave) || !self.burying.insert(grave) {
+                continue;
+            }
+            let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
+            let engine = Arc::clone(&self.runtime.engine);
+            let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
+            self.io.push(Box::pin(async move {
+                let result = dead_letter::bury(&*engine, &burial, look, now, parse).await;
+                let burial = Box::new(burial);
+                Io::Buried { burial, result }
+            }));
+        }
+    }
+
+    /// A copy is data and lets go of none: it waits, its intent is in the journal. Whose subscription is
+    /// deleted meanwhile has none.
+    fn is_short_of_room(&mut self) -> bool {
+        let is_short = self.runtime.engine.room().takes < Takes::Everything;
+        if is_short && !self.awaits_room {
+            self.awaits_room = true;
+            let pause = self.pause();
+            self.io.push(Box::pin(async move {
+                pause.await;
+                Io::LookForRoom
+            }));
+        }
+        is_short
+    }
+
+    /// It failed, and leaves its place to others for a while.
+    pub(super) fn rest(&mut self, grave: Grave) {
+        let failures = self.failed.entry(grave).or_default();
+        let pause = RETRY * (1 << (*failures).min(RETRY_DOUBLINGS));
+        *failures += 1;
+        self.resting.insert(grave);
+        let until = self.runtime.clock.now().monotone + pause;
+        let rested = self.runtime.clock.sleep_until(until);
+        self.io.push(Box::pin(async move {
+            rested.await;
+            Io::Rested(grave)
+        }));
+    }
+
+    /// Copies of dead letters that are under way would land behind the next owner's back, who looks for them.
+    pub(super) async fn finish_burials(&mut self) {
+        let mut late = self
+            .runtime
+            .clock
+            .sleep_until(self.runtime.clock.now().monotone + BURIAL_WAIT);
+        while !self.burying.is_empty() {
+            match select(self.io.next(), late).await {
+                Either::Left((Some(Io::Buried { burial, .. }), left)) => {
+                    self.burying.remove(&burial.grave());
+                    late = left;
+                }
+                Either::Left((Some(_), left)) => late = left,
+                Either::Left((None, _)) | Either::Right(_) => return,
+            }
+        }
+    }
+}
