@@ -4,8 +4,12 @@
 //! two the process may die, so the copy names its origin, and after a restart the log is
 //! searched for it first: one record gives one dead letter.
 
+use std::collections::BTreeMap;
+
+use futures::lock::Mutex;
 use mente_engine::{
-    Attribute, BatchBuilder, Data, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Timestamp,
+    Attribute, BatchBuilder, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId, Offset,
+    Timestamp,
 };
 
 use crate::shard::Burial;
@@ -27,18 +31,66 @@ pub const UNREADABLE: &str = "Mente.UnreadableRecord";
 /// under way at one time.
 const LOOK_BACK: u64 = 1_024;
 
-/// Copies one record; answers where the copy lies. With `look` a copy may be there already.
+/// The fences of one owner of the shard on its dead letters, where there are other nodes: what an owner
+/// before it still has under way does not land behind the look for it.
+#[derive(Debug, Default)]
+pub(crate) struct Fences(Mutex<BTreeMap<LogId, Fence>>);
+
+impl Fences {
+    /// And whether it was claimed just now, so that others may have written before.
+    async fn of(&self, engine: &dyn Engine, log: LogId) -> Result<(Fence, bool), Error> {
+        let mut claimed = self.0.lock().await;
+        if let Some(fence) = claimed.get(&log) {
+            return Ok((*fence, false));
+        }
+        let fence = engine.claim(log).await?;
+        claimed.insert(log, fence);
+        Ok((fence, true))
+    }
+
+    /// Nothing lands under it any more.
+    async fn drop(&self, fence: Fence) {
+        let mut claimed = self.0.lock().await;
+        if claimed.get(&fence.log) == Some(&fence) {
+            claimed.remove(&fence.log);
+        }
+    }
+}
+
+/// How a copy is made.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Way {
+    /// A copy may be there already.
+    pub(crate) look: bool,
+    pub(crate) now: Timestamp,
+    pub(crate) parse: ParseEvent,
+}
+
+/// Copies one record; answers where the copy lies.
 pub(crate) async fn bury(
     engine: &dyn Engine,
     burial: &Burial,
-    look: bool,
-    now: Timestamp,
-    parse: ParseEvent,
+    way: Way,
+    fences: Option<&Fences>,
 ) -> Result<Offset, Error> {
+    let Way { look, now, parse } = way;
     let set = burial.name.dead_letter_set();
-    let log = engine.create(&set, 1, LogConfig::default()).await?.log(0);
+    let config = LogConfig {
+        owned: fences.is_some(),
+        ..LogConfig::default()
+    };
+    let log = engine.create(&set, 1, config).await?.log(0);
+    let (fence, is_new) = match fences {
+        Some(fences) => {
+            let (fence, is_new) = fences.of(engine, log).await?;
+            (Some(fence), is_new)
+        }
+        None => (None, false),
+    };
     let origin = format!("{}-{}", burial.log.index, burial.offset);
-    if look && let Some(at) = find(engine, log, burial.buried_at, &origin).await? {
+    if (look || is_new)
+        && let Some(at) = find(engine, log, burial.buried_at, &origin).await?
+    {
         return Ok(at);
     }
     let mut event = match original(engine, burial, parse).await {
@@ -67,8 +119,12 @@ pub(crate) async fn bury(
     ]);
     let mut batch = BatchBuilder::default();
     batch.push(&event.to_record(now));
-    let appended = engine.append(&[], vec![(log, batch.finish())]).await?;
-    appended
+    let held: Vec<_> = fence.into_iter().collect();
+    let appended = engine.append(&held, vec![(log, batch.finish())]).await;
+    if let (Err(_), Some(fences), Some(fence)) = (&appended, fences, fence) {
+        fences.drop(fence).await;
+    }
+    appended?
         .first()
         .map(|a| a.base)
         .ok_or(Error::Unknown("no answer for the batch".into()))

@@ -34,6 +34,7 @@ use mente_engine::{
 
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
+use crate::dead_letter::Fences;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
@@ -108,6 +109,8 @@ struct Tenure<'a> {
     reading: BTreeSet<(LogId, Offset)>,
     /// Dead letters that are being copied.
     burying: BTreeSet<Grave>,
+    /// Of the logs that they are copied to, where there are other nodes.
+    fences: Option<Arc<Fences>>,
     /// Dead letters whose copies failed, and how often: the copies may be there all the same.
     failed: BTreeMap<Grave, u32>,
     /// Of these, who wait to be tried again, while others have their place.
@@ -216,6 +219,7 @@ impl Runtime {
 
 impl<'a> Tenure<'a> {
     fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
+        let fences = runtime.peers.is_some().then(Arc::default);
         let tenure = Self {
             runtime,
             fence: restored.journal,
@@ -229,6 +233,7 @@ impl<'a> Tenure<'a> {
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
+            fences,
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
             inherited: BTreeSet::new(),

@@ -9,7 +9,7 @@ use futures::future::{Either, select};
 use mente_engine::Takes;
 
 use super::{BURIAL_WAIT, BURIALS_AT_ONCE, Grave, Io, RETRY, RETRY_DOUBLINGS, Tenure};
-use crate::dead_letter;
+use crate::dead_letter::{self, Way};
 use crate::shard::Burial;
 
 impl Burial {
@@ -39,9 +39,14 @@ impl Tenure<'_> {
             }
             let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
+            let fences = self.fences.clone();
+            let way = Way {
+                look,
+                now: self.runtime.clock.now().wall,
+                parse: self.runtime.parse,
+            };
             self.io.push(Box::pin(async move {
-                let result = dead_letter::bury(&*engine, &burial, look, now, parse).await;
+                let result = dead_letter::bury(&*engine, &burial, way, fences.as_deref()).await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }
             }));
