@@ -10,12 +10,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use kafka_protocol::error::ResponseError;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::describe_producers_request::TopicRequest;
 use kafka_protocol::messages::describe_producers_response::ProducerState;
 use kafka_protocol::messages::{
-    DescribeConfigsRequest, DescribeProducersRequest, InitProducerIdRequest, ProducerId,
-    TransactionalId,
+    DescribeProducersRequest, InitProducerIdRequest, ProducerId, TransactionalId,
 };
 use kafka_protocol::protocol::StrBytes;
 use mente_engine::{Batch, Error, Fence, Limit, LogId, Offset, Term, Timestamp};
@@ -23,7 +21,8 @@ use mente_engine::{Batch, Error, Fence, Limit, LogId, Offset, Term, Timestamp};
 use crate::cluster::{Again, Cluster, Kept, Role, Topic, ask_again, check, coordinator};
 use crate::connection::Connection;
 use crate::produce::{self, Sequence};
-use crate::{limits, read, sets};
+use crate::settings::{OF_BROKER, settings};
+use crate::{limits, read};
 
 /// What the owner of a log writes with.
 #[derive(Debug)]
@@ -330,29 +329,15 @@ async fn unproven_at_most(
     ];
     let broker = topic.leaders.get(log.index as usize).copied().unwrap_or(-1);
     let keys = [SILENCE, MEMORY[0], MEMORY[1]];
-    let resource = DescribeConfigsResource::default()
-        .with_resource_type(sets::OF_BROKER)
-        .with_resource_name(StrBytes::from_string(broker.to_string()))
-        .with_configuration_keys(Some(keys.map(StrBytes::from_static_str).to_vec()));
-    let request = DescribeConfigsRequest::default().with_resources(vec![resource]);
-    let answer = leader.ask(1..=4, &request).await?;
-    let settings = answer
-        .results
-        .into_iter()
-        .next()
-        .map(|result| result.configs);
-    let settings = settings.unwrap_or_default();
+    let told = settings(leader, OF_BROKER, &[broker.to_string()], &keys).await?;
+    let settings = told.into_values().next().unwrap_or_default();
     let value = |name: &str, default: u64| {
-        let found = settings
-            .iter()
-            .find(|setting| setting.name.as_str() == name);
         // A cluster that does not tell is taken to be as Kafka comes.
-        let Some(text) = found.and_then(|setting| setting.value.as_ref()) else {
+        let Some(text) = settings.get(name) else {
             return default;
         };
         // Negative means never: connections stay, memory lasts.
-        text.as_str()
-            .parse::<i64>()
+        text.parse::<i64>()
             .map_or(default, |ms| u64::try_from(ms).unwrap_or(u64::MAX))
     };
     let silence = value(SILENCE, 600_000);

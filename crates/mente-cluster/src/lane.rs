@@ -2,12 +2,12 @@
 //! it. For an owned log the same task claims and renews, so that a claim never overtakes an
 //! append of its own engine.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use mente_engine::{Appended, Batch, Error, Fence, LogId, Offset, Term};
-use tokio::sync::{Notify, Semaphore, mpsc, oneshot};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::time::sleep_until;
 
 use crate::cluster::{Cluster, Role, ask_again};
@@ -110,6 +110,8 @@ pub(crate) struct Worker {
     state: Arc<State>,
     claim: Option<Claim>,
     in_flight: Arc<Semaphore>,
+    /// How large appends may become that go together.
+    together_bytes: Arc<AtomicUsize>,
 }
 
 /// Makes a lane; `runtime` runs its task.
@@ -130,6 +132,7 @@ pub(crate) fn start(
         state: Arc::clone(&state),
         claim: None,
         in_flight: Arc::new(Semaphore::new(limits::IN_FLIGHT as usize)),
+        together_bytes: Arc::new(AtomicUsize::new(limits::TOGETHER_BYTES)),
     };
     runtime.spawn(worker.run(commands));
     Lane { queue, state }
@@ -179,11 +182,12 @@ impl Worker {
             other_fences,
             reply,
         } = append;
+        let span = batch.offset_span();
         let proven = match &owner {
             Some(owner) => self.prove(owner).await,
             None => Ok(()),
         };
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
+        let place = Arc::clone(&self.in_flight).acquire_owned().await.ok();
         let sent = match (proven, &owner) {
             (Ok(()), Some(owner)) => self.send_owned(owner, &batch).await,
             (Ok(()), None) => self.send_ownerless(batch, other_fences).await,
@@ -193,10 +197,63 @@ impl Worker {
             // Here, not in the task below: the next append is not to get ahead of it.
             owner.end();
         }
+        let waiting = vec![(reply, span)];
+        self.answer(sent, owner, waiting, place);
+    }
+
+    /// Appends that wait together go as one batch: Kafka takes a few at a time, whatever their size.
+    /// Answers what came behind them and is something else.
+    async fn append_together(
+        &mut self,
+        first: Append,
+        commands: &mut mpsc::Receiver<Command>,
+    ) -> Option<Command> {
+        let place = Arc::clone(&self.in_flight).acquire_owned().await.ok();
+        let (mut size, mut left) = (first.batch.size(), None);
+        let mut together = vec![first];
+        let most = self.together_bytes.load(Ordering::Relaxed);
+        while together.len() < limits::TOGETHER && left.is_none() {
+            match commands.try_recv() {
+                Ok(Command::Append(more))
+                    if more.is_plain() && size + more.batch.size() <= most =>
+                {
+                    size += more.batch.size();
+                    together.push(more);
+                }
+                Ok(other) => left = Some(other),
+                Err(_) => break,
+            }
+        }
+        let (mut batches, mut waiting) = (Vec::new(), Vec::new());
+        for Append { batch, reply, .. } in together {
+            waiting.push((reply, batch.offset_span()));
+            batches.push(batch);
+        }
+        let batch = match &batches[..] {
+            [one] => Ok(one.clone()),
+            several => Batch::merged(several)
+                .ok_or_else(|| Error::NotDone("a batch among these is malformed".into())),
+        };
+        let sent = match batch {
+            Ok(batch) => self.send_ownerless(batch, false).await,
+            Err(error) => Err(error),
+        };
+        self.answer(sent, None, waiting, place);
+        left
+    }
+
+    /// Tells those whose records went together what came of them, each where its own lie.
+    fn answer(
+        &self,
+        sent: Result<Sent, Error>,
+        owner: Option<Arc<Owner>>,
+        waiting: Vec<(Reply<Vec<Appended>>, u32)>,
+        place: Option<OwnedSemaphorePermit>,
+    ) {
         let (state, cluster) = (Arc::clone(&self.state), Arc::clone(&self.cluster));
-        let set = self.log.set;
+        let (set, together_bytes) = (self.log.set, Arc::clone(&self.together_bytes));
         tokio::spawn(async move {
-            let outcome = match sent {
+            let mut outcome = match sent {
                 Ok(sent) => sent.outcome().await,
                 Err(error) => Err(error),
             };
@@ -207,76 +264,27 @@ impl Worker {
                 // Perhaps somebody else leads now.
                 cluster.forget(set);
             }
-            // Dropping an answer does not undo the append.
-            let _ = reply.send(outcome.map(|appended| vec![appended]));
-            drop(permit);
-        });
-    }
-
-    /// Appends that wait together go as one batch: Kafka takes a few at a time, whatever their size.
-    /// Answers what came behind them and is something else.
-    async fn append_together(
-        &mut self,
-        first: Append,
-        commands: &mut mpsc::Receiver<Command>,
-    ) -> Option<Command> {
-        let permit = Arc::clone(&self.in_flight).acquire_owned().await;
-        let (mut size, mut left) = (first.batch.size(), None);
-        let mut together = vec![first];
-        while together.len() < limits::TOGETHER && left.is_none() {
-            match commands.try_recv() {
-                Ok(Command::Append(more))
-                    if more.is_plain() && size + more.batch.size() <= limits::TOGETHER_BYTES =>
-                {
-                    size += more.batch.size();
-                    together.push(more);
-                }
-                Ok(other) => left = Some(other),
-                Err(_) => break,
-            }
-        }
-        let (batches, replies): (Vec<_>, Vec<_>) = together
-            .into_iter()
-            .map(|append| (append.batch, append.reply))
-            .unzip();
-        let spans: Vec<_> = batches
-            .iter()
-            .map(|batch| u64::from(batch.offset_span()))
-            .collect();
-        let batch = match &batches[..] {
-            [one] => Ok(one.clone()),
-            several => Batch::merged(several)
-                .ok_or_else(|| Error::NotDone("a batch among these is malformed".into())),
-        };
-        let sent = match batch {
-            Ok(batch) => self.send_ownerless(batch, false).await,
-            Err(error) => Err(error),
-        };
-        let (state, cluster) = (Arc::clone(&self.state), Arc::clone(&self.cluster));
-        let set = self.log.set;
-        tokio::spawn(async move {
-            let outcome = match sent {
-                Ok(sent) => sent.outcome().await,
-                Err(error) => Err(error),
-            };
-            match &outcome {
-                Ok(_) => state.grown.notify_waiters(),
-                // Perhaps somebody else leads now.
-                Err(_) => cluster.forget(set),
+            if waiting.len() > 1
+                && let Err(Error::TooBig { size, .. }) = outcome
+            {
+                // A topic of somebody else's may take less than ours do.
+                together_bytes.store(size / 2, Ordering::Relaxed);
+                let message = "too large together with others: repeat".to_owned();
+                outcome = Err(Error::Busy(message));
             }
             let mut before = 0;
-            for (reply, span) in replies.into_iter().zip(spans) {
+            for (reply, span) in waiting {
                 let own = outcome.clone().map(|all| {
                     let base = Offset(all.base.0 + before);
-                    let last = Offset(base.0 + span - 1);
+                    let last = Offset(base.0 + u64::from(span) - 1);
                     vec![Appended { base, last }]
                 });
-                before += span;
+                before += u64::from(span);
+                // Dropping an answer does not undo the append.
                 let _ = reply.send(own);
             }
-            drop(permit);
+            drop(place);
         });
-        left
     }
 
     async fn send_ownerless(&self, batch: Batch, other_fences: bool) -> Result<Sent, Error> {

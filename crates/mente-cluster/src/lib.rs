@@ -26,6 +26,7 @@ mod produce;
 mod read;
 mod safety;
 mod sets;
+mod settings;
 
 mod api;
 mod cluster;

@@ -1,17 +1,10 @@
 //! Whether the cluster keeps what it acknowledges. A batch is acknowledged by every replica in sync; how many
 //! those are, and who may lead after a failure, are settings of the cluster and of each topic.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
-use kafka_protocol::messages::DescribeConfigsRequest;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
-use kafka_protocol::protocol::StrBytes;
 use mente_engine::Error;
 
 use crate::cluster::{Again, Cluster, Role, Topic, ask_again};
-use crate::connection::Connection;
-use crate::sets::{OF_BROKER, OF_TOPIC};
+use crate::settings::{OF_BROKER, OF_TOPIC, Settings, settings};
 
 const REPLICAS: &str = "default.replication.factor";
 const IN_SYNC: &str = "min.insync.replicas";
@@ -19,8 +12,6 @@ const UNCLEAN: &str = "unclean.leader.election.enable";
 
 /// Topics that one message names.
 const NAMED: usize = 5;
-
-type Settings = BTreeMap<String, String>;
 
 /// What may lose acknowledged records, in words for whoever runs the cluster.
 #[derive(Debug, Default)]
@@ -121,43 +112,6 @@ fn of_new_topics(defaults: &Settings) -> Vec<String> {
         ));
     }
     faults
-}
-
-async fn settings(
-    broker: &Arc<Connection>,
-    kind: i8,
-    names: &[String],
-    keys: &[&'static str],
-) -> Result<BTreeMap<String, Settings>, Again> {
-    if names.is_empty() {
-        return Ok(BTreeMap::new());
-    }
-    let keys: Vec<_> = keys
-        .iter()
-        .copied()
-        .map(StrBytes::from_static_str)
-        .collect();
-    let resources = names.iter().map(|name| {
-        DescribeConfigsResource::default()
-            .with_resource_type(kind)
-            .with_resource_name(StrBytes::from_string(name.clone()))
-            .with_configuration_keys(Some(keys.clone()))
-    });
-    let request = DescribeConfigsRequest::default().with_resources(resources.collect());
-    let answer = broker.ask(1..=4, &request).await?;
-    // One that went in between, or that may not be looked at, has an error, and is left out.
-    let found = answer
-        .results
-        .into_iter()
-        .filter(|result| result.error_code == 0);
-    Ok(found
-        .map(|result| {
-            let settings = result.configs.into_iter();
-            let settings = settings
-                .filter_map(|setting| Some((setting.name.to_string(), setting.value?.to_string())));
-            (result.resource_name.to_string(), settings.collect())
-        })
-        .collect())
 }
 
 #[cfg(test)]

@@ -7,14 +7,13 @@ use kafka_protocol::error::ResponseError;
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
-use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{
     BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, TopicName,
+    IncrementalAlterConfigsRequest, ListOffsetsRequest, TopicName,
 };
 use kafka_protocol::protocol::StrBytes;
 use mente_engine::engine::{self, Retention};
@@ -23,10 +22,8 @@ use uuid::Uuid;
 
 use crate::cluster::{Again, Cluster, Role, Topic, ask_again, check};
 use crate::limits;
+use crate::settings::{OF_TOPIC, Settings, settings};
 
-/// Kinds of things that have settings.
-pub(crate) const OF_TOPIC: i8 = 2;
-pub(crate) const OF_BROKER: i8 = 4;
 const SET_VALUE: i8 = 0;
 
 pub(crate) async fn create(
@@ -238,10 +235,12 @@ pub(crate) async fn list(cluster: &Cluster, prefix: &str) -> Result<Vec<SetInfo>
     ask_again(|| async move {
         let mut topics = cluster.all_topics().await?;
         topics.retain(|topic| topic.set.as_str().starts_with(prefix));
-        let settings = topic_settings(cluster, &topics).await?;
+        let names: Vec<_> = topics.iter().map(|topic| topic.name.to_string()).collect();
+        let keys = ["retention.ms", "retention.bytes", "max.message.bytes"];
+        let settings = settings(&cluster.any().await?, OF_TOPIC, &names, &keys).await?;
         let mut sets: Vec<_> = topics
             .into_iter()
-            .filter_map(|topic| info(&topic, settings.get(&topic.name.0)?))
+            .filter_map(|topic| info(&topic, settings.get(topic.name.as_str())?))
             .collect();
         sets.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(sets)
@@ -249,38 +248,11 @@ pub(crate) async fn list(cluster: &Cluster, prefix: &str) -> Result<Vec<SetInfo>
     .await
 }
 
-async fn topic_settings(
-    cluster: &Cluster,
-    topics: &[Topic],
-) -> Result<BTreeMap<StrBytes, BTreeMap<StrBytes, StrBytes>>, Again> {
-    let keys = ["retention.ms", "retention.bytes", "max.message.bytes"];
-    let keys: Vec<_> = keys.into_iter().map(StrBytes::from_static_str).collect();
-    let resources = topics.iter().map(|topic| {
-        DescribeConfigsResource::default()
-            .with_resource_type(OF_TOPIC)
-            .with_resource_name(topic.name.0.clone())
-            .with_configuration_keys(Some(keys.clone()))
-    });
-    let request = DescribeConfigsRequest::default().with_resources(resources.collect());
-    let answer = cluster.any().await?.ask(1..=4, &request).await?;
-    // A topic that went in between has an error, and is left out.
-    let found = answer
-        .results
-        .into_iter()
-        .filter(|result| result.error_code == 0);
-    Ok(found
-        .map(|result| {
-            let settings = result.configs.into_iter();
-            let settings = settings.filter_map(|setting| Some((setting.name, setting.value?)));
-            (result.resource_name, settings.collect())
-        })
-        .collect())
-}
-
-fn info(topic: &Topic, settings: &BTreeMap<StrBytes, StrBytes>) -> Option<SetInfo> {
+fn info(topic: &Topic, settings: &Settings) -> Option<SetInfo> {
     let number = |name: &str| {
-        let found = settings.iter().find(|(key, _)| key.as_str() == name);
-        found.and_then(|(_, value)| value.as_str().parse::<i64>().ok())
+        settings
+            .get(name)
+            .and_then(|value| value.parse::<i64>().ok())
     };
     let retention = Retention {
         age: number("retention.ms")

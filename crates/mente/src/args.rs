@@ -85,6 +85,12 @@ pub(crate) struct Server {
     pub(crate) http: SocketAddr,
     #[command(flatten)]
     pub(crate) choice: Choice,
+    /// Where the other nodes reach this one's HTTP door, if not where it listens
+    #[arg(long, value_name = "HOST:PORT|URL", env = "MENTE_ADVERTISE")]
+    pub(crate) advertise: Option<String>,
+    /// Trust the doors of other nodes by these authorities too, beside the machine's own (PEM)
+    #[arg(long, value_name = "FILE", env = "MENTE_NODE_CA")]
+    pub(crate) node_ca: Option<PathBuf>,
     /// Make a topic when somebody first publishes to it
     #[arg(long)]
     pub(crate) create_topics: bool,
@@ -136,12 +142,6 @@ pub(crate) struct Choice {
     /// Begin on a Kafka cluster that may lose acknowledged events all the same: one broker, for trying out
     #[arg(long, env = "MENTE_ALLOW_UNSAFE_KAFKA")]
     pub(crate) allow_unsafe_kafka: bool,
-    /// Where the other nodes reach this one's HTTP door, if not where it listens
-    #[arg(long, value_name = "HOST:PORT|URL", env = "MENTE_ADVERTISE")]
-    pub(crate) advertise: Option<String>,
-    /// Trust the doors of other nodes by these authorities too, beside the machine's own (PEM)
-    #[arg(long, value_name = "FILE", env = "MENTE_NODE_CA")]
-    pub(crate) node_ca: Option<PathBuf>,
     /// How many parts topics and subscriptions are decided in, fixed by the first server on the data
     #[arg(long, value_name = "COUNT", env = "MENTE_SHARDS", default_value_t = SHARDS_DEFAULT, value_parser = clap::value_parser!(u32).range(1..=1024))]
     pub(crate) shards: u32,
@@ -161,8 +161,6 @@ impl Default for Choice {
             kafka_bootstrap: Vec::new(),
             kafka_prefix: Prefix::default(),
             allow_unsafe_kafka: false,
-            advertise: None,
-            node_ca: None,
             shards: SHARDS_DEFAULT,
         }
     }

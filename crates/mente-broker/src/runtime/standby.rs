@@ -35,11 +35,15 @@ impl Runtime {
         );
         futures::pin_mut!(follow);
         loop {
-            let look = self.clock.sleep_until(self.clock.now().monotone + LOOK);
             let changed = self.duty.bell().after(self.duty.bell().rings());
             if self.is_on_duty() {
                 return true;
             }
+            // The bell tells of the duty, but nothing tells that this node's place is certain again.
+            let look = match self.duty.is_on() {
+                true => self.clock.sleep_until(self.clock.now().monotone + LOOK),
+                false => Box::pin(std::future::pending()),
+            };
             futures::pin_mut!(changed);
             let wait = select(select(changed, look), follow.as_mut());
             match select(self.mailbox.next(), wait).await {

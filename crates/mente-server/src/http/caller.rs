@@ -57,7 +57,7 @@ fn secret(shown: &[u8]) -> Option<&[u8]> {
 }
 
 /// Compares without telling by its time where the difference lies.
-fn same(a: &[u8], b: &[u8]) -> bool {
+pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
     a.len() == b.len() && a.iter().zip(b).fold(0, |diff, (x, y)| diff | (x ^ y)) == 0
 }
 

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::Door;
 use super::body;
-use super::caller::Caller;
+use super::caller::{Caller, same};
 use super::error::{Refusal, Result};
 use super::events::json_of;
 use crate::nodes::{Map, Node, Nodes, QUESTION_ID, SCHEME};
@@ -33,7 +33,8 @@ impl FromRequestParts<Arc<Door>> for Neighbour {
             .get(AUTHORIZATION)
             .map(|value| value.as_bytes());
         let secret = shown.and_then(|shown| shown.strip_prefix(SCHEME.as_bytes()));
-        let is_one = |nodes: &Arc<Nodes>| secret.is_some_and(|secret| nodes.is_secret(secret));
+        let is_own = |nodes: &Arc<Nodes>, secret| same(nodes.secret().as_bytes(), secret);
+        let is_one = |nodes| secret.is_some_and(|secret| is_own(nodes, secret));
         if door.nodes.as_ref().is_some_and(is_one) {
             return Ok(Self);
         }

@@ -24,6 +24,7 @@ use crate::failure::{Code, Failure, Result};
 
 /// Runs the shop to its summary; fails if something was lost, invented or stale.
 pub(crate) fn shop(args: ShopArgs) -> Result<()> {
+    args.check()?;
     let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
     if let Some(options) = args.page() {
         return page(&runtime, options);

@@ -240,6 +240,10 @@ fn spawn(
         // The shop's programs speak plain HTTP on loopback, whatever other servers here do.
         .env_remove("MENTE_TLS_CERT")
         .env_remove("MENTE_TLS_KEY")
+        // It is told its engine by flags.
+        .env_remove("MENTE_KAFKA_BOOTSTRAP")
+        .env_remove("MENTE_KAFKA_PREFIX")
+        .env_remove("MENTE_ADVERTISE")
         .envs(surroundings.variables.iter().cloned())
         .stdin(Stdio::null())
         .stdout(Stdio::null())

@@ -18,6 +18,7 @@ use super::summary::{Books, Summary};
 use super::web;
 use crate::args::{Choice, Kind};
 use crate::client::Client;
+use crate::failure::Failure;
 
 /// Orders that are placed at one time.
 const TILLS: u64 = 32;
@@ -65,6 +66,15 @@ impl ShopArgs {
         })
     }
 
+    /// A server that runs already has its engine.
+    pub(super) fn check(&self) -> crate::failure::Result<()> {
+        if self.server.is_some() && self.engine.engine == Kind::Kafka {
+            let message = "--server names a server that has its engine: leave --engine out";
+            return Err(Failure::usage(message));
+        }
+        Ok(())
+    }
+
     /// In a cluster the shop takes topics that nobody has yet, unless it is told which.
     fn own_engine(&self) -> Choice {
         let mut engine = self.engine.clone();
@@ -93,7 +103,14 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
     std::fs::create_dir_all(&folder)
         .with_context(|| format!("cannot make {}", folder.display()))?;
     let server = match &args.server {
-        None => Some(Server::start_on(&folder, args.own_engine()).await?),
+        None => {
+            let engine = args.own_engine();
+            if engine.engine == Kind::Kafka {
+                let prefix = &engine.kafka_prefix;
+                eprintln!("shop: its topics in the Kafka cluster begin with {prefix}");
+            }
+            Some(Server::start_on(&folder, engine).await?)
+        }
         Some(_) => None,
     };
     let url = match (&server, args.server) {

@@ -15,7 +15,7 @@ mod reserve;
 mod verify;
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -35,7 +35,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing_subscriber::EnvFilter;
 
-use crate::args::{Choice, Dev, LogFormat, Process, Server};
+use crate::args::{self, Choice, Dev, LogFormat, Process, Server};
 use crate::failure::{Code, Failure, Result};
 use crate::output::{bold, is_colourful, line};
 use backup::Everything;
@@ -56,6 +56,10 @@ pub(crate) const FILES_WANTED: u64 = limits::HTTP_CONNECTIONS as u64 + 6_000;
 /// What differs between a developer's server and any other.
 struct Plan {
     choice: Choice,
+    /// Where other nodes reach this one, if not where it listens.
+    advertise: Option<String>,
+    /// Authorities of other nodes' doors, beside the machine's.
+    node_ca: Option<PathBuf>,
     http: SocketAddr,
     /// Take another port if this one is busy.
     any_port: bool,
@@ -70,7 +74,7 @@ struct Plan {
 impl Plan {
     /// Where other nodes reach the door.
     fn advertised(&self, address: SocketAddr) -> Result<String> {
-        match &self.choice.advertise {
+        match &self.advertise {
             // A proxy in front of the door may speak TLS for it.
             Some(url) if url.contains("://") => Ok(url.clone()),
             Some(host) => Ok(format!("{}://{host}", self.scheme())),
@@ -95,6 +99,8 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
     }
     let plan = Plan {
         choice: Choice::default(),
+        advertise: None,
+        node_ca: None,
         http: dev.http,
         any_port: true,
         broker: mente_broker::Options {
@@ -112,6 +118,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
 
 pub(crate) fn server(server: Server) -> Result<()> {
     check_openness(&server)?;
+    check_engine(&server)?;
     let keys = match &server.keys_file {
         Some(file) => keys::read(file)?,
         None => Vec::new(),
@@ -128,6 +135,8 @@ pub(crate) fn server(server: Server) -> Result<()> {
     };
     let plan = Plan {
         choice: server.choice.clone(),
+        advertise: server.advertise.clone(),
+        node_ca: server.node_ca.clone(),
         http: server.http,
         any_port: false,
         broker: mente_broker::Options {
@@ -148,6 +157,20 @@ pub(crate) fn server(server: Server) -> Result<()> {
 /// A whole event in a record's value.
 fn parse_event(value: &Bytes) -> Option<Event> {
     cloudevents::parse_event(value).ok()
+}
+
+/// What is said of a Kafka cluster is meant for one.
+fn check_engine(server: &Server) -> Result<()> {
+    let choice = &server.choice;
+    let is_said = !choice.kafka_bootstrap.is_empty()
+        || !choice.kafka_prefix.is_empty()
+        || server.advertise.is_some();
+    if choice.engine == args::Kind::Embedded && is_said {
+        let message =
+            "a Kafka cluster is named, but the engine is the embedded one: say --engine kafka";
+        return Err(Failure::usage(message.to_owned()));
+    }
+    Ok(())
 }
 
 /// What other machines reach is encrypted and asks for keys, unless somebody says that it shall not.
@@ -237,7 +260,7 @@ async fn serve(
     let nodes = match running.cluster() {
         None => None,
         Some(_) => {
-            let trust = Trust::system(plan.choice.node_ca.as_deref()).map_err(Failure::usage)?;
+            let trust = Trust::system(plan.node_ca.as_deref()).map_err(Failure::usage)?;
             Some(nodes::nodes(data_dir, trust)?)
         }
     };
@@ -419,7 +442,7 @@ fn greet(scheme: &str, address: SocketAddr, data_dir: &Path, took: Duration) -> 
     let seconds = took.as_secs_f32();
     let data = data_dir.display();
     let url = format!("{scheme}://{address}");
-    let server = if url == format!("http://{}", crate::args::HTTP_DEFAULT) {
+    let server = if url == format!("http://{}", args::HTTP_DEFAULT) {
         String::new()
     } else {
         format!(" --server {url}")

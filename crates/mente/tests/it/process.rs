@@ -131,6 +131,30 @@ fn an_open_door_has_to_be_said() {
     assert!(!directory.path().join("data").exists());
 }
 
+#[test]
+fn what_is_said_of_a_cluster_and_cannot_be_meant_is_refused() {
+    let directory = tempfile::tempdir().unwrap();
+    let data = directory.path().join("data");
+    let mut server = command("server");
+    server.args([
+        "--http",
+        "127.0.0.1:0",
+        "--kafka-bootstrap",
+        "127.0.0.1:9",
+        "--data-dir",
+    ]);
+    let mut shop = command("demo");
+    shop.args(["shop", "--server", "http://127.0.0.1:9", "--engine=kafka"]);
+    shop.args(["--kafka-bootstrap", "127.0.0.1:9"]);
+    for refused in [server.arg(&data), &mut shop] {
+        let refused = refused.output().unwrap();
+        assert_eq!(refused.status.code(), Some(2));
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(said.contains("--engine"), "{said}");
+    }
+    assert!(!data.exists());
+}
+
 #[tokio::test]
 async fn health_tells_ready() {
     let server = Server::start();
