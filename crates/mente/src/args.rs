@@ -56,6 +56,11 @@ pub(crate) enum Command {
 pub(crate) enum Demo {
     /// A shop: storefront, stock, shipping and a webhook, each with its bad moments
     Shop(crate::demo::ShopArgs),
+    /// Version control: the history of a Git repository as a stream of events, whose fold is every one
+    /// of its trees
+    Git(crate::demo::GitArgs),
+    /// Accounting: a Beancount journal as a stream of events, whose fold is its balances at any date
+    Ledger(crate::demo::LedgerArgs),
 }
 
 #[derive(Debug, Group)]

@@ -37,6 +37,8 @@ pub fn main() -> ExitCode {
         Command::Chaos(chaos) => chaos::run(&chaos),
         Command::Doctor(doctor) => doctor::run(&doctor),
         Command::Demo(args::Demo::Shop(shop)) => demo::shop(shop),
+        Command::Demo(args::Demo::Git(git)) => demo::git(git),
+        Command::Demo(args::Demo::Ledger(ledger)) => demo::ledger(ledger),
         Command::Restore { file, data_dir } => verb::restore(&file, &data_dir),
         Command::Verb(verb) => verb::run(verb),
     };

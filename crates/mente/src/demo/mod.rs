@@ -5,8 +5,11 @@
 //! The summary is made from those files: the server is never asked how it did.
 
 mod brokers;
+mod git;
+mod home;
 mod ledger;
 mod memory;
+mod notes;
 mod roles;
 mod server;
 mod shop;
@@ -14,6 +17,8 @@ mod summary;
 mod web;
 
 pub(crate) use brokers::{BROKERS, Brokers};
+pub(crate) use git::GitArgs;
+pub(crate) use ledger::LedgerArgs;
 pub(crate) use roles::ask;
 pub(crate) use server::{Inside, Server, Surroundings};
 pub(crate) use shop::ShopArgs;
@@ -36,6 +41,20 @@ pub(crate) fn shop(args: ShopArgs) -> Result<()> {
         Code::Failed,
         "the books do not add up: see the summary above",
     ))
+}
+
+/// Turns a repository's history into events and folds it back.
+pub(crate) fn git(args: GitArgs) -> Result<()> {
+    args.home.check()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    runtime.block_on(git::run(args))
+}
+
+/// Turns a Beancount journal into events and shows its balances.
+pub(crate) fn ledger(args: LedgerArgs) -> Result<()> {
+    args.home.check()?;
+    let runtime = tokio::runtime::Runtime::new().context("cannot start the executor")?;
+    runtime.block_on(ledger::run(args))
 }
 
 /// Serves the shop's page to its end.

@@ -1,4 +1,4 @@
-//! Who works in the shop. Each is an outside client with a ledger of its own, and each bears a
+//! Who works in the shop. Each is an outside client with notes of its own, and each bears a
 //! server that goes away: it repeats what was not answered.
 
 mod catalogue;

@@ -1,7 +1,7 @@
 //! The shop as a whole: who is there, when somebody goes away, and when the day is over.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -10,15 +10,14 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
-use super::ledger::Ledger;
+use super::home::{Home, HomeArgs};
 use super::memory::{self, Recalled};
+use super::notes::Notes;
 use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
 use super::server::Server;
 use super::summary::{Books, Summary};
 use super::web;
-use crate::args::{Choice, Kind};
 use crate::client::Client;
-use crate::failure::Failure;
 
 /// Orders that are placed at one time.
 const TILLS: u64 = 32;
@@ -41,14 +40,8 @@ pub(crate) struct ShopArgs {
         conflicts_with = "server"
     )]
     kills: u64,
-    /// Use this server instead of one of the demo's own
-    #[arg(long, value_name = "URL")]
-    server: Option<String>,
     #[command(flatten)]
-    engine: Choice,
-    /// Keep the server's data and everybody's files there, instead of a directory that goes away
-    #[arg(long, value_name = "DIR")]
-    dir: Option<PathBuf>,
+    home: HomeArgs,
     /// Serve the shop as a page instead, until Ctrl-C: order by hand and watch the events
     /// [default address: 127.0.0.1:8490]
     #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["orders", "kills"])]
@@ -60,75 +53,29 @@ impl ShopArgs {
     pub(super) fn page(&self) -> Option<web::Options> {
         self.serve.map(|address| web::Options {
             address,
-            server: self.server.clone(),
-            engine: self.own_engine(),
-            folder: self.dir.clone(),
+            home: self.home.clone(),
         })
     }
 
-    /// A server that runs already has its engine.
     pub(super) fn check(&self) -> crate::failure::Result<()> {
-        if self.server.is_some() && self.engine.engine == Kind::Kafka {
-            let message = "--server names a server that has its engine: leave --engine out";
-            return Err(Failure::usage(message));
-        }
-        Ok(())
-    }
-
-    /// In a cluster the shop takes topics that nobody has yet, unless it is told which.
-    fn own_engine(&self) -> Choice {
-        let mut engine = self.engine.clone();
-        // For trying out, wherever that is.
-        engine.allow_unsafe_kafka = true;
-        if engine.engine == Kind::Kafka && engine.kafka_prefix.is_empty() {
-            let seconds = std::time::UNIX_EPOCH
-                .elapsed()
-                .unwrap_or_default()
-                .as_secs();
-            engine.kafka_prefix = format!("shop-{seconds:x}.")
-                .parse()
-                .expect("these letters are allowed");
-        }
-        engine
+        self.home.check()
     }
 }
 
 /// Runs the shop; `Ok(false)` if something was lost or invented.
 pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
-    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let folder = args
-        .dir
-        .clone()
-        .unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let server = match &args.server {
-        None => {
-            let engine = args.own_engine();
-            if engine.engine == Kind::Kafka {
-                let prefix = &engine.kafka_prefix;
-                eprintln!("shop: its topics in the Kafka cluster begin with {prefix}");
-            }
-            Some(Server::start_on(&folder, engine).await?)
-        }
-        Some(_) => None,
-    };
-    let url = match (&server, args.server) {
-        (Some(server), _) => server.url(),
-        (None, given) => given.context("no server")?,
-    };
+    let mut home = Home::open(&args.home, "shop").await?;
     eprintln!(
-        "shop: {} orders, server {url}, files in {}",
+        "shop: {} orders, server {}, files in {}",
         args.orders,
-        folder.display()
+        home.url,
+        home.folder().display()
     );
-    let shop = Shop::open(&url, &folder, args.orders).await?;
-    let (server, took) = shop.day(server, args.kills).await?;
+    let shop = Shop::open(&home.url, home.folder(), args.orders).await?;
+    let took = shop.day(home.server.as_mut(), args.kills).await?;
     let dead = shop.dead_letters().await?;
     let recalled = memory::recall(&shop.client, shop.orders).await?;
-    if let Some(server) = server {
-        server.stop().await?;
-    }
+    home.close().await?;
     let summary = Summary::of(&shop.books(dead, recalled)?);
     println!("{}", summary.show(took));
     Ok(summary.is_clean())
@@ -149,10 +96,10 @@ impl Shop {
     /// Makes topics and subscriptions and lets everybody in.
     async fn open(url: &str, folder: &Path, orders: u64) -> Result<Self> {
         let client = || Client::new(url);
-        let ledger = |name| Ledger::create(folder, name);
+        let notes = |name| Notes::create(folder, name);
         let stock = Arc::new(Stock {
             client: client()?,
-            ledger: ledger("stock")?,
+            notes: notes("stock")?,
             prices: Default::default(),
         });
         let shop = Self {
@@ -161,26 +108,26 @@ impl Shop {
             orders,
             storefront: Arc::new(Storefront {
                 client: client()?,
-                ledger: ledger("storefront")?,
+                notes: notes("storefront")?,
                 stock: Arc::clone(&stock),
                 placed: Seen::default(),
             }),
             shipping: Arc::new(Shipping {
                 client: client()?,
-                ledger: ledger("shipping")?,
+                notes: notes("shipping")?,
                 shipped: Seen::default(),
                 deliveries: AtomicUsize::new(0),
                 rejected: Seen::default(),
                 stop: AtomicBool::new(false),
             }),
             notified: Arc::new(Notified {
-                ledger: ledger("notified")?,
+                notes: notes("notified")?,
                 heard: Seen::default(),
                 down: AtomicBool::new(false),
             }),
             catalogue: Arc::new(Catalogue {
                 client: client()?,
-                ledger: ledger("catalogue")?,
+                notes: notes("catalogue")?,
             }),
             stock,
         };
@@ -225,11 +172,7 @@ impl Shop {
     }
 
     /// From the first order to the last notification.
-    async fn day(
-        &self,
-        mut server: Option<Server>,
-        kills: u64,
-    ) -> Result<(Option<Server>, Duration)> {
+    async fn day(&self, mut server: Option<&mut Server>, kills: u64) -> Result<Duration> {
         let started = Instant::now();
         let mut work: JoinSet<Result<()>> = JoinSet::new();
         let catalogue = Arc::clone(&self.catalogue);
@@ -285,7 +228,7 @@ impl Shop {
         let took = started.elapsed();
         self.shipping.stop.store(true, Ordering::Relaxed);
         work.abort_all();
-        Ok((server, took))
+        Ok(took)
     }
 
     /// The catalogue stops when half of the orders are placed; the webhook is down while the
@@ -299,9 +242,7 @@ impl Shop {
         self.notified.down.store(down, Ordering::Relaxed);
         if placed >= self.orders / 2 && !catalogue.is_finished() {
             catalogue.abort();
-            self.stock
-                .ledger
-                .note("catalogue stopped", "", Some(placed));
+            self.stock.notes.note("catalogue stopped", "", Some(placed));
         }
     }
 
@@ -338,17 +279,17 @@ impl Shop {
 
     /// Everybody's files, read back.
     fn books(&self, dead_letters: Vec<String>, recalled: Recalled) -> Result<Books> {
-        let read = |ledger: &Ledger| {
-            ledger
+        let read = |notes: &Notes| {
+            notes
                 .lines()
                 .with_context(|| format!("the files of {}", self.url))
         };
         Ok(Books {
-            storefront: read(&self.storefront.ledger)?,
-            shipping: read(&self.shipping.ledger)?,
-            notified: read(&self.notified.ledger)?,
-            catalogue: read(&self.catalogue.ledger)?,
-            stock: read(&self.stock.ledger)?,
+            storefront: read(&self.storefront.notes)?,
+            shipping: read(&self.shipping.notes)?,
+            notified: read(&self.notified.notes)?,
+            catalogue: read(&self.catalogue.notes)?,
+            stock: read(&self.stock.notes)?,
             dead_letters,
             recalled,
         })

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
-use super::ledger::Line;
 use super::memory::Recalled;
+use super::notes::Line;
 
 /// Everybody's files.
 #[derive(Debug, Default)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::{event, publish};
 use crate::client::Client;
-use crate::demo::ledger::Ledger;
+use crate::demo::notes::Notes;
 
 pub(crate) const PRODUCTS: u64 = 20;
 /// How often a price changes.
@@ -19,7 +19,7 @@ const CHANGE: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Catalogue {
     pub(crate) client: Client,
-    pub(crate) ledger: Ledger,
+    pub(crate) notes: Notes,
 }
 
 impl Catalogue {
@@ -38,9 +38,9 @@ impl Catalogue {
                 &product,
                 Some(data),
             );
-            self.ledger.note("changing", &product, Some(price));
+            self.notes.note("changing", &product, Some(price));
             publish(&self.client, "catalogue", &changed).await?;
-            self.ledger.note("changed", &product, Some(price));
+            self.notes.note("changed", &product, Some(price));
             change += 1;
             if change >= PRODUCTS {
                 tokio::time::sleep(CHANGE).await;
@@ -53,7 +53,7 @@ impl Catalogue {
 #[derive(Debug)]
 pub(crate) struct Stock {
     pub(crate) client: Client,
-    pub(crate) ledger: Ledger,
+    pub(crate) notes: Notes,
     pub(crate) prices: RwLock<BTreeMap<String, u64>>,
 }
 
@@ -87,7 +87,7 @@ impl Stock {
         let line: Value = serde_json::from_str(line).ok()?;
         let data = line.get("event")?.get("data")?;
         let (product, price) = (data["product"].as_str()?, data["price"].as_u64()?);
-        self.ledger.note("copied", product, Some(price));
+        self.notes.note("copied", product, Some(price));
         self.prices.write().ok()?.insert(product.to_owned(), price);
         line.get("offset")?.as_u64()
     }

@@ -15,11 +15,11 @@ use serde_json::Value;
 use tokio::net::TcpListener;
 
 use super::Seen;
-use crate::demo::ledger::Ledger;
+use crate::demo::notes::Notes;
 
 #[derive(Debug)]
 pub(crate) struct Notified {
-    pub(crate) ledger: Ledger,
+    pub(crate) notes: Notes,
     pub(crate) heard: Seen,
     pub(crate) down: AtomicBool,
 }
@@ -59,10 +59,10 @@ impl Notified {
         let event: Value = serde_json::from_slice(&body).unwrap_or_default();
         let order = event["subject"].as_str().unwrap_or_default();
         if self.down.load(Ordering::Relaxed) {
-            self.ledger.note("was down", order, None);
+            self.notes.note("was down", order, None);
             *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
         } else {
-            self.ledger.note("notified", order, None);
+            self.notes.note("notified", order, None);
             self.heard.insert(order);
             *response.status_mut() = StatusCode::NO_CONTENT;
         }

@@ -8,12 +8,12 @@ use serde_json::{Value, json};
 
 use super::{Seen, ask, event, publish};
 use crate::client::Client;
-use crate::demo::ledger::Ledger;
+use crate::demo::notes::Notes;
 
 #[derive(Debug)]
 pub(crate) struct Shipping {
     pub(crate) client: Client,
-    pub(crate) ledger: Ledger,
+    pub(crate) notes: Notes,
     pub(crate) shipped: Seen,
     /// Orders that came, again and again counted.
     pub(crate) deliveries: AtomicUsize,
@@ -71,7 +71,7 @@ impl Shipping {
         let count = delivery["brokerProperties"]["deliveryCount"]
             .as_u64()
             .unwrap_or(0);
-        self.ledger.note("delivered", order, Some(count));
+        self.notes.note("delivered", order, Some(count));
         self.deliveries.fetch_add(1, Ordering::Relaxed);
         let day = day(order, count);
         match day {
@@ -86,12 +86,12 @@ impl Shipping {
                 let stream = format!("/streams/{order}?expected=exists");
                 ask(&self.client, "POST", &stream, &shipped).await?;
                 publish(&self.client, "shipments", &shipped).await?;
-                self.ledger.note("shipped", order, None);
+                self.notes.note("shipped", order, None);
                 self.shipped.insert(order);
             }
-            Day::Busy => self.ledger.note("retried", order, Some(count)),
+            Day::Busy => self.notes.note("retried", order, Some(count)),
             Day::Impossible => {
-                self.ledger.note("rejected", order, None);
+                self.notes.note("rejected", order, None);
                 self.rejected.insert(order);
             }
         }

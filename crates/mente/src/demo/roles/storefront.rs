@@ -8,12 +8,12 @@ use serde_json::json;
 
 use super::{Seen, Stock, ask, event, publish};
 use crate::client::Client;
-use crate::demo::ledger::Ledger;
+use crate::demo::notes::Notes;
 
 #[derive(Debug)]
 pub(crate) struct Storefront {
     pub(crate) client: Client,
-    pub(crate) ledger: Ledger,
+    pub(crate) notes: Notes,
     pub(crate) stock: Arc<Stock>,
     pub(crate) placed: Seen,
 }
@@ -36,7 +36,7 @@ impl Storefront {
             .stock
             .price(&product)
             .context("the stock knows no price")?;
-        self.ledger.note("placing", &order, Some(price));
+        self.notes.note("placing", &order, Some(price));
         let data = json!({"order": order, "product": product, "price": price});
         let placed = event(
             &order,
@@ -49,7 +49,7 @@ impl Storefront {
         let stream = format!("/streams/{order}?expected=none");
         ask(&self.client, "POST", &stream, &placed).await?;
         let offset = publish(&self.client, "orders", &placed).await?;
-        self.ledger.note("placed", &order, Some(offset));
+        self.notes.note("placed", &order, Some(offset));
         self.placed.insert(&order);
         Ok(())
     }

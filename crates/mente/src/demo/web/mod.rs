@@ -19,7 +19,6 @@ mod recall;
 mod staff;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
@@ -27,9 +26,8 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use super::home::{Home, HomeArgs};
 use super::roles::ask;
-use super::server::Server;
-use crate::args::Choice;
 use crate::client::Client;
 use crate::output::{bold, line};
 use board::Board;
@@ -46,34 +44,18 @@ const CLERKS: usize = 2;
 pub(crate) struct Options {
     /// The default one may be replaced if it is busy; one that was asked for may not.
     pub(crate) address: Option<SocketAddr>,
-    /// A server that runs already.
-    pub(crate) server: Option<String>,
-    /// Of a server of its own.
-    pub(crate) engine: Choice,
-    pub(crate) folder: Option<PathBuf>,
+    pub(crate) home: HomeArgs,
 }
 
 /// Serves the page until a signal says to stop.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let listener = bind(options.address).await?;
-    let temporary = tempfile::tempdir().context("cannot make a temporary directory")?;
-    let folder = options
-        .folder
-        .unwrap_or_else(|| temporary.path().to_owned());
-    std::fs::create_dir_all(&folder)
-        .with_context(|| format!("cannot make {}", folder.display()))?;
-    let (server, url) = match options.server {
-        Some(url) => (None, url),
-        None => {
-            let server = Server::start_on(&folder, options.engine).await?;
-            let url = server.url();
-            (Some(server), url)
-        }
-    };
+    let home = Home::open(&options.home, "shop").await?;
     let address = listener.local_addr().context("port of the page")?;
-    let mut work = open(listener, address, &url).await?;
+    let mut work = open(listener, address, &home.url).await?;
     line(&format!(
-        "shop: http://{address}  (events on {url}, Ctrl-C ends it)"
+        "shop: http://{address}  (events on {}, Ctrl-C ends it)",
+        home.url
     ))
     .map_err(|failure| anyhow::anyhow!(failure.message))?;
     let ended = tokio::select! {
@@ -85,9 +67,7 @@ pub(crate) async fn run(options: Options) -> Result<()> {
         },
     };
     work.shutdown().await;
-    if let Some(server) = server {
-        server.stop().await?;
-    }
+    home.close().await?;
     ended
 }
 

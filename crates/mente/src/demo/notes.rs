@@ -20,12 +20,12 @@ pub(crate) struct Line {
 
 /// A file that only grows; cheap to clone.
 #[derive(Clone, Debug)]
-pub(crate) struct Ledger {
+pub(crate) struct Notes {
     file: Arc<Mutex<File>>,
     path: PathBuf,
 }
 
-impl Ledger {
+impl Notes {
     pub(crate) fn create(folder: &Path, name: &str) -> io::Result<Self> {
         let path = folder.join(format!("{name}.jsonl"));
         let file = Arc::new(Mutex::new(File::create(&path)?));

@@ -1,0 +1,20 @@
+//! `mente demo ledger`.
+
+use std::path::PathBuf;
+
+use super::home::HomeArgs;
+use crate::failure::{Failure, Result};
+
+#[derive(Debug, clap::Args)]
+pub(crate) struct LedgerArgs {
+    path: PathBuf,
+    #[command(flatten)]
+    pub(super) home: HomeArgs,
+}
+
+pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
+    Err(Failure::usage(format!(
+        "not built yet: {}",
+        args.path.display()
+    )))
+}
