@@ -78,7 +78,7 @@ def caller(url, document):
     def call(method, path, status, body=None, content_type=JSON, query=None, headers=None, **names):
         what = f"{method} {path} -> {status}"
         operation = document.operation(method, path)
-        declared = {p["name"] for p in operation.get("parameters", []) if "name" in p}
+        declared = {resolved(document.document, p)["name"] for p in operation.get("parameters", [])}
         undeclared = set(query or {}) - declared
         if undeclared:
             raise SystemExit(f"{what}: {undeclared} is not declared")
@@ -209,7 +209,18 @@ def streams_and_views(call):
     call("post", "/streams/{stream}", 409, event("3"), STRUCTURED, query={"expected": "none"}, **s)
     call("get", "/streams/{stream}", 200, query={"from": 0, "limit": 5}, **s)
     call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
+    call("get", "/streams/{stream}/state", 200, query={"time": "2100-01-01T00:00:00Z"}, **s)
+    call("get", "/streams/{stream}/state", 400, query={"at": 1, "time": "1ms"}, **s)
     call("get", "/streams/{stream}/state", 404, stream="nobody-1")
+    call("get", "/streams/{stream}/log", 200, query={"before": 2, "limit": 5}, **s)
+    call("get", "/streams/{stream}/log", 400, query={"limit": 0}, **s)
+    call("get", "/streams/{stream}/diff", 200, query={"from": 0, "to": 1}, **s)
+    call("get", "/streams/{stream}/diff", 400, query={"from": 0}, **s)
+    call("get", "/streams/{stream}/blame", 200, query={"field": "n", "at": 1}, **s)
+    call("get", "/streams/{stream}/blame", 404, query={"field": "nothing"}, **s)
+    otherwise = {"drop": [0], "replace": [{"revision": 1, "event": event("3")}], "append": [event("4", data={"m": 2})]}
+    call("post", "/streams/{stream}/whatif", 200, otherwise, query={"at": 1}, **s)
+    call("post", "/streams/{stream}/whatif", 416, {"drop": [7]}, **s)
     call("get", "/streams", 200, query={"after": "a"})
     call("delete", "/folds/{category}", 204, category="order")
 

@@ -24,9 +24,12 @@
 //! of types that are not named leave the state alone. Without a declaration every event's data
 //! is merged. No clock and no chance: equal events make equal state.
 
+pub mod difference;
 mod template;
+mod touch;
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
 
 use mente_engine::limits;
 use serde_json::{Map, Number, Value};
@@ -102,16 +105,8 @@ impl Fold {
 
     /// Folds one event in. After an error the state is no state of the stream: drop it.
     pub fn apply(&self, state: &mut State, event: &StreamEvent) -> Result<()> {
-        let whole_data = [Operation::Merge(Template::data())];
-        let operations = match &self.by_type {
-            None => &whole_data[..],
-            Some(by_type) => match by_type.get(&event.event.kind) {
-                Some(operations) => operations,
-                None => return Ok(()),
-            },
-        };
         let facts = Facts::new(event);
-        let folded = operations.iter().try_for_each(|operation| {
+        let folded = self.operations(event).iter().try_for_each(|operation| {
             operation.run(state, &facts)?;
             state.check_size()
         });
@@ -123,7 +118,23 @@ impl Fold {
     }
 }
 
+impl Fold {
+    fn operations(&self, event: &StreamEvent) -> &[Operation] {
+        static WHOLE_DATA: LazyLock<[Operation; 1]> =
+            LazyLock::new(|| [Operation::Merge(Template::data())]);
+        match &self.by_type {
+            None => &*WHOLE_DATA,
+            Some(by_type) => by_type.get(&event.event.kind).map_or(&[], Vec::as_slice),
+        }
+    }
+}
+
 impl State {
+    /// A copy of it.
+    pub fn to_value(&self) -> Value {
+        Value::Object(self.fields.clone())
+    }
+
     pub fn into_value(self) -> Value {
         Value::Object(self.fields)
     }

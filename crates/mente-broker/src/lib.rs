@@ -41,14 +41,15 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Broker, Options, Position, Received, ShardTask, Start, StoredEvent, StreamEvent, StreamState,
-    Verified,
+    Alternative, AsOf, Blamed, Broker, Cause, Options, Position, Received, ShardTask, Start, Step,
+    StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
+pub use fold::difference::Change;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
 pub use peers::{Answer, Peers, show};

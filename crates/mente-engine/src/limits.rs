@@ -79,6 +79,12 @@ pub const READ_WAIT_MS: u64 = 120_000;
 pub const DEFINITION_BYTES: usize = 64 << 10;
 /// Largest state that a stream is folded to.
 pub const STATE_BYTES: usize = 1 << 20;
+/// A read of a stream ends behind the event that takes its data over this.
+pub const STREAM_READ_BYTES: usize = 8 << 20;
+/// Most events that the log of a stream tells at a time.
+pub const LOG_STEPS: usize = 1_000;
+/// Most changes that it names of one event.
+pub const CHANGES_PER_STEP: usize = 100;
 /// Most events that a stream is folded from in one request.
 pub const STATE_EVENTS: u64 = 1_000_000;
 /// Projections that are kept at one time; each has a thread.

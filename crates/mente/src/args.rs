@@ -443,15 +443,72 @@ pub(crate) enum Stream {
         #[command(flatten)]
         connection: Connection,
     },
-    /// Show what the events make of a stream, now or at an earlier revision
+    /// Show what the events make of a stream, now or as of then
     State {
         stream: String,
-        /// As of this revision
-        #[arg(long, value_name = "REVISION")]
-        at: Option<u64>,
+        #[command(flatten)]
+        when: When,
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show the last events of a stream, the newest first, and what each changed
+    Log {
+        stream: String,
+        /// Only what comes before this revision
+        #[arg(long, value_name = "REVISION")]
+        before: Option<u64>,
+        #[arg(long, value_name = "COUNT", default_value_t = 20)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what differs between the states at two revisions
+    Diff {
+        stream: String,
+        from: u64,
+        to: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show which event gave each field of the state its value
+    Blame {
+        stream: String,
+        /// Only this field and those below it, names with dots between them; then also what took fields
+        /// away
+        field: Option<String>,
+        #[command(flatten)]
+        when: When,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what the state would be if the events were others; nothing is written or sent
+    Whatif {
+        stream: String,
+        /// As if the event of this revision had not happened
+        #[arg(long, value_name = "REVISION")]
+        drop: Vec<u64>,
+        /// As if this had happened in its place: a CloudEvent in JSON; - reads standard input
+        #[arg(long, value_name = "REVISION=FILE")]
+        replace: Vec<String>,
+        /// As if this happened now
+        #[arg(long, value_name = "FILE")]
+        append: Vec<String>,
+        #[command(flatten)]
+        when: When,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// Up to where a stream is folded.
+#[derive(Debug, Group)]
+pub(crate) struct When {
+    /// With this revision as the last one
+    #[arg(long, value_name = "REVISION")]
+    pub(crate) at: Option<u64>,
+    /// As it was known at this time (2026-11-30T12:00:00Z): without what was appended later
+    #[arg(long, value_name = "TIME", conflicts_with = "at")]
+    pub(crate) time: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

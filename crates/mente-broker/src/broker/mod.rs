@@ -2,11 +2,11 @@
 //!
 //! Publishing and reading are the data plane and go straight to the engine; everything that is
 //! decided goes to the shard that owns the entity.
-
 //!
 //! One file an idea; this one opens the broker and asks shards.
 
 mod asking;
+mod past;
 mod publish;
 mod read;
 mod receiving;
@@ -38,9 +38,10 @@ use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
 use crate::structured::{ParseEvent, no_format};
 
+pub use past::{Alternative, AsOf, Blamed, Cause, Step, StreamState, WhatIf};
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
-pub use streams::{StreamEvent, StreamState};
+pub use streams::StreamEvent;
 pub use subscriptions::Received;
 pub use verify::Verified;
 

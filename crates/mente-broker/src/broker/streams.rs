@@ -1,19 +1,15 @@
 //! Streams of the namespace's store.
 
+use bytes::Bytes;
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
 use super::read::{near, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
-use crate::fold::{Fold, State};
-use crate::journal::Definition;
-use crate::name::{EntityName, StreamName};
+use crate::name::StreamName;
 use crate::shard::{Command, Reply};
 use crate::store::{self, AppendedTo, Expected, Place};
-
-/// Events that folding a stream holds in memory at a time.
-const STATE_PAGE_EVENTS: usize = 1_000;
 
 /// An event of the store and where it lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,14 +18,6 @@ pub struct StreamEvent {
     pub place: Place,
     pub time: Timestamp,
     pub event: Event,
-}
-
-/// What a stream's events make of it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct StreamState {
-    /// Of the last event that is in it.
-    pub revision: u64,
-    pub state: serde_json::Value,
 }
 
 impl Broker {
@@ -67,7 +55,8 @@ impl Broker {
         }
     }
 
-    /// Reads a stream's events from revision `from` on, at most `max`.
+    /// Reads a stream's events from revision `from` on, at most `max`, and fewer where they are large:
+    /// behind the last one there are none.
     pub async fn read_stream(
         &self,
         who: &Principal,
@@ -75,6 +64,18 @@ impl Broker {
         from: u64,
         max: usize,
     ) -> Result<Vec<StreamEvent>> {
+        let (events, _) = self.read_stream_page(who, stream, from, max).await?;
+        Ok(events)
+    }
+
+    /// The same, and whether the stream ends with them.
+    pub(super) async fn read_stream_page(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        from: u64,
+        max: usize,
+    ) -> Result<(Vec<StreamEvent>, bool)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
         let command = Command::Places {
             stream: stream.clone(),
@@ -86,13 +87,18 @@ impl Broker {
             other => return Err(unexpected(&other)),
         };
         let mut events = Vec::with_capacity(places.len());
+        let mut bytes = 0;
         while let Some(place) = places.get(events.len()) {
+            if bytes > limits::STREAM_READ_BYTES {
+                return Ok((events, false));
+            }
             let limit = near(places.len() - events.len());
             let chunk = self.engine.read(self.store, place.offset, limit).await?;
             let before = events.len();
             for record in records(&chunk, place.offset) {
                 let (offset, record) = record?;
                 if places.get(events.len()).is_some_and(|p| p.offset == offset) {
+                    bytes += record.value.as_ref().map_or(0, Bytes::len);
                     events.extend(stream_event(offset, &record)?);
                 }
             }
@@ -102,59 +108,8 @@ impl Broker {
                 return Err(Error::new(Kind::Corrupt, message));
             }
         }
-        Ok(events)
-    }
-
-    /// Folds a stream as its category's declaration says, up to revision `at` or to its end.
-    pub async fn stream_state(
-        &self,
-        who: &Principal,
-        stream: &StreamName,
-        at: Option<u64>,
-    ) -> Result<StreamState> {
-        let declared = {
-            let catalogue = self.catalogue.get()?;
-            let name = EntityName::new(stream.category()).ok();
-            name.and_then(|name| {
-                catalogue
-                    .definitions
-                    .get(&(Definition::Fold, name))
-                    .cloned()
-            })
-        };
-        let fold = declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)?;
-        let mut state = State::default();
-        let mut next = 0;
-        loop {
-            let left = at.map_or(u64::MAX, |at| at.saturating_add(1) - next);
-            let max = usize::try_from(left).map_or(STATE_PAGE_EVENTS, |n| n.min(STATE_PAGE_EVENTS));
-            let events = self.read_stream(who, stream, next, max).await?;
-            for event in &events {
-                fold.apply(&mut state, event)?;
-            }
-            next += events.len() as u64;
-            if next > limits::STATE_EVENTS {
-                let message = format!(
-                    "stream {stream} has more than {} events: ask for the state at an earlier revision",
-                    limits::STATE_EVENTS
-                );
-                return Err(Error::new(Kind::TooLarge, message));
-            }
-            if events.len() < max || at.is_some_and(|at| next > at) {
-                break;
-            }
-        }
-        match (at, next.checked_sub(1)) {
-            (Some(at), Some(last)) if at > last => {
-                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
-                Err(Error::new(Kind::OutOfRange, message))
-            }
-            (_, Some(revision)) => Ok(StreamState {
-                revision,
-                state: state.into_value(),
-            }),
-            (_, None) => Err(Error::not_found("stream", stream.as_str())),
-        }
+        let is_end = places.len() < max;
+        Ok((events, is_end))
     }
 
     /// Reads the whole store in the order of positions, from `from` on; and where to read on.

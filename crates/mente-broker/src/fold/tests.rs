@@ -242,3 +242,53 @@ fn a_state_that_grows_beyond_its_bounds_is_an_error_with_its_revision() {
         Kind::TooLarge
     );
 }
+
+/// What an event is said to change is what differs between the whole states.
+#[test]
+fn the_changes_told_are_the_difference() {
+    let folds = [
+        json!(null),
+        json!({
+            "t": [
+                {"merge": "data"},
+                {"set": {"a.b": "$.data.x", "last": "$.id"}},
+                {"add": {"n": 1, "a": 2, "sums.q": "$.data.n"}},
+                {"append": {"list": "$.data.x", "a.list": 1}},
+                {"remove": ["gone", "a.c"]},
+                {"remove": {"list": 3}},
+            ]
+        }),
+    ];
+    let values = [
+        json!({"a": 1, "gone": 2}),
+        json!({"a": {"b": {"c": 1}, "c": {"d": 2}}, "n": 7, "x": 3}),
+        json!({"a": {"b": null, "c": 5}, "x": {"y": [1]}}),
+        json!({"a": {}, "x": {}, "gone": {"deep": {"er": 1}}}),
+        json!({"a": {"b": {"c": {"d": 1}}}, "x": null}),
+        json!([1]),
+        json!({"a": null}),
+        json!({"": {"": 1}, "a": {"": 1, "b": 1}}),
+    ];
+    for declared in folds {
+        let fold = match &declared {
+            Value::Null => Fold::default(),
+            declared => Fold::parse(declared).unwrap(),
+        };
+        let mut random = 7_usize;
+        let mut state = State::default();
+        let mut told = 0;
+        for revision in 0..200 {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            let data = values[(random >> 33) % values.len()].clone();
+            let event = event(revision, "t", &data);
+            let before = state.clone();
+            let changes = fold.apply_and_tell(&mut state, &event).unwrap();
+            let expected = difference::difference(&before, &state);
+            assert_eq!(changes, expected, "{declared} at {revision}");
+            told += changes.len();
+        }
+        assert!(told > 200, "{told}");
+    }
+}

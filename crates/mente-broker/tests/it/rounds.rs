@@ -8,8 +8,8 @@ use futures::executor::{LocalPool, LocalSpawner};
 use futures::task::{LocalSpawnExt, SpawnExt};
 use mente_broker::queue::{Settings, Settlement};
 use mente_broker::{
-    Broker, Definition, EntityName, Expected, Kind, Made, Options, Principal, Start, StreamName,
-    SubscriptionName,
+    AsOf, Broker, Definition, EntityName, Expected, Kind, Made, Options, Principal, Start,
+    StreamName, SubscriptionName,
 };
 use mente_engine::memory::{Fault, MemoryEngine};
 use mente_engine::{Data, Engine, Event, LogId, Offset};
@@ -580,8 +580,9 @@ fn a_stream_has_a_state_at_each_revision() {
     let mut world = World::new(3);
     let broker = world.broker.clone();
     let stream = StreamName::new("order-1").unwrap();
-    let at = |world: &mut World, revision| {
-        let state = broker.stream_state(&ME, &stream, revision);
+    let at = |world: &mut World, revision: Option<u64>| {
+        let as_of = revision.map_or(AsOf::Now, AsOf::Revision);
+        let state = broker.stream_state(&ME, &stream, as_of);
         let state = world.pool.run_until(state);
         state.map(|s| (s.revision, s.state)).map_err(|e| e.kind)
     };

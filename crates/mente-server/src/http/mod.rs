@@ -14,6 +14,7 @@ mod reader;
 mod tail;
 
 mod grid;
+mod past;
 mod projections;
 mod streams;
 mod subscriptions;
@@ -194,7 +195,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             "/streams/{stream}",
             get(streams::read).post(streams::append),
         ),
-        ("/streams/{stream}/state", get(streams::state)),
+        ("/streams/{stream}/state", get(past::state)),
+        ("/streams/{stream}/log", get(past::log)),
+        ("/streams/{stream}/diff", get(past::difference)),
+        ("/streams/{stream}/blame", get(past::blame)),
+        ("/streams/{stream}/whatif", post(past::what_if)),
         (
             "/folds/{category}",
             get(streams::get_fold)

@@ -31,7 +31,7 @@ impl From {
                 .parse()
                 .ok()
                 .map(|offset| Start::At(Offset(offset)))
-                .or_else(|| moment(text)),
+                .or_else(|| time(text).map(Start::Time)),
         };
         if let Some(start) = one {
             return Ok(Self::One(start));
@@ -75,12 +75,13 @@ impl From {
     }
 }
 
-fn moment(text: &str) -> Option<Start> {
+/// A time as `2026-11-30T12:00:00Z` or `1764504000000ms`.
+pub(super) fn time(text: &str) -> Option<Timestamp> {
     let ms = match text.strip_suffix("ms") {
         Some(digits) => digits.parse().ok()?,
         None => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),
     };
-    Some(Start::Time(Timestamp(ms)))
+    Some(Timestamp(ms))
 }
 
 /// What reads on from these positions, given in the order of their partitions: the offset alone

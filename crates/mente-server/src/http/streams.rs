@@ -44,13 +44,6 @@ pub(super) struct Read {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct At {
-    /// The state as of this revision; the newest if absent.
-    at: Option<u64>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
 pub(super) struct After {
     after: Option<String>,
 }
@@ -89,7 +82,8 @@ pub(super) async fn append(
     json_of(StatusCode::OK, &appended)
 }
 
-/// `{"stream":…,"events":[{"revision":0,"position":7,"event":{…}}]}`; read on behind the last.
+/// `{"stream":…,"events":[{"revision":0,"position":7,"event":{…}}]}`; read on behind the last, until
+/// none come: large events come fewer at a time.
 pub(super) async fn read(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -108,19 +102,6 @@ pub(super) async fn read(
         .read_stream(&who, &stream, asked.from, limit)
         .await?;
     Ok(answer(StatusCode::OK, written(&stream, &events)))
-}
-
-pub(super) async fn state(
-    State(door): State<Arc<Door>>,
-    Caller(who): Caller,
-    Named(stream): Named<String>,
-    Asked(asked): Asked<At>,
-) -> Result<Response> {
-    let stream = StreamName::new(stream)?;
-    let folded = door.broker.stream_state(&who, &stream, asked.at).await?;
-    let body =
-        json!({"stream": stream.as_str(), "revision": folded.revision, "state": folded.state});
-    json_of(StatusCode::OK, &body)
 }
 
 pub(super) async fn list(

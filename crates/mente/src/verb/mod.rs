@@ -2,6 +2,7 @@
 
 mod backup;
 mod cluster;
+mod past;
 mod projection;
 mod publish;
 mod stream;

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, items};
+use super::{Caller, items, past};
 use crate::args::{Fold, Stream};
 use crate::failure::{Failure, Result};
-use crate::output::{cell, line, printable, table};
+use crate::output::{cell, line, table};
 
 pub(super) async fn run(verb: Stream) -> Result<()> {
     match verb {
@@ -66,20 +66,37 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
         }
         Stream::State {
             stream,
-            at,
+            when,
+            connection,
+        } => past::state(&stream, &when, &connection).await,
+        Stream::Log {
+            stream,
+            before,
+            limit,
+            connection,
+        } => past::log(&stream, before, limit, &connection).await,
+        Stream::Diff {
+            stream,
+            from,
+            to,
+            connection,
+        } => past::difference(&stream, from, to, &connection).await,
+        Stream::Blame {
+            stream,
+            field,
+            when,
+            connection,
+        } => past::blame(&stream, field.as_deref(), &when, &connection).await,
+        Stream::Whatif {
+            stream,
+            drop,
+            replace,
+            append,
+            when,
             connection,
         } => {
-            let at = at.map_or(String::new(), |at| format!("?at={at}"));
-            let path = format!("/streams/{}/state{at}", escape(&stream));
-            let show = |answer: &Value| {
-                let state = answer.get("state").unwrap_or(&Value::Null);
-                let state = serde_json::to_string_pretty(state).unwrap_or_default();
-                line(&format!("revision {}", cell(answer.get("revision"))))?;
-                state.lines().try_for_each(|text| line(&printable(text)))
-            };
-            Caller::new(&connection)?
-                .print("GET", &path, "", show)
-                .await
+            let otherwise = past::otherwise(&drop, &replace, &append)?;
+            past::what_if(&stream, otherwise, &when, &connection).await
         }
     }
 }
@@ -122,7 +139,7 @@ pub(super) fn read_declaration(file: &str) -> Result<String> {
 }
 
 /// A stream's name holds any text; a path does not.
-fn escape(name: &str) -> String {
+pub(super) fn escape(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     let escape = |b: u8| {
         if plain(b) {

@@ -16,6 +16,7 @@ mod full;
 mod golden;
 mod memory;
 mod openapi;
+mod past;
 mod process;
 mod pull;
 mod refusals;

@@ -26,6 +26,8 @@ mod events;
 mod memory;
 #[path = "../it/openapi.rs"]
 mod openapi;
+#[path = "../it/past.rs"]
+mod past;
 #[path = "../it/process.rs"]
 mod process;
 #[path = "../it/pull.rs"]
