@@ -56,5 +56,5 @@ pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
-pub use store::Expected;
+pub use store::{Append, Appended, Check, Direction, Expected, Query, QueryItem};
 pub use structured::ParseEvent;

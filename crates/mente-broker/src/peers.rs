@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Reply};
 
 /// Changes with every change of a command's or a reply's shape.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
@@ -89,7 +89,8 @@ pub fn show(shards: &BTreeSet<u32>) -> String {
     runs.iter().map(run).collect::<Vec<_>>().join(", ")
 }
 
-/// Events on their way into a stream are a record batch, as which they end, in base64.
+/// Events on their way into streams are a record batch, as which they end, in base64; the stream of each is
+/// its key.
 pub(crate) mod events {
     use base64::Engine as _;
     use base64::engine::general_purpose::STANDARD;
@@ -98,10 +99,15 @@ pub(crate) mod events {
     use serde::de::Error as _;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer>(events: &[Event], to: S) -> Result<S::Ok, S::Error> {
+    use crate::name::StreamName;
+    use crate::store::keyed;
+
+    type Told = (StreamName, Event);
+
+    pub(crate) fn serialize<S: Serializer>(events: &[Told], to: S) -> Result<S::Ok, S::Error> {
         let mut batch = BatchBuilder::default();
-        for event in events {
-            batch.push(&event.to_record(Timestamp(0)));
+        for (stream, event) in events {
+            batch.push(&keyed(stream, event).to_record(Timestamp(0)));
         }
         let bytes = match batch.is_empty() {
             true => Bytes::new(),
@@ -110,7 +116,7 @@ pub(crate) mod events {
         to.serialize_str(&STANDARD.encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Event>, D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Vec<Told>, D::Error> {
         let text = String::deserialize(from)?;
         let bytes = STANDARD.decode(text).map_err(D::Error::custom)?;
         if bytes.is_empty() {
@@ -119,7 +125,13 @@ pub(crate) mod events {
         let batch = Batch::parse(bytes.into()).map_err(D::Error::custom)?;
         let event = |found: Result<(_, _), _>| {
             let (offset, record) = found.map_err(D::Error::custom)?;
-            Ok(Event::from_record(&record, "", 0, offset))
+            let event = Event::from_record(&record, "", 0, offset);
+            let key = event
+                .key
+                .as_deref()
+                .and_then(|key| std::str::from_utf8(key).ok());
+            let stream = StreamName::new(key.unwrap_or_default()).map_err(D::Error::custom)?;
+            Ok((stream, event))
         };
         batch.records().map(event).collect()
     }

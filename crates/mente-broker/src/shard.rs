@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName};
 use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
-use crate::store::{AppendedTo, Expected, Place, Store};
+use crate::store::{Append, Appended, Direction, Place, Query, Store};
 
 pub use durable::Digest;
 
@@ -72,16 +72,19 @@ pub enum Command {
         name: EntityName,
     },
     /// Only for the shard that owns the store.
-    Append {
-        stream: StreamName,
-        expected: Expected,
-        #[serde(with = "crate::peers::events")]
-        events: Vec<Event>,
-    },
+    Append(Append),
     /// Where the events of a stream lie.
     Places {
         stream: StreamName,
         from: u64,
+        direction: Direction,
+        max: usize,
+    },
+    /// Where the events lie that match, over all streams.
+    Find {
+        query: Query,
+        from: u64,
+        direction: Direction,
         max: usize,
     },
     ListStreams {
@@ -99,13 +102,14 @@ impl Command {
     /// and let go of data in the end, and what is not written down needs no room.
     pub(crate) fn needs(&self) -> Takes {
         match self {
-            Self::Append { .. } => Takes::Everything,
+            Self::Append(_) => Takes::Everything,
             Self::Settle {
                 how: Settlement::Renew | Settlement::Return,
                 ..
             }
             | Self::ListSubscriptions { .. }
             | Self::Places { .. }
+            | Self::Find { .. }
             | Self::ListStreams { .. }
             | Self::Digest
             | Self::Ping => Takes::Nothing,
@@ -130,7 +134,7 @@ pub enum Reply {
     Deliveries(Vec<Delivery>),
     /// By token: whether its lease held.
     Settled(Vec<bool>),
-    Appended(AppendedTo),
+    Appended(Appended),
     Digest(Digest),
     Places(Vec<Place>),
     /// Each with its number of events.
@@ -155,11 +159,10 @@ pub struct Outcome {
     pub replies: Vec<(Ticket, Result<Reply>)>,
 }
 
-/// Events that were decided for a stream and where they belong in it.
+/// Events that were decided for the store, and the position of the first one.
 #[derive(Debug)]
 pub struct StoreAppend {
-    pub stream: StreamName,
-    pub to: AppendedTo,
+    pub first: u64,
     pub records: Vec<Record>,
 }
 
@@ -282,17 +285,24 @@ impl Shard {
                     Reply::Settled(tokens.into_iter().map(settle).collect())
                 })
             }
-            Command::Append {
+            Command::Append(append) => self.append(now, &append, out),
+            Command::Places {
                 stream,
-                expected,
-                events,
-            } => self.append(now, stream, expected, &events, out),
-            Command::Places { stream, from, max } => {
-                let places = self.store.places(&stream, from, max);
+                from,
+                direction,
+                max,
+            } => {
+                let places = self.store.places(&stream, from, direction, max);
                 places
                     .map(Reply::Places)
                     .ok_or_else(|| Error::not_found("stream", stream.as_str()))
             }
+            Command::Find {
+                query,
+                from,
+                direction,
+                max,
+            } => Ok(Reply::Places(self.store.find(&query, from, direction, max))),
             Command::ListStreams { after, max } => {
                 Ok(Reply::Streams(self.store.names(after.as_ref(), max)))
             }
@@ -373,7 +383,7 @@ impl Shard {
     pub fn placed(&mut self, append: &StoreAppend, base: Offset) {
         // Offsets are adjacent inside a batch, and an append lies whole in one.
         let offsets = (base.0..).take(append.records.len()).map(Offset);
-        self.store.placed(&append.stream, append.to, offsets);
+        self.store.placed(append.first, offsets);
     }
 
     /// Where views want to read on, to deliver or to count: each log and position once.
@@ -625,23 +635,13 @@ impl Shard {
         self.push(Decision::SubscriptionDeleted { name }, out);
     }
 
-    fn append(
-        &mut self,
-        now: Now,
-        stream: StreamName,
-        expected: Expected,
-        events: &[Event],
-        out: &mut Outcome,
-    ) -> Result<Reply> {
-        let (to, records) = self.store.append(&stream, expected, events, now.wall)?;
+    fn append(&mut self, now: Now, append: &Append, out: &mut Outcome) -> Result<Reply> {
+        let first = self.store.next_position();
+        let (appended, records) = self.store.append(append, now.wall)?;
         if !records.is_empty() {
-            out.appends.push(StoreAppend {
-                stream,
-                to,
-                records,
-            });
+            out.appends.push(StoreAppend { first, records });
         }
-        Ok(Reply::Appended(to))
+        Ok(Reply::Appended(appended))
     }
 
     fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {

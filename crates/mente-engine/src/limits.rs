@@ -17,6 +17,14 @@ pub const UNPACKED_BYTES: usize = 16 << 20;
 pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
+/// Most tags of one event.
+pub const TAGS_PER_EVENT: usize = 64;
+/// Most items of one query of the store.
+pub const QUERY_ITEMS: usize = 100;
+/// Most types and tags that one item of a query names.
+pub const QUERY_VALUES: usize = 100;
+/// Most checks of one append.
+pub const CHECKS_PER_APPEND: usize = 1_000;
 /// Largest append to a stream: one batch holds it whole.
 pub const APPEND_BYTES: usize = 2 << 20;
 /// Most events in one published batch.

@@ -16,7 +16,7 @@ use crate::fold::difference::{Change, difference};
 use crate::fold::{Fold, State};
 use crate::journal::Definition;
 use crate::name::{EntityName, StreamName};
-use crate::store::Place;
+use crate::store::{Direction, Place};
 
 /// Events that folding a stream holds in memory at a time.
 const PAGE_EVENTS: usize = 1_000;
@@ -301,7 +301,10 @@ impl Past<'_> {
         };
         let max = usize::try_from(left).map_or(PAGE_EVENTS, |left| left.min(PAGE_EVENTS));
         let (broker, who, stream) = (self.broker, self.who, self.stream);
-        let page = broker.read_stream_page(who, stream, self.next, max).await?;
+        let forwards = Direction::Forwards;
+        let page = broker
+            .read_stream_page(who, stream, self.next, forwards, max)
+            .await?;
         let (mut events, is_end) = page;
         self.is_over = is_end || events.len() as u64 == left;
         if let AsOf::Time(time) = self.as_of

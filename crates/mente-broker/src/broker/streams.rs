@@ -1,5 +1,7 @@
 //! Streams of the namespace's store.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
@@ -9,7 +11,14 @@ use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 use crate::shard::{Command, Reply};
-use crate::store::{self, AppendedTo, Expected, Place};
+use crate::store::{
+    self, Append, Appended, AppendedTo, Check, Direction, Expected, Place, Query, check_tags,
+};
+
+/// Events that are read at once.
+const TOGETHER_EVENTS: usize = 512;
+/// Records between two events for which both are read at once.
+const NEAR_RECORDS: u64 = 16;
 
 /// An event of the store and where it lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,28 +38,52 @@ impl Broker {
         expected: Expected,
         events: Vec<Event>,
     ) -> Result<AppendedTo> {
-        authorize(self.options.access, who, Action::Send, stream)?;
+        let append = Append::to(stream, expected, events);
+        let appended = self.append_store(who, append).await?;
+        let to = appended.streams.into_iter().next();
+        let (_, to) = to.ok_or_else(|| Error::new(Kind::Unknown, "no answer"))?;
+        Ok(to)
+    }
+
+    /// Appends to one stream or several, all events or none, if the checks hold; durable on return.
+    pub async fn append_store(&self, who: &Principal, append: Append) -> Result<Appended> {
         let mut size = 0;
-        for event in &events {
+        for (stream, event) in &append.events {
+            authorize(self.options.access, who, Action::Send, stream)?;
             event.validate()?;
+            check_tags(event)?;
             size += event.size_bytes();
         }
-        if events.len() > limits::EVENTS_PER_BATCH || size > self.append_bytes {
+        if append.checks.len() > limits::CHECKS_PER_APPEND {
+            let message = format!("an append has at most {} checks", limits::CHECKS_PER_APPEND);
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        for check in &append.checks {
+            // What a check says of others is read.
+            match check {
+                Check::Query { query, .. } => {
+                    authorize(self.options.access, who, Action::Listen, &"the store")?;
+                    query.validate()?;
+                }
+                Check::Stream(stream, _) => {
+                    authorize(self.options.access, who, Action::Send, stream)?;
+                }
+            }
+        }
+        if append.events.len() > limits::EVENTS_PER_BATCH || size > self.append_bytes {
             let message = format!(
                 "an append holds at most {} events and {} bytes, this one has {} and {size}",
                 limits::EVENTS_PER_BATCH,
                 self.append_bytes,
-                events.len()
+                append.events.len()
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
-        let command = Command::Append {
-            stream: stream.clone(),
-            expected,
-            events,
-        };
-        match self.ask(self.store_shard(), command).await? {
-            Reply::Appended(to) => Ok(to),
+        match self
+            .ask(self.store_shard(), Command::Append(append))
+            .await?
+        {
+            Reply::Appended(appended) => Ok(appended),
             other => Err(unexpected(&other)),
         }
     }
@@ -64,52 +97,123 @@ impl Broker {
         from: u64,
         max: usize,
     ) -> Result<Vec<StreamEvent>> {
-        let (events, _) = self.read_stream_page(who, stream, from, max).await?;
+        let forwards = Direction::Forwards;
+        let (events, _) = self
+            .read_stream_page(who, stream, from, forwards, max)
+            .await?;
         Ok(events)
     }
 
-    /// The same, and whether the stream ends with them.
-    pub(super) async fn read_stream_page(
+    /// The same in either direction, and whether the stream ends with them. Backwards `from` may lie
+    /// beyond the end.
+    pub async fn read_stream_page(
         &self,
         who: &Principal,
         stream: &StreamName,
         from: u64,
+        direction: Direction,
         max: usize,
     ) -> Result<(Vec<StreamEvent>, bool)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
         let command = Command::Places {
             stream: stream.clone(),
             from,
+            direction,
             max,
         };
-        let places = match self.ask(self.store_shard(), command).await? {
-            Reply::Places(places) => places,
-            other => return Err(unexpected(&other)),
+        let places = self.places(command).await?;
+        let is_end = places.len() < max;
+        let events = self.events_at(&places).await?;
+        let is_end = is_end && events.len() == places.len();
+        Ok((events, is_end))
+    }
+
+    /// Reads the events of all streams that match, from position `from` on, at most `max`, and fewer
+    /// where they are large; and whether there are no more. Backwards `from` may lie beyond the end.
+    pub async fn find_events(
+        &self,
+        who: &Principal,
+        query: &Query,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<(Vec<StreamEvent>, bool)> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        query.validate()?;
+        let command = Command::Find {
+            query: query.clone(),
+            from,
+            direction,
+            max,
         };
-        let mut events = Vec::with_capacity(places.len());
+        let places = self.places(command).await?;
+        let is_end = places.len() < max;
+        let events = self.events_at(&places).await?;
+        let is_end = is_end && events.len() == places.len();
+        Ok((events, is_end))
+    }
+
+    /// The position of the first event of the store that was appended at `time` or later; `None` if
+    /// there is none yet.
+    pub async fn position_at(&self, who: &Principal, time: Timestamp) -> Result<Option<u64>> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        let mut from = self.engine.offset_at(self.store, time).await?;
+        loop {
+            let (events, next) = self.read_store(who, from).await?;
+            // A batch of that time may hold earlier ones.
+            if let Some(event) = events.iter().find(|event| event.time >= time) {
+                return Ok(Some(event.place.position));
+            }
+            if next <= from {
+                return Ok(None);
+            }
+            from = next;
+        }
+    }
+
+    async fn places(&self, command: Command) -> Result<Vec<Place>> {
+        match self.ask(self.store_shard(), command).await? {
+            Reply::Places(places) => Ok(places),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Reads the events at these places, which rise or fall, until they are
+    /// [`limits::STREAM_READ_BYTES`].
+    async fn events_at(&self, places: &[Place]) -> Result<Vec<StreamEvent>> {
+        let mut events: Vec<StreamEvent> = Vec::with_capacity(places.len());
         let mut bytes = 0;
-        while let Some(place) = places.get(events.len()) {
-            if bytes > limits::STREAM_READ_BYTES {
-                return Ok((events, false));
-            }
-            let limit = near(places.len() - events.len());
-            let chunk = self.engine.read(self.store, place.offset, limit).await?;
+        let mut most = TOGETHER_EVENTS;
+        while let Some(first) = places.get(events.len())
+            && bytes <= limits::STREAM_READ_BYTES
+        {
+            let wanted = together(&places[events.len()..], most);
+            let low = wanted.iter().map(|place| place.offset).min();
+            let low = low.unwrap_or(first.offset);
+            let chunk = self
+                .engine
+                .read(self.store, low, near(span(wanted)))
+                .await?;
+            let found = records(&chunk, low).collect::<Result<BTreeMap<_, _>>>()?;
             let before = events.len();
-            for record in records(&chunk, place.offset) {
-                let (offset, record) = record?;
-                if places.get(events.len()).is_some_and(|p| p.offset == offset) {
-                    bytes += record.value.as_ref().map_or(0, Bytes::len);
-                    events.extend(stream_event(offset, &record)?);
-                }
+            for place in wanted {
+                let Some(record) = found.get(&place.offset) else {
+                    break;
+                };
+                bytes += record.value.as_ref().map_or(0, Bytes::len);
+                events.extend(stream_event(place.offset, record)?);
             }
-            if events.len() == before {
-                let at = place.offset;
-                let message = format!("stream {stream}: no event at offset {at} of the store");
+            if events.len() > before {
+                continue;
+            }
+            // Backwards the first of a run is the last of a read, which may end before it.
+            most = wanted.len() / 2;
+            if most == 0 {
+                let message = format!("no event at offset {} of the store", first.offset);
                 return Err(Error::new(Kind::Corrupt, message));
             }
         }
-        let is_end = places.len() < max;
-        Ok((events, is_end))
+        Ok(events)
     }
 
     /// Reads the whole store in the order of positions, from `from` on; and where to read on.
@@ -155,6 +259,23 @@ impl Broker {
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// The first places of these, at most `most`, that lie near each other.
+fn together(places: &[Place], most: usize) -> &[Place] {
+    let places = &places[..places.len().min(most)];
+    let near = |two: &[Place]| two[0].offset.0.abs_diff(two[1].offset.0) <= NEAR_RECORDS;
+    let far = places.windows(2).position(|two| !near(two));
+    &places[..far.map_or(places.len(), |far| far + 1)]
+}
+
+/// Records from the lowest to the highest of these.
+fn span(places: &[Place]) -> usize {
+    let offset = |place: Option<&Place>| place.map_or(0, |place| place.offset.0);
+    let span = offset(places.first()).abs_diff(offset(places.last()));
+    usize::try_from(span)
+        .unwrap_or(usize::MAX)
+        .saturating_add(1)
 }
 
 /// `None` for a record that is not the store's own.

@@ -1,0 +1,83 @@
+//! Where events lie, by what they are: for each key its positions, in order.
+//!
+//! A query is answered by leaping: the next position that one group of keys has is looked for in the
+//! next group, and so on until all agree. What lies between is not looked at.
+
+use std::collections::BTreeMap;
+
+use super::query::{Key, Query, QueryItem};
+
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Index {
+    positions: BTreeMap<Key, Vec<u64>>,
+}
+
+/// Which way a reader goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    Up,
+    Down,
+}
+
+impl Index {
+    pub(super) fn insert(&mut self, key: Key, position: u64) {
+        self.positions.entry(key).or_default().push(position);
+    }
+
+    /// The first match at `from` or above, below `end`.
+    pub(super) fn next(&self, query: &Query, from: u64, end: u64) -> Option<u64> {
+        let found = self.best(query, from, Way::Up)?;
+        (found < end).then_some(found)
+    }
+
+    /// The last match at `from` or below.
+    pub(super) fn previous(&self, query: &Query, from: u64) -> Option<u64> {
+        self.best(query, from, Way::Down)
+    }
+
+    /// Of the items' matches the one that comes first on the way.
+    fn best(&self, query: &Query, from: u64, way: Way) -> Option<u64> {
+        if query.items.is_empty() {
+            return Some(from);
+        }
+        let found = query.items.iter().map(|item| self.of_item(item, from, way));
+        way.first(found.flatten())
+    }
+
+    fn of_item(&self, item: &QueryItem, from: u64, way: Way) -> Option<u64> {
+        let groups = item.groups();
+        let mut at = from;
+        // How many groups in a row have what stands at `at`.
+        let mut agree = 0;
+        for group in groups.iter().cycle() {
+            if agree == groups.len() {
+                break;
+            }
+            let found = way.first(group.iter().filter_map(|key| self.of_key(*key, at, way)))?;
+            agree = if found == at { agree + 1 } else { 1 };
+            at = found;
+        }
+        Some(at)
+    }
+
+    fn of_key(&self, key: Key, from: u64, way: Way) -> Option<u64> {
+        let positions = self.positions.get(&key)?;
+        match way {
+            Way::Up => positions.get(positions.partition_point(|p| *p < from)),
+            Way::Down => {
+                let above = positions.partition_point(|p| *p <= from);
+                positions.get(above.checked_sub(1)?)
+            }
+        }
+        .copied()
+    }
+}
+
+impl Way {
+    fn first(self, positions: impl Iterator<Item = u64>) -> Option<u64> {
+        match self {
+            Self::Up => positions.min(),
+            Self::Down => positions.max(),
+        }
+    }
+}

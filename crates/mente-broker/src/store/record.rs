@@ -1,0 +1,86 @@
+//! A record of the store: the event, and before its headers where it stands.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use bytes::Bytes;
+use mente_engine::{Offset, Record};
+
+use super::Place;
+use crate::error::{Error, Kind};
+use crate::name::StreamName;
+
+const POSITION: &str = "mente-position";
+const REVISION: &str = "mente-revision";
+
+/// What the index takes in of a record.
+pub(super) struct Facts {
+    pub(super) stream: StreamName,
+    pub(super) position: u64,
+    pub(super) revision: u64,
+    /// Hash of the event's id.
+    pub(super) id: u128,
+}
+
+impl Facts {
+    pub(super) fn of(record: &Record) -> Result<Self, String> {
+        fn text(bytes: &[u8]) -> Option<&str> {
+            std::str::from_utf8(bytes).ok()
+        }
+        let number = |name| text(record.header(name)?)?.parse::<u64>().ok();
+        let [position, revision] = [POSITION, REVISION].map(number);
+        let key = record.key.as_deref().and_then(text);
+        let id = record.header("ce_id").and_then(|id| text(id));
+        let missing = "no position, revision, stream name or event id";
+        let (Some(position), Some(revision), Some(key), Some(id)) = (position, revision, key, id)
+        else {
+            return Err(missing.to_owned());
+        };
+        Ok(Self {
+            stream: StreamName::new(key).map_err(|error| error.message)?,
+            position,
+            revision,
+            id: id_hash(id),
+        })
+    }
+}
+
+/// Position and revision of a record of the store.
+pub fn place_of(offset: Offset, record: &Record) -> Option<Place> {
+    let number = |name| std::str::from_utf8(record.header(name)?).ok()?.parse().ok();
+    Some(Place {
+        revision: number(REVISION)?,
+        position: number(POSITION)?,
+        offset,
+    })
+}
+
+pub(super) fn headers(position: u64, revision: u64) -> Vec<(Bytes, Option<Bytes>)> {
+    let header = |name: &'static str, number: u64| {
+        (
+            Bytes::from_static(name.as_bytes()),
+            Some(Bytes::from(number.to_string())),
+        )
+    };
+    vec![header(POSITION, position), header(REVISION, revision)]
+}
+
+pub(super) fn corrupt(offset: Offset, what: &str) -> Error {
+    let message = format!("store record at offset {offset}: {what}");
+    Error::new(Kind::Corrupt, message)
+}
+
+pub(super) fn id_hash(id: &str) -> u128 {
+    hash(0, id)
+}
+
+/// 128 bits of SipHash: equal in every run, and two texts of one salt do not meet by chance. Salts are
+/// even.
+pub(super) fn hash(salt: u8, text: &str) -> u128 {
+    let half = |salt: u8| {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u8(salt);
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    };
+    u128::from(half(salt)) << 64 | u128::from(half(salt + 1))
+}
