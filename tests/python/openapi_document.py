@@ -208,6 +208,20 @@ def streams_and_views(call):
     call("post", "/streams/{stream}", 200, [event("1"), event("2")], BATCH, query={"expected": "none"}, **s)
     call("post", "/streams/{stream}", 409, event("3"), STRUCTURED, query={"expected": "none"}, **s)
     call("get", "/streams/{stream}", 200, query={"from": 0, "limit": 5}, **s)
+    call("get", "/streams/{stream}", 200, query={"direction": "backwards"}, **s)
+    call("get", "/streams/{stream}", 400, query={"direction": "up"}, **s)
+    lines = {"accept": "application/x-ndjson"}
+    call("get", "/streams/{stream}", 200, headers=lines, **s)
+    told = [{"stream": "order-2", "event": event("9", tags="a,b", correlationid="c")}]
+    checks = [{"stream": "order-2", "expected": "none"}, {"query": [{"types": ["none"], "tags": ["a"]}], "after": 0}]
+    call("post", "/store/events", 200, {"events": told, "checks": checks})
+    call("post", "/store/events", 409, {"events": [{"stream": "order-3", "event": event("9")}], "checks": checks})
+    call("post", "/store/events", 400, {"events": []})
+    call("get", "/store/events", 200, query={"tag": "a,b", "type": "test", "category": "order", "correlation": "c"})
+    call("get", "/store/events", 200, query={"query": '[{"tags":["a"]}]', "direction": "backwards", "limit": 1})
+    call("get", "/store/events", 200, query={"time": "2000-01-01T00:00:00Z"}, headers=lines)
+    call("get", "/store/events", 200, query={"follow": "false"}, headers={"accept": "text/event-stream"})
+    call("get", "/store/events", 400, query={"time": "1ms", "from": 0})
     call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
     call("get", "/streams/{stream}/state", 200, query={"time": "2100-01-01T00:00:00Z"}, **s)
     call("get", "/streams/{stream}/state", 400, query={"at": 1, "time": "1ms"}, **s)

@@ -137,6 +137,11 @@ pub enum Reply {
     Appended(Appended),
     Digest(Digest),
     Places(Vec<Place>),
+    Found {
+        places: Vec<Place>,
+        /// Position behind the last event that was there.
+        end: u64,
+    },
     /// Each with its number of events.
     Streams(Vec<(StreamName, u64)>),
 }
@@ -302,7 +307,10 @@ impl Shard {
                 from,
                 direction,
                 max,
-            } => Ok(Reply::Places(self.store.find(&query, from, direction, max))),
+            } => Ok(Reply::Found {
+                places: self.store.find(&query, from, direction, max),
+                end: self.store.end(),
+            }),
             Command::ListStreams { after, max } => {
                 Ok(Reply::Streams(self.store.names(after.as_ref(), max)))
             }

@@ -41,7 +41,7 @@ use crate::structured::{ParseEvent, no_format};
 pub use past::{Alternative, AsOf, Blamed, Cause, Step, StreamState, WhatIf};
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
-pub use streams::StreamEvent;
+pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
 pub use verify::Verified;
 

@@ -29,6 +29,17 @@ pub struct StreamEvent {
     pub event: Event,
 }
 
+/// Events that were looked for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Found {
+    pub events: Vec<StreamEvent>,
+    /// There are no more in that direction.
+    pub is_all: bool,
+    /// Position behind the last event that the store had: who decides by all matches up to there says
+    /// that none came behind `end - 1`.
+    pub end: u64,
+}
+
 impl Broker {
     /// Appends to a stream, all events or none, durable on return.
     pub async fn append_stream(
@@ -121,7 +132,10 @@ impl Broker {
             direction,
             max,
         };
-        let places = self.places(command).await?;
+        let places = match self.ask(self.store_shard(), command).await? {
+            Reply::Places(places) => places,
+            other => return Err(unexpected(&other)),
+        };
         let is_end = places.len() < max;
         let events = self.events_at(&places).await?;
         let is_end = is_end && events.len() == places.len();
@@ -129,7 +143,7 @@ impl Broker {
     }
 
     /// Reads the events of all streams that match, from position `from` on, at most `max`, and fewer
-    /// where they are large; and whether there are no more. Backwards `from` may lie beyond the end.
+    /// where they are large. Backwards `from` may lie beyond the end.
     pub async fn find_events(
         &self,
         who: &Principal,
@@ -137,7 +151,7 @@ impl Broker {
         from: u64,
         direction: Direction,
         max: usize,
-    ) -> Result<(Vec<StreamEvent>, bool)> {
+    ) -> Result<Found> {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
         query.validate()?;
         let command = Command::Find {
@@ -146,11 +160,16 @@ impl Broker {
             direction,
             max,
         };
-        let places = self.places(command).await?;
-        let is_end = places.len() < max;
+        let (places, end) = match self.ask(self.store_shard(), command).await? {
+            Reply::Found { places, end } => (places, end),
+            other => return Err(unexpected(&other)),
+        };
         let events = self.events_at(&places).await?;
-        let is_end = is_end && events.len() == places.len();
-        Ok((events, is_end))
+        Ok(Found {
+            is_all: places.len() < max && events.len() == places.len(),
+            events,
+            end,
+        })
     }
 
     /// The position of the first event of the store that was appended at `time` or later; `None` if
@@ -168,13 +187,6 @@ impl Broker {
                 return Ok(None);
             }
             from = next;
-        }
-    }
-
-    async fn places(&self, command: Command) -> Result<Vec<Place>> {
-        match self.ask(self.store_shard(), command).await? {
-            Reply::Places(places) => Ok(places),
-            other => Err(unexpected(&other)),
         }
     }
 

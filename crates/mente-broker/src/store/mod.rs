@@ -99,6 +99,8 @@ pub struct Store {
     streams: BTreeMap<StreamName, Stream>,
     /// By position.
     entries: Vec<Entry>,
+    /// Behind the last position that is durable: whoever decides by what was read saw nothing beyond.
+    end: u64,
     index: Index,
 }
 
@@ -153,10 +155,12 @@ impl Store {
     }
 
     /// The events from `first` on came to lie at these offsets.
-    pub fn placed(&mut self, first: u64, offsets: impl Iterator<Item = Offset>) {
+    pub fn placed(&mut self, mut first: u64, offsets: impl Iterator<Item = Offset>) {
         let entries = self.entries.iter_mut().skip(first as usize);
         for (entry, offset) in entries.zip(offsets) {
             entry.offset = Some(offset);
+            self.end = self.end.max(first + 1);
+            first += 1;
         }
     }
 
@@ -168,6 +172,7 @@ impl Store {
             return Err(corrupt(offset, "positions or revisions have a gap"));
         }
         self.take(&facts.stream, facts.id, Some(offset), record);
+        self.end = self.next_position();
         Ok(())
     }
 
@@ -195,10 +200,10 @@ impl Store {
         })
     }
 
-    /// Places of the events that match, from position `from` on, the way that the reader goes, at most
-    /// `max`.
+    /// Places of the durable events that match, from position `from` on, the way that the reader goes, at
+    /// most `max`.
     pub fn find(&self, query: &Query, from: u64, direction: Direction, max: usize) -> Vec<Place> {
-        let end = self.next_position();
+        let end = self.end;
         let mut found = Vec::new();
         let mut at = match direction {
             Direction::Forwards => (from < end).then_some(from),
@@ -248,6 +253,11 @@ impl Store {
     /// Position that the next event gets.
     pub fn next_position(&self) -> u64 {
         self.entries.len() as u64
+    }
+
+    /// Position behind the last event that readers see.
+    pub fn end(&self) -> u64 {
+        self.end
     }
 
     fn length(&self, stream: &StreamName) -> u64 {

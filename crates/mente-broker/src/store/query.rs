@@ -106,6 +106,7 @@ impl Key {
 pub fn check_tags(event: &Event) -> Result<()> {
     let tags = match event.extension(TAGS) {
         None => return Ok(()),
+        Some(Attribute::Text(tags)) if tags.is_empty() => return Ok(()),
         Some(Attribute::Text(tags)) => tags,
         Some(_) => return Err(Error::invalid("tags are text, with commas between them")),
     };

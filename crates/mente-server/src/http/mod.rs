@@ -16,6 +16,7 @@ mod tail;
 mod grid;
 mod past;
 mod projections;
+mod store;
 mod streams;
 mod subscriptions;
 mod topics;
@@ -191,9 +192,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(read::dead_letters),
         ),
         ("/streams", get(streams::list)),
+        ("/store/events", get(store::events).post(store::append)),
         (
             "/streams/{stream}",
-            get(streams::read).post(streams::append),
+            get(store::stream).post(streams::append),
         ),
         ("/streams/{stream}/state", get(past::state)),
         ("/streams/{stream}/log", get(past::log)),

@@ -228,7 +228,7 @@ fn otherwise(asked: Otherwise) -> Result<WhatIf> {
     })
 }
 
-fn event_of(raw: &RawValue) -> Result<Event> {
+pub(super) fn event_of(raw: &RawValue) -> Result<Event> {
     let bytes = bytes::Bytes::copy_from_slice(raw.get().as_bytes());
     cloudevents::parse_event(&bytes).map_err(|error| Refusal::bad_request(error.to_string()))
 }

@@ -54,11 +54,32 @@ pub(super) struct DeadLetterParameters {
 
 /// What the client takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accepted {
+pub(super) enum Accepted {
     Batch,
     Lines(Form),
     /// Nothing in particular.
     Anything,
+}
+
+impl Accepted {
+    pub(super) fn is_event_stream(self) -> bool {
+        self == Self::Lines(Form::EventStream)
+    }
+
+    /// How events are told one by one; `None`: as one document.
+    pub(super) fn form(self, follow: bool) -> Result<Option<Form>> {
+        match (self, follow) {
+            (Self::Lines(form), _) => Ok(Some(form)),
+            (Self::Anything, true) => Ok(Some(Form::Lines)),
+            (Self::Anything | Self::Batch, false) => Ok(None),
+            (Self::Batch, true) => {
+                let message =
+                    "a document cannot follow; accept application/x-ndjson or text/event-stream";
+                let status = StatusCode::NOT_ACCEPTABLE;
+                Err(Refusal::new(status, "NotAcceptable", message))
+            }
+        }
+    }
 }
 
 pub(super) async fn events(
@@ -70,9 +91,7 @@ pub(super) async fn events(
 ) -> Result<Response> {
     let topic = EntityName::new(topic)?;
     let accepted = accepted(&headers);
-    let follow = asked
-        .follow
-        .unwrap_or(accepted == Accepted::Lines(Form::EventStream));
+    let follow = asked.follow.unwrap_or(accepted.is_event_stream());
     let from = match headers.get("last-event-id").map(|id| id.to_str()) {
         Some(id) => From::after(id.unwrap_or_default())?,
         None => From::parse(asked.from.as_deref().unwrap_or("earliest"))?,
@@ -84,21 +103,9 @@ pub(super) async fn events(
         limits::READ_WAIT_MS,
     )?;
     let reader = Reader::open(&door, who, topic, asked.partition, &from).await?;
-    let form = match (accepted, follow) {
-        (Accepted::Lines(form), _) => form,
-        (Accepted::Anything, true) => Form::Lines,
-        (Accepted::Anything | Accepted::Batch, false) => {
-            let limit = limit(asked.limit)?;
-            return batch(&door, reader, limit, Duration::from_millis(wait)).await;
-        }
-        (Accepted::Batch, true) => {
-            let message = "a batch cannot follow; accept application/x-ndjson or text/event-stream";
-            return Err(Refusal::new(
-                StatusCode::NOT_ACCEPTABLE,
-                "NotAcceptable",
-                message,
-            ));
-        }
+    let Some(form) = accepted.form(follow)? else {
+        let limit = limit(asked.limit)?;
+        return batch(&door, reader, limit, Duration::from_millis(wait)).await;
     };
     let left = asked.limit.unwrap_or(usize::MAX);
     Ok(tail::answer(door, reader, form, follow, left))
@@ -160,7 +167,7 @@ fn limit(asked: Option<usize>) -> Result<usize> {
 }
 
 /// The first known type in `Accept`; weights are not looked at.
-fn accepted(headers: &HeaderMap) -> Accepted {
+pub(super) fn accepted(headers: &HeaderMap) -> Accepted {
     let Some(text) = headers.get(header::ACCEPT).and_then(|a| a.to_str().ok()) else {
         return Accepted::Anything;
     };

@@ -12,16 +12,14 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use mente_broker::{Definition, EntityName, Expected, Fold, StreamEvent, StreamName};
-use mente_engine::limits;
-use mente_wire::cloudevents;
+use mente_broker::{Definition, EntityName, Expected, Fold, StreamName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::error::{Refusal, Result};
-use super::events::{json as answer, json_of, parse};
-use super::query::{Asked, Named, within};
+use super::events::{json_of, parse};
+use super::query::{Asked, Named};
 use super::{Door, body};
 
 /// Most streams that one list names.
@@ -31,15 +29,6 @@ const STREAMS_PER_LIST: usize = 1_000;
 #[serde(deny_unknown_fields)]
 pub(super) struct Append {
     expected: Option<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct Read {
-    /// First revision.
-    #[serde(default)]
-    from: u64,
-    limit: Option<usize>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,28 +69,6 @@ pub(super) async fn append(
         repeated: to.repeated,
     };
     json_of(StatusCode::OK, &appended)
-}
-
-/// `{"stream":…,"events":[{"revision":0,"position":7,"event":{…}}]}`; read on behind the last, until
-/// none come: large events come fewer at a time.
-pub(super) async fn read(
-    State(door): State<Arc<Door>>,
-    Caller(who): Caller,
-    Named(stream): Named<String>,
-    Asked(asked): Asked<Read>,
-) -> Result<Response> {
-    let stream = StreamName::new(stream)?;
-    let limit = within(
-        "limit",
-        asked.limit.unwrap_or(1_000),
-        1,
-        limits::READ_EVENTS,
-    )?;
-    let events = door
-        .broker
-        .read_stream(&who, &stream, asked.from, limit)
-        .await?;
-    Ok(answer(StatusCode::OK, written(&stream, &events)))
 }
 
 pub(super) async fn list(
@@ -161,7 +128,7 @@ pub(super) async fn delete_fold(
     Ok(StatusCode::NO_CONTENT)
 }
 
-fn expected(asked: Option<&str>) -> Result<Expected> {
+pub(super) fn expected(asked: Option<&str>) -> Result<Expected> {
     match asked {
         None | Some("any") => Ok(Expected::Any),
         Some("none") => Ok(Expected::NoStream),
@@ -172,22 +139,6 @@ fn expected(asked: Option<&str>) -> Result<Expected> {
             Refusal::bad_request(message)
         }),
     }
-}
-
-/// The events keep the bytes of their data.
-fn written(stream: &StreamName, events: &[StreamEvent]) -> Vec<u8> {
-    let name = Value::from(stream.as_str());
-    let mut body = format!("{{\"stream\":{name},\"events\":[").into_bytes();
-    for (index, event) in events.iter().enumerate() {
-        let comma = if index > 0 { "," } else { "" };
-        let (revision, position) = (event.place.revision, event.place.position);
-        let head = format!("{comma}{{\"revision\":{revision},\"position\":{position},\"event\":");
-        body.extend_from_slice(head.as_bytes());
-        cloudevents::write_event(&event.event, &mut body);
-        body.push(b'}');
-    }
-    body.extend_from_slice(b"]}");
-    body
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 //! Answers that go on: a line or an SSE message per event, for as long as the client listens.
+//! Where the events come from is a [`Source`].
 //!
 //! Nothing is read ahead of the client: the next events are read when the connection has taken
 //! the last ones. A failure comes as the last line, since the status has long been sent.
@@ -13,7 +14,7 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures::stream;
 use mente_broker::StoredEvent;
-use mente_engine::Offset;
+use mente_engine::{Event, Offset};
 use mente_wire::cloudevents;
 
 use super::Door;
@@ -41,26 +42,40 @@ impl Form {
     }
 }
 
-struct Tail {
+/// Events in an order, of which there may be more one day.
+pub(super) trait Source: Send + 'static {
+    /// Writes up to `max` of the events that are there now, and tells how many.
+    fn write(
+        &mut self,
+        max: usize,
+        form: Form,
+        out: &mut Vec<u8>,
+    ) -> impl Future<Output = Result<usize>> + Send;
+
+    /// Resolves once there may be more.
+    fn more(&self) -> impl Future<Output = Result<()>> + Send;
+}
+
+struct Tail<S> {
     door: Arc<Door>,
-    reader: Reader,
+    source: S,
     form: Form,
     follow: bool,
     /// Events that may still be sent.
     left: usize,
 }
 
-/// At most `left` events; without `follow` also none beyond the end of the topic.
-pub(super) fn answer(
+/// At most `left` events; without `follow` also none beyond the end.
+pub(super) fn answer<S: Source>(
     door: Arc<Door>,
-    reader: Reader,
+    source: S,
     form: Form,
     follow: bool,
     left: usize,
 ) -> Response {
     let tail = Tail {
         door,
-        reader,
+        source,
         form,
         follow,
         left,
@@ -83,7 +98,7 @@ pub(super) fn answer(
     (headers, Body::from_stream(chunks)).into_response()
 }
 
-impl Tail {
+impl<S: Source> Tail<S> {
     /// The next events as text; `None` at the end.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         loop {
@@ -91,26 +106,18 @@ impl Tail {
             if max == 0 || self.door.stopping.now() {
                 return Ok(None);
             }
-            let mut seen: BTreeMap<u32, Offset> = self.reader.positions().into_iter().collect();
-            let events = self.reader.read(max).await?;
-            if !events.is_empty() {
-                self.left -= events.len();
-                self.door.metrics.read.add(events.len());
-                let mut out = Vec::new();
-                for stored in &events {
-                    let others: Vec<_> = seen.iter().map(|(p, next)| (*p, *next)).collect();
-                    write(stored, self.form, &others, &mut out);
-                    // Whatever follows is read from behind this one on.
-                    let behind = Offset(stored.position.offset.0.saturating_add(1));
-                    seen.insert(stored.position.partition, behind);
-                }
+            let mut out = Vec::new();
+            let count = self.source.write(max, self.form, &mut out).await?;
+            if count > 0 {
+                self.left -= count;
+                self.door.metrics.read.add(count);
                 return Ok(Some(out.into()));
             }
             if !self.follow {
                 return Ok(None);
             }
             tokio::select! {
-                grown = self.reader.grown() => grown?,
+                more = self.source.more() => more?,
                 () = self.door.stopping.wait() => return Ok(None),
                 () = tokio::time::sleep(ALIVE), if self.form == Form::EventStream => {
                     return Ok(Some(Bytes::from_static(b": alive\n\n")));
@@ -134,17 +141,45 @@ impl Tail {
     }
 }
 
+impl Source for Reader {
+    async fn write(&mut self, max: usize, form: Form, out: &mut Vec<u8>) -> Result<usize> {
+        let mut seen: BTreeMap<u32, Offset> = self.positions().into_iter().collect();
+        let events = self.read(max).await?;
+        for stored in &events {
+            let others: Vec<_> = seen.iter().map(|(p, next)| (*p, *next)).collect();
+            write(stored, form, &others, out);
+            // Whatever follows is read from behind this one on.
+            let behind = Offset(stored.position.offset.0.saturating_add(1));
+            seen.insert(stored.position.partition, behind);
+        }
+        Ok(events.len())
+    }
+
+    async fn more(&self) -> Result<()> {
+        self.grown().await
+    }
+}
+
 /// Appends one event; `others` is how far the partitions were read before it.
 pub(super) fn write(stored: &StoredEvent, form: Form, others: &[(u32, Offset)], out: &mut Vec<u8>) {
     let (partition, offset) = (stored.position.partition, stored.position.offset);
+    let id = match form {
+        Form::EventStream => event_id(partition, offset, others),
+        Form::Lines => String::new(),
+    };
+    let head = format!("{{\"partition\":{partition},\"offset\":{offset},");
+    write_line(form, &id, &head, &stored.event, out);
+}
+
+/// Appends one event behind the `head` of its object.
+pub(super) fn write_line(form: Form, id: &str, head: &str, event: &Event, out: &mut Vec<u8>) {
     if form == Form::EventStream {
-        let id = event_id(partition, offset, others);
         out.extend_from_slice(format!("id: {id}\ndata: ").as_bytes());
     }
-    let head = format!("{{\"partition\":{partition},\"offset\":{offset},\"event\":");
     out.extend_from_slice(head.as_bytes());
+    out.extend_from_slice(b"\"event\":");
     let begin = out.len();
-    cloudevents::write_event(&stored.event, out);
+    cloudevents::write_event(event, out);
     // Data is written as it came and may be spread over lines; between its tokens any white
     // space is as good as another, and inside strings JSON has no raw line breaks.
     for byte in out.iter_mut().skip(begin) {

@@ -22,6 +22,7 @@ mod pull;
 mod refusals;
 mod retire;
 mod shop_page;
+mod store;
 mod tail;
 mod tls;
 mod verbs;

@@ -36,6 +36,8 @@ mod pull;
 mod refusals;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
+#[path = "../it/store.rs"]
+mod store;
 #[path = "../it/tail.rs"]
 mod tail;
 #[path = "../it/tls.rs"]
