@@ -235,7 +235,7 @@ def streams_and_views(call):
     otherwise = {"drop": [0], "replace": [{"revision": 1, "event": event("3")}], "append": [event("4", data={"m": 2})]}
     call("post", "/streams/{stream}/whatif", 200, otherwise, query={"at": 1}, **s)
     call("post", "/streams/{stream}/whatif", 416, {"drop": [7]}, **s)
-    call("get", "/streams", 200, query={"after": "a"})
+    call("get", "/streams", 200, query={"from": 1})
     call("delete", "/folds/{category}", 204, category="order")
 
     p, names = "/projections/{projection}", {"projection": "counts"}

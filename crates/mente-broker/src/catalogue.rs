@@ -38,6 +38,7 @@ impl Catalogue {
             Decision::SubscriptionCreated { .. }
             | Decision::SubscriptionDeleted { .. }
             | Decision::SecretsSet { .. }
+            | Decision::Sealed(_)
             | Decision::View { .. } => {}
         }
     }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Secret, Settings, Verdict};
+use crate::store::Sealed;
 
 const VERSION: u32 = 1;
 
@@ -51,6 +52,8 @@ pub enum Decision {
         name: SubscriptionName,
         secrets: Vec<Secret>,
     },
+    /// A block of the store's index is whole: of the events that it holds none need be in memory.
+    Sealed(Sealed),
     /// Of the view that `SubscriptionCreated` numbered `view`.
     View {
         view: u64,

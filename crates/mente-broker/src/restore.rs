@@ -8,6 +8,7 @@ use crate::error::{Error, Kind};
 use crate::planted::{Planted, planted};
 use crate::shard::Shard;
 use crate::snapshot::{Replay, Written};
+use crate::store::{Chain, Store};
 
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -38,8 +39,23 @@ impl From<Error> for Failure {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Logs {
     pub(crate) journal: LogId,
-    /// Only the shard that owns the store has it.
-    pub(crate) store: Option<LogId>,
+    /// Only the shard that owns the store has them.
+    pub(crate) store: Option<StoreLogs>,
+}
+
+/// The logs of the store.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreLogs {
+    pub(crate) events: LogId,
+    /// Of the blocks that say where sealed events lie.
+    pub(crate) index: LogId,
+}
+
+/// The right to write them.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct StoreFences {
+    pub(crate) events: Fence,
+    pub(crate) index: Fence,
 }
 
 /// The state of a shard and the fences of the logs that it owns.
@@ -48,7 +64,7 @@ pub(crate) struct Restored {
     /// What the journal holds, to tell when a snapshot is due.
     pub(crate) written: Written,
     pub(crate) journal: Fence,
-    pub(crate) store: Option<Fence>,
+    pub(crate) store: Option<StoreFences>,
 }
 
 /// What of a shard's logs was folded without owning them: a head start for whoever takes it over, and
@@ -58,18 +74,20 @@ pub(crate) struct Warm {
     replay: Replay,
     /// Read on from here; below the start of the log at first.
     next: Offset,
-    /// Only its store counts.
-    streams: Shard,
-    streams_next: Offset,
+    store: Store,
+    store_next: Offset,
+    /// Events of the store that are in memory before they are sealed.
+    tail_events: usize,
 }
 
 impl Warm {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(tail_events: usize) -> Self {
         Self {
             replay: Replay::new(),
             next: Offset(0),
-            streams: Shard::new(Term(0)),
-            streams_next: Offset(0),
+            store: Store::after(0, Chain::default(), tail_events),
+            store_next: Offset(0),
+            tail_events,
         }
     }
 
@@ -103,8 +121,8 @@ impl Warm {
         let Some(store) = logs.store else {
             return Ok(());
         };
-        match engine.bounds(store).await?.end.0.checked_sub(1) {
-            Some(last) => self.read_store(engine, store, Offset(last)).await,
+        match engine.bounds(store.events).await?.end.0.checked_sub(1) {
+            Some(last) => self.read_store(engine, store.events, Offset(last)).await,
             None => Ok(()),
         }
     }
@@ -135,15 +153,21 @@ impl Warm {
         store: LogId,
         last: Offset,
     ) -> Result<(), Failure> {
-        let streams = &mut self.streams;
-        fold(engine, store, &mut self.streams_next, last, |at, record| {
-            streams.fold(at, record)
+        if let Some(sealed) = self.replay.sealed().last()
+            && self.store.next_position() < sealed.end
+        {
+            self.store = Store::after(sealed.end, sealed.chain, self.tail_events);
+            self.store_next = sealed.next;
+        }
+        let events = &mut self.store;
+        fold(engine, store, &mut self.store_next, last, |at, record| {
+            events.fold(at, record)
         })
         .await
     }
 }
 
-/// Claims the journal, and the store if this shard owns it, and folds both up to the claims.
+/// Claims the journal, and the logs of the store if this shard owns it, and folds both up to the claims.
 pub(crate) async fn restore(
     engine: &dyn Engine,
     logs: Logs,
@@ -176,16 +200,19 @@ pub(crate) async fn restore(
         return Err(Failure::Engine(engine::Error::Fenced));
     }
     let store = match logs.store {
-        Some(store) => Some(engine.claim(store).await?),
+        Some(store) => Some(StoreFences {
+            events: engine.claim(store.events).await?,
+            index: engine.claim(store.index).await?,
+        }),
         None => None,
     };
-    if let Some(fence) = store
+    if let Some(StoreFences { events, .. }) = store
         && !misses_tail
     {
-        warm.read_store(engine, fence.log, fence.at).await?;
+        warm.read_store(engine, events.log, events.at).await?;
     }
     let (mut shard, written) = warm.replay.finish();
-    shard.take_over(journal.term, warm.streams);
+    shard.take_over(journal.term, warm.store);
     Ok(Restored {
         shard,
         written,

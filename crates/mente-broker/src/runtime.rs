@@ -13,6 +13,7 @@
 //! before it is durable, refusals included, since they rest on that state.
 
 mod burials;
+mod sealing;
 mod standby;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -42,9 +43,10 @@ use crate::name::SubscriptionName;
 use crate::peers::Peers;
 use crate::planted::{Planted, planted};
 use crate::queue::{LockToken, Settlement, Ticket};
-use crate::restore::{self, Logs, Restored, Warm};
+use crate::restore::{self, Logs, Restored, StoreFences, Warm};
 use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
+use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::{ParseEvent, event_of};
 
 /// Commands that one round decides at most.
@@ -81,6 +83,10 @@ pub(crate) struct Runtime {
     pub(crate) snapshot_bytes: usize,
     /// What a batch of several decisions or appends is kept below.
     pub(crate) page_bytes: usize,
+    /// Events of the store that are in memory before they are sealed.
+    pub(crate) tail_events: usize,
+    /// Of the store's index; only the shard that owns the store has them.
+    pub(crate) blocks: Option<Arc<Blocks>>,
     /// Reads events that other producers wrote whole.
     pub(crate) parse: ParseEvent,
     /// Rung when subscriptions came or went.
@@ -95,7 +101,7 @@ pub(crate) struct Runtime {
 struct Tenure<'a> {
     runtime: &'a mut Runtime,
     fence: Fence,
-    store_fence: Option<Fence>,
+    store_fences: Option<StoreFences>,
     shard: Shard,
     written: Written,
     /// False only under a planted bug.
@@ -121,6 +127,10 @@ struct Tenure<'a> {
     may_decide: bool,
     /// Dead letters wait for room to be copied.
     awaits_room: bool,
+    /// A block of the store's index is being written.
+    sealing: bool,
+    /// An append beside the rounds failed: nothing more lands under its fence.
+    broken: Option<engine::Error>,
 }
 
 struct Caller {
@@ -137,7 +147,10 @@ enum Io {
         result: Result<(Vec<Arrival>, Offset), engine::Error>,
     },
     /// The log grew, or a pause is over.
-    Look { log: LogId, from: Offset },
+    Look {
+        log: LogId,
+        from: Offset,
+    },
     Buried {
         burial: Box<Burial>,
         result: Result<Offset, engine::Error>,
@@ -146,6 +159,13 @@ enum Io {
     Rested(Grave),
     /// There may be room for dead letters again.
     LookForRoom,
+    /// What the sealed part of the store says of an append.
+    LookedUp {
+        ticket: Ticket,
+        append: Append,
+        result: Result<Facts>,
+    },
+    Sealed(Result<Sealed, engine::Error>),
 }
 
 /// What woke the shard.
@@ -170,7 +190,7 @@ impl Runtime {
     pub(crate) async fn run(mut self) -> Result<()> {
         let journal = self.logs.journal;
         loop {
-            let mut warm = Warm::new();
+            let mut warm = Warm::new(self.tail_events);
             if !self.stand_by(&mut warm).await {
                 return Ok(());
             }
@@ -223,7 +243,7 @@ impl<'a> Tenure<'a> {
         let tenure = Self {
             runtime,
             fence: restored.journal,
-            store_fence: restored.store,
+            store_fences: restored.store,
             shard: restored.shard,
             written: restored.written,
             is_claimed: !planted(Planted::ClaimAfterDeciding),
@@ -239,7 +259,10 @@ impl<'a> Tenure<'a> {
             inherited: BTreeSet::new(),
             may_decide: true,
             awaits_room: false,
+            sealing: false,
+            broken: None,
         };
+        tenure.hear_of_blocks();
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
         }
@@ -289,6 +312,9 @@ impl<'a> Tenure<'a> {
                 wake => self.take(wake, &mut out),
             }
             self.drain(&mut out);
+            if let Some(error) = self.broken.take() {
+                return Err(error);
+            }
             if self.may_decide {
                 let now = self.runtime.clock.now();
                 self.shard.tick(now, &mut out);
@@ -388,7 +414,10 @@ impl<'a> Tenure<'a> {
                     _ => None,
                 };
                 self.callers.insert(ticket, Caller { reply, receives });
-                self.shard.decide(now, ticket, command, out);
+                match command {
+                    Command::Append(append) => self.append(now, ticket, append, out),
+                    command => self.shard.decide(now, ticket, command, out),
+                }
             }
             Wake::Io(Io::Read { log, from, result }) => {
                 self.reading.remove(&(log, from));
@@ -415,6 +444,18 @@ impl<'a> Tenure<'a> {
             Wake::Io(Io::Rested(grave)) => {
                 self.resting.remove(&grave);
                 self.start_burials();
+            }
+            Wake::Io(Io::LookedUp {
+                ticket,
+                append,
+                result,
+            }) => self.looked_up(ticket, append, result, out),
+            Wake::Io(Io::Sealed(result)) => {
+                self.sealing = false;
+                match result {
+                    Ok(sealed) => self.shard.seal(sealed, out),
+                    Err(error) => self.broken = Some(error),
+                }
             }
             Wake::Io(Io::LookForRoom) => {
                 self.awaits_room = false;
@@ -498,6 +539,14 @@ impl<'a> Tenure<'a> {
             self.shard.placed(&append, base);
         }
         if decided {
+            if out
+                .decisions
+                .iter()
+                .any(|d| matches!(d, Decision::Sealed(_)))
+            {
+                self.hear_of_blocks();
+                self.shard.forget_sealed();
+            }
             if out.decisions.iter().any(Decision::changes_subscriptions) {
                 self.runtime.subscriptions.ring();
             }
@@ -507,6 +556,7 @@ impl<'a> Tenure<'a> {
             self.start_burials();
         }
         self.reply(out.replies);
+        self.start_sealing();
         Ok(())
     }
 
@@ -576,7 +626,7 @@ impl<'a> Tenure<'a> {
         let mut before: Vec<u64> = Vec::new();
         let mut count = 0;
         let mut close = |batch: BatchBuilder, before: Vec<u64>| {
-            if let Some(fence) = self.store_fence
+            if let Some(StoreFences { events: fence, .. }) = self.store_fences
                 && !batch.is_empty()
             {
                 let append = self

@@ -18,7 +18,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName};
 use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
-use crate::store::{Append, Appended, Direction, Place, Query, Store};
+use crate::store::{Append, Appended, Direction, Facts, InMemory, Place, Query, Sealed, Store};
 
 pub use durable::Digest;
 
@@ -87,9 +87,9 @@ pub enum Command {
         direction: Direction,
         max: usize,
     },
-    ListStreams {
-        after: Option<StreamName>,
-        max: usize,
+    /// The blocks of the store from this one on.
+    Blocks {
+        from: usize,
     },
     /// A digest of the state, to compare with a fold of the journal.
     Digest,
@@ -110,7 +110,7 @@ impl Command {
             | Self::ListSubscriptions { .. }
             | Self::Places { .. }
             | Self::Find { .. }
-            | Self::ListStreams { .. }
+            | Self::Blocks { .. }
             | Self::Digest
             | Self::Ping => Takes::Nothing,
             _ => Takes::Decisions,
@@ -136,14 +136,16 @@ pub enum Reply {
     Settled(Vec<bool>),
     Appended(Appended),
     Digest(Digest),
-    Places(Vec<Place>),
+    Places(InMemory),
     Found {
         places: Vec<Place>,
+        /// Position of the first event in memory.
+        first: u64,
         /// Position behind the last event that was there.
         end: u64,
     },
     /// Each with its number of events.
-    Streams(Vec<(StreamName, u64)>),
+    Blocks(Vec<Sealed>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -193,8 +195,9 @@ pub struct Shard {
     catalogue: Catalogue,
     names: BTreeMap<SubscriptionName, u64>,
     views: BTreeMap<u64, View>,
-    /// The store's index, in the shard that owns it.
+    /// The store, in the shard that owns it: what of it is in memory, and the blocks of its index.
     store: Store,
+    sealed: Vec<Sealed>,
 }
 
 #[derive(Debug)]
@@ -218,13 +221,15 @@ impl Shard {
             names: BTreeMap::new(),
             views: BTreeMap::new(),
             store: Store::default(),
+            sealed: Vec::new(),
         }
     }
 
-    /// From now on its leases are of this term, and its streams those of `streams`.
-    pub(crate) fn take_over(&mut self, term: Term, streams: Self) {
+    /// From now on its leases are of this term, and its store this one.
+    pub(crate) fn take_over(&mut self, term: Term, store: Store) {
         self.term = term;
-        self.store = streams.store;
+        self.store = store;
+        self.forget_sealed();
         for view in self.views.values_mut() {
             view.queue.take_over(term);
         }
@@ -290,18 +295,15 @@ impl Shard {
                     Reply::Settled(tokens.into_iter().map(settle).collect())
                 })
             }
-            Command::Append(append) => self.append(now, &append, out),
+            Command::Append(append) => self.append(now, &append, &Facts::default(), out),
             Command::Places {
                 stream,
                 from,
                 direction,
                 max,
-            } => {
-                let places = self.store.places(&stream, from, direction, max);
-                places
-                    .map(Reply::Places)
-                    .ok_or_else(|| Error::not_found("stream", stream.as_str()))
-            }
+            } => Ok(Reply::Places(
+                self.store.places(&stream, from, direction, max),
+            )),
             Command::Find {
                 query,
                 from,
@@ -309,11 +311,12 @@ impl Shard {
                 max,
             } => Ok(Reply::Found {
                 places: self.store.find(&query, from, direction, max),
+                first: self.store.first(),
                 end: self.store.end(),
             }),
-            Command::ListStreams { after, max } => {
-                Ok(Reply::Streams(self.store.names(after.as_ref(), max)))
-            }
+            Command::Blocks { from } => Ok(Reply::Blocks(
+                self.sealed.get(from..).unwrap_or_default().to_vec(),
+            )),
             Command::Digest => Ok(Reply::Digest(self.digest())),
             Command::Ping => Ok(Reply::Done),
         };
@@ -340,6 +343,7 @@ impl Shard {
             | Decision::TopicDeleted { .. }
             | Decision::Defined { .. }
             | Decision::Undefined { .. } => self.catalogue.apply(decision),
+            Decision::Sealed(sealed) => self.sealed.push(*sealed),
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let settings = subscription.settings.clone();
@@ -382,9 +386,26 @@ impl Shard {
         Ok(())
     }
 
-    /// Folds a record of the store.
-    pub fn fold(&mut self, offset: Offset, record: &Record) -> Result<()> {
-        self.store.fold(offset, record)
+    /// The part of the store that is in memory.
+    pub(crate) fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The blocks of the store's index.
+    pub(crate) fn sealed(&self) -> &[Sealed] {
+        &self.sealed
+    }
+
+    /// A block is written.
+    pub(crate) fn seal(&mut self, sealed: Sealed, out: &mut Outcome) {
+        self.push(Decision::Sealed(sealed), out);
+    }
+
+    /// What blocks hold need not be in memory.
+    pub(crate) fn forget_sealed(&mut self) {
+        if let Some(last) = self.sealed.last() {
+            self.store.sealed(last.end);
+        }
     }
 
     /// The append is durable, its first event at `base`.
@@ -643,9 +664,16 @@ impl Shard {
         self.push(Decision::SubscriptionDeleted { name }, out);
     }
 
-    fn append(&mut self, now: Now, append: &Append, out: &mut Outcome) -> Result<Reply> {
+    /// Decides an append of which `facts` say what the sealed part of the store does.
+    pub fn append(
+        &mut self,
+        now: Now,
+        append: &Append,
+        facts: &Facts,
+        out: &mut Outcome,
+    ) -> Result<Reply> {
         let first = self.store.next_position();
-        let (appended, records) = self.store.append(append, now.wall)?;
+        let (appended, records) = self.store.append(append, facts, now.wall)?;
         if !records.is_empty() {
             out.appends.push(StoreAppend { first, records });
         }

@@ -14,6 +14,7 @@ use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Entry};
 use crate::shard::Shard;
+use crate::store::Sealed;
 
 /// Bytes of a journal, records alone.
 #[derive(Clone, Copy, Debug, Default)]
@@ -116,6 +117,11 @@ impl Replay {
 
     pub(crate) fn catalogue(&self) -> &Catalogue {
         self.shard.catalogue()
+    }
+
+    /// The blocks of the store's index.
+    pub(crate) fn sealed(&self) -> &[Sealed] {
+        self.shard.sealed()
     }
 
     /// Number of the last decision in the state.

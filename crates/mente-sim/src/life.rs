@@ -117,6 +117,7 @@ impl Life {
             shards,
             // Every few decisions.
             snapshot_bytes: 1_500,
+            tail_events: 6,
             ..mente_broker::Options::default()
         };
         let opened = Arc::new(Mutex::new(None));

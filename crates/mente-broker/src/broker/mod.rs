@@ -22,6 +22,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures::channel::mpsc;
+use futures::future::try_join_all;
 use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, SetName, limits};
 
 use crate::access::Access;
@@ -33,13 +34,15 @@ use crate::journal::Topic;
 use crate::name::{EntityName, set_name};
 use crate::partition;
 use crate::peers::Peers;
-use crate::restore::Logs;
+use crate::restore::{Logs, StoreLogs};
 use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
+use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
 pub use past::{Alternative, AsOf, Blamed, Cause, Step, StreamState, WhatIf};
 pub use publish::Position;
+pub(crate) use read::records;
 pub use read::{Start, StoredEvent};
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
@@ -49,6 +52,8 @@ pub use verify::Verified;
 const CATALOGUE_SHARD: usize = 0;
 /// The set of the namespace's store; its one log is owned by the shard of this key.
 const STORE: &str = "$store";
+/// The set of its index, whose one log holds the blocks.
+const INDEX: &str = "$index";
 
 /// A future that runs one shard; the caller brings the executor.
 pub type ShardTask = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
@@ -62,6 +67,8 @@ pub struct Options {
     pub access: Access,
     /// Decisions in bytes that a journal gathers before its state is told anew and they go.
     pub snapshot_bytes: usize,
+    /// Events of the store whose places are in memory before they are sealed into a block.
+    pub tail_events: usize,
     /// Reads events that another producer of the engine wrote whole into a record's value.
     pub parse_event: ParseEvent,
 }
@@ -73,6 +80,7 @@ impl Default for Options {
             create_topics: false,
             access: Access::Open,
             snapshot_bytes: limits::JOURNAL_SNAPSHOT_BYTES,
+            tail_events: limits::TAIL_EVENTS,
             parse_event: no_format,
         }
     }
@@ -91,6 +99,7 @@ pub struct Broker {
     subscriptions: Bell,
     journals: SetId,
     store: LogId,
+    blocks: Arc<Blocks>,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -139,11 +148,11 @@ impl Broker {
         let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
         let journals = listed.iter().find(|info| info.id == set);
         let batch_bytes = journals.map_or(limits::BATCH_BYTES, |info| info.batch_bytes_max);
-        let store = engine
-            .create(&set_name(STORE), 1, config)
-            .await
-            .map_err(Error::from)?
-            .log(0);
+        let made = [STORE, INDEX].map(|name| engine.create(&set_name(name), 1, config));
+        let [store, index] = <[_; 2]>::try_from(try_join_all(made).await.map_err(Error::from)?)
+            .map_err(|_| Error::new(Kind::Internal, "two sets were asked for"))?
+            .map(|set| set.log(0));
+        let blocks = Arc::new(Blocks::new(Arc::clone(&engine), store, index));
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
         let subscriptions = Bell::default();
@@ -151,23 +160,28 @@ impl Broker {
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
-        for index in 0..shards {
+        for shard in 0..shards {
             let (sender, mailbox) = mpsc::channel(limits::SHARD_MAILBOX);
             let runtime = Runtime {
                 engine: Arc::clone(&engine),
                 clock: Arc::clone(&clock),
                 logs: Logs {
-                    journal: set.log(index),
-                    store: (index == store_shard).then_some(store),
+                    journal: set.log(shard),
+                    store: (shard == store_shard).then_some(StoreLogs {
+                        events: store,
+                        index,
+                    }),
                 },
-                duty: duties[index as usize].clone(),
+                duty: duties[shard as usize].clone(),
                 peers: peers.clone(),
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
                 page_bytes: batch_bytes / 4,
+                tail_events: options.tail_events,
+                blocks: (shard == store_shard).then(|| Arc::clone(&blocks)),
                 parse: options.parse_event,
                 subscriptions: subscriptions.clone(),
-                catalogue: (index as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
+                catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),
             };
             senders.push(sender);
@@ -184,6 +198,7 @@ impl Broker {
             subscriptions,
             journals: set,
             store,
+            blocks,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),

@@ -149,7 +149,7 @@ pub(super) fn near(events: usize) -> Limit {
 }
 
 /// The records of a chunk from `from` on, without those that claims wrote.
-pub(super) fn records(
+pub(crate) fn records(
     chunk: &Chunk,
     from: Offset,
 ) -> impl Iterator<Item = Result<(Offset, Record)>> {

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use futures::future::try_join_all;
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
 use super::read::{near, records};
@@ -12,11 +13,14 @@ use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 use crate::shard::{Command, Reply};
 use crate::store::{
-    self, Append, Appended, AppendedTo, Check, Direction, Expected, Place, Query, check_tags,
+    self, Append, Appended, AppendedTo, Check, Direction, Expected, InMemory, Place, Query,
+    check_tags,
 };
 
 /// Events that are read at once.
 const TOGETHER_EVENTS: usize = 512;
+/// Streams whose lengths are asked for at a time.
+const LENGTHS_AT_ONCE: usize = 64;
 /// Records between two events for which both are read at once.
 const NEAR_RECORDS: u64 = 16;
 
@@ -33,8 +37,8 @@ pub struct StreamEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Found {
     pub events: Vec<StreamEvent>,
-    /// There are no more in that direction.
-    pub is_all: bool,
+    /// Position to read on from; `None`: there is nothing beyond.
+    pub next: Option<u64>,
     /// Position behind the last event that the store had: who decides by all matches up to there says
     /// that none came behind `end - 1`.
     pub end: u64,
@@ -126,17 +130,11 @@ impl Broker {
         max: usize,
     ) -> Result<(Vec<StreamEvent>, bool)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let command = Command::Places {
-            stream: stream.clone(),
-            from,
-            direction,
-            max,
-        };
-        let places = match self.ask(self.store_shard(), command).await? {
-            Reply::Places(places) => places,
-            other => return Err(unexpected(&other)),
-        };
+        let places = self.places(stream, from, direction, max).await?;
         let is_end = places.len() < max;
+        if places.is_empty() && !self.is_there(stream).await? {
+            return Err(Error::not_found("stream", stream.as_str()));
+        }
         let events = self.events_at(&places).await?;
         let is_end = is_end && events.len() == places.len();
         Ok((events, is_end))
@@ -160,16 +158,122 @@ impl Broker {
             direction,
             max,
         };
-        let (places, end) = match self.ask(self.store_shard(), command).await? {
-            Reply::Found { places, end } => (places, end),
+        let (mut places, first, end) = match self.ask(self.store_shard(), command).await? {
+            Reply::Found { places, first, end } => (places, first, end),
             other => return Err(unexpected(&other)),
         };
-        let events = self.events_at(&places).await?;
-        Ok(Found {
-            is_all: places.len() < max && events.len() == places.len(),
-            events,
-            end,
-        })
+        if first > 0 {
+            self.hear_of_blocks(first).await?;
+            places = match direction {
+                Direction::Forwards => {
+                    let blocks = self.blocks.find(query, from, direction, first, max);
+                    let mut sealed = blocks.await?;
+                    sealed.extend(places);
+                    sealed
+                }
+                Direction::Backwards => {
+                    let left = max.saturating_sub(places.len());
+                    if left > 0 {
+                        let blocks = self.blocks.find(query, from, direction, first, left);
+                        places.extend(blocks.await?);
+                    }
+                    places
+                }
+            };
+            places.truncate(max);
+        }
+        let mut events = self.events_at(&places).await?;
+        let is_all = places.len() < max && events.len() == places.len();
+        let next = match (places[..events.len()].last(), direction) {
+            _ if is_all && direction == Direction::Backwards => None,
+            (None, Direction::Forwards) => Some(end.max(from)),
+            (None, Direction::Backwards) => None,
+            (Some(last), Direction::Forwards) => Some(last.position + 1),
+            (Some(last), Direction::Backwards) => last.position.checked_sub(1),
+        };
+        // Keys are hashes, and two may have met.
+        events.retain(|event| query.matches(event));
+        Ok(Found { events, next, end })
+    }
+
+    /// Where the events of a stream lie, in memory and in blocks.
+    async fn places(
+        &self,
+        stream: &StreamName,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Vec<Place>> {
+        let command = Command::Places {
+            stream: stream.clone(),
+            from,
+            direction,
+            max,
+        };
+        let InMemory {
+            mut places,
+            from: in_memory,
+            first,
+        } = match self.ask(self.store_shard(), command).await? {
+            Reply::Places(places) => places,
+            other => return Err(unexpected(&other)),
+        };
+        let is_sealed = first > 0 && in_memory.is_none_or(|revision| revision > 0);
+        let is_asked = match direction {
+            Direction::Forwards => in_memory.is_none_or(|revision| revision > from),
+            Direction::Backwards => places.len() < max,
+        };
+        if !is_sealed || !is_asked {
+            return Ok(places);
+        }
+        self.hear_of_blocks(first).await?;
+        let left = match direction {
+            Direction::Forwards => max,
+            Direction::Backwards => max - places.len(),
+        };
+        let mut sealed = self
+            .blocks
+            .places(stream, from, direction, first, left)
+            .await?;
+        match direction {
+            Direction::Forwards => {
+                sealed.extend(places);
+                sealed.truncate(max);
+                Ok(sealed)
+            }
+            Direction::Backwards => {
+                places.extend(sealed);
+                Ok(places)
+            }
+        }
+    }
+
+    async fn is_there(&self, stream: &StreamName) -> Result<bool> {
+        let last = self
+            .places(stream, u64::MAX, Direction::Backwards, 1)
+            .await?;
+        Ok(!last.is_empty())
+    }
+
+    /// How many blocks of the store's index this node knows of.
+    pub fn blocks(&self) -> usize {
+        self.blocks.len()
+    }
+
+    /// Asks the owner of the store for the blocks up to position `first`, if this node does not know them.
+    async fn hear_of_blocks(&self, first: u64) -> Result<()> {
+        if self.blocks.end() >= first {
+            return Ok(());
+        }
+        let from = self.blocks.len();
+        match self
+            .ask(self.store_shard(), Command::Blocks { from })
+            .await?
+        {
+            Reply::Blocks(sealed) => self.blocks.hear_of(&sealed),
+            other => return Err(unexpected(&other)),
+        }
+        Ok(())
     }
 
     /// The position of the first event of the store that was appended at `time` or later; `None` if
@@ -255,21 +359,31 @@ impl Broker {
         Ok(self.engine.watch(self.store, seen).await?)
     }
 
-    /// Names of streams in order, from after `after`, each with its number of events.
+    /// Streams in the order in which they began, from position `from` on: name, position and number of
+    /// events; and where to read on.
     pub async fn streams(
         &self,
         who: &Principal,
-        after: Option<StreamName>,
+        from: u64,
         max: usize,
-    ) -> Result<Vec<(StreamName, u64)>> {
+    ) -> Result<(Vec<(StreamName, u64, u64)>, Option<u64>)> {
         authorize(self.options.access, who, Action::Manage, &"streams")?;
-        match self
-            .ask(self.store_shard(), Command::ListStreams { after, max })
-            .await?
-        {
-            Reply::Streams(streams) => Ok(streams),
-            other => Err(unexpected(&other)),
+        let firsts = Query::firsts();
+        let found = self
+            .find_events(who, &firsts, from, Direction::Forwards, max)
+            .await?;
+        let next = found.next.filter(|_| !found.events.is_empty());
+        let mut streams = Vec::with_capacity(found.events.len());
+        for some in found.events.chunks(LENGTHS_AT_ONCE) {
+            let lengths = some.iter().map(|event| async move {
+                let places = self.places(&event.stream, u64::MAX, Direction::Backwards, 1);
+                let last = places.await?.into_iter().next();
+                let length = last.map_or(0, |place| place.revision + 1);
+                Ok::<_, Error>((event.stream.clone(), event.place.position, length))
+            });
+            streams.extend(try_join_all(lengths).await?);
         }
+        Ok((streams, next))
     }
 }
 

@@ -1,13 +1,14 @@
 //! Folds journals and the store again, from their logs, and compares with what the shards hold.
 
-use mente_engine::{Limit, LogId, Offset, Record, Term};
+use mente_engine::{Limit, LogId, Offset, Record};
 
 use super::read::records;
 use super::{Broker, shard_of, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
-use crate::shard::{Command, Digest, Reply, Shard};
+use crate::shard::{Command, Digest, Reply};
 use crate::snapshot::Replay;
+use crate::store::StoreChain;
 
 /// How often a journal is folded again because a snapshot was written while it was folded.
 const SNAPSHOTS_MEANWHILE: usize = 3;
@@ -91,15 +92,15 @@ impl Broker {
     }
 
     async fn fold_store(&self, positions: u64) -> Result<u64> {
-        let mut shard = Shard::new(Term(0));
+        let mut chain = StoreChain::default();
         self.fold(self.store, |offset, record| {
-            if shard.digest_positions() < positions {
-                shard.fold(offset, record)?;
+            if chain.positions() < positions {
+                chain.fold(offset, record)?;
             }
-            Ok(shard.digest_positions() < positions)
+            Ok(chain.positions() < positions)
         })
         .await?;
-        Ok(shard.digest().store)
+        Ok(chain.value())
     }
 
     /// Hands out records until `take` says that it has enough, or the log ends.

@@ -76,7 +76,7 @@ impl Runtime {
     async fn show_catalogue(&self) {
         let unread = self.catalogue.iter().find(|shared| !shared.is_read());
         if let Some(shared) = unread {
-            let mut warm = Warm::new();
+            let mut warm = Warm::new(self.tail_events);
             let read = warm.catch_up(&*self.engine, self.logs, &self.duty);
             if read.await.is_ok() {
                 shared.replace(warm.catalogue().clone());

@@ -35,6 +35,7 @@ impl Shard {
                 body: body.clone(),
             });
         }
+        told.extend(self.sealed.iter().copied().map(Decision::Sealed));
         for (id, view) in &self.views {
             told.push(view.creation(*id));
             for (partition, durable) in (0..).zip(view.queue.durable()) {
@@ -47,25 +48,19 @@ impl Shard {
 
     /// Of what would survive a restart now.
     pub fn digest(&self) -> Digest {
-        let mut store = Hashed::default();
-        // Writing into a hasher does not fail.
-        let _ = self.store.tell(&mut store);
         Digest {
             seq: self.seq,
             state: self.state_digest(),
             positions: self.store.next_position(),
-            store: store.0.finish(),
+            store: self.store.chain().value(),
         }
     }
 
     pub(crate) fn state_digest(&self) -> u64 {
         let mut state = Hashed::default();
+        // Writing into a hasher does not fail.
         let _ = write!(state, "{}", self.durable_state());
         state.0.finish()
-    }
-
-    pub(crate) fn digest_positions(&self) -> u64 {
-        self.store.next_position()
     }
 
     /// What would survive a restart now, for comparison.
@@ -83,7 +78,10 @@ impl Shard {
                 format!("{id} {} {settings:?} {secrets} {logs:?}", view.name)
             })
             .collect();
-        format!("seq {} {:?} views {views:#?}", self.seq, self.catalogue)
+        format!(
+            "seq {} {:?} views {views:#?} sealed {:?}",
+            self.seq, self.catalogue, self.sealed
+        )
     }
 }
 

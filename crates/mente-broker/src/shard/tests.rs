@@ -319,7 +319,7 @@ fn restored(journal: &[Batch], last: Term) -> Shard {
         replay.take(&record.unwrap().1).unwrap();
     }
     let (mut shard, _) = replay.finish();
-    shard.take_over(Term(last.0 + 1), Shard::new(Term(0)));
+    shard.take_over(Term(last.0 + 1), Store::default());
     shard
 }
 

@@ -24,6 +24,21 @@ impl Index {
         self.positions.entry(key).or_default().push(position);
     }
 
+    pub(super) fn extend(&mut self, key: Key, positions: impl IntoIterator<Item = u64>) {
+        let there = self.positions.entry(key).or_default();
+        there.extend(positions);
+        if !there.is_sorted() {
+            there.sort_unstable();
+        }
+    }
+
+    /// Keys in their order, with their positions.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &[u64])> {
+        self.positions
+            .iter()
+            .map(|(key, positions)| (*key, &positions[..]))
+    }
+
     /// The first match at `from` or above, below `end`.
     pub(super) fn next(&self, query: &Query, from: u64, end: u64) -> Option<u64> {
         let found = self.best(query, from, Way::Up)?;

@@ -8,22 +8,32 @@
 //! its events, answers where it first came to lie. A check by [`Query`] is a dynamic consistency
 //! boundary: nothing that matches may have come after a position.
 
+mod block;
+mod bloom;
+mod chain;
+mod facts;
 mod index;
+mod lookup;
 mod query;
 mod record;
+mod tail;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use mente_engine::{Event, Offset, Record, Timestamp};
+use mente_engine::{Event, Offset, Record, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
-use index::Index;
-use query::Key;
-use record::{Facts, corrupt, headers, id_hash};
+use block::Draft;
+use record::{corrupt, headers, id_hash};
+use tail::{Stretch, Tail};
 
+pub use chain::{Chain, StoreChain};
+pub use facts::Facts;
+pub(crate) use lookup::seal;
+pub use lookup::{Blocks, Lookup, Sealed};
 pub use query::{CORRELATION, Query, QueryItem, TAGS, check_tags};
 pub use record::place_of;
 
@@ -94,58 +104,88 @@ pub enum Direction {
     Backwards,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What of the store is in memory: its newest events, and how many lie before them in sealed blocks.
+#[derive(Debug, PartialEq, Eq)]
 pub struct Store {
-    streams: BTreeMap<StreamName, Stream>,
-    /// By position.
-    entries: Vec<Entry>,
+    /// The oldest first; only the last one grows. Never empty.
+    tails: VecDeque<Tail>,
+    /// Events of a tail before the next one begins.
+    tail_events: usize,
     /// Behind the last position that is durable: whoever decides by what was read saw nothing beyond.
     end: u64,
-    index: Index,
+    /// Of every event from the first one on.
+    chain: Chain,
 }
 
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Stream {
-    /// Positions by revision.
-    events: Vec<u64>,
-    /// Hash of an event's id to its revision.
-    ids: BTreeMap<u128, u64>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-struct Entry {
-    revision: u64,
-    /// Not known between the decision and its append; nobody reads then.
-    offset: Option<Offset>,
-    id: u128,
+/// Of a stream what is in memory.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InMemory {
+    pub places: Vec<Place>,
+    /// Revision of the first event in memory; `None`: there is none.
+    pub from: Option<u64>,
+    /// Position of the first event in memory, over all streams.
+    pub first: u64,
 }
 
 impl Store {
+    /// Without anything in memory: `position` events come before, all in sealed blocks.
+    pub fn after(position: u64, chain: Chain, tail_events: usize) -> Self {
+        Self {
+            tails: VecDeque::from([Tail::after(position)]),
+            tail_events,
+            end: position,
+            chain,
+        }
+    }
+
     /// Decides an append and takes it in; the records are to be appended as one batch. None for an
-    /// append that was made before.
-    pub fn append(&mut self, append: &Append, now: Timestamp) -> Result<(Appended, Vec<Record>)> {
+    /// append that was made before. `facts` are what [`Lookup`] found of the sealed part; without sealed
+    /// events of its streams, ids and queries there are none.
+    ///
+    /// [`Lookup`]: crate::store::Lookup
+    pub fn append(
+        &mut self,
+        append: &Append,
+        facts: &Facts,
+        now: Timestamp,
+    ) -> Result<(Appended, Vec<Record>)> {
         let parts = append.parts()?;
-        if let Some(repeated) = self.repeated(&parts)? {
+        let known = Known { store: self, facts };
+        if let Some(repeated) = known.repeated(&parts)? {
             return Ok((repeated, Vec::new()));
         }
-        self.check(append)?;
+        known.check(append)?;
+        let mut lengths: BTreeMap<&StreamName, u64> = BTreeMap::new();
+        for part in &parts {
+            lengths.insert(part.stream, known.length(part.stream));
+        }
+        let before = lengths.clone();
+        let mut last = BTreeMap::new();
         let mut records = Vec::with_capacity(append.events.len());
         for (stream, event) in &append.events {
-            let headers = headers(self.next_position(), self.length(stream));
-            let record = keyed(stream, event).to_record_with(now, headers);
-            self.take(stream, id_hash(&event.id), None, &record);
+            let position = self.next_position();
+            let revision = lengths.get_mut(stream).ok_or_else(unnamed)?;
+            let record = keyed(stream, event).to_record_with(now, headers(position, *revision));
+            let event = record::Facts {
+                stream: stream.clone(),
+                position,
+                revision: *revision,
+                id: id_hash(&event.id),
+            };
+            *revision += 1;
+            last.insert(stream, position);
+            self.take(&event, None, &record);
             records.push(record);
         }
-        let streams = parts.iter().map(|part| {
-            let length = self.length(part.stream);
-            let to = AppendedTo {
-                first_revision: length - part.ids.len() as u64,
-                last_revision: length - 1,
-                last_position: self.last_position(part.stream),
-                repeated: false,
-            };
-            (part.stream.clone(), to)
-        });
+        let to = |stream: &StreamName| AppendedTo {
+            first_revision: before.get(stream).copied().unwrap_or(0),
+            last_revision: lengths.get(stream).map_or(0, |length| length - 1),
+            last_position: last.get(stream).copied().unwrap_or(0),
+            repeated: false,
+        };
+        let streams = parts
+            .iter()
+            .map(|part| (part.stream.clone(), to(part.stream)));
         let appended = Appended {
             streams: streams.collect(),
             last_position: self.next_position() - 1,
@@ -154,105 +194,110 @@ impl Store {
         Ok((appended, records))
     }
 
-    /// The events from `first` on came to lie at these offsets.
-    pub fn placed(&mut self, mut first: u64, offsets: impl Iterator<Item = Offset>) {
-        let entries = self.entries.iter_mut().skip(first as usize);
-        for (entry, offset) in entries.zip(offsets) {
-            entry.offset = Some(offset);
-            self.end = self.end.max(first + 1);
-            first += 1;
+    /// The events from position `first` on came to lie at these offsets.
+    pub fn placed(&mut self, first: u64, offsets: impl Iterator<Item = Offset>) {
+        for (position, offset) in (first..).zip(offsets) {
+            let tail = self
+                .tails
+                .iter_mut()
+                .rev()
+                .find(|tail| tail.first <= position);
+            if let Some(tail) = tail {
+                tail.placed(position, offset);
+            }
+            self.end = self.end.max(position + 1);
         }
     }
 
     /// Folds one record of the log.
     pub fn fold(&mut self, offset: Offset, record: &Record) -> Result<()> {
-        let facts = Facts::of(record).map_err(|what| corrupt(offset, &what))?;
-        let expected = (self.next_position(), self.length(&facts.stream));
-        if (facts.position, facts.revision) != expected {
+        let facts = record::Facts::of(record).map_err(|what| corrupt(offset, &what))?;
+        let is_next = match self.newest(&facts.stream) {
+            Some(stretch) => facts.revision == stretch.end(),
+            // What is sealed of it is not known here.
+            None => facts.revision == 0 || self.first() > 0,
+        };
+        if facts.position != self.next_position() || !is_next {
             return Err(corrupt(offset, "positions or revisions have a gap"));
         }
-        self.take(&facts.stream, facts.id, Some(offset), record);
+        self.take(&facts, Some(offset), record);
         self.end = self.next_position();
         Ok(())
     }
 
-    /// Places of a stream's events from revision `from` on, the way that the reader goes, at most `max`;
-    /// `None`: no such stream.
+    /// Places of a stream's events in memory from revision `from` on, the way that the reader goes, at most
+    /// `max`.
     pub fn places(
         &self,
         name: &StreamName,
         from: u64,
         direction: Direction,
         max: usize,
-    ) -> Option<Vec<Place>> {
-        let events = &self.streams.get(name)?.events;
-        let from = usize::try_from(from).unwrap_or(usize::MAX);
-        let place = |position: &u64| self.place(*position);
-        Some(match direction {
-            Direction::Forwards => {
-                let events = &events[from.min(events.len())..];
-                events.iter().filter_map(place).take(max).collect()
+    ) -> InMemory {
+        let stretches = || {
+            self.tails
+                .iter()
+                .filter_map(|tail| Some((tail, tail.stretch(name)?)))
+        };
+        let mut places = Vec::new();
+        let mut add = |tail: &Tail, position: Option<u64>| {
+            places.extend(position.and_then(|position| tail.place(position)));
+            places.len() < max
+        };
+        match direction {
+            Direction::Forwards => 'all: {
+                for (tail, stretch) in stretches() {
+                    for revision in from.max(stretch.revision)..stretch.end() {
+                        if !add(tail, stretch.position(revision)) {
+                            break 'all;
+                        }
+                    }
+                }
             }
-            Direction::Backwards => {
-                let events = &events[..from.saturating_add(1).min(events.len())];
-                events.iter().rev().filter_map(place).take(max).collect()
+            Direction::Backwards => 'all: {
+                for (tail, stretch) in stretches().rev() {
+                    let end = from.saturating_add(1).min(stretch.end());
+                    for revision in (stretch.revision..end).rev() {
+                        if !add(tail, stretch.position(revision)) {
+                            break 'all;
+                        }
+                    }
+                }
             }
-        })
+        }
+        InMemory {
+            places,
+            from: stretches().next().map(|(_, stretch)| stretch.revision),
+            first: self.first(),
+        }
     }
 
-    /// Places of the durable events that match, from position `from` on, the way that the reader goes, at
-    /// most `max`.
+    /// Places of the durable events in memory that match, from position `from` on, the way that the reader
+    /// goes, at most `max`.
     pub fn find(&self, query: &Query, from: u64, direction: Direction, max: usize) -> Vec<Place> {
-        let end = self.end;
         let mut found = Vec::new();
-        let mut at = match direction {
-            Direction::Forwards => (from < end).then_some(from),
-            Direction::Backwards => end.checked_sub(1).map(|last| last.min(from)),
-        };
-        while let Some(from) = at
-            && found.len() < max
-        {
-            let matched = match direction {
-                Direction::Forwards => self.index.next(query, from, end),
-                Direction::Backwards => self.index.previous(query, from),
-            };
-            found.extend(matched.and_then(|position| self.place(position)));
-            at = matched.and_then(|position| match direction {
-                Direction::Forwards => Some(position + 1).filter(|next| *next < end),
-                Direction::Backwards => position.checked_sub(1),
-            });
+        match direction {
+            Direction::Forwards => {
+                for tail in self.tails.iter().filter(|tail| tail.end() > from) {
+                    tail.find(query, from.max(tail.first), self.end, max, &mut found);
+                }
+            }
+            Direction::Backwards => {
+                let Some(last) = self.end.checked_sub(1) else {
+                    return found;
+                };
+                let from = from.min(last);
+                for tail in self.tails.iter().rev().filter(|tail| tail.first <= from) {
+                    tail.find_down(query, from, max, &mut found);
+                }
+            }
         }
         found
     }
 
-    /// Names of streams after `after`, at most `max`, each with its number of events.
-    pub fn names(&self, after: Option<&StreamName>, max: usize) -> Vec<(StreamName, u64)> {
-        let later = |(name, _): &(&StreamName, &Stream)| after.is_none_or(|after| *name > after);
-        let count =
-            |(name, stream): (&StreamName, &Stream)| (name.clone(), stream.events.len() as u64);
-        self.streams
-            .iter()
-            .filter(later)
-            .take(max)
-            .map(count)
-            .collect()
-    }
-
-    /// Writes what the log says, for a digest. Offsets are left out: an append that is decided
-    /// and not yet durable has none.
-    pub(crate) fn tell(&self, out: &mut impl std::fmt::Write) -> std::fmt::Result {
-        for (name, stream) in &self.streams {
-            writeln!(out, "{name}")?;
-            for position in &stream.events {
-                writeln!(out, "{position} {:x}", self.entries[*position as usize].id)?;
-            }
-        }
-        Ok(())
-    }
-
     /// Position that the next event gets.
     pub fn next_position(&self) -> u64 {
-        self.entries.len() as u64
+        self.tails.back().map_or(0, Tail::end)
     }
 
     /// Position behind the last event that readers see.
@@ -260,39 +305,103 @@ impl Store {
         self.end
     }
 
-    fn length(&self, stream: &StreamName) -> u64 {
-        let stream = self.streams.get(stream);
-        stream.map_or(0, |stream| stream.events.len() as u64)
+    /// Position of the first event in memory; those before it are in sealed blocks.
+    pub fn first(&self) -> u64 {
+        self.tails.front().map_or(0, |tail| tail.first)
     }
 
-    fn last_position(&self, stream: &StreamName) -> u64 {
-        let last = self.streams.get(stream).and_then(|s| s.events.last());
-        last.copied().unwrap_or(0)
+    /// A hash of every event in its order.
+    pub fn chain(&self) -> Chain {
+        self.chain
     }
 
-    fn place(&self, position: u64) -> Option<Place> {
-        let entry = self.entries.get(usize::try_from(position).ok()?)?;
-        Some(Place {
-            revision: entry.revision,
-            position,
-            offset: entry.offset?,
+    /// What is to be sealed next, once it does not grow and is durable.
+    pub(crate) fn draft(&self) -> Option<Draft> {
+        let oldest = self.tails.front().filter(|_| self.tails.len() > 1)?;
+        oldest.draft()
+    }
+
+    /// What lies below `end` is in sealed blocks from now on.
+    pub fn sealed(&mut self, end: u64) {
+        while self.tails.len() > 1 && self.tails.front().is_some_and(|tail| tail.end() <= end) {
+            self.tails.pop_front();
+        }
+    }
+
+    /// The last event in memory that matches.
+    fn last_match(&self, query: &Query) -> Option<u64> {
+        let tails = self.tails.iter().rev().filter(|tail| tail.len() > 0);
+        let mut last = tails.map(|tail| tail.index().previous(query, tail.end() - 1));
+        last.find_map(|found| found)
+    }
+
+    /// What of a stream is in memory, the newest part.
+    fn newest(&self, stream: &StreamName) -> Option<&Stretch> {
+        self.tails
+            .iter()
+            .rev()
+            .find_map(|tail| tail.stretch(stream))
+    }
+
+    /// Position and id of an event in memory.
+    fn event(&self, stream: &StreamName, revision: u64) -> Option<(u64, u128)> {
+        self.tails.iter().rev().find_map(|tail| {
+            let position = tail.stretch(stream)?.position(revision)?;
+            Some((position, tail.id(position)?))
         })
     }
 
-    fn take(&mut self, name: &StreamName, id: u128, offset: Option<Offset>, record: &Record) {
-        let position = self.next_position();
-        for key in Key::of_record(name, record) {
-            self.index.insert(key, position);
+    fn take(&mut self, facts: &record::Facts, offset: Option<Offset>, record: &Record) {
+        self.chain.take(facts);
+        let next = self.next_position();
+        match self.tails.back_mut() {
+            Some(tail) if tail.len() < self.tail_events => {
+                tail.take(facts, offset, record, self.chain);
+            }
+            _ => {
+                let mut tail = Tail::after(next);
+                tail.take(facts, offset, record, self.chain);
+                self.tails.push_back(tail);
+            }
         }
-        let stream = self.streams.entry(name.clone()).or_default();
-        let revision = stream.events.len() as u64;
-        stream.ids.insert(id, revision);
-        stream.events.push(position);
-        self.entries.push(Entry {
-            revision,
-            offset,
-            id,
-        });
+    }
+}
+
+impl Default for Store {
+    fn default() -> Self {
+        Self::after(0, Chain::default(), limits::TAIL_EVENTS)
+    }
+}
+
+/// The store as an append sees it: in memory and sealed.
+struct Known<'a> {
+    store: &'a Store,
+    facts: &'a Facts,
+}
+
+impl Known<'_> {
+    fn length(&self, stream: &StreamName) -> u64 {
+        match self.store.newest(stream) {
+            Some(stretch) => stretch.end(),
+            None => self
+                .facts
+                .streams
+                .get(stream)
+                .map_or(0, |sealed| sealed.end),
+        }
+    }
+
+    /// Position and id of an event, if it is known.
+    fn event(&self, stream: &StreamName, revision: u64) -> Option<(u64, u128)> {
+        let in_memory = self.store.event(stream, revision);
+        in_memory.or_else(|| {
+            self.facts
+                .streams
+                .get(stream)?
+                .events
+                .get(&revision)
+                .copied()
+        })
     }
 
     /// The answer to an append that was made before. Of one that is partly there nothing is made.
@@ -322,42 +431,36 @@ impl Store {
 
     /// The revision at which this part lies already, if anything does.
     fn repeated_from(&self, part: &Part<'_>) -> Option<u64> {
-        let stream = self.streams.get(part.stream)?;
-        let length = stream.events.len() as u64;
-        match part.expected {
-            Expected::Any | Expected::StreamExists => stream.ids.get(part.ids.first()?).copied(),
-            Expected::NoStream => (length > 0).then_some(0),
-            Expected::Revision(last) => last.checked_add(1).filter(|next| *next < length),
-        }
+        let first = part.ids.first()?;
+        let tails = self.store.tails.iter().rev();
+        let in_memory = || {
+            let mut stretches = tails.filter_map(|tail| tail.stretch(part.stream));
+            stretches.find_map(|stretch| stretch.revision_of(*first))
+        };
+        let sealed = || self.facts.streams.get(part.stream)?.begins;
+        part.candidate(self.length(part.stream), || in_memory().or_else(sealed))
     }
 
     /// Where a part came to lie the first time, if what lies from `from` on is it.
     fn as_before(&self, part: &Part<'_>, from: u64) -> Result<AppendedTo> {
-        let conflict = || self.conflict(part.stream, part.expected);
-        let stream = self.streams.get(part.stream).ok_or_else(conflict)?;
-        let there = stream
-            .events
-            .iter()
-            .skip(from as usize)
-            .take(part.ids.len());
-        let there: Vec<u64> = there.copied().collect();
-        let ids = there
-            .iter()
-            .map(|position| self.entries[*position as usize].id);
-        match there.last() {
-            Some(last) if ids.eq(part.ids.iter().copied()) => Ok(AppendedTo {
-                first_revision: from,
-                last_revision: from + part.ids.len() as u64 - 1,
-                last_position: *last,
-                repeated: true,
-            }),
-            _ => Err(conflict()),
-        }
+        let there = (from..).zip(&part.ids).map(|(revision, id)| {
+            let (position, there) = self.event(part.stream, revision)?;
+            (there == *id).then_some(position)
+        });
+        let positions = there.collect::<Option<Vec<u64>>>();
+        let last = positions.and_then(|positions| positions.last().copied());
+        let last_position = last.ok_or_else(|| self.conflict(part.stream, part.expected))?;
+        Ok(AppendedTo {
+            first_revision: from,
+            last_revision: from + part.ids.len() as u64 - 1,
+            last_position,
+            repeated: true,
+        })
     }
 
     /// Refuses an append whose checks do not hold.
     fn check(&self, append: &Append) -> Result<()> {
-        for check in &append.checks {
+        for (number, check) in append.checks.iter().enumerate() {
             match check {
                 Check::Stream(stream, expected) => {
                     let length = self.length(stream);
@@ -372,16 +475,10 @@ impl Store {
                     }
                 }
                 Check::Query { query, after } => {
-                    let last = self.next_position().checked_sub(1);
-                    let found = last.and_then(|last| self.index.previous(query, last));
+                    let sealed = self.facts.matches.get(&number).copied();
+                    let found = self.store.last_match(query).or(sealed);
                     if let Some(found) = found.filter(|found| Some(*found) > *after) {
-                        let after = after.map_or("anywhere".to_owned(), |after| {
-                            format!("behind position {after}")
-                        });
-                        let message = format!(
-                            "an event at position {found} matches, the append expects none {after}: read on, decide again"
-                        );
-                        return Err(Error::new(Kind::Conflict, message));
+                        return Err(came_behind(found, *after));
                     }
                 }
             }
@@ -406,11 +503,37 @@ impl Store {
     }
 }
 
+fn came_behind(found: u64, after: Option<u64>) -> Error {
+    let after = after.map_or("anywhere".to_owned(), |after| {
+        format!("behind position {after}")
+    });
+    let message = format!(
+        "an event at position {found} matches, the append expects none {after}: read on, decide again"
+    );
+    Error::new(Kind::Conflict, message)
+}
+
+fn unnamed() -> Error {
+    Error::new(Kind::Internal, "an event of no part; report it")
+}
+
 /// What an append holds for one stream.
-struct Part<'a> {
+pub(crate) struct Part<'a> {
     stream: &'a StreamName,
     expected: Expected,
     ids: Vec<u128>,
+}
+
+impl Part<'_> {
+    /// The revision at which it lies if it was made before, in a stream of `length` events; `of_first` is
+    /// where its first event does.
+    fn candidate(&self, length: u64, of_first: impl FnOnce() -> Option<u64>) -> Option<u64> {
+        match self.expected {
+            Expected::Any | Expected::StreamExists => of_first(),
+            Expected::NoStream => (length > 0).then_some(0),
+            Expected::Revision(last) => last.checked_add(1).filter(|next| *next < length),
+        }
+    }
 }
 
 impl Append {
@@ -426,7 +549,7 @@ impl Append {
     }
 
     /// Its events by stream, in the order in which streams are first named.
-    fn parts(&self) -> Result<Vec<Part<'_>>> {
+    pub(crate) fn parts(&self) -> Result<Vec<Part<'_>>> {
         if self.events.is_empty() {
             return Err(Error::invalid("an append holds at least one event"));
         }
@@ -473,5 +596,7 @@ pub(crate) fn keyed(stream: &StreamName, event: &Event) -> Event {
     }
 }
 
+#[cfg(test)]
+mod sealed_tests;
 #[cfg(test)]
 mod tests;

@@ -6,6 +6,7 @@ use mente_engine::{Attribute, Event, Record, limits};
 use serde::{Deserialize, Serialize};
 
 use super::record::hash;
+use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
 use crate::name::StreamName;
 
@@ -31,21 +32,48 @@ pub struct QueryItem {
     pub category: Option<String>,
     /// With this correlation.
     pub correlation: Option<String>,
+    /// Only the first event of each stream.
+    pub is_first: bool,
 }
 
-/// What the index finds events by: a hash of its kind and value.
+/// What the index finds events by: a hash of its kind and value. Two may meet: what is found is looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Key(u128);
+pub(super) struct Key(pub(super) u64);
+
+const KIND_BITS: u32 = 4;
 
 #[derive(Clone, Copy, Debug)]
 enum Kind {
-    Type,
-    Tag,
-    Category,
-    Correlation,
+    Type = 2,
+    Tag = 3,
+    Category = 4,
+    Correlation = 5,
+    Stream = 6,
+    Id = 7,
+    /// The first event of a stream.
+    First = 8,
 }
 
 impl Query {
+    /// The first event of each stream.
+    pub fn firsts() -> Self {
+        let item = QueryItem {
+            is_first: true,
+            ..QueryItem::default()
+        };
+        Self { items: vec![item] }
+    }
+
+    pub fn matches(&self, event: &StreamEvent) -> bool {
+        self.items.is_empty() || self.items.iter().any(|item| item.matches(event))
+    }
+
+    /// The keys that are looked for.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        let groups = self.items.iter().flat_map(QueryItem::groups);
+        groups.flatten().collect()
+    }
+
     pub fn validate(&self) -> Result<()> {
         if self.items.len() > limits::QUERY_ITEMS {
             let message = format!("a query has at most {} items", limits::QUERY_ITEMS);
@@ -75,29 +103,60 @@ impl QueryItem {
         }
         groups.extend(self.category.iter().map(|c| one(Kind::Category, c)));
         groups.extend(self.correlation.iter().map(|c| one(Kind::Correlation, c)));
+        if self.is_first {
+            groups.push(vec![Key::of(Kind::First, "")]);
+        }
         groups
+    }
+
+    fn matches(&self, event: &StreamEvent) -> bool {
+        let text = |name| match event.event.extension(name) {
+            Some(Attribute::Text(text)) => text,
+            _ => "",
+        };
+        let has = |tag: &String| split(text(TAGS)).any(|there| there == tag);
+        (self.types.is_empty() || self.types.contains(&event.event.kind))
+            && self.tags.iter().all(has)
+            && self
+                .category
+                .as_deref()
+                .is_none_or(|c| c == event.stream.category())
+            && self
+                .correlation
+                .as_deref()
+                .is_none_or(|c| c == text(CORRELATION))
+            && (!self.is_first || event.place.revision == 0)
     }
 }
 
 impl Key {
+    /// The kind stands in the upper bits, so that keys of two kinds never meet.
     fn of(kind: Kind, value: &str) -> Self {
-        let salt = match kind {
-            Kind::Type => 2,
-            Kind::Tag => 4,
-            Kind::Category => 6,
-            Kind::Correlation => 8,
-        };
-        Self(hash(salt, value))
+        let hash = hash(kind as u8, value) & (u64::MAX >> KIND_BITS);
+        Self((kind as u64) << (u64::BITS - KIND_BITS) | hash)
     }
 
-    /// What a record of the store is found by, each once.
-    pub(super) fn of_record(stream: &StreamName, record: &Record) -> BTreeSet<Self> {
+    /// The events of a stream.
+    pub(super) fn of_stream(stream: &StreamName) -> Self {
+        Self::of(Kind::Stream, stream.as_str())
+    }
+
+    /// An event of a stream by the hash of its id.
+    pub(super) fn of_id(stream: &StreamName, id: u128) -> Self {
+        Self::of(Kind::Id, &format!("{id:x} {stream}"))
+    }
+
+    /// What a record of the store is found by beside its stream and id, each once.
+    pub(super) fn of_record(stream: &StreamName, revision: u64, record: &Record) -> BTreeSet<Self> {
         let header = |name: &str| std::str::from_utf8(record.header(name)?).ok();
         let tags = header("ce_tags").into_iter().flat_map(split);
         let mut keys: BTreeSet<Self> = tags.map(|tag| Self::of(Kind::Tag, tag)).collect();
         keys.extend(header("ce_type").map(|kind| Self::of(Kind::Type, kind)));
         keys.extend(header("ce_correlationid").map(|id| Self::of(Kind::Correlation, id)));
         keys.insert(Self::of(Kind::Category, stream.category()));
+        if revision == 0 {
+            keys.insert(Self::of(Kind::First, ""));
+        }
         keys
     }
 }

@@ -83,6 +83,8 @@ impl Crank {
             create_topics: true,
             // Every few decisions, so that the power goes at snapshots too.
             snapshot_bytes: 600,
+            // And at the sealing of the store.
+            tail_events: 3,
             ..Options::default()
         };
         let engine = Arc::new(engine);

@@ -8,7 +8,7 @@ use mente_engine::Offset;
 use serde_json::Value;
 
 use super::position::{From, event_id, next_text};
-use super::{body, grid, read, streams};
+use super::{body, grid, past, read, store, streams};
 
 pub fn position(input: &[u8]) {
     let Ok(text) = std::str::from_utf8(input) else {
@@ -59,9 +59,12 @@ pub fn query(input: &[u8]) {
     let _ = Query::<read::DeadLetterParameters>::try_from_uri(&uri);
     let _ = Query::<grid::Parameters>::try_from_uri(&uri);
     let _ = Query::<streams::Append>::try_from_uri(&uri);
-    let _ = Query::<streams::Read>::try_from_uri(&uri);
-    let _ = Query::<streams::At>::try_from_uri(&uri);
-    let _ = Query::<streams::After>::try_from_uri(&uri);
+    let _ = Query::<streams::Begun>::try_from_uri(&uri);
+    let _ = Query::<store::OfStream>::try_from_uri(&uri);
+    let _ = Query::<store::OfStore>::try_from_uri(&uri);
+    let _ = Query::<past::When>::try_from_uri(&uri);
+    let _ = Query::<past::Before>::try_from_uri(&uri);
+    let _ = Query::<past::Of>::try_from_uri(&uri);
 }
 
 pub(crate) fn json(input: &[u8]) -> Option<Value> {

@@ -24,7 +24,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use mente_broker::{
-    Append, Broker, Check, Direction, Principal, Query, QueryItem, StreamEvent, StreamName,
+    Append, Broker, Check, Direction, Found, Principal, Query, QueryItem, StreamEvent, StreamName,
 };
 use mente_engine::{Offset, limits};
 use mente_wire::cloudevents;
@@ -254,36 +254,31 @@ impl Reader {
         };
         // Before the look, so that nothing that comes after it is missed.
         self.seen = self.broker.store_bounds(&self.who).await?.end;
-        let (events, is_all, end) = self.find(from, max).await?;
-        self.head = end.and_then(|end| end.checked_sub(1));
-        let last = events.last().map(|event| match self.of {
-            Of::Store(_) => event.place.position,
-            Of::Stream(_) => event.place.revision,
-        });
-        self.next = match (self.direction, last) {
-            (Direction::Forwards, Some(last)) => Some(last + 1),
-            // What does not match need not be looked at again.
-            (Direction::Forwards, None) => Some(end.unwrap_or(0).max(from)),
+        let found = self.find(from, max).await?;
+        self.head = found.end.checked_sub(1);
+        self.next = found.next;
+        Ok(found.events)
+    }
+
+    /// What is there from `from` on; the end is that of the store, or 0 if a stream is read.
+    async fn find(&self, from: u64, max: usize) -> Result<Found> {
+        let (broker, who, direction) = (&self.broker, &self.who, self.direction);
+        let stream = match &self.of {
+            Of::Store(query) => {
+                return Ok(broker.find_events(who, query, from, direction, max).await?);
+            }
+            Of::Stream(stream) => stream,
+        };
+        let page = broker.read_stream_page(who, stream, from, direction, max);
+        let (events, is_all) = page.await?;
+        let last = events.last().map(|event| event.place.revision);
+        let next = match (direction, last) {
+            (Direction::Forwards, last) => Some(last.map_or(from, |last| last + 1)),
             (Direction::Backwards, _) if is_all => None,
             (Direction::Backwards, last) => last.and_then(|last| last.checked_sub(1)),
         };
-        Ok(events)
-    }
-
-    /// Events, whether there are no more, and the end of the store if it is read.
-    async fn find(&self, from: u64, max: usize) -> Result<(Vec<StreamEvent>, bool, Option<u64>)> {
-        let (broker, who, direction) = (&self.broker, &self.who, self.direction);
-        match &self.of {
-            Of::Store(query) => {
-                let found = broker.find_events(who, query, from, direction, max).await?;
-                Ok((found.events, found.is_all, Some(found.end)))
-            }
-            Of::Stream(stream) => {
-                let page = broker.read_stream_page(who, stream, from, direction, max);
-                let (events, is_all) = page.await?;
-                Ok((events, is_all, None))
-            }
-        }
+        let end = 0;
+        Ok(Found { events, next, end })
     }
 
     /// The events keep the bytes of their data.
@@ -398,6 +393,7 @@ impl From<Item> for QueryItem {
             tags: item.tags,
             category: item.category,
             correlation: item.correlation,
+            ..Self::default()
         }
     }
 }

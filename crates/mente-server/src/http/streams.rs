@@ -33,8 +33,9 @@ pub(super) struct Append {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct After {
-    after: Option<String>,
+pub(super) struct Begun {
+    /// Position from which on streams began.
+    from: Option<u64>,
 }
 
 #[derive(Debug, Serialize)]
@@ -71,17 +72,21 @@ pub(super) async fn append(
     json_of(StatusCode::OK, &appended)
 }
 
+/// `{"streams":[{"name":…,"position":7,"events":3}],"next":8}`: in the order in which they began; read on
+/// from `next` until none come.
 pub(super) async fn list(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
-    Asked(asked): Asked<After>,
+    Asked(asked): Asked<Begun>,
 ) -> Result<Response> {
-    let after = asked.after.map(StreamName::new).transpose()?;
-    let found = door.broker.streams(&who, after, STREAMS_PER_LIST).await?;
-    let stream =
-        |(name, events): &(StreamName, u64)| json!({"name": name.as_str(), "events": events});
-    let streams: Vec<_> = found.iter().map(stream).collect();
-    json_of(StatusCode::OK, &json!({ "streams": streams }))
+    let from = asked.from.unwrap_or(0);
+    let (found, next) = door.broker.streams(&who, from, STREAMS_PER_LIST).await?;
+    let stream = |(name, position, events): &(StreamName, u64, u64)| json!({"name": name.as_str(), "position": position, "events": events});
+    let mut body = json!({ "streams": found.iter().map(stream).collect::<Vec<_>>() });
+    if let Some(next) = next {
+        body["next"] = next.into();
+    }
+    json_of(StatusCode::OK, &body)
 }
 
 pub(super) async fn put_fold(

@@ -257,9 +257,9 @@ async fn rows_follow_the_topic_over_all_its_partitions() {
 async fn rows_of_the_store_know_stream_revision_and_position() {
     let world = World::new().await;
     for stream in ["order-1", "cart-1", "order-2", "order-1"] {
-        let id = world.broker.streams(&ME, None, 9).await.unwrap();
+        let (streams, _) = world.broker.streams(&ME, 0, 9).await.unwrap();
         let event = order(
-            id.iter().map(|(_, n)| *n as usize).sum(),
+            streams.iter().map(|(_, _, n)| *n as usize).sum(),
             "E",
             json!({"a": 1}),
         );

@@ -147,6 +147,7 @@ impl World {
             shards: SHARDS,
             // Every few decisions, so that snapshots and trims come between as well.
             snapshot_bytes: 900,
+            tail_events: 4,
             ..Options::default()
         };
         let engine = self.wire.engine_of(node);

@@ -1,0 +1,310 @@
+//! A sealed block: where the events of a stretch of the store lie, by what they are, as records of the
+//! index log.
+//!
+//! ```text
+//!  page  page  page  …  footer          each a record; the footer names the pages and their first keys
+//! ```
+//! A page is groups in the order of their keys: `key u64 · first revision · count · position · deltas…`,
+//! numbers as LEB128, positions relative to the block. A group is what one key has, the events of one
+//! stream for example, and may go on in the next page under the same key. Keys are hashes: who finds
+//! something by one looks at the event before it believes it.
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use mente_engine::Offset;
+
+use super::bloom::Bloom;
+use super::chain::Chain;
+
+/// Bytes of a page, about: what one look costs.
+const PAGE_BYTES: usize = 8 << 10;
+const VERSION: u8 = 1;
+
+/// Positions of one key, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    pub(super) key: u64,
+    /// Of the first of them, where the key is a stream's.
+    pub(super) revision: u64,
+    pub(super) positions: Vec<u64>,
+}
+
+/// What is kept of a block in memory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Footer {
+    pub(super) first: u64,
+    /// Position behind the last one.
+    pub(super) end: u64,
+    /// Where offsets of the store's log do not follow each other: a position, and its offset.
+    runs: Vec<(u64, u64)>,
+    /// First key of each page, and where the page lies in the index log.
+    pages: Vec<(u64, u64)>,
+    bloom: Bloom,
+}
+
+/// A block before it is written.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(super) pages: Vec<Bytes>,
+    footer: Footer,
+    /// Of every event of the store up to its last one.
+    pub(super) chain: Chain,
+}
+
+impl Draft {
+    /// `groups` in the order of their keys; `offsets` of the positions from `first` on.
+    pub(super) fn new(first: u64, offsets: &[Offset], groups: &[Group], chain: Chain) -> Self {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        let mut expected = None;
+        for (position, offset) in (first..).zip(offsets) {
+            if expected != Some(offset.0) {
+                runs.push((position, offset.0));
+            }
+            expected = Some(offset.0 + 1);
+        }
+        let mut draft = Self {
+            pages: Vec::new(),
+            footer: Footer {
+                first,
+                end: first + offsets.len() as u64,
+                runs,
+                pages: Vec::new(),
+                bloom: Bloom::of(groups.iter().map(|group| group.key)),
+            },
+            chain,
+        };
+        let mut page = BytesMut::new();
+        for group in groups {
+            let mut revision = group.revision;
+            let mut left = &group.positions[..];
+            while !left.is_empty() {
+                if page.len() >= PAGE_BYTES {
+                    draft.pages.push(page.split().freeze());
+                }
+                if page.is_empty() {
+                    draft.footer.pages.push((group.key, 0));
+                }
+                // A position takes ten bytes at most.
+                let room = (PAGE_BYTES.saturating_sub(page.len()) / 10).max(1);
+                let (some, rest) = left.split_at(room.min(left.len()));
+                write_group(group.key, revision, first, some, &mut page);
+                revision += some.len() as u64;
+                left = rest;
+            }
+        }
+        if !page.is_empty() {
+            draft.pages.push(page.freeze());
+        }
+        draft
+    }
+
+    /// The footer, once it is known where the pages lie.
+    pub(super) fn footer(mut self, offsets: &[Offset]) -> Footer {
+        for (page, offset) in self.footer.pages.iter_mut().zip(offsets) {
+            page.1 = offset.0;
+        }
+        self.footer
+    }
+}
+
+impl Footer {
+    pub(super) fn encode(&self) -> Bytes {
+        let mut out = BytesMut::new();
+        out.put_u8(VERSION);
+        put(&mut out, self.first);
+        put(&mut out, self.end);
+        for list in [&self.runs, &self.pages] {
+            put(&mut out, list.len() as u64);
+            for (key, value) in list {
+                out.put_u64(*key);
+                put(&mut out, *value);
+            }
+        }
+        self.bloom.write(&mut out);
+        out.freeze()
+    }
+
+    pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
+        if bytes.try_get_u8().ok()? != VERSION {
+            return None;
+        }
+        let (first, end) = (take(&mut bytes)?, take(&mut bytes)?);
+        let mut lists = [Vec::new(), Vec::new()];
+        for list in &mut lists {
+            for _ in 0..take(&mut bytes)? {
+                list.push((bytes.try_get_u64().ok()?, take(&mut bytes)?));
+            }
+        }
+        let [runs, pages] = lists;
+        Some(Self {
+            first,
+            end,
+            runs,
+            pages,
+            bloom: Bloom::read(bytes)?,
+        })
+    }
+
+    pub(super) fn may_hold(&self, key: u64) -> bool {
+        self.bloom.may_hold(key)
+    }
+
+    /// Where the pages lie that may hold `key`.
+    pub(super) fn pages_of(&self, key: u64) -> impl Iterator<Item = Offset> {
+        // The page before the first that begins with the key may end with it.
+        let begin = self.pages.partition_point(|(first, _)| *first < key);
+        let pages = self.pages[begin.saturating_sub(1)..].iter();
+        pages
+            .take_while(move |(first, _)| *first <= key)
+            .map(|(_, offset)| Offset(*offset))
+    }
+
+    /// Where an event lies in the store's log.
+    pub(super) fn offset(&self, position: u64) -> Option<Offset> {
+        if !(self.first..self.end).contains(&position) {
+            return None;
+        }
+        let run = self.runs.partition_point(|(from, _)| *from <= position);
+        let (from, offset) = self.runs.get(run.checked_sub(1)?)?;
+        Some(Offset(offset + (position - from)))
+    }
+}
+
+/// The groups of `key` in a page of the block that begins with `first`; `None` for bytes that are no page.
+pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Group>> {
+    let mut found = Vec::new();
+    while page.has_remaining() {
+        let at = page.try_get_u64().ok()?;
+        if at > key {
+            break;
+        }
+        let (revision, count) = (take(&mut page)?, take(&mut page)?);
+        let mut position = first;
+        let mut positions = Vec::new();
+        for _ in 0..count {
+            position = position.checked_add(take(&mut page)?)?;
+            if at == key {
+                positions.push(position);
+            }
+        }
+        if at == key {
+            found.push(Group {
+                key,
+                revision,
+                positions,
+            });
+        }
+    }
+    Some(found)
+}
+
+fn write_group(key: u64, revision: u64, first: u64, positions: &[u64], page: &mut BytesMut) {
+    page.put_u64(key);
+    put(page, revision);
+    put(page, positions.len() as u64);
+    let mut last = first;
+    for position in positions {
+        put(page, position - last);
+        last = *position;
+    }
+}
+
+fn put(out: &mut BytesMut, mut number: u64) {
+    while number >= 0x80 {
+        out.put_u8(number as u8 | 0x80);
+        number >>= 7;
+    }
+    out.put_u8(number as u8);
+}
+
+fn take(bytes: &mut Bytes) -> Option<u64> {
+    let mut number = 0;
+    for shift in (0..64).step_by(7) {
+        let byte = bytes.try_get_u8().ok()?;
+        number |= u64::from(byte & 0x7f) << shift;
+        if byte < 0x80 {
+            return Some(number);
+        }
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Keys with one position, with many, and two groups of one key.
+    fn groups() -> Vec<Group> {
+        let group = |key, revision, positions: std::ops::Range<u64>, step| Group {
+            key,
+            revision,
+            positions: positions.step_by(step).collect(),
+        };
+        let mut groups: Vec<Group> = (0..3_000).map(|n| group(n * 7, n, n..n + 1, 1)).collect();
+        groups.push(group(30_000, 5, 0..50_000, 2));
+        groups.push(group(40_000, 0, 10..20, 1));
+        groups.push(group(40_000, 3, 11..50_000, 5_000));
+        groups.push(group(u64::MAX, 9, 49_999..50_000, 1));
+        for group in &mut groups {
+            group.positions.iter_mut().for_each(|p| *p += 1_000_000);
+        }
+        groups
+    }
+
+    #[test]
+    fn what_is_written_is_found() {
+        let groups = groups();
+        let offsets: Vec<Offset> = (0..50_000)
+            .map(|n| Offset(n + n / 10_000 * 3 + 77))
+            .collect();
+        let draft = Draft::new(1_000_000, &offsets, &groups, Chain::default());
+        let pages = draft.pages.clone();
+        assert!(pages.len() > 5 && pages.iter().all(|page| page.len() < 2 * PAGE_BYTES));
+        let places: Vec<Offset> = (0..pages.len() as u64).map(|n| Offset(500 + n)).collect();
+        let footer = draft.footer(&places);
+        assert_eq!(Footer::decode(footer.encode()), Some(footer.clone()));
+        for (n, offset) in (0..).zip(&offsets) {
+            assert_eq!(footer.offset(1_000_000 + n), Some(*offset));
+        }
+        assert_eq!(
+            (footer.offset(999_999), footer.offset(1_050_000)),
+            (None, None)
+        );
+        let find = |key| {
+            let found = footer.pages_of(key).flat_map(|offset| {
+                let page = pages[offset.0 as usize - 500].clone();
+                groups_of(page, 1_000_000, key).unwrap()
+            });
+            found.collect::<Vec<_>>()
+        };
+        for key in [0, 7, 2_999 * 7, 30_000, 40_000, u64::MAX] {
+            assert!(footer.may_hold(key));
+            let positions = |groups: &[Group]| {
+                let of_key = groups.iter().filter(|group| group.key == key);
+                let with_revision = of_key.flat_map(|g| (g.revision..).zip(g.positions.clone()));
+                with_revision.collect::<Vec<_>>()
+            };
+            assert_eq!(positions(&find(key)), positions(&groups), "{key}");
+        }
+        assert_eq!(find(8), []);
+        assert_eq!(find(50_000), []);
+    }
+
+    #[test]
+    fn bytes_that_are_no_block_are_told() {
+        let offsets = [Offset(1), Offset(2)];
+        let groups = [Group {
+            key: 1,
+            revision: 0,
+            positions: vec![5, 6],
+        }];
+        let draft = Draft::new(5, &offsets, &groups, Chain::default());
+        let page = draft.pages[0].clone();
+        let footer = draft.footer(&[Offset(0)]).encode();
+        for cut in 0..footer.len() {
+            assert_eq!(Footer::decode(footer.slice(..cut)), None, "{cut}");
+        }
+        for cut in 1..page.len() {
+            assert_eq!(groups_of(page.slice(..cut), 5, 1), None, "{cut}");
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A hash over every event of the store in its order, by which two folds are compared.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use mente_engine::{Offset, Record};
+use serde::{Deserialize, Serialize};
+
+use super::record::{Facts, corrupt};
+use crate::error::Result;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Chain(u64);
+
+impl Chain {
+    pub(super) fn take(&mut self, facts: &Facts) {
+        let mut hasher = DefaultHasher::new();
+        hasher.write_u64(self.0);
+        hasher.write_u64(facts.position);
+        hasher.write_u64(facts.revision);
+        hasher.write_u128(facts.id);
+        hasher.write(facts.stream.as_str().as_bytes());
+        self.0 = hasher.finish();
+    }
+
+    pub fn value(self) -> u64 {
+        self.0
+    }
+}
+
+/// The same from the log alone, whatever else is in memory.
+#[derive(Debug, Default)]
+pub struct StoreChain {
+    chain: Chain,
+    positions: u64,
+}
+
+impl StoreChain {
+    pub fn fold(&mut self, offset: Offset, record: &Record) -> Result<()> {
+        let facts = Facts::of(record).map_err(|what| corrupt(offset, &what))?;
+        if facts.position != self.positions {
+            return Err(corrupt(offset, "positions have a gap"));
+        }
+        self.positions += 1;
+        self.chain.take(&facts);
+        Ok(())
+    }
+
+    /// How many events were taken in.
+    pub fn positions(&self) -> u64 {
+        self.positions
+    }
+
+    pub fn value(&self) -> u64 {
+        self.chain.value()
+    }
+}

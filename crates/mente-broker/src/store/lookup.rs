@@ -1,0 +1,502 @@
+//! The sealed part of the store: blocks that lie in the index log and are read when they are asked for.
+//!
+//! Of each block that was ever asked the footer stays in memory, two bytes and a bit for each key. What
+//! keys find is looked at in the store's log, since two names may have one key.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+
+use bytes::Bytes;
+use futures::future::try_join_all;
+use mente_engine::{BatchBuilder, Engine, Fence, Limit, LogId, Offset, Record, limits};
+use serde::{Deserialize, Serialize};
+
+use super::block::{Draft, Footer, Group, groups_of};
+use super::facts::{self, Facts};
+use super::index::Index;
+use super::query::{Key, Query};
+use super::record::{self, corrupt};
+use super::{Append, Chain, Check, Direction, Expected, Part, Place, Store};
+use crate::broker::records;
+use crate::error::{Error, Kind, Result};
+use crate::name::StreamName;
+
+/// A block, as the journal knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sealed {
+    /// Where its footer lies in the index log.
+    pub footer: Offset,
+    /// Position behind its last event.
+    pub end: u64,
+    /// Where the store's log goes on behind that.
+    pub next: Offset,
+    /// Of all events up to there.
+    pub chain: Chain,
+}
+
+/// Writes a draft into the index log, under its fence; the block counts once the journal has it.
+pub(crate) async fn seal(
+    engine: &dyn Engine,
+    fence: Fence,
+    draft: Draft,
+) -> Result<Sealed, mente_engine::Error> {
+    let append = |value: Bytes| {
+        let mut batch = BatchBuilder::default();
+        batch.push(&Record {
+            value: Some(value),
+            ..Record::default()
+        });
+        engine.append(&[fence], vec![(fence.log, batch.finish())])
+    };
+    let base = |appended: Vec<mente_engine::Appended>| {
+        let first = appended.first().map(|appended| appended.base);
+        first.ok_or(mente_engine::Error::Unknown("no answer".into()))
+    };
+    let pages: Vec<_> = draft.pages.iter().cloned().map(append).collect();
+    let pages = try_join_all(pages).await?.into_iter().map(base);
+    let pages = pages.collect::<Result<Vec<_>, _>>()?;
+    let chain = draft.chain;
+    let footer = draft.footer(&pages);
+    let at = base(append(footer.encode()).await?)?;
+    let last = footer
+        .end
+        .checked_sub(1)
+        .and_then(|last| footer.offset(last));
+    Ok(Sealed {
+        footer: at,
+        end: footer.end,
+        next: Offset(last.unwrap_or_default().0 + 1),
+        chain,
+    })
+}
+
+/// The blocks of the store, as far as this node has heard of them; cheap to share.
+#[derive(Debug)]
+pub struct Blocks {
+    engine: Arc<dyn Engine>,
+    /// The log of the events, and that of the blocks.
+    store: LogId,
+    index: LogId,
+    blocks: RwLock<Vec<Arc<Block>>>,
+}
+
+#[derive(Debug)]
+struct Block {
+    sealed: Sealed,
+    /// Read when it is first asked for.
+    footer: Mutex<Option<Arc<Footer>>>,
+}
+
+/// What one append is looked up for.
+#[derive(Debug)]
+pub struct Lookup(Arc<Blocks>);
+
+impl Blocks {
+    pub fn new(engine: Arc<dyn Engine>, store: LogId, index: LogId) -> Self {
+        Self {
+            engine,
+            store,
+            index,
+            blocks: RwLock::default(),
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.all().len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Position behind the last sealed event.
+    pub fn end(&self) -> u64 {
+        self.all().last().map_or(0, |block| block.sealed.end)
+    }
+
+    /// Hears of blocks; those that are known are passed over.
+    pub fn hear_of(&self, sealed: &[Sealed]) {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        let known = blocks.last().map_or(0, |block| block.sealed.end);
+        let new = sealed.iter().filter(|sealed| sealed.end > known);
+        blocks.extend(new.map(|sealed| {
+            Arc::new(Block {
+                sealed: *sealed,
+                footer: Mutex::default(),
+            })
+        }));
+    }
+
+    fn all(&self) -> Vec<Arc<Block>> {
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        blocks.clone()
+    }
+
+    /// Places of the sealed events of a stream below position `below`, from revision `from` on, the way
+    /// that the reader goes, at most `max`.
+    pub async fn places(
+        &self,
+        stream: &StreamName,
+        from: u64,
+        direction: Direction,
+        below: u64,
+        max: usize,
+    ) -> Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for (block, begin, end) in self.covering(below, direction) {
+            let footer = self.footer(&block).await?;
+            let mut groups = self.groups(&footer, Key::of_stream(stream)).await?;
+            if direction == Direction::Backwards {
+                groups.reverse();
+            }
+            for group in groups {
+                let wanted = |(revision, position): &(u64, u64)| {
+                    let is_asked = match direction {
+                        Direction::Forwards => *revision >= from,
+                        Direction::Backwards => *revision <= from,
+                    };
+                    is_asked && (begin..end).contains(position)
+                };
+                let events = (group.revision..).zip(group.positions.iter().copied());
+                let mut events: Vec<_> = events.filter(wanted).collect();
+                if events.is_empty() || !self.is_of(&footer, &group, stream).await? {
+                    continue;
+                }
+                if direction == Direction::Backwards {
+                    events.reverse();
+                }
+                for (revision, position) in events {
+                    places.push(self.place(&footer, revision, position)?);
+                    if places.len() == max {
+                        return Ok(places);
+                    }
+                }
+            }
+        }
+        Ok(places)
+    }
+
+    /// Places of sealed events below position `below` that seem to match, from position `from` on, the way
+    /// that the reader goes, at most `max`. Their revisions are not known.
+    pub async fn find(
+        &self,
+        query: &Query,
+        from: u64,
+        direction: Direction,
+        below: u64,
+        max: usize,
+    ) -> Result<Vec<Place>> {
+        let mut found = Vec::new();
+        for (block, begin, end) in self.covering(below, direction) {
+            let is_beyond = match direction {
+                Direction::Forwards => end <= from,
+                Direction::Backwards => begin > from,
+            };
+            if is_beyond || begin == end {
+                continue;
+            }
+            let footer = self.footer(&block).await?;
+            let Some(index) = self.index_of(&footer, query).await? else {
+                continue;
+            };
+            let mut at = Some(match direction {
+                Direction::Forwards => from.max(begin),
+                Direction::Backwards => from.min(end - 1),
+            });
+            while let Some(from) = at.filter(|from| (begin..end).contains(from)) {
+                let matched = match direction {
+                    Direction::Forwards => index.next(query, from, end),
+                    Direction::Backwards => index.previous(query, from),
+                };
+                let Some(position) = matched.filter(|found| *found >= begin) else {
+                    break;
+                };
+                found.push(self.place(&footer, 0, position)?);
+                if found.len() == max {
+                    return Ok(found);
+                }
+                at = match direction {
+                    Direction::Forwards => Some(position + 1),
+                    Direction::Backwards => position.checked_sub(1),
+                };
+            }
+        }
+        Ok(found)
+    }
+
+    /// The blocks with something below position `below`, in the order in which a reader meets them, each
+    /// with the positions that it alone answers for.
+    fn covering(&self, below: u64, direction: Direction) -> Vec<(Arc<Block>, u64, u64)> {
+        let mut begin = 0;
+        let mut blocks = Vec::new();
+        for block in self.all() {
+            let end = block.sealed.end;
+            if begin < below {
+                blocks.push((block, begin, end.min(below)));
+            }
+            begin = end;
+        }
+        if direction == Direction::Backwards {
+            blocks.reverse();
+        }
+        blocks
+    }
+
+    /// An index of what the query asks for; `None` if nothing in the block can match.
+    async fn index_of(&self, footer: &Footer, query: &Query) -> Result<Option<Index>> {
+        if !may_match(footer, query) {
+            return Ok(None);
+        }
+        let mut index = Index::default();
+        for key in query.keys() {
+            for group in self.groups(footer, key).await? {
+                index.extend(key, group.positions);
+            }
+        }
+        Ok(Some(index))
+    }
+
+    async fn groups(&self, footer: &Footer, key: Key) -> Result<Vec<Group>> {
+        let mut groups = Vec::new();
+        if !footer.may_hold(key.0) {
+            return Ok(groups);
+        }
+        for offset in footer.pages_of(key.0) {
+            let page = self.value(offset).await?;
+            let found = groups_of(page, footer.first, key.0);
+            groups.extend(found.ok_or_else(|| unreadable(offset))?);
+        }
+        Ok(groups)
+    }
+
+    async fn footer(&self, block: &Block) -> Result<Arc<Footer>> {
+        if let Some(footer) = block.loaded() {
+            return Ok(footer);
+        }
+        let offset = block.sealed.footer;
+        let footer = Footer::decode(self.value(offset).await?);
+        let footer = Arc::new(footer.ok_or_else(|| unreadable(offset))?);
+        let mut loaded = block.footer.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(loaded.get_or_insert(footer)))
+    }
+
+    /// The value of a record of the index log.
+    async fn value(&self, offset: Offset) -> Result<Bytes> {
+        let record = record_at(&*self.engine, self.index, offset).await?;
+        record
+            .and_then(|record| record.value)
+            .ok_or_else(|| unreadable(offset))
+    }
+
+    /// Whether a group that was found by a stream's key is that stream's.
+    async fn is_of(&self, footer: &Footer, group: &Group, stream: &StreamName) -> Result<bool> {
+        let Some(first) = group.positions.first() else {
+            return Ok(false);
+        };
+        Ok(self.event(footer, *first).await?.stream == *stream)
+    }
+
+    /// What the record at a sealed position says.
+    async fn event(&self, footer: &Footer, position: u64) -> Result<record::Facts> {
+        let place = self.place(footer, 0, position)?;
+        let record = record_at(&*self.engine, self.store, place.offset).await?;
+        let facts = record.as_ref().map(record::Facts::of);
+        match facts {
+            Some(Ok(facts)) if facts.position == position => Ok(facts),
+            _ => Err(corrupt(
+                place.offset,
+                "it is not the event that a block names",
+            )),
+        }
+    }
+
+    fn place(&self, footer: &Footer, revision: u64, position: u64) -> Result<Place> {
+        let offset = footer.offset(position).ok_or_else(|| {
+            let message =
+                format!("a block of the index does not say where position {position} lies");
+            Error::new(Kind::Corrupt, message)
+        })?;
+        Ok(Place {
+            revision,
+            position,
+            offset,
+        })
+    }
+}
+
+impl Lookup {
+    pub fn new(blocks: &Arc<Blocks>) -> Self {
+        Self(Arc::clone(blocks))
+    }
+
+    /// Whether the sealed part of the store may hold something that an append needs to know.
+    pub fn is_needed(&self, store: &Store, append: &Append) -> Result<bool> {
+        let below = store.first();
+        let blocks = self.0.covering(below, Direction::Backwards);
+        if blocks.is_empty() {
+            return Ok(false);
+        }
+        let mut footers = Vec::with_capacity(blocks.len());
+        for (block, begin, end) in &blocks {
+            match block.loaded() {
+                Some(footer) => footers.push((footer, *begin, *end)),
+                None => return Ok(true),
+            }
+        }
+        let may_hold = |key: Key| footers.iter().any(|(footer, ..)| footer.may_hold(key.0));
+        for part in append.parts()? {
+            let newest = store.newest(part.stream);
+            // Where in memory it is known that nothing is repeated, or all that is.
+            let is_known = match (part.expected, newest) {
+                (Expected::Any | Expected::StreamExists, _) => {
+                    !may_hold(Key::of_id(part.stream, part.ids[0]))
+                }
+                (Expected::NoStream, _) => !may_hold(Key::of_stream(part.stream)),
+                (Expected::Revision(last), Some(stretch)) => {
+                    let next = last.checked_add(1);
+                    let is_in_memory = |next| store.event(part.stream, next).is_some();
+                    next.is_none_or(|next| next >= stretch.end() || is_in_memory(next))
+                }
+                (Expected::Revision(_), None) => true,
+            };
+            let is_long = newest.is_none() && may_hold(Key::of_stream(part.stream));
+            if !is_known || is_long {
+                return Ok(true);
+            }
+        }
+        Ok(append.checks.iter().any(|check| match check {
+            Check::Stream(stream, _) => {
+                store.newest(stream).is_none() && may_hold(Key::of_stream(stream))
+            }
+            Check::Query { query, after } => footers.iter().any(|(footer, _, end)| {
+                after.is_none_or(|after| after + 1 < *end) && may_match(footer, query)
+            }),
+        }))
+    }
+
+    /// What the sealed part of the store below position `below` says of an append.
+    pub async fn facts(&self, append: &Append, below: u64) -> Result<Facts> {
+        let mut facts = Facts {
+            below,
+            ..Facts::default()
+        };
+        for part in append.parts()? {
+            let sealed = self.of_part(&part, below).await?;
+            facts.streams.insert(part.stream.clone(), sealed);
+        }
+        for (number, check) in append.checks.iter().enumerate() {
+            match check {
+                Check::Stream(stream, _) if !facts.streams.contains_key(stream) => {
+                    let end = self.end(stream, below).await?;
+                    let sealed = facts::Sealed {
+                        end,
+                        ..facts::Sealed::default()
+                    };
+                    facts.streams.insert(stream.clone(), sealed);
+                }
+                Check::Stream(..) => {}
+                Check::Query { query, .. } => {
+                    let last = self
+                        .0
+                        .find(query, u64::MAX, Direction::Backwards, below, 1)
+                        .await?;
+                    facts
+                        .matches
+                        .extend(last.first().map(|place| (number, place.position)));
+                }
+            }
+        }
+        Ok(facts)
+    }
+
+    async fn of_part(&self, part: &Part<'_>, below: u64) -> Result<facts::Sealed> {
+        let end = self.end(part.stream, below).await?;
+        let begins = match part.expected {
+            Expected::Any | Expected::StreamExists => {
+                self.revision_of(part.stream, part.ids[0], below).await?
+            }
+            Expected::NoStream | Expected::Revision(_) => None,
+        };
+        let mut events = BTreeMap::new();
+        // The stream may be longer in memory.
+        if let Some(from) = part.candidate(u64::MAX, || begins)
+            && from < end
+        {
+            let max = part.ids.len();
+            let places = self
+                .0
+                .places(part.stream, from, Direction::Forwards, below, max);
+            for place in places.await? {
+                let record = record_at(&*self.0.engine, self.0.store, place.offset).await?;
+                let told = record.as_ref().map(record::Facts::of);
+                let Some(Ok(told)) = told else {
+                    return Err(corrupt(place.offset, "a block names what is no event"));
+                };
+                events.insert(told.revision, (told.position, told.id));
+            }
+        }
+        Ok(facts::Sealed {
+            end,
+            begins,
+            events,
+        })
+    }
+
+    /// Revision behind the last sealed event of a stream.
+    async fn end(&self, stream: &StreamName, below: u64) -> Result<u64> {
+        let last = self
+            .0
+            .places(stream, u64::MAX, Direction::Backwards, below, 1);
+        Ok(last.await?.first().map_or(0, |place| place.revision + 1))
+    }
+
+    /// The revision of a sealed event by its id.
+    async fn revision_of(&self, stream: &StreamName, id: u128, below: u64) -> Result<Option<u64>> {
+        for (block, begin, end) in self.0.covering(below, Direction::Backwards) {
+            let footer = self.0.footer(&block).await?;
+            for group in self.0.groups(&footer, Key::of_id(stream, id)).await? {
+                for position in group
+                    .positions
+                    .into_iter()
+                    .filter(|p| (begin..end).contains(p))
+                {
+                    let event = self.0.event(&footer, position).await?;
+                    if event.stream == *stream && event.id == id {
+                        return Ok(Some(event.revision));
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Block {
+    fn loaded(&self) -> Option<Arc<Footer>> {
+        let loaded = self.footer.lock().unwrap_or_else(PoisonError::into_inner);
+        loaded.clone()
+    }
+}
+
+/// Whether any item of the query finds all that it names.
+fn may_match(footer: &Footer, query: &Query) -> bool {
+    query.items.is_empty()
+        || query.items.iter().any(|item| {
+            let mut groups = item.groups().into_iter();
+            groups.all(|group| group.iter().any(|key| footer.may_hold(key.0)))
+        })
+}
+
+async fn record_at(engine: &dyn Engine, log: LogId, offset: Offset) -> Result<Option<Record>> {
+    let limit = Limit {
+        bytes: limits::LOOK_BYTES,
+    };
+    let chunk = engine.read(log, offset, limit).await?;
+    let first = records(&chunk, offset).next().transpose()?;
+    Ok(first.and_then(|(at, record)| (at == offset).then_some(record)))
+}
+
+fn unreadable(offset: Offset) -> Error {
+    let message = format!("no part of a block at offset {offset} of the index");
+    Error::new(Kind::Corrupt, message)
+}
