@@ -62,7 +62,7 @@ struct Entry {
     key: Box<[u8]>,
     file: File,
     /// What a directory holds.
-    below: Vec<Entry>,
+    below: Vec<Self>,
 }
 
 impl History {

@@ -283,7 +283,8 @@ fn git(path: &Path) -> Command {
     command
         .env("LC_ALL", "C")
         .env("GIT_TERMINAL_PROMPT", "0")
-        .env("GIT_GRAFT_FILE", "/dev/null")
+        // A file that is there, even an empty one, would be warned of.
+        .env("GIT_GRAFT_FILE", "/dev/null/none")
         .args(["--no-pager", "--no-replace-objects"])
         .arg("-C")
         .arg(path);
