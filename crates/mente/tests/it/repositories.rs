@@ -9,7 +9,7 @@ use std::rc::Rc;
 use tempfile::TempDir;
 
 /// Commits of the difficult history.
-pub(crate) const DIFFICULT: usize = 16;
+pub(crate) const DIFFICULT: usize = 17;
 
 /// Whatever could change what `git log` or a difference says.
 const SETTINGS: &str = "
@@ -23,6 +23,7 @@ date = relative\nmailmap = true\nfollow = true
 [i18n]\nlogOutputEncoding = UTF-16\ncommitEncoding = ISO-8859-1
 [submodule]\nrecurse = true
 [pager]\nlog = false
+[gpg]\nprogram = echo
 [alias]\nlog = status\ncat-file = status
 ";
 
@@ -101,7 +102,7 @@ impl Made {
         let made = Self::empty(format);
         let mut import = Import::new();
         let module = "1".repeat(if format == "sha1" { 40 } else { 64 });
-        let deep = format!("{}leaf", "d/".repeat(300));
+        let deep = format!("{}leaf", "d/".repeat(500));
         let first = import.commit("main", "first", &[]);
         import.files(&[
             "a", "a.b", "a0", "a-", "dir/x", "100%", " space ", "\u{e4}", &deep,
@@ -156,11 +157,11 @@ impl Made {
         );
         import.files(&["m0/0/sub"]);
         import.raw(b"D m1\n");
-        let late = import.commit_by("main", b"", "99999999999999 -1234", b"\n\n", &[odd]);
+        import.commit_by("main", b"", "99999999999999 -1234", b"\n\n", &[odd]);
         import.files(&["late"]);
         made.import(&import);
-        let _ = late;
         made.ancient();
+        made.signed();
         made.mislead();
         made
     }
@@ -180,6 +181,19 @@ impl Made {
             tree.extend_from_slice(&raw);
             self.commit_tree(&tree);
         }
+    }
+
+    /// A commit whose signature Git would have looked at, by a program that the settings name.
+    fn signed(&self) {
+        let [tree, parent] = ["main^{tree}", "main"].map(|what| self.git(&["rev-parse", what]));
+        let who = "A U Thor <author@example.com> 1000000000 +0000";
+        let signature =
+            "gpgsig -----BEGIN PGP SIGNATURE-----\n \n x\n -----END PGP SIGNATURE-----\n";
+        let commit = format!(
+            "tree {tree}parent {parent}author {who}\ncommitter {who}\n{signature}\nsigned\n"
+        );
+        let commit = self.put("commit", commit.as_bytes());
+        self.git(&["update-ref", "refs/heads/main", &commit]);
     }
 
     /// Replaced commits and grafts are somebody's local view, not the history.
