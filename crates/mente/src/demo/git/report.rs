@@ -22,7 +22,8 @@ pub(super) fn results(
     let (format, head) = (repository.format.name(), &repository.head);
     row("history", format!("of {head}, {format}, first parents"))?;
     row("stream", stream.to_owned())?;
-    row("commits", told.commits.to_string())?;
+    let which = if told.is_whole { "" } else { ", the oldest" };
+    row("commits", format!("{}{which}", told.commits))?;
     row("events", told.events.to_string())?;
     row("bytes", told.bytes.to_string())?;
     let appended = told.events - told.repeated;

@@ -1,6 +1,7 @@
 //! The stream on the server, over HTTP as any program would. A request that was not answered is sent
 //! again: an append says what it expects, and its events have ids.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -25,6 +26,8 @@ const REPETITIONS: u32 = 20;
 pub(super) struct Stream {
     client: Client,
     name: String,
+    /// Somebody has answered: one who is away then may come back.
+    is_known: AtomicBool,
 }
 
 /// An event as it was read back.
@@ -73,6 +76,7 @@ impl Stream {
         Self {
             client,
             name: name.to_owned(),
+            is_known: AtomicBool::new(false),
         }
     }
 
@@ -159,17 +163,30 @@ impl Stream {
         let mut last = String::new();
         for _ in 0..REPETITIONS {
             let request = self.client.request(method, path, Some(BATCH), body.clone());
-            match tokio::time::timeout(PATIENCE, request).await {
-                Ok(Ok(answer)) if answer.status < 500 => return Ok(answer),
+            let answer = tokio::time::timeout(PATIENCE, request).await;
+            match answer {
+                Ok(Ok(answer)) if answer.status < 500 => {
+                    self.is_known.store(true, Ordering::Relaxed);
+                    return Ok(answer);
+                }
                 Ok(Ok(answer)) => last = refused(&answer).message,
-                Ok(Err(error @ Error::Broken { .. })) => last = error.to_string(),
+                Ok(Err(error)) if self.may_pass(&error) => last = error.to_string(),
                 Ok(Err(error)) => return Err(failed(error)),
                 Err(_) => last = format!("no answer within {PATIENCE:?}"),
             }
             tokio::time::sleep(PAUSE).await;
         }
         let message = format!("{method} {path} was repeated {REPETITIONS} times: {last}");
-        Err(Failure::new(Code::Failed, message))
+        Err(Failure::new(Code::Unreachable, message))
+    }
+
+    /// Whether to try again: a server may be restarted, but one that was never there is a wrong address.
+    fn may_pass(&self, error: &Error) -> bool {
+        match error {
+            Error::Broken { .. } => true,
+            Error::Unreachable { .. } | Error::Tls { .. } => self.is_known.load(Ordering::Relaxed),
+            _ => false,
+        }
     }
 }
 
