@@ -123,7 +123,7 @@ fn items<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
         .flatten()
 }
 
-fn failed(error: Error) -> Failure {
+pub(crate) fn failed(error: Error) -> Failure {
     let code = match &error {
         Error::Url(_) | Error::Request(_) | Error::Trust(_) => Code::Usage,
         Error::Unreachable { .. } | Error::Tls { .. } | Error::Broken { .. } => Code::Unreachable,
@@ -141,7 +141,7 @@ fn failed(error: Error) -> Failure {
 }
 
 /// What the server said, with the exit code that fits its status.
-fn refused(response: &Response) -> Failure {
+pub(crate) fn refused(response: &Response) -> Failure {
     let code = match response.status {
         400 | 405 | 406 | 413 | 415 => Code::Usage,
         401 | 403 => Code::Denied,

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod engine;
+mod repositories;
 mod server;
 
 mod backup;
@@ -13,6 +14,7 @@ mod eventgrid_sdk;
 mod events;
 mod faults;
 mod full;
+mod git;
 mod golden;
 mod memory;
 mod openapi;

@@ -10,6 +10,8 @@ mod nodes;
 
 #[path = "../it/certificates.rs"]
 mod certificates;
+#[path = "../it/repositories.rs"]
+mod repositories;
 #[path = "../it/server.rs"]
 #[expect(dead_code, reason = "the tests of the embedded log use the rest")]
 mod server;
@@ -22,6 +24,8 @@ mod demo;
 mod eventgrid_sdk;
 #[path = "../it/events.rs"]
 mod events;
+#[path = "../it/git.rs"]
+mod git;
 #[path = "../it/memory.rs"]
 mod memory;
 #[path = "../it/openapi.rs"]
