@@ -9,7 +9,7 @@
 //! ```
 //! Big-endian. Source: Kafka's `DefaultRecordBatch`.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::clock::Timestamp;
 use crate::codec;
@@ -264,6 +264,19 @@ impl Records {
     pub fn bytes(&self) -> usize {
         self.rest.len()
     }
+
+    /// Without those that come before `offset`, which are not decoded.
+    pub fn starting_at(mut self, offset: Offset) -> Self {
+        while self.left > 0
+            && self.broken.is_none()
+            && let Some((length, delta)) = Record::peek(&self.rest)
+            && Offset(self.base.0 + u64::from(delta)) < offset
+        {
+            self.rest.advance(length);
+            self.left -= 1;
+        }
+        self
+    }
 }
 
 impl Iterator for Records {
@@ -382,6 +395,17 @@ mod tests {
         assert_eq!(batch.max_timestamp(), Timestamp(20));
         let read: Vec<_> = batch.records().map(Result::unwrap).collect();
         assert_eq!(read.iter().map(|(o, _)| o.0).collect::<Vec<_>>(), [7, 8, 9]);
+        for from in 0..12 {
+            let rest: Vec<_> = batch
+                .records()
+                .starting_at(Offset(from))
+                .map(Result::unwrap)
+                .collect();
+            assert_eq!(
+                rest,
+                read[usize::try_from(from.saturating_sub(7).min(3)).unwrap()..]
+            );
+        }
         assert_eq!(
             read.into_iter().map(|(_, r)| r).collect::<Vec<_>>(),
             records

@@ -6,7 +6,7 @@
 //! · header count · { name length · name · value length (-1 = none) · value }
 //! ```
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::batch::Malformed;
 use crate::clock::Timestamp;
@@ -58,6 +58,16 @@ impl Record {
     }
 
     /// Takes one record off the front of `input`; gives its offset delta and itself.
+    /// Bytes and offset delta of the first record in `input`, of which nothing else is looked at. What is
+    /// malformed is told by [`Record::decode`].
+    pub(crate) fn peek(input: &[u8]) -> Option<(usize, u32)> {
+        let (length, begin) = varint(input)?;
+        let body = input.get(begin..begin.checked_add(usize::try_from(length).ok()?)?)?;
+        let (_, attributes_and_time) = varint(body.get(1..)?).map(|(v, n)| (v, n + 1))?;
+        let (delta, _) = varint(body.get(attributes_and_time..)?)?;
+        Some((begin + body.len(), u32::try_from(delta).ok()?))
+    }
+
     pub(crate) fn decode(input: &mut Bytes, base: Timestamp) -> Result<(u32, Self), Malformed> {
         let length = take_length(input)?.ok_or(Malformed("record length"))?;
         let mut body = take(input, length)?;
@@ -119,15 +129,22 @@ fn take(input: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
 }
 
 fn take_varint(input: &mut Bytes) -> Result<i64, Malformed> {
+    let (value, length) = varint(input).ok_or(Malformed("varint"))?;
+    input.advance(length);
+    Ok(value)
+}
+
+/// A number and how many bytes it takes.
+fn varint(input: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0u64;
     for (index, &byte) in input.iter().take(10).enumerate() {
         value |= u64::from(byte & 0x7f) << (7 * index);
         if byte & 0x80 == 0 {
-            let _ = input.split_to(index + 1);
-            return Ok((value >> 1).cast_signed() ^ -(value & 1).cast_signed());
+            let value = (value >> 1).cast_signed() ^ -(value & 1).cast_signed();
+            return Some((value, index + 1));
         }
     }
-    Err(Malformed("varint"))
+    None
 }
 
 /// `None` for a length of -1; anything below that is malformed.

@@ -42,8 +42,8 @@ use crate::structured::{ParseEvent, no_format};
 
 pub use past::{Alternative, AsOf, Blamed, Cause, Step, StreamState, WhatIf};
 pub use publish::Position;
-pub(crate) use read::records;
 pub use read::{Start, StoredEvent};
+pub(crate) use read::{near, records};
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
 pub use verify::Verified;

@@ -1,7 +1,7 @@
 //! Reading topics and dead letters: the cursor, whose position is the reader's.
 
 use bytes::Bytes;
-use mente_engine::{Batch, Bounds, Chunk, Event, Limit, LogId, Offset, Record, Timestamp, limits};
+use mente_engine::{Bounds, Chunk, Event, Limit, LogId, Offset, Record, Timestamp, limits};
 
 use super::{Broker, Position};
 use crate::access::{Action, Principal, authorize};
@@ -140,7 +140,7 @@ impl Broker {
 }
 
 /// A read for about this many events of ordinary size.
-pub(super) fn near(events: usize) -> Limit {
+pub(crate) fn near(events: usize) -> Limit {
     Limit {
         bytes: events
             .saturating_mul(ORDINARY_BYTES)
@@ -157,9 +157,8 @@ pub(crate) fn records(
         .batches
         .iter()
         .filter(|b| b.term().is_none() && !b.is_control());
-    let records = batches.flat_map(Batch::records);
-    let records = records.map(|r| r.map_err(|e| Error::new(Kind::Corrupt, e.to_string())));
-    records.filter(move |r| r.as_ref().map_or(true, |(offset, _)| *offset >= from))
+    let records = batches.flat_map(move |batch| batch.records().starting_at(from));
+    records.map(|r| r.map_err(|e| Error::new(Kind::Corrupt, e.to_string())))
 }
 
 impl Broker {

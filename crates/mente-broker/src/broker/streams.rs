@@ -1,12 +1,10 @@
 //! Streams of the namespace's store.
 
-use std::collections::BTreeMap;
-
 use bytes::Bytes;
 use futures::future::try_join_all;
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
-use super::read::{near, records};
+use super::read::records;
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -14,16 +12,11 @@ use crate::name::StreamName;
 use crate::shard::{Command, Reply};
 use crate::store::{
     self, Append, Appended, AppendedTo, Check, Direction, Expected, InMemory, Place, Query,
-    check_tags,
+    check_tags, no_event, read_at,
 };
 
-/// Events that are read at once.
-const TOGETHER_EVENTS: usize = 512;
 /// Streams whose lengths are asked for at a time.
 const LENGTHS_AT_ONCE: usize = 64;
-/// Records between two events for which both are read at once.
-const NEAR_RECORDS: u64 = 16;
-
 /// An event of the store and where it lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamEvent {
@@ -299,34 +292,15 @@ impl Broker {
     async fn events_at(&self, places: &[Place]) -> Result<Vec<StreamEvent>> {
         let mut events: Vec<StreamEvent> = Vec::with_capacity(places.len());
         let mut bytes = 0;
-        let mut most = TOGETHER_EVENTS;
-        while let Some(first) = places.get(events.len())
-            && bytes <= limits::STREAM_READ_BYTES
-        {
-            let wanted = together(&places[events.len()..], most);
-            let low = wanted.iter().map(|place| place.offset).min();
-            let low = low.unwrap_or(first.offset);
-            let chunk = self
-                .engine
-                .read(self.store, low, near(span(wanted)))
-                .await?;
-            let found = records(&chunk, low).collect::<Result<BTreeMap<_, _>>>()?;
-            let before = events.len();
-            for place in wanted {
-                let Some(record) = found.get(&place.offset) else {
-                    break;
-                };
+        while events.len() < places.len() && bytes <= limits::STREAM_READ_BYTES {
+            let rest = &places[events.len()..];
+            for (place, record) in rest
+                .iter()
+                .zip(read_at(&*self.engine, self.store, rest).await?)
+            {
                 bytes += record.value.as_ref().map_or(0, Bytes::len);
-                events.extend(stream_event(place.offset, record)?);
-            }
-            if events.len() > before {
-                continue;
-            }
-            // Backwards the first of a run is the last of a read, which may end before it.
-            most = wanted.len() / 2;
-            if most == 0 {
-                let message = format!("no event at offset {} of the store", first.offset);
-                return Err(Error::new(Kind::Corrupt, message));
+                let event = stream_event(place.offset, &record)?;
+                events.push(event.ok_or_else(|| no_event(place.offset))?);
             }
         }
         Ok(events)
@@ -385,23 +359,6 @@ impl Broker {
         }
         Ok((streams, next))
     }
-}
-
-/// The first places of these, at most `most`, that lie near each other.
-fn together(places: &[Place], most: usize) -> &[Place] {
-    let places = &places[..places.len().min(most)];
-    let near = |two: &[Place]| two[0].offset.0.abs_diff(two[1].offset.0) <= NEAR_RECORDS;
-    let far = places.windows(2).position(|two| !near(two));
-    &places[..far.map_or(places.len(), |far| far + 1)]
-}
-
-/// Records from the lowest to the highest of these.
-fn span(places: &[Place]) -> usize {
-    let offset = |place: Option<&Place>| place.map_or(0, |place| place.offset.0);
-    let span = offset(places.first()).abs_diff(offset(places.last()));
-    usize::try_from(span)
-        .unwrap_or(usize::MAX)
-        .saturating_add(1)
 }
 
 /// `None` for a record that is not the store's own.

@@ -4,10 +4,11 @@
 //! ```text
 //!  page  page  page  …  footer          each a record; the footer names the pages and their first keys
 //! ```
-//! A page is groups in the order of their keys: `key u64 · first revision · count · position · deltas…`,
-//! numbers as LEB128, positions relative to the block. A group is what one key has, the events of one
-//! stream for example, and may go on in the next page under the same key. Keys are hashes: who finds
-//! something by one looks at the event before it believes it.
+//! A page is groups in the order of their keys: `key u64 · length of the name · name · first revision ·
+//! count · position · deltas…`, numbers as LEB128, positions relative to the block. A group is what one key
+//! has, the events of one stream for example, and may go on in the next page under the same key. Keys are
+//! hashes: a stream's groups have its name beside; who finds something by another key looks at the event
+//! before it believes it.
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use mente_engine::Offset;
@@ -23,6 +24,8 @@ const VERSION: u8 = 1;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Group {
     pub(super) key: u64,
+    /// Of the stream, where the key is a stream's; else empty.
+    pub(super) name: Bytes,
     /// Of the first of them, where the key is a stream's.
     pub(super) revision: u64,
     pub(super) positions: Vec<u64>,
@@ -86,7 +89,7 @@ impl Draft {
                 // A position takes ten bytes at most.
                 let room = (PAGE_BYTES.saturating_sub(page.len()) / 10).max(1);
                 let (some, rest) = left.split_at(room.min(left.len()));
-                write_group(group.key, revision, first, some, &mut page);
+                write_group(group, revision, first, some, &mut page);
                 revision += some.len() as u64;
                 left = rest;
             }
@@ -177,6 +180,8 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Gro
         if at > key {
             break;
         }
+        let length = usize::try_from(take(&mut page)?).ok()?;
+        let name = (length <= page.remaining()).then(|| page.split_to(length))?;
         let (revision, count) = (take(&mut page)?, take(&mut page)?);
         let mut position = first;
         let mut positions = Vec::new();
@@ -189,6 +194,7 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Gro
         if at == key {
             found.push(Group {
                 key,
+                name,
                 revision,
                 positions,
             });
@@ -197,8 +203,10 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Gro
     Some(found)
 }
 
-fn write_group(key: u64, revision: u64, first: u64, positions: &[u64], page: &mut BytesMut) {
-    page.put_u64(key);
+fn write_group(group: &Group, revision: u64, first: u64, positions: &[u64], page: &mut BytesMut) {
+    page.put_u64(group.key);
+    put(page, group.name.len() as u64);
+    page.put_slice(&group.name);
     put(page, revision);
     put(page, positions.len() as u64);
     let mut last = first;
@@ -236,6 +244,7 @@ mod tests {
     fn groups() -> Vec<Group> {
         let group = |key, revision, positions: std::ops::Range<u64>, step| Group {
             key,
+            name: Bytes::from(vec![b'n'; key as usize % 50]),
             revision,
             positions: positions.step_by(step).collect(),
         };
@@ -294,6 +303,7 @@ mod tests {
         let offsets = [Offset(1), Offset(2)];
         let groups = [Group {
             key: 1,
+            name: Bytes::from_static(b"n"),
             revision: 0,
             positions: vec![5, 6],
         }];

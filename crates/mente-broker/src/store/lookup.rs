@@ -16,7 +16,7 @@ use super::facts::{self, Facts};
 use super::index::Index;
 use super::query::{Key, Query};
 use super::record::{self, corrupt};
-use super::{Append, Chain, Check, Direction, Expected, Part, Place, Store};
+use super::{Append, Chain, Check, Direction, Expected, Part, Place, Store, read_at};
 use crate::broker::records;
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
@@ -146,6 +146,7 @@ impl Blocks {
         for (block, begin, end) in self.covering(below, direction) {
             let footer = self.footer(&block).await?;
             let mut groups = self.groups(&footer, Key::of_stream(stream)).await?;
+            groups.retain(|group| group.name == stream.as_str().as_bytes());
             if direction == Direction::Backwards {
                 groups.reverse();
             }
@@ -159,9 +160,6 @@ impl Blocks {
                 };
                 let events = (group.revision..).zip(group.positions.iter().copied());
                 let mut events: Vec<_> = events.filter(wanted).collect();
-                if events.is_empty() || !self.is_of(&footer, &group, stream).await? {
-                    continue;
-                }
                 if direction == Direction::Backwards {
                     events.reverse();
                 }
@@ -286,14 +284,6 @@ impl Blocks {
         record
             .and_then(|record| record.value)
             .ok_or_else(|| unreadable(offset))
-    }
-
-    /// Whether a group that was found by a stream's key is that stream's.
-    async fn is_of(&self, footer: &Footer, group: &Group, stream: &StreamName) -> Result<bool> {
-        let Some(first) = group.positions.first() else {
-            return Ok(false);
-        };
-        Ok(self.event(footer, *first).await?.stream == *stream)
     }
 
     /// What the record at a sealed position says.
@@ -426,13 +416,14 @@ impl Lookup {
             let places = self
                 .0
                 .places(part.stream, from, Direction::Forwards, below, max);
-            for place in places.await? {
-                let record = record_at(&*self.0.engine, self.0.store, place.offset).await?;
-                let told = record.as_ref().map(record::Facts::of);
-                let Some(Ok(told)) = told else {
-                    return Err(corrupt(place.offset, "a block names what is no event"));
-                };
-                events.insert(told.revision, (told.position, told.id));
+            let places = places.await?;
+            let engine = &*self.0.engine;
+            while let Some(rest) = places.get(events.len()..).filter(|rest| !rest.is_empty()) {
+                for (place, record) in rest.iter().zip(read_at(engine, self.0.store, rest).await?) {
+                    let told = record::Facts::of(&record);
+                    let told = told.map_err(|what| corrupt(place.offset, &what))?;
+                    events.insert(told.revision, (told.position, told.id));
+                }
             }
         }
         Ok(facts::Sealed {

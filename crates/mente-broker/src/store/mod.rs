@@ -15,6 +15,7 @@ mod facts;
 mod index;
 mod lookup;
 mod query;
+mod reading;
 mod record;
 mod tail;
 
@@ -35,6 +36,7 @@ pub use facts::Facts;
 pub(crate) use lookup::seal;
 pub use lookup::{Blocks, Lookup, Sealed};
 pub use query::{CORRELATION, Query, QueryItem, TAGS, check_tags};
+pub(crate) use reading::{no_event, read_at};
 pub use record::place_of;
 
 /// What the stream must be like for an append to be made.

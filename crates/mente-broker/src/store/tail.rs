@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use bytes::Bytes;
 use mente_engine::{Offset, Record};
 
 use super::block::{Draft, Group};
@@ -153,6 +154,7 @@ impl Tail {
         for (name, stretch) in &self.streams {
             groups.push(Group {
                 key: Key::of_stream(name).0,
+                name: Bytes::copy_from_slice(name.as_str().as_bytes()),
                 revision: stretch.revision,
                 positions: stretch.positions.clone(),
             });
@@ -160,6 +162,7 @@ impl Tail {
                 let position = stretch.position(*revision);
                 groups.push(Group {
                     key: Key::of_id(name, *id).0,
+                    name: Bytes::new(),
                     revision: *revision,
                     positions: position.into_iter().collect(),
                 });
@@ -167,6 +170,7 @@ impl Tail {
         }
         groups.extend(self.index.iter().map(|(key, positions)| Group {
             key: key.0,
+            name: Bytes::new(),
             revision: 0,
             positions: positions.to_vec(),
         }));
