@@ -188,7 +188,12 @@ impl<'a> Rules<'a> {
                 }
             }
             What::Transacted(booked) | What::Padded(booked) => {
-                used.extend(booked.postings.iter().map(|posting| posting.account.as_str()));
+                used.extend(
+                    booked
+                        .postings
+                        .iter()
+                        .map(|posting| posting.account.as_str()),
+                );
             }
             What::Pad { account, source } => used.extend([account.as_str(), source.as_str()]),
             What::Asserted(assertion) => used.extend([assertion.account.as_str()]),
@@ -263,7 +268,10 @@ fn check_balance(entry: &Entry, booked: &Booked, options: &Options, faults: &mut
         .map(|(currency, number)| format!("{number} {currency}"))
         .collect();
     if !over.is_empty() {
-        let message = format!("the transaction does not balance: {} too much", over.join(", "));
+        let message = format!(
+            "the transaction does not balance: {} too much",
+            over.join(", ")
+        );
         faults.push(Fault::new(entry.place, message));
     }
 }

@@ -93,7 +93,7 @@ impl Decimal {
     }
 
     pub(super) fn minus(&self, other: &Self) -> Self {
-        self.plus(&Self::new(-&other.coefficient, other.exponent))
+        self.plus(&other.opposite())
     }
 
     pub(super) fn times(&self, other: &Self) -> Self {
@@ -102,7 +102,7 @@ impl Decimal {
     }
 
     pub(super) fn negated(&self) -> Self {
-        Self::new(-&self.coefficient, self.exponent).rounded()
+        self.opposite().rounded()
     }
 
     pub(super) fn absolute(&self) -> Self {
@@ -138,7 +138,11 @@ impl Decimal {
             }
         } else if (&quotient % 5_u32).sign() == Sign::NoSign {
             // What was cut off must not look like an exact half.
-            let one = if quotient.sign() == Sign::Minus { -1 } else { 1 };
+            let one = if quotient.sign() == Sign::Minus {
+                -1
+            } else {
+                1
+            };
             quotient += one;
         }
         Some(Self::new(quotient, exponent).rounded())
@@ -176,6 +180,11 @@ impl Decimal {
         let exponent = self.exponent.min(other.exponent);
         let coefficient = self.aligned(exponent) + other.aligned(exponent);
         Self::new(coefficient, exponent)
+    }
+
+    /// The other sign, every digit kept.
+    pub(super) fn opposite(&self) -> Self {
+        Self::new(-&self.coefficient, self.exponent)
     }
 
     fn aligned(&self, exponent: i32) -> BigInt {

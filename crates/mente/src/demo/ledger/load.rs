@@ -177,7 +177,10 @@ fn read(path: &Path, left: u64) -> std::result::Result<String, String> {
     }
     let bytes = std::fs::read(path).map_err(cannot)?;
     String::from_utf8(bytes).map_err(|error| {
-        let read = error.as_bytes().iter().take(error.utf8_error().valid_up_to());
+        let read = error
+            .as_bytes()
+            .iter()
+            .take(error.utf8_error().valid_up_to());
         let line = 1 + read.filter(|byte| **byte == b'\n').count();
         format!("{}:{line}: this is no text in UTF-8", path.display())
     })

@@ -1,39 +1,270 @@
-//! `mente demo ledger`.
+//! `mente demo ledger`: accounting, as everybody knows it, on a stream.
+//!
+//! A Beancount journal becomes events, one for each directive; balances at any date are the fold of
+//! the events up to it; a mistake is not edited but reversed. A directive that breaks the language
+//! ends the demo before anything is written. What only breaks a rule is told, and the rest is
+//! folded as beancount folds it.
 
-#![allow(dead_code, reason = "wip")]
-
+mod balances;
 mod book;
 mod checks;
+mod compare;
 mod decimal;
+mod events;
 mod journal;
 mod load;
 mod options;
 mod pads;
+mod report;
+mod reverse;
+mod store;
 mod syntax;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::home::HomeArgs;
-use crate::failure::{Failure, Result};
+use jiff::civil::Date;
+use mente_broker::StreamName;
 
+use super::home::{Home, HomeArgs};
+use crate::args::Output;
+use crate::failure::{Code, Failure, Result};
+use crate::output::line;
+use balances::Balances;
+use events::TRANSACTED;
+use report::Report;
+use reverse::reverse;
+use store::{Held, Store};
+
+const CATEGORY: &str = "ledger-";
+
+/// Directives become events as they stand, in date order: ledger.Opened, Closed, Transacted,
+/// Padded (what a pad inserts), Balanced (an assertion, and whether it holds), and Noted for what
+/// moves no money. Plugins are named and not run.
+///
+/// A syntax error, or a number of more than 38 digits, is told with its line, and nothing is
+/// written. Other errors are told and end the command with 1, but the rest is folded: transactions
+/// that do not balance, accounts that are not open, balances that fail, lots that are ambiguous or
+/// missing, unknown options, files that an include does not find. Postings that cannot be completed
+/// are left out, as in beancount; the booking method AVERAGE is not built there either.
 #[derive(Debug, clap::Args)]
 pub(crate) struct LedgerArgs {
+    /// A Beancount journal
+    #[arg(value_name = "FILE")]
     path: PathBuf,
     #[command(flatten)]
     pub(super) home: HomeArgs,
+    /// The stream, ledger-… ; named after the file if absent
+    #[arg(long, value_name = "NAME")]
+    stream: Option<String>,
+    /// Show the balances at the end of that day, such as 2014-12-31
+    #[arg(long, value_name = "DATE")]
+    at: Option<Date>,
+    /// Compare the balances of every day, not of 400 at most; with -o json it shows them too
+    #[arg(long)]
+    every_date: bool,
+    /// Take a transaction back by another one. With --server the stream must be there, and the
+    /// journal is not read
+    #[arg(long, value_name = "ID_OR_REVISION")]
+    reverse: Option<String>,
+    /// Why it is taken back
+    #[arg(long, value_name = "TEXT", requires = "reverse")]
+    because: Option<String>,
+    #[arg(short, long, value_name = "FORM", default_value = "table")]
+    output: Output,
 }
 
 pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
-    let journal = journal::read(&args.path)?;
-    for fault in &journal.faults {
-        eprintln!("{}", load::told(&journal.files, fault));
+    let stream = stream_name(&args)?;
+    if args.home.server.is_some()
+        && let Some(which) = &args.reverse
+    {
+        return reverse_there(&args, stream, which).await;
     }
-    eprintln!("{} entries", journal.entries.len());
-    let mut balances: std::collections::BTreeMap<(String, String), decimal::Decimal> = Default::default();
-    for e in &journal.entries { if let Some(b) = e.booked() { for p in &b.postings {
-        let s = balances.entry((p.account.clone(), p.units.currency.clone())).or_insert_with(decimal::Decimal::zero);
-        *s = s.exact_sum(&p.units.number);
-    }}}
-    for ((a,c),n) in balances { if !n.is_zero() { println!("{a} {c} {}", n.normalized()); } }
-    Ok(())
+    // What cannot be read is told before a server is started.
+    let journal = journal::read(&args.path)?;
+    report::faults(&journal);
+    let events = events::events(&journal, &stream)?;
+    let home = Home::open(&args.home, "ledger").await?;
+    let client = home.client()?;
+    let store = Store::new(&client, stream);
+    store.declare_fold().await?;
+    let held = store.read().await?;
+    let plan = store::plan(&events, &held)?;
+    store
+        .append(held.last().map(|held| held.revision), &plan.new)
+        .await?;
+    let there = held.len();
+    let held = store.read().await?;
+    let compared = compare::compare(&store, &held, &events, args.every_date).await?;
+    let revision = match args.at {
+        Some(date) => compare::revision_at(&held, date),
+        None => held.last().map(|held| held.revision),
+    };
+    let balances = match revision {
+        Some(revision) => store.balances(revision).await?,
+        None => Balances::default(),
+    };
+    let reversed = match (&home.server, which(&args, &held)) {
+        (Some(_), Some(which)) => {
+            let because = args.because.as_deref().unwrap_or("to show how");
+            Some(reverse(&store, &held, &which, Some(because)).await?)
+        }
+        _ => None,
+    };
+    let report = Report {
+        journal: &journal,
+        stream: &store.stream,
+        appended: plan.new.len(),
+        there,
+        foreign: &plan.foreign,
+        at: args.at,
+        revision,
+        balances: &balances,
+        compared: &compared,
+        reversed: reversed.as_ref(),
+    };
+    match args.output {
+        Output::Json => report.print_json()?,
+        Output::Table => {
+            report.print()?;
+            if let Some(reversed) = &reversed {
+                line("")?;
+                reversed.print()?;
+            }
+            next_steps(&args, &home, &store.stream, &held, &balances)?;
+        }
+    }
+    home.close().await?;
+    if let Some(reversed) = reversed {
+        verdict_of(&reversed)?;
+    }
+    if !compared.is_equal() {
+        let message = "the balances of state, events and journal are not the same: see above";
+        return Err(Failure::new(Code::Failed, message));
+    }
+    match journal.faults.len() {
+        0 => Ok(()),
+        count => Err(Failure::new(
+            Code::Failed,
+            format!("the journal has {count} errors: see above; the rest of it is folded"),
+        )),
+    }
+}
+
+/// What is reversed on a server of the demo's own: what is asked for, or the last transaction.
+fn which(args: &LedgerArgs, held: &[Held]) -> Option<String> {
+    let mut transactions = held.iter().filter(|held| held.kind == TRANSACTED);
+    let last = transactions.next_back();
+    let last = last.map(|held| held.revision.to_string());
+    args.reverse.clone().or(last)
+}
+
+async fn reverse_there(args: &LedgerArgs, stream: String, which: &str) -> Result<()> {
+    let home = Home::open(&args.home, "ledger").await?;
+    let client = home.client()?;
+    let store = Store::new(&client, stream);
+    let held = store.read().await?;
+    let reversed = reverse(&store, &held, which, args.because.as_deref()).await?;
+    match args.output {
+        Output::Json => line(&reversed.to_json().to_string())?,
+        Output::Table => reversed.print()?,
+    }
+    verdict_of(&reversed)
+}
+
+fn verdict_of(reversed: &reverse::Reversed) -> Result<()> {
+    if reversed.is_exact() {
+        return Ok(());
+    }
+    let message = "balances after the reversal are not those before it and what it moved";
+    Err(Failure::new(Code::Failed, message))
+}
+
+/// The category in front says how it is folded.
+fn stream_name(args: &LedgerArgs) -> Result<String> {
+    let name = match &args.stream {
+        Some(name) => name.clone(),
+        None => default_name(&args.path),
+    };
+    let is_name = StreamName::new(name.clone()).is_ok();
+    if name.len() > CATEGORY.len() && name.starts_with(CATEGORY) && is_name {
+        return Ok(name);
+    }
+    let message = format!("the stream of a journal is named {CATEGORY}SOMETHING, not {name:?}");
+    Err(Failure::usage(message))
+}
+
+fn default_name(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    let plain = |c: char| {
+        let is_plain = c.is_ascii_alphanumeric() || "._-~".contains(c);
+        if is_plain { c } else { '-' }
+    };
+    let name: String = stem.chars().take(100).map(plain).collect();
+    let name = if name.is_empty() { "journal" } else { &name };
+    format!("{CATEGORY}{name}")
+}
+
+/// Commands that look further, ready to be pasted.
+fn next_steps(
+    args: &LedgerArgs,
+    home: &Home,
+    stream: &str,
+    held: &[Held],
+    balances: &Balances,
+) -> Result<()> {
+    let file = args.path.display();
+    line("")?;
+    let server = if home.server.is_some() {
+        line("The server ends with the demo. To keep it, and to look further:")?;
+        line("  mente dev")?;
+        line(&format!(
+            "  mente demo ledger {file} --server http://127.0.0.1:8480"
+        ))?;
+        String::new()
+    } else {
+        line("To look further:")?;
+        match home.url.trim_end_matches('/') {
+            "http://127.0.0.1:8480" => String::new(),
+            url => format!(" --server {url}"),
+        }
+    };
+    let last = held.last().map_or(0, |held| held.revision);
+    let transaction = held.iter().rfind(|held| held.kind == TRANSACTED);
+    let transaction = transaction.map_or(last, |held| held.revision);
+    let account = balances
+        .rows()
+        .next()
+        .map_or("Assets", |(account, ..)| account);
+    for command in [
+        format!("stream state {stream} --at {last}"),
+        format!("stream log {stream}"),
+        format!("stream diff {stream} {} {last}", last / 2),
+        format!("stream blame {stream} balances.{account}"),
+        format!("stream whatif {stream} --drop {transaction}"),
+    ] {
+        line(&format!("  mente {command}{server}"))?;
+    }
+    line(&format!(
+        "  mente demo ledger {file} --reverse {transaction} --because TEXT --stream {stream} --server {}",
+        if home.server.is_some() {
+            "http://127.0.0.1:8480"
+        } else {
+            &home.url
+        }
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_is_named_after_its_file() {
+        assert_eq!(
+            default_name(Path::new("/a/my book.beancount")),
+            "ledger-my-book"
+        );
+        assert_eq!(default_name(Path::new("/")), "ledger-journal");
+    }
 }

@@ -6,8 +6,8 @@
 
 use std::collections::BTreeMap;
 
-use super::draft::{Draft, DraftCost, DraftPrice};
 use super::Inventory;
+use super::draft::{Draft, DraftCost, DraftPrice};
 use crate::demo::ledger::syntax::{Fault, Posting, Transaction};
 
 /// A currency of a posting, as far as it is known.
@@ -166,11 +166,7 @@ fn join(groups: &mut Groups, currency: String, refer: Refer) {
 }
 
 /// Units whose currency is still missing, though cost or price found their group.
-fn fill_units(
-    groups: &mut Groups,
-    postings: &[Posting],
-    balances: &BTreeMap<String, Inventory>,
-) {
+fn fill_units(groups: &mut Groups, postings: &[Posting], balances: &BTreeMap<String, Inventory>) {
     for refer in groups.iter_mut().flat_map(|(_, group)| group) {
         if refer.units == Known::Missing {
             let posting = postings.get(refer.index);
@@ -193,7 +189,8 @@ fn unresolved(groups: &Groups, postings: &[Posting]) -> Vec<Fault> {
         ];
         for (part, name) in parts {
             if *part == Known::Missing {
-                let message = format!("nothing says which currency the {name} of this posting is in");
+                let message =
+                    format!("nothing says which currency the {name} of this posting is in");
                 faults.push(Fault::new(posting.place, message));
             }
         }

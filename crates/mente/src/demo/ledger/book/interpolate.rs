@@ -52,7 +52,11 @@ fn missing((index, draft): (usize, &Draft)) -> Vec<(usize, Missing)> {
             missing.push((index, Missing::CostOfAll));
         }
     }
-    if draft.price.as_ref().is_some_and(|price| price.number.is_none()) {
+    if draft
+        .price
+        .as_ref()
+        .is_some_and(|price| price.number.is_none())
+    {
         missing.push((index, Missing::Price));
     }
     missing
@@ -111,7 +115,8 @@ fn fill(
             let number = match (cost, &draft.price) {
                 (DraftCost::Spec(spec), _) => {
                     let per = spec.per.as_ref().filter(|per| !per.is_zero());
-                    let per = per.ok_or("units cannot be found out from the cost of all of them")?;
+                    let per =
+                        per.ok_or("units cannot be found out from the cost of all of them")?;
                     let rest = match &spec.total {
                         Total::Number(total) => weight.minus(total),
                         Total::Absent | Total::Missing => weight.minus(&Decimal::zero()),

@@ -22,8 +22,7 @@ impl Inventory {
     }
 
     pub(in super::super) fn add(&mut self, units: &Amount, cost: Option<&Cost>) {
-        let is_same =
-            |lot: &Lot| lot.units.currency == units.currency && lot.cost.as_ref() == cost;
+        let is_same = |lot: &Lot| lot.units.currency == units.currency && lot.cost.as_ref() == cost;
         let Some(index) = self.0.iter().position(is_same) else {
             if !units.number.is_zero() {
                 self.0.push(Lot {
@@ -45,8 +44,7 @@ impl Inventory {
     /// Whether it holds some of the same currency, with the other sign.
     pub(super) fn is_reduced_by(&self, number: &Decimal, currency: &str) -> bool {
         let mut same = self.0.iter().filter(|lot| lot.units.currency == currency);
-        !number.is_zero()
-            && same.any(|lot| lot.units.number.is_negative() != number.is_negative())
+        !number.is_zero() && same.any(|lot| lot.units.number.is_negative() != number.is_negative())
     }
 
     /// The only currency that it holds.

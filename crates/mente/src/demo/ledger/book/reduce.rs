@@ -40,10 +40,7 @@ pub(super) fn reduce(
         }
         let fitting = fitting(held, spec, number, &draft.currency);
         let chosen = choose(method, number, fitting).map_err(|why| {
-            let message = format!(
-                "{number} {} of {}: {why}",
-                draft.currency, draft.account
-            );
+            let message = format!("{number} {} of {}: {why}", draft.currency, draft.account);
             Fault::new(place, message)
         })?;
         for (units, cost) in chosen {
@@ -68,11 +65,20 @@ type Fitting = Vec<(Decimal, Cost)>;
 fn fitting(held: &Inventory, spec: &CostSpec, number: &Decimal, currency: &str) -> Fitting {
     let wanted = unit_cost(spec, number);
     let fits = |lot: &Lot| {
-        let cost = lot.cost.as_ref().filter(|_| lot.units.currency == currency)?;
+        let cost = lot
+            .cost
+            .as_ref()
+            .filter(|_| lot.units.currency == currency)?;
         let is_wanted = wanted.as_ref().is_none_or(|wanted| *wanted == cost.number)
-            && spec.currency.as_ref().is_none_or(|name| *name == cost.currency)
+            && spec
+                .currency
+                .as_ref()
+                .is_none_or(|name| *name == cost.currency)
             && spec.date.is_none_or(|date| cost.date == Some(date))
-            && spec.label.as_ref().is_none_or(|label| label.is_empty() || cost.label.as_ref() == Some(label));
+            && spec
+                .label
+                .as_ref()
+                .is_none_or(|label| label.is_empty() || cost.label.as_ref() == Some(label));
         is_wanted.then(|| (lot.units.number.clone(), cost.clone()))
     };
     held.lots().iter().filter_map(fits).collect()
@@ -89,7 +95,9 @@ fn choose(method: Booking, number: &Decimal, lots: Fitting) -> Result<Fitting, S
             let wanted = number.negated();
             let same = lots.into_iter().filter(|(units, _)| *units == wanted);
             let oldest = same.min_by_key(|(_, cost)| cost.date);
-            oldest.map(|(_, cost)| vec![(number.clone(), cost)]).ok_or(why)
+            oldest
+                .map(|(_, cost)| vec![(number.clone(), cost)])
+                .ok_or(why)
         }),
         Booking::Fifo => in_order(number, lots, |(_, a), (_, b)| a.date.cmp(&b.date)),
         Booking::Lifo => in_order(number, lots, |(_, a), (_, b)| b.date.cmp(&a.date)),
@@ -108,9 +116,14 @@ fn strict(number: &Decimal, lots: Fitting) -> Result<Fitting, String> {
         }
         return Ok(vec![(number.clone(), cost.clone())]);
     }
-    let all = lots.iter().fold(Decimal::zero(), |sum, (units, _)| sum.plus(units));
+    let all = lots
+        .iter()
+        .fold(Decimal::zero(), |sum, (units, _)| sum.plus(units));
     if all != number.negated() {
-        return Err(format!("{} lots fit, and nothing says which of them", lots.len()));
+        return Err(format!(
+            "{} lots fit, and nothing says which of them",
+            lots.len()
+        ));
     }
     let away = |(units, cost): (Decimal, Cost)| (units.negated(), cost);
     Ok(lots.into_iter().map(away).collect())
@@ -134,7 +147,11 @@ fn in_order(
         }
         let size = units.absolute().min(left.clone());
         left = left.minus(&size);
-        let size = if number.is_negative() { size.negated() } else { size };
+        let size = if number.is_negative() {
+            size.negated()
+        } else {
+            size
+        };
         chosen.push((size, cost));
     }
     if left.is_zero() {

@@ -146,7 +146,9 @@ impl Weighed<'_> {
     /// The last digit of the units is worth so much in the currency of cost and price.
     fn add_costs(&self, tolerance: &Decimal, of_costs: &mut BTreeMap<String, Decimal>) {
         let mut add = |currency: &str, tolerance: Decimal| {
-            let sum = of_costs.entry(currency.to_owned()).or_insert_with(Decimal::zero);
+            let sum = of_costs
+                .entry(currency.to_owned())
+                .or_insert_with(Decimal::zero);
             *sum = sum.plus(&tolerance);
         };
         let most = Decimal::half();

@@ -37,8 +37,25 @@ pub(super) struct Token {
 }
 
 const KEYWORDS: [&str; 19] = [
-    "txn", "balance", "open", "close", "commodity", "pad", "event", "query", "custom", "price",
-    "note", "document", "pushtag", "poptag", "pushmeta", "popmeta", "option", "plugin", "include",
+    "txn",
+    "balance",
+    "open",
+    "close",
+    "commodity",
+    "pad",
+    "event",
+    "query",
+    "custom",
+    "price",
+    "note",
+    "document",
+    "pushtag",
+    "poptag",
+    "pushmeta",
+    "popmeta",
+    "option",
+    "plugin",
+    "include",
 ];
 
 /// Longer ones first.
@@ -183,15 +200,24 @@ impl<'a> Lexer<'a> {
         let rest = self.rest();
         if let Some((length, date)) = date(rest) {
             let text = self.take(length);
-            return date.map_or_else(|| Kind::Invalid(format!("there is no day {text}")), Kind::Date);
+            return date.map_or_else(
+                || Kind::Invalid(format!("there is no day {text}")),
+                Kind::Date,
+            );
         }
         let is_part = |c: char| c.is_ascii_digit() || c == ',';
         let whole = rest.find(|c| !is_part(c)).unwrap_or(rest.len());
         // A comma at the end is punctuation.
-        let whole = rest.get(..whole).unwrap_or_default().trim_end_matches(',').len();
+        let whole = rest
+            .get(..whole)
+            .unwrap_or_default()
+            .trim_end_matches(',')
+            .len();
         let behind = rest.get(whole..).unwrap_or_default();
         let fraction = behind.strip_prefix('.').map_or(0, |digits| {
-            1 + digits.find(|c: char| !c.is_ascii_digit()).unwrap_or(digits.len())
+            1 + digits
+                .find(|c: char| !c.is_ascii_digit())
+                .unwrap_or(digits.len())
         });
         let text = self.take(whole + fraction);
         let shown: String = text.chars().take(40).collect();
@@ -279,7 +305,9 @@ fn is_heading(line: &str) -> bool {
     let mut characters = line.chars();
     let first = characters.next();
     let begins = first.is_some_and(|c| c == '*' || c == ':' || FLAGS.contains(c));
-    begins && characters.next().is_some_and(|c| c != '\n') && !(first == Some('#') && tag_length(line) > 0)
+    begins
+        && characters.next().is_some_and(|c| c != '\n')
+        && !(first == Some('#') && tag_length(line) > 0)
 }
 
 /// Of what stands behind the `#` or `^`.
@@ -344,7 +372,10 @@ fn account_length(text: &str) -> usize {
 
 /// `2014-01-31` or `2014/1/31`; its length, and the day if there is one.
 fn date(text: &str) -> Option<(usize, Option<Date>)> {
-    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let digits = |text: &str| {
+        text.find(|c: char| !c.is_ascii_digit())
+            .unwrap_or(text.len())
+    };
     let mut length = digits(text);
     if length < 4 {
         return None;
@@ -358,7 +389,12 @@ fn date(text: &str) -> Option<(usize, Option<Date>)> {
     }
     let day = || {
         let year = parts.first()?.parse().ok().filter(|year| *year > 0)?;
-        Date::new(year, parts.get(1)?.parse().ok()?, parts.get(2)?.parse().ok()?).ok()
+        Date::new(
+            year,
+            parts.get(1)?.parse().ok()?,
+            parts.get(2)?.parse().ok()?,
+        )
+        .ok()
     };
     Some((length, day()))
 }
@@ -412,7 +448,9 @@ mod tests {
     #[test]
     fn lines_indents_comments_and_headings() {
         let text = "* Heading\n#+X: y\n#tag\n  1 ; comment\n\t; alone\n \n\"two\nlines\\n\" !";
-        let lines: Vec<_> = Lexer::new(text).map(|token| (token.line, token.kind)).collect();
+        let lines: Vec<_> = Lexer::new(text)
+            .map(|token| (token.line, token.kind))
+            .collect();
         let expect = vec![
             (1, Kind::Eol),
             (2, Kind::Eol),

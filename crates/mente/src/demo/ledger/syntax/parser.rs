@@ -181,7 +181,10 @@ impl Parser {
             self.fault(place, format!("#{tag} was pushed and not popped"));
         }
         for key in std::mem::take(&mut self.meta).into_keys() {
-            self.fault(place, format!("the metadata {key} was pushed and not popped"));
+            self.fault(
+                place,
+                format!("the metadata {key} was pushed and not popped"),
+            );
         }
         self.parsed
     }

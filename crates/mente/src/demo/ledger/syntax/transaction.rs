@@ -161,7 +161,10 @@ impl Parser {
     }
 
     fn check_currencies(&mut self, posting: &Posting) {
-        let cost = posting.cost.as_ref().and_then(|cost| cost.currency.as_ref());
+        let cost = posting
+            .cost
+            .as_ref()
+            .and_then(|cost| cost.currency.as_ref());
         // A price of nothing was never compared.
         let price = posting.price.as_ref();
         let price = price.and_then(|price| price.currency.as_ref());
@@ -231,7 +234,10 @@ impl Parser {
             }
             Some(Kind::Symbol("*")) => {
                 self.cursor.skip();
-                self.fault(place, "merging the costs of lots, {*}, is not built in beancount");
+                self.fault(
+                    place,
+                    "merging the costs of lots, {*}, is not built in beancount",
+                );
                 std::mem::replace(has_merge, true)
             }
             _ => {
