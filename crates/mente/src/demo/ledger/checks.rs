@@ -28,17 +28,19 @@ pub(super) fn balance_tolerance(assertion: &Assertion, options: &Options) -> Dec
 
 /// Holds each assertion against what the entries before it make of the account and those below.
 pub(super) fn assertions(entries: &mut [Entry], options: &Options, faults: &mut Vec<Fault>) {
-    let opened: BTreeMap<String, Vec<String>> = entries
-        .iter()
-        .filter_map(|entry| match &entry.what {
-            What::Opened {
-                account,
-                currencies,
-                ..
-            } => Some((account.clone(), currencies.clone())),
-            _ => None,
-        })
-        .collect();
+    let mut opened: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for entry in entries.iter() {
+        if let What::Opened {
+            account,
+            currencies,
+            ..
+        } = &entry.what
+        {
+            // The first opening counts.
+            let slot = opened.entry(account.clone());
+            slot.or_insert_with(|| currencies.clone());
+        }
+    }
     let mut balances: BTreeMap<String, BTreeMap<String, Decimal>> = BTreeMap::new();
     for entry in entries {
         let place = entry.place;

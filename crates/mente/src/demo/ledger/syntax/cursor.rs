@@ -30,10 +30,6 @@ impl Cursor {
         self.tokens.get(self.at).map(|token| &token.kind)
     }
 
-    pub(super) fn second(&self) -> Option<&Kind> {
-        self.tokens.get(self.at + 1).map(|token| &token.kind)
-    }
-
     /// Of the next token, or of the last one.
     pub(super) fn place(&self) -> Place {
         let token = self.tokens.get(self.at).or(self.tokens.last());

@@ -14,7 +14,7 @@ use jiff::civil::Date;
 
 use super::decimal::Decimal;
 
-pub(super) use parser::{Parsed, parse};
+pub(super) use parser::parse;
 
 /// Where something stands: a file, by its index in the journal, and a line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
