@@ -2,7 +2,7 @@
 
     ledger_balances.py FILE [DATE ...]
 
-Prints {"errors": [[line, message], ...], "balances": {DATE: {ACCOUNT: {CURRENCY: NUMBER}}}}: at the
+Prints {"errors": [[LINE, MESSAGE], ...], "balances": {DATE: {ACCOUNT: {CURRENCY: NUMBER}}}}: at the
 end of each of those days, or of every day on which something happens. Units are summed over lots,
 without rounding; what is zero is left out. Plugins run as the file says.
 """
@@ -47,11 +47,12 @@ def by_date(entries, dates) -> dict:
     return result
 
 
-def main() -> None:
-    entries, errors, _ = loader.load_file(sys.argv[1])
-    dates = sys.argv[2:] or {entry.date.isoformat() for entry in entries}
+def judge(file: str, dates: list) -> dict:
+    entries, errors, _ = loader.load_file(file)
+    dates = dates or {entry.date.isoformat() for entry in entries}
     told = [[error.source.get("lineno", 0), error.message] for error in errors]
-    json.dump({"errors": told, "balances": by_date(entries, dates)}, sys.stdout)
+    return {"errors": told, "balances": by_date(entries, dates)}
 
 
-main()
+if __name__ == "__main__":
+    json.dump(judge(sys.argv[1], sys.argv[2:]), sys.stdout)

@@ -14,6 +14,7 @@ mod events;
 mod faults;
 mod full;
 mod golden;
+mod ledger;
 mod memory;
 mod openapi;
 mod process;

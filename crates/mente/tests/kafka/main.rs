@@ -22,6 +22,8 @@ mod demo;
 mod eventgrid_sdk;
 #[path = "../it/events.rs"]
 mod events;
+#[path = "../it/ledger.rs"]
+mod ledger;
 #[path = "../it/memory.rs"]
 mod memory;
 #[path = "../it/openapi.rs"]

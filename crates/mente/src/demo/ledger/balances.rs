@@ -90,6 +90,17 @@ impl Balances {
         number.cloned().unwrap_or_else(Decimal::zero)
     }
 
+    /// What is there of the accounts that the other names.
+    pub(super) fn of(&self, other: &Self) -> Self {
+        let amounts = self.0.iter();
+        let named = amounts.filter(|(account, _)| other.0.contains_key(*account));
+        Self(
+            named
+                .map(|(account, amounts)| (account.clone(), amounts.clone()))
+                .collect(),
+        )
+    }
+
     pub(super) fn rows(&self) -> impl Iterator<Item = (&str, &str, &Decimal)> {
         self.0.iter().flat_map(|(account, amounts)| {
             let row = move |(currency, number)| (account.as_str(), currency, number);

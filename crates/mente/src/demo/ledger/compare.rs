@@ -14,6 +14,10 @@ use crate::failure::Result;
 
 /// Days that are compared unless all are asked for.
 const DATES: usize = 400;
+/// Most events that are folded for them; where a stream is long, fewer days are compared.
+const FOLDED: usize = 20_000_000;
+/// Fewest days, however long the stream is.
+const DATES_MIN: usize = 20;
 /// States that are asked for at a time.
 const ASKED_AT_ONCE: usize = 8;
 /// Differences that are kept to be shown.
@@ -81,10 +85,10 @@ pub(super) async fn compare(
     every: bool,
 ) -> Result<Compared> {
     let dates: BTreeSet<Date> = held.iter().filter_map(|held| held.date).collect();
-    let dates = spread(
-        dates.into_iter().collect(),
-        if every { usize::MAX } else { DATES },
-    );
+    // Each state is folded from the beginning: half of the stream, on average.
+    let most = (2 * FOLDED / held.len().max(1)).clamp(DATES_MIN, DATES);
+    let most = if every { usize::MAX } else { most };
+    let dates = spread(dates.into_iter().collect(), most);
     let moments = moments(held, dates);
     let mut summed = Growing::new(
         held.iter()

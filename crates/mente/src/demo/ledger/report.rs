@@ -201,8 +201,8 @@ impl Reversed {
             "revision": self.revision,
             "reverses": self.of,
             "moved": self.moved.to_json(),
-            "before": self.before.to_json(),
-            "after": self.after.to_json(),
+            "before": self.before.of(&self.moved).to_json(),
+            "after": self.after.of(&self.moved).to_json(),
             "exact": self.is_exact(),
         })
     }
