@@ -15,6 +15,7 @@ mod faults;
 mod full;
 mod golden;
 mod ledger;
+mod ledger_stream;
 mod memory;
 mod openapi;
 mod process;

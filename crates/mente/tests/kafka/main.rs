@@ -24,6 +24,8 @@ mod eventgrid_sdk;
 mod events;
 #[path = "../it/ledger.rs"]
 mod ledger;
+#[path = "../it/ledger_stream.rs"]
+mod ledger_stream;
 #[path = "../it/memory.rs"]
 mod memory;
 #[path = "../it/openapi.rs"]

@@ -37,16 +37,21 @@ use store::{Held, Store};
 
 const CATEGORY: &str = "ledger-";
 
-/// Directives become events as they stand, in date order: ledger.Opened, Closed, Transacted,
-/// Padded (what a pad inserts), Balanced (an assertion, and whether it holds), and Noted for what
-/// moves no money. Plugins are named and not run.
-///
-/// A syntax error, or a number of more than 38 digits, is told with its line, and nothing is
-/// written. Other errors are told and end the command with 1, but the rest is folded: transactions
-/// that do not balance, accounts that are not open, balances that fail, lots that are ambiguous or
-/// missing, unknown options, files that an include does not find. Postings that cannot be completed
-/// are left out, as in beancount; the booking method AVERAGE is not built there either.
+/// Beneath the flags: what a journal may get wrong.
+const HELP: &str = "\
+Directives become events in date order: ledger.Opened, Closed, Transacted, Padded (what a pad inserts),
+Balanced (an assertion, and whether it holds), and Noted for what moves no money. Plugins are named and
+not run.
+
+A syntax error, a division by zero or a number of more than 38 digits is told with its line, and nothing
+is written. Other errors are told too and end the command with 1, but the rest is folded, as beancount
+does: transactions that do not balance, accounts that are not open, currencies that are not allowed,
+balances that fail, pads that pad nothing, unknown options, files that an include does not find.
+Transactions whose currencies cannot be told apart, and postings whose lots are ambiguous or missing or
+whose numbers cannot be found out, are left out. The booking method AVERAGE is not built, there or here.";
+
 #[derive(Debug, clap::Args)]
+#[command(after_help = HELP)]
 pub(crate) struct LedgerArgs {
     /// A Beancount journal
     #[arg(value_name = "FILE")]

@@ -130,7 +130,16 @@ impl Parser {
     fn custom(&mut self) -> Result<Body> {
         let name = self.cursor.string("a name, a text,")?;
         let mut values = Vec::new();
-        while let Some(value) = self.cursor.value()? {
+        let is_value = |kind: &Kind| {
+            // Metadata may be more than that.
+            !matches!(
+                kind,
+                Kind::Currency(_) | Kind::Capital(_) | Kind::Tag(_) | Kind::Null
+            )
+        };
+        while self.cursor.peek().is_some_and(is_value)
+            && let Some(value) = self.cursor.value()?
+        {
             if values.len() >= CUSTOM_VALUES {
                 return Err(self.cursor.wrong("an end of the values"));
             }
