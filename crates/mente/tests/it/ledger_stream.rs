@@ -166,6 +166,22 @@ async fn a_transaction_is_reversed_once_and_only_a_transaction() {
     assert_eq!(ran.code, 0, "{}{}", ran.out, ran.err);
 }
 
+#[tokio::test]
+async fn somebody_elses_fold_stays_as_it_is() {
+    let server = Server::start();
+    let fold = r#"{"ledger.Transacted":[{"merge":"data"}]}"#;
+    server.ok("PUT", "/folds/ledger", fold).await;
+    let ran = demo_on(&server, &ours("pads.beancount"), &[]);
+    assert_eq!(ran.code, 6, "{}", ran.err);
+    assert!(
+        ran.err.contains("another fold on this server"),
+        "{}",
+        ran.err
+    );
+    let kept = server.ok("GET", "/folds/ledger", "").await;
+    assert_eq!(kept.to_string(), fold);
+}
+
 #[test]
 fn the_demos_own_server_shows_a_reversal() {
     let report = report(&demo(&ours("pads.beancount"), &["-o", "json"]));

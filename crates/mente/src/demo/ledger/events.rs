@@ -270,7 +270,7 @@ fn value(value: &MetaValue) -> Value {
     match value {
         MetaValue::None => Value::Null,
         MetaValue::Bool(value) => json!(value),
-        MetaValue::Text(text) => json!(text),
+        MetaValue::Text(text) | MetaValue::Account(text) => json!(text),
         MetaValue::Tag(tag) => json!(format!("#{tag}")),
         MetaValue::Number(number) => json!(number.to_string()),
         MetaValue::Amount(amount) => {

@@ -13,6 +13,7 @@ mod decimal;
 mod events;
 mod journal;
 mod load;
+mod next;
 mod options;
 mod pads;
 mod report;
@@ -136,7 +137,7 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
                 line("")?;
                 reversed.print()?;
             }
-            next_steps(&args, &home, &store.stream, &held, &balances)?;
+            next::print(&args.path, &home, &store.stream, &held, &balances)?;
         }
     }
     home.close().await?;
@@ -208,56 +209,6 @@ fn default_name(path: &Path) -> String {
     let name: String = stem.chars().take(100).map(plain).collect();
     let name = if name.is_empty() { "journal" } else { &name };
     format!("{CATEGORY}{name}")
-}
-
-/// Commands that look further, ready to be pasted.
-fn next_steps(
-    args: &LedgerArgs,
-    home: &Home,
-    stream: &str,
-    held: &[Held],
-    balances: &Balances,
-) -> Result<()> {
-    let file = args.path.display();
-    line("")?;
-    let server = if home.server.is_some() {
-        line("The server ends with the demo. To keep it, and to look further:")?;
-        line("  mente dev")?;
-        line(&format!(
-            "  mente demo ledger {file} --server http://127.0.0.1:8480"
-        ))?;
-        String::new()
-    } else {
-        line("To look further:")?;
-        match home.url.trim_end_matches('/') {
-            "http://127.0.0.1:8480" => String::new(),
-            url => format!(" --server {url}"),
-        }
-    };
-    let last = held.last().map_or(0, |held| held.revision);
-    let transaction = held.iter().rfind(|held| held.kind == TRANSACTED);
-    let transaction = transaction.map_or(last, |held| held.revision);
-    let account = balances
-        .rows()
-        .next()
-        .map_or("Assets", |(account, ..)| account);
-    for command in [
-        format!("stream state {stream} --at {last}"),
-        format!("stream log {stream}"),
-        format!("stream diff {stream} {} {last}", last / 2),
-        format!("stream blame {stream} balances.{account}"),
-        format!("stream whatif {stream} --drop {transaction}"),
-    ] {
-        line(&format!("  mente {command}{server}"))?;
-    }
-    line(&format!(
-        "  mente demo ledger {file} --reverse {transaction} --because TEXT --stream {stream} --server {}",
-        if home.server.is_some() {
-            "http://127.0.0.1:8480"
-        } else {
-            &home.url
-        }
-    ))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::super::decimal::Decimal;
 use super::lexer::{Kind, Token};
-use super::{Amount, Fault, Meta, MetaValue, PartAmount, Place};
+use super::{Amount, Fault, MetaValue, PartAmount, Place};
 
 /// Deepest nesting of parentheses and signs.
 const DEPTH: usize = 64;
@@ -224,32 +224,18 @@ impl Cursor {
         }
     }
 
-    /// Indented lines of metadata behind a directive; a key that comes twice has its last value.
-    pub(super) fn meta(&mut self) -> Result<Meta> {
-        let mut meta = Meta::new();
-        while self.peek() == Some(&Kind::Indent) {
-            self.at += 1;
-            if matches!(self.peek(), None | Some(Kind::Eol)) {
-                self.at += 1;
-                continue;
-            }
-            let (key, value) = self.key_value()?;
-            self.end_of_line()?;
-            meta.insert(key, value);
-        }
-        Ok(meta)
-    }
-
-    pub(super) fn key_value(&mut self) -> Result<(String, MetaValue)> {
+    /// `key:`
+    pub(super) fn key(&mut self) -> Result<String> {
         let Some(Kind::Key(key)) = self.peek() else {
             return Err(self.wrong("a key of metadata"));
         };
         let key = key.clone();
         self.at += 1;
-        if !self.symbol(":") {
-            return Err(self.wrong("a :"));
+        if self.symbol(":") {
+            Ok(key)
+        } else {
+            Err(self.wrong("a :"))
         }
-        Ok((key, self.value()?.unwrap_or(MetaValue::None)))
     }
 
     /// A value of metadata or of a custom directive, if one stands there.
@@ -262,9 +248,8 @@ impl Cursor {
             }));
         }
         let value = match self.peek() {
-            Some(Kind::String(text) | Kind::Account(text) | Kind::Currency(text)) => {
-                MetaValue::Text(text.clone())
-            }
+            Some(Kind::String(text) | Kind::Currency(text)) => MetaValue::Text(text.clone()),
+            Some(Kind::Account(account)) => MetaValue::Account(account.clone()),
             Some(Kind::Capital(letter)) => MetaValue::Text(letter.to_string()),
             Some(Kind::Date(date)) => MetaValue::Text(date.to_string()),
             Some(Kind::Tag(tag)) => MetaValue::Tag(tag.clone()),

@@ -51,7 +51,7 @@ impl Parser {
             }
         };
         self.cursor.end_of_line()?;
-        let meta = self.cursor.meta()?;
+        let meta = self.meta_lines()?;
         self.push(date, place, meta, body);
         Ok(())
     }
@@ -138,7 +138,7 @@ impl Parser {
             )
         };
         while self.cursor.peek().is_some_and(is_value)
-            && let Some(value) = self.cursor.value()?
+            && let Some(value) = self.value()?
         {
             if values.len() >= CUSTOM_VALUES {
                 return Err(self.cursor.wrong("an end of the values"));

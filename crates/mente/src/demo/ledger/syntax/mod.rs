@@ -45,8 +45,9 @@ pub(super) type Meta = BTreeMap<String, MetaValue>;
 pub(super) enum MetaValue {
     None,
     Bool(bool),
-    /// A text, an account, a currency or a date.
+    /// A text, a currency or a date.
     Text(String),
+    Account(String),
     Tag(String),
     Number(Decimal),
     Amount(Amount),

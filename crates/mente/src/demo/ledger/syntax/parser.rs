@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::super::options::Options;
 use super::cursor::{Cursor, Result};
 use super::lexer::{Kind, Lexer};
-use super::{Directive, Fault, MetaValue, Place};
+use super::{Directive, Fault, Meta, MetaValue, Place};
 
 /// Faults of the language that are told of one file.
 const SYNTAX_FAULTS: usize = 20;
@@ -84,7 +84,7 @@ impl Parser {
         match keyword {
             "pushtag" | "poptag" => self.tag(keyword == "pushtag", place)?,
             "pushmeta" => {
-                let (key, value) = self.cursor.key_value()?;
+                let (key, value) = self.key_value()?;
                 self.cursor.end_of_line()?;
                 self.meta.entry(key).or_default().push(value);
             }
@@ -136,14 +136,7 @@ impl Parser {
     }
 
     fn popmeta(&mut self, place: Place) -> Result<()> {
-        let Some(Kind::Key(key)) = self.cursor.peek() else {
-            return Err(self.cursor.wrong("a key of metadata"));
-        };
-        let key = key.clone();
-        self.cursor.skip();
-        if !self.cursor.symbol(":") {
-            return Err(self.cursor.wrong("a :"));
-        }
+        let key = self.cursor.key()?;
         self.cursor.end_of_line()?;
         match self.meta.get_mut(&key) {
             None => self.fault(place, format!("popmeta of {key}, which was not pushed")),
@@ -169,10 +162,45 @@ impl Parser {
         };
         let (account, place) = (account.clone(), self.cursor.place());
         self.cursor.skip();
-        if !self.parsed.options.allows(&account) {
+        self.check_account(place, &account);
+        Ok(account)
+    }
+
+    fn check_account(&mut self, place: Place, account: &str) {
+        if !self.parsed.options.allows(account) {
             self.fault(place, format!("{account} is no name of an account"));
         }
-        Ok(account)
+    }
+
+    /// A value of metadata or of a custom directive, if one stands there.
+    pub(super) fn value(&mut self) -> Result<Option<MetaValue>> {
+        let place = self.cursor.place();
+        let value = self.cursor.value()?;
+        if let Some(MetaValue::Account(account)) = &value {
+            self.check_account(place, account);
+        }
+        Ok(value)
+    }
+
+    pub(super) fn key_value(&mut self) -> Result<(String, MetaValue)> {
+        let key = self.cursor.key()?;
+        Ok((key, self.value()?.unwrap_or(MetaValue::None)))
+    }
+
+    /// Indented lines of metadata behind a directive; a key that comes twice has its last value.
+    pub(super) fn meta_lines(&mut self) -> Result<Meta> {
+        let mut meta = Meta::new();
+        while self.cursor.peek() == Some(&Kind::Indent) {
+            self.cursor.skip();
+            if matches!(self.cursor.peek(), None | Some(Kind::Eol)) {
+                self.cursor.skip();
+                continue;
+            }
+            let (key, value) = self.key_value()?;
+            self.cursor.end_of_line()?;
+            meta.insert(key, value);
+        }
+        Ok(meta)
     }
 
     fn finish(mut self, file: usize) -> Parsed {

@@ -34,7 +34,7 @@ impl Parser {
                     }
                 }
                 Some(Kind::Key(_)) => {
-                    let (key, value) = self.cursor.key_value()?;
+                    let (key, value) = self.key_value()?;
                     let whose = postings
                         .last_mut()
                         .map_or(&mut meta, |posting| &mut posting.meta);
@@ -267,13 +267,15 @@ impl Parser {
     }
 }
 
-/// Whether the key was free, or is told the same nothing again.
+/// Whether the key was free. To say the same constant or account again is no fault in beancount.
 fn keep(meta: &mut Meta, key: String, value: MetaValue) -> bool {
-    match meta.get(&key) {
-        None => {
-            meta.insert(key, value);
-            true
-        }
-        Some(kept) => *kept == MetaValue::None && value == MetaValue::None,
-    }
+    let Some(kept) = meta.get(&key) else {
+        meta.insert(key, value);
+        return true;
+    };
+    let is_shared = matches!(
+        value,
+        MetaValue::None | MetaValue::Bool(_) | MetaValue::Account(_)
+    );
+    is_shared && *kept == value
 }
