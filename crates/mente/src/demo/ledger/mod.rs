@@ -21,6 +21,7 @@ mod reverse;
 mod store;
 mod syntax;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use jiff::civil::Date;
@@ -31,12 +32,15 @@ use crate::args::Output;
 use crate::failure::{Code, Failure, Result};
 use crate::output::line;
 use balances::Balances;
+use compare::Compared;
 use events::TRANSACTED;
+use journal::Journal;
 use report::Report;
-use reverse::reverse;
+use reverse::{Reversed, reverse};
 use store::{Held, Store};
 
 const CATEGORY: &str = "ledger-";
+const NOT_EXACT: &str = "balances after the reversal are not those before it and what it moved";
 
 /// Beneath the flags: what a journal may get wrong.
 const HELP: &str = "\
@@ -94,22 +98,13 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
     let client = home.client()?;
     let store = Store::new(&client, stream);
     store.declare_fold().await?;
-    let held = store.read().await?;
-    let plan = store::plan(&events, &held)?;
-    store
-        .append(held.last().map(|held| held.revision), &plan.new)
-        .await?;
-    let there = held.len();
+    let before = store.read().await?;
+    let plan = store::plan(&events, &before)?;
+    let last = before.last().map(|held| held.revision);
+    store.append(last, &plan.new).await?;
     let held = store.read().await?;
     let compared = compare::compare(&store, &held, &events, args.every_date).await?;
-    let revision = match args.at {
-        Some(date) => compare::revision_at(&held, date),
-        None => held.last().map(|held| held.revision),
-    };
-    let balances = match revision {
-        Some(revision) => store.balances(revision).await?,
-        None => Balances::default(),
-    };
+    let (revision, balances) = balances_at(&store, &held, args.at).await?;
     let reversed = match (&home.server, which(&args, &held)) {
         (Some(_), Some(which)) => {
             let because = args.because.as_deref().unwrap_or("to show how");
@@ -121,7 +116,7 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
         journal: &journal,
         stream: &store.stream,
         appended: plan.new.len(),
-        there,
+        there: before.len(),
         foreign: &plan.foreign,
         at: args.at,
         revision,
@@ -133,34 +128,56 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
         Output::Json => report.print_json()?,
         Output::Table => {
             report.print()?;
-            if let Some(reversed) = &reversed {
-                line("")?;
-                reversed.print()?;
-            }
             next::print(&args.path, &home, &store.stream, &held, &balances)?;
         }
     }
     home.close().await?;
-    if let Some(reversed) = reversed {
-        verdict_of(&reversed)?;
+    verdict(&journal, &compared, reversed.as_ref())
+}
+
+/// As of the end of a day, or of the stream; nothing had happened if there is no revision.
+async fn balances_at(
+    store: &Store<'_>,
+    held: &[Held],
+    at: Option<Date>,
+) -> Result<(Option<u64>, Balances)> {
+    let revision = match at {
+        Some(date) => compare::revision_at(held, date),
+        None => held.last().map(|held| held.revision),
+    };
+    let balances = match revision {
+        Some(revision) => store.balances(revision).await?,
+        None => Balances::default(),
+    };
+    Ok((revision, balances))
+}
+
+/// Fails if anything is not as it should be, Mente's part first.
+fn verdict(journal: &Journal, compared: &Compared, reversed: Option<&Reversed>) -> Result<()> {
+    let failed = |message: String| Err(Failure::new(Code::Failed, message));
+    if reversed.is_some_and(|reversed| !reversed.is_exact()) {
+        return failed(NOT_EXACT.to_owned());
     }
-    if !compared.is_equal() {
+    if compared.equal < compared.dates {
         let message = "the balances of state, events and journal are not the same: see above";
-        return Err(Failure::new(Code::Failed, message));
+        return failed(message.to_owned());
     }
     match journal.faults.len() {
         0 => Ok(()),
-        count => Err(Failure::new(
-            Code::Failed,
-            format!("the journal has {count} errors: see above; the rest of it is folded"),
+        count => failed(format!(
+            "the journal has {count} errors: see above; the rest of it is folded"
         )),
     }
 }
 
-/// What is reversed on a server of the demo's own: what is asked for, or the last transaction.
+/// What is reversed on a server of the demo's own: what is asked for, or the last transaction that
+/// no run before has reversed.
 fn which(args: &LedgerArgs, held: &[Held]) -> Option<String> {
-    let mut transactions = held.iter().filter(|held| held.kind == TRANSACTED);
-    let last = transactions.next_back();
+    let reversed: BTreeSet<&String> = held.iter().flat_map(|held| &held.reverses).collect();
+    let is_fresh = |held: &&Held| {
+        held.kind == TRANSACTED && held.reverses.is_none() && !reversed.contains(&held.id)
+    };
+    let last = held.iter().rfind(is_fresh);
     let last = last.map(|held| held.revision.to_string());
     args.reverse.clone().or(last)
 }
@@ -175,15 +192,10 @@ async fn reverse_there(args: &LedgerArgs, stream: String, which: &str) -> Result
         Output::Json => line(&reversed.to_json().to_string())?,
         Output::Table => reversed.print()?,
     }
-    verdict_of(&reversed)
-}
-
-fn verdict_of(reversed: &reverse::Reversed) -> Result<()> {
     if reversed.is_exact() {
         return Ok(());
     }
-    let message = "balances after the reversal are not those before it and what it moved";
-    Err(Failure::new(Code::Failed, message))
+    Err(Failure::new(Code::Failed, NOT_EXACT))
 }
 
 /// The category in front says how it is folded.

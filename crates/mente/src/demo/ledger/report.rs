@@ -98,7 +98,14 @@ impl Report<'_> {
             ))?;
         }
         self.print_balances()?;
-        self.print_compared()
+        self.print_compared()?;
+        match self.reversed {
+            None => Ok(()),
+            Some(reversed) => {
+                line("")?;
+                reversed.print()
+            }
+        }
     }
 
     fn print_balances(&self) -> Result<()> {
