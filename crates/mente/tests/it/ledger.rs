@@ -200,7 +200,7 @@ fn every_part_of_the_language_is_understood_as_beancount_does() {
         ("plugins", 0),
         ("pads", 1),
         ("tolerances", 2),
-        ("faults", 56),
+        ("faults", 57),
     ] {
         let file = ours(&format!("{name}.beancount"));
         assert_eq!(check(&file), errors, "{name}");

@@ -70,10 +70,19 @@ fn complete_one(
     faults: &mut Vec<Fault>,
 ) -> Vec<Entered> {
     let behind = group.split_off((index + 1).min(group.len()));
-    let Some(incomplete) = group.pop() else {
+    let Some(mut incomplete) = group.pop() else {
         return Vec::new();
     };
     let place = incomplete.place;
+    if matches!(missing, Missing::Price) && !matches!(incomplete.cost, DraftCost::None) {
+        // The price counts for nothing beside a cost, so the units are good nevertheless.
+        let message = "the price of units that have a cost cannot be found out";
+        faults.push(Fault::new(place, message));
+        incomplete.price = None;
+        group.push(incomplete);
+        group.extend(behind);
+        return enter(group, faults);
+    }
     let mut entered = enter(group, faults);
     let behind = enter(behind, faults);
     let weight = residual(entered.iter().chain(&behind)).negated();
@@ -133,16 +142,13 @@ fn fill(
             draft.number = Some(tolerances.quantize(number, &draft.currency));
             return Ok((!weight.is_zero()).then_some(draft));
         }
-        (Missing::Price, DraftCost::None) => {
+        (Missing::Price, _) => {
             let units = draft.number.as_ref().ok_or("a number is missing")?;
             let price = weight.divided_by(units);
             let price = price.ok_or("the price of nothing cannot be found out")?;
             if let Some(slot) = &mut draft.price {
                 slot.number = Some(price.absolute());
             }
-        }
-        (Missing::Price, _) => {
-            return Err("the price of units that have a cost cannot be found out");
         }
         (Missing::CostOfOne, DraftCost::Spec(spec)) => {
             let units = draft.number.as_ref().ok_or("a number is missing")?;
