@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 9] = [
+const PROGRAMS: [(&str, &str, &str); 10] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -21,6 +21,7 @@ const PROGRAMS: [(&str, &str, &str); 9] = [
     ("xfs_io", "xfsprogs", "the power cuts of mente chaos"),
     ("faketime", "faketime", "the clock steps of mente chaos"),
     ("ip", "iproute2", "the nodes that mente chaos cuts off"),
+    ("m4", "m4", "the journals of the ledger's test"),
 ];
 
 /// Installs or names everything; `Err` lists what is still missing.
@@ -43,6 +44,9 @@ pub(crate) fn run() -> Outcome {
         }
     }
     if let Err(error) = python() {
+        missing.push(error);
+    }
+    if let Err(error) = journals() {
         missing.push(error);
     }
     if let Err(error) = node() {
@@ -84,6 +88,42 @@ fn python() -> Outcome {
     )
     .map_err(|error| format!("Python packages of {}: {error}", requirements.display()))?;
     copy(&requirements, &stamp)
+}
+
+/// Beancount's example journals, out of its source package, whose checksum is pinned. pip asks a source package
+/// for its metadata, and this one makes its parser for that: hence m4.
+fn journals() -> Outcome {
+    let pinned = root().join("tests/python/examples.txt");
+    let (venv, folder) = (root().join(".venv"), root().join(".venv/examples"));
+    let stamp = folder.join("examples.txt");
+    if !pinned.exists() || same(&pinned, &stamp) {
+        return Ok(());
+    }
+    let _ = std::fs::remove_dir_all(&folder);
+    let source = ["--no-deps", "--no-binary", "beancount", "--require-hashes"];
+    execute(
+        Command::new(venv.join("bin/python"))
+            .args(["-m", "pip", "download", "--quiet"])
+            .arg("--disable-pip-version-check")
+            .args(source)
+            .arg("--dest")
+            .arg(&folder)
+            .arg("-r")
+            .arg(&pinned),
+    )
+    .map_err(|error| format!("journals of {}: {error}", pinned.display()))?;
+    let unpack = "import pathlib, sys, tarfile
+folder = pathlib.Path(sys.argv[1])
+for archive in folder.glob('*.tar.gz'):
+    with tarfile.open(archive) as source:
+        wanted = [m for m in source if m.isfile() and m.name.endswith('.beancount')]
+        source.extractall(folder, wanted)";
+    execute(
+        Command::new(venv.join("bin/python"))
+            .args(["-c", unpack])
+            .arg(&folder),
+    )?;
+    copy(&pinned, &stamp)
 }
 
 /// The packages of `tests/node`, if npm is there.

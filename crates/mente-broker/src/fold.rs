@@ -11,7 +11,7 @@
 //! |---|---|
 //! | `merge`  | RFC 7386 merge of an object: `"data"`, a path, or a template |
 //! | `set`    | replaces fields |
-//! | `add`    | adds numbers; a field that is missing counts as 0 |
+//! | `add`    | adds numbers; a field that is missing counts as 0; a decimal number written as text (`"12.50"`, at most 38 digits) adds exactly and stays text; an object adds field by field |
 //! | `append` | puts a value behind those of a list, which is made if it is missing |
 //! | `remove` | takes fields away (`"a"`, `["a","b"]`), or from lists their first equal element (`{"items":"$.data.item"}`) |
 //!
@@ -19,11 +19,18 @@
 //! begins with `$.` is a path in the event (`template.rs`), everything else is meant as it
 //! stands; `$$` makes a text that begins with `$`.
 //!
+//! Where `add` meets a decimal text and a JSON number, the sum is a text, if the number is whole: one
+//! with a fraction is binary and not exactly what was written, so it leaves the field alone. So
+//! does a sum of more digits than are kept. `"1.0"` and `"2.00"` make `"3.00"`. In an object each
+//! field is treated for itself: `{"add":{"balances":"$.data.amounts"}}` keeps a balance for every
+//! account and currency that amounts ever name.
+//!
 //! A path that leads nowhere sets nothing and is no error, because old events lack what was
 //! thought of later. So is an operation on a field of another kind (`add` to a text). Events
 //! of types that are not named leave the state alone. Without a declaration every event's data
 //! is merged. No clock and no chance: equal events make equal state.
 
+mod decimal;
 pub mod difference;
 mod template;
 mod touch;
@@ -37,6 +44,7 @@ use serde_json::{Map, Number, Value};
 use crate::broker::StreamEvent;
 use crate::error::{Error, Kind, Result};
 use crate::nearest::suggestion;
+use decimal::Decimal;
 use template::{Facts, Template};
 
 const OPERATIONS: [&str; 5] = ["merge", "set", "add", "append", "remove"];
@@ -228,14 +236,7 @@ impl Operation {
             Self::Set(fields) => each(fields, state, facts, |slot, value| {
                 *slot = Some(value);
             })?,
-            Self::Add(fields) => each(fields, state, facts, |slot, value| {
-                let Value::Number(more) = value else { return };
-                match slot {
-                    None => *slot = Some(Value::Number(more)),
-                    Some(Value::Number(number)) => *number = sum(number, &more),
-                    Some(_) => {}
-                }
-            })?,
+            Self::Add(fields) => each(fields, state, facts, add)?,
             Self::Append(fields) => each(fields, state, facts, |slot, value| {
                 if let Value::Array(list) = slot.get_or_insert_with(|| Value::Array(Vec::new())) {
                     list.push(value);
@@ -362,6 +363,51 @@ fn merge(target: &mut Map<String, Value>, patch: Value) {
                 target.insert(name, value);
             }
         }
+    }
+}
+
+/// Adds what are numbers on both sides; everything else leaves the slot as it is. How deep it goes
+/// is bounded by what the state admits.
+fn add(slot: &mut Option<Value>, more: Value) {
+    match (slot, more) {
+        (slot @ None, Value::Number(more)) => *slot = Some(Value::Number(more)),
+        (slot @ None, Value::String(more)) => {
+            *slot = Decimal::parse(&more).map(|decimal| decimal.to_string().into());
+        }
+        (slot @ None, Value::Object(more)) => {
+            let mut members = Map::new();
+            add_members(&mut members, more);
+            if !members.is_empty() {
+                *slot = Some(Value::Object(members));
+            }
+        }
+        (Some(Value::Object(members)), Value::Object(more)) => add_members(members, more),
+        (Some(Value::Number(number)), Value::Number(more)) => *number = sum(number, &more),
+        (Some(value), more) => {
+            let sum = decimal(value).zip(decimal(&more));
+            if let Some(sum) = sum.and_then(|(a, b)| a.checked_add(b)) {
+                *value = sum.to_string().into();
+            }
+        }
+        (None, Value::Null | Value::Bool(_) | Value::Array(_)) => {}
+    }
+}
+
+fn add_members(members: &mut Map<String, Value>, more: Map<String, Value>) {
+    for (name, value) in more {
+        let mut slot = members.get_mut(&name).map(Value::take);
+        add(&mut slot, value);
+        if let Some(value) = slot {
+            members.insert(name, value);
+        }
+    }
+}
+
+fn decimal(value: &Value) -> Option<Decimal> {
+    match value {
+        Value::String(text) => Decimal::parse(text),
+        Value::Number(number) => Decimal::whole(number),
+        _ => None,
     }
 }
 

@@ -197,6 +197,63 @@ fn numbers_stay_whole_while_they_can() {
 }
 
 #[test]
+fn decimals_as_text_add_exactly_and_objects_field_by_field() {
+    let declared = json!({"E": [{"add": {"n": "$.data"}}]});
+    let sum = |a: Value, b: Value| {
+        let folded = state(Some(declared.clone()), &[("E", a), ("E", b)]).unwrap();
+        folded.get("n").cloned().unwrap_or(Value::Null)
+    };
+    assert_eq!(sum(json!("1.0"), json!("2.00")), json!("3.00"));
+    assert_eq!(sum(json!("0.1"), json!("0.2")), json!("0.3"));
+    assert_eq!(sum(json!("-1.5"), json!("1.5")), json!("0.0"));
+    // A whole JSON number becomes text beside a text, whichever comes first.
+    assert_eq!(sum(json!("0.5"), json!(2)), json!("2.5"));
+    assert_eq!(sum(json!(2), json!("0.5")), json!("2.5"));
+    assert_eq!(
+        sum(json!(u64::MAX), json!("1")),
+        json!("18446744073709551616")
+    );
+    // A binary fraction is not exact; words are no numbers; kinds do not mix.
+    assert_eq!(sum(json!("0.5"), json!(0.25)), json!("0.5"));
+    assert_eq!(sum(json!(0.25), json!("0.5")), json!(0.25));
+    assert_eq!(sum(json!("1"), json!("one")), json!("1"));
+    assert_eq!(sum(json!("one"), json!("1")), json!("1"));
+    assert_eq!(sum(json!("1"), json!({"a": "1"})), json!("1"));
+    assert_eq!(sum(json!({"a": "1"}), json!("1")), json!({"a": "1"}));
+    assert_eq!(sum(json!(["1"]), json!({})), Value::Null);
+    // Too many digits: the field stays as it is.
+    let nines = "9".repeat(38);
+    assert_eq!(sum(json!(nines), json!("1")), json!(nines));
+    assert_eq!(sum(json!("x".repeat(1_000)), json!("1")), json!("1"));
+    assert_eq!(
+        sum(
+            json!({"Bank": {"EUR": "10.00", "USD": 1}, "name": "x", "no": {"one": "x"}}),
+            json!({"Bank": {"EUR": "-2.5", "CHF": "7"}, "Cash": {"USD": "1.1"}, "name": "1"}),
+        ),
+        json!({"Bank": {"EUR": "7.50", "USD": 1, "CHF": "7"}, "Cash": {"USD": "1.1"}, "name": "1"}),
+    );
+}
+
+#[test]
+fn objects_that_add_up_keep_the_bounds_of_a_state() {
+    let declared = json!({"E": [{"add": {"n": "$.data"}}]});
+    let deep = (0..40).fold(json!("1"), |inner, _| json!({"x": inner}));
+    let error = state(Some(declared.clone()), &[("E", deep)]).unwrap_err();
+    assert_eq!(error.kind, Kind::TooLarge);
+    let wide = |from: u32| {
+        let field = |n: u32| (format!("{:0>100}", from + n), json!("1"));
+        Value::Object((0..2_000).map(field).collect())
+    };
+    let events: Vec<_> = (0..9).map(|n| ("E", wide(n * 2_000))).collect();
+    let error = state(Some(declared.clone()), &events).unwrap_err();
+    assert_eq!(error.kind, Kind::TooLarge);
+    // The same fields again and again are no growth.
+    let events: Vec<_> = (0..9).map(|_| ("E", wide(0))).collect();
+    let folded = state(Some(declared), &events).unwrap();
+    assert_eq!(folded["n"][format!("{:0>100}", 0)], json!("9"));
+}
+
+#[test]
 fn slips_in_a_declaration_are_refused_with_the_nearest_name() {
     refused(json!({"E": [{"mrege": "data"}]}), "did you mean \"merge\"");
     refused(
@@ -252,7 +309,7 @@ fn the_changes_told_are_the_difference() {
             "t": [
                 {"merge": "data"},
                 {"set": {"a.b": "$.data.x", "last": "$.id"}},
-                {"add": {"n": 1, "a": 2, "sums.q": "$.data.n"}},
+                {"add": {"n": 1, "a": 2, "sums.q": "$.data.n", "all": "$.data"}},
                 {"append": {"list": "$.data.x", "a.list": 1}},
                 {"remove": ["gone", "a.c"]},
                 {"remove": {"list": 3}},

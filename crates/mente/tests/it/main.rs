@@ -16,6 +16,8 @@ mod faults;
 mod full;
 mod git;
 mod golden;
+mod ledger;
+mod ledger_stream;
 mod memory;
 mod openapi;
 mod past;

@@ -26,6 +26,10 @@ mod eventgrid_sdk;
 mod events;
 #[path = "../it/git.rs"]
 mod git;
+#[path = "../it/ledger.rs"]
+mod ledger;
+#[path = "../it/ledger_stream.rs"]
+mod ledger_stream;
 #[path = "../it/memory.rs"]
 mod memory;
 #[path = "../it/openapi.rs"]
