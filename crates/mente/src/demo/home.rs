@@ -99,9 +99,9 @@ impl Home {
         })
     }
 
-    /// The demo's own server ends cleanly.
-    pub(super) async fn close(self) -> Result<()> {
-        match self.server {
+    /// The demo's own server ends cleanly; its files stay as long as this does.
+    pub(super) async fn close(&mut self) -> Result<()> {
+        match self.server.take() {
             Some(server) => server.stop().await,
             None => Ok(()),
         }

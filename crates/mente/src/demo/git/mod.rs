@@ -60,7 +60,7 @@ pub(crate) async fn run(args: GitArgs) -> Result<()> {
             "git: this is a shallow clone: what is before its oldest commit is told with that commit"
         );
     }
-    let home = Home::open(&args.home, "git").await?;
+    let mut home = Home::open(&args.home, "git").await?;
     let stream = Stream::new(home.client()?, &name);
     let source = format!("/git/{}", repository.name);
     eprintln!("git: telling the history of {} as {name}", repository.head);

@@ -94,7 +94,7 @@ pub(crate) async fn run(args: LedgerArgs) -> Result<()> {
     let journal = journal::read(&args.path)?;
     report::faults(&journal);
     let events = events::events(&journal, &stream)?;
-    let home = Home::open(&args.home, "ledger").await?;
+    let mut home = Home::open(&args.home, "ledger").await?;
     let client = home.client()?;
     let store = Store::new(&client, stream);
     store.declare_fold().await?;
@@ -183,7 +183,7 @@ fn which(args: &LedgerArgs, held: &[Held]) -> Option<String> {
 }
 
 async fn reverse_there(args: &LedgerArgs, stream: String, which: &str) -> Result<()> {
-    let home = Home::open(&args.home, "ledger").await?;
+    let mut home = Home::open(&args.home, "ledger").await?;
     let client = home.client()?;
     let store = Store::new(&client, stream);
     let held = store.read().await?;

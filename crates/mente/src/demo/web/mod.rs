@@ -50,7 +50,7 @@ pub(crate) struct Options {
 /// Serves the page until a signal says to stop.
 pub(crate) async fn run(options: Options) -> Result<()> {
     let listener = bind(options.address).await?;
-    let home = Home::open(&options.home, "shop").await?;
+    let mut home = Home::open(&options.home, "shop").await?;
     let address = listener.local_addr().context("port of the page")?;
     let mut work = open(listener, address, &home.url).await?;
     line(&format!(
