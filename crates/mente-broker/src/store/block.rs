@@ -21,14 +21,34 @@ const PAGE_BYTES: usize = 8 << 10;
 const VERSION: u8 = 1;
 
 /// Positions of one key, in order.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Group {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group<'a> {
     pub(super) key: u64,
     /// Of the stream, where the key is a stream's; else empty.
-    pub(super) name: Bytes,
+    pub(super) name: &'a [u8],
     /// Of the first of them, where the key is a stream's.
     pub(super) revision: u64,
+    pub(super) positions: &'a [u64],
+}
+
+/// The same as it is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    pub(super) name: Bytes,
+    pub(super) revision: u64,
     pub(super) positions: Vec<u64>,
+}
+
+impl<'a> Group<'a> {
+    /// Of a key that is no stream's.
+    pub(super) fn unnamed(key: u64, positions: &'a [u64]) -> Self {
+        Self {
+            key,
+            name: &[],
+            revision: 0,
+            positions,
+        }
+    }
 }
 
 /// What is kept of a block in memory.
@@ -55,7 +75,7 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// `groups` in the order of their keys; `offsets` of the positions from `first` on.
-    pub(super) fn new(first: u64, offsets: &[Offset], groups: &[Group], chain: Chain) -> Self {
+    pub(super) fn new(first: u64, offsets: &[Offset], groups: &[Group<'_>], chain: Chain) -> Self {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let mut expected = None;
         for (position, offset) in (first..).zip(offsets) {
@@ -78,7 +98,7 @@ impl Draft {
         let mut page = BytesMut::new();
         for group in groups {
             let mut revision = group.revision;
-            let mut left = &group.positions[..];
+            let mut left = group.positions;
             while !left.is_empty() {
                 if page.len() >= PAGE_BYTES {
                     draft.pages.push(page.split().freeze());
@@ -173,7 +193,7 @@ impl Footer {
 }
 
 /// The groups of `key` in a page of the block that begins with `first`; `None` for bytes that are no page.
-pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Group>> {
+pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Found>> {
     let mut found = Vec::new();
     while page.has_remaining() {
         let at = page.try_get_u64().ok()?;
@@ -192,8 +212,7 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Gro
             }
         }
         if at == key {
-            found.push(Group {
-                key,
+            found.push(Found {
                 name,
                 revision,
                 positions,
@@ -203,10 +222,16 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Gro
     Some(found)
 }
 
-fn write_group(group: &Group, revision: u64, first: u64, positions: &[u64], page: &mut BytesMut) {
+fn write_group(
+    group: &Group<'_>,
+    revision: u64,
+    first: u64,
+    positions: &[u64],
+    page: &mut BytesMut,
+) {
     page.put_u64(group.key);
     put(page, group.name.len() as u64);
-    page.put_slice(&group.name);
+    page.put_slice(group.name);
     put(page, revision);
     put(page, positions.len() as u64);
     let mut last = first;
@@ -241,22 +266,30 @@ mod tests {
     use super::*;
 
     /// Keys with one position, with many, and two groups of one key.
-    fn groups() -> Vec<Group> {
-        let group = |key, revision, positions: std::ops::Range<u64>, step| Group {
-            key,
-            name: Bytes::from(vec![b'n'; key as usize % 50]),
-            revision,
-            positions: positions.step_by(step).collect(),
+    fn groups() -> Vec<(u64, Found)> {
+        let group = |key, revision, positions: std::ops::Range<u64>, step| {
+            let found = Found {
+                name: Bytes::from(vec![b'n'; key as usize % 50]),
+                revision,
+                positions: positions.step_by(step).map(|p| p + 1_000_000).collect(),
+            };
+            (key, found)
         };
-        let mut groups: Vec<Group> = (0..3_000).map(|n| group(n * 7, n, n..n + 1, 1)).collect();
+        let mut groups: Vec<_> = (0..3_000).map(|n| group(n * 7, n, n..n + 1, 1)).collect();
         groups.push(group(30_000, 5, 0..50_000, 2));
         groups.push(group(40_000, 0, 10..20, 1));
         groups.push(group(40_000, 3, 11..50_000, 5_000));
         groups.push(group(u64::MAX, 9, 49_999..50_000, 1));
-        for group in &mut groups {
-            group.positions.iter_mut().for_each(|p| *p += 1_000_000);
-        }
         groups
+    }
+
+    fn given((key, found): &(u64, Found)) -> Group<'_> {
+        Group {
+            key: *key,
+            name: &found.name,
+            revision: found.revision,
+            positions: &found.positions,
+        }
     }
 
     #[test]
@@ -265,7 +298,8 @@ mod tests {
         let offsets: Vec<Offset> = (0..50_000)
             .map(|n| Offset(n + n / 10_000 * 3 + 77))
             .collect();
-        let draft = Draft::new(1_000_000, &offsets, &groups, Chain::default());
+        let given: Vec<_> = groups.iter().map(given).collect();
+        let draft = Draft::new(1_000_000, &offsets, &given, Chain::default());
         let pages = draft.pages.clone();
         assert!(pages.len() > 5 && pages.iter().all(|page| page.len() < 2 * PAGE_BYTES));
         let places: Vec<Offset> = (0..pages.len() as u64).map(|n| Offset(500 + n)).collect();
@@ -287,12 +321,20 @@ mod tests {
         };
         for key in [0, 7, 2_999 * 7, 30_000, 40_000, u64::MAX] {
             assert!(footer.may_hold(key));
-            let positions = |groups: &[Group]| {
-                let of_key = groups.iter().filter(|group| group.key == key);
-                let with_revision = of_key.flat_map(|g| (g.revision..).zip(g.positions.clone()));
+            let positions = |groups: &[Found]| {
+                let with_revision = groups
+                    .iter()
+                    .flat_map(|g| (g.revision..).zip(g.positions.clone()));
                 with_revision.collect::<Vec<_>>()
             };
-            assert_eq!(positions(&find(key)), positions(&groups), "{key}");
+            let of_key = groups
+                .iter()
+                .filter(|(at, _)| *at == key)
+                .map(|(_, found)| found.clone());
+            let of_key: Vec<_> = of_key.collect();
+            let found = find(key);
+            assert!(found.iter().all(|group| group.name == of_key[0].name));
+            assert_eq!(positions(&found), positions(&of_key), "{key}");
         }
         assert_eq!(find(8), []);
         assert_eq!(find(50_000), []);
@@ -303,9 +345,9 @@ mod tests {
         let offsets = [Offset(1), Offset(2)];
         let groups = [Group {
             key: 1,
-            name: Bytes::from_static(b"n"),
+            name: b"n",
             revision: 0,
-            positions: vec![5, 6],
+            positions: &[5, 6],
         }];
         let draft = Draft::new(5, &offsets, &groups, Chain::default());
         let page = draft.pages[0].clone();

@@ -11,7 +11,7 @@ use futures::future::try_join_all;
 use mente_engine::{BatchBuilder, Engine, Fence, Limit, LogId, Offset, Record, limits};
 use serde::{Deserialize, Serialize};
 
-use super::block::{Draft, Footer, Group, groups_of};
+use super::block::{Draft, Footer, Found, groups_of};
 use super::facts::{self, Facts};
 use super::index::Index;
 use super::query::{Key, Query};
@@ -254,7 +254,7 @@ impl Blocks {
         Ok(Some(index))
     }
 
-    async fn groups(&self, footer: &Footer, key: Key) -> Result<Vec<Group>> {
+    async fn groups(&self, footer: &Footer, key: Key) -> Result<Vec<Found>> {
         let mut groups = Vec::new();
         if !footer.may_hold(key.0) {
             return Ok(groups);
@@ -338,8 +338,10 @@ impl Lookup {
             let newest = store.newest(part.stream);
             // Where in memory it is known that nothing is repeated, or all that is.
             let is_known = match (part.expected, newest) {
+                // A stream that is not there has no events to repeat.
                 (Expected::Any | Expected::StreamExists, _) => {
-                    !may_hold(Key::of_id(part.stream, part.ids[0]))
+                    !may_hold(Key::of_stream(part.stream))
+                        || !may_hold(Key::of_id(part.stream, part.ids[0]))
                 }
                 (Expected::NoStream, _) => !may_hold(Key::of_stream(part.stream)),
                 (Expected::Revision(last), Some(stretch)) => {

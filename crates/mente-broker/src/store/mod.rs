@@ -434,11 +434,8 @@ impl Known<'_> {
     /// The revision at which this part lies already, if anything does.
     fn repeated_from(&self, part: &Part<'_>) -> Option<u64> {
         let first = part.ids.first()?;
-        let tails = self.store.tails.iter().rev();
-        let in_memory = || {
-            let mut stretches = tails.filter_map(|tail| tail.stretch(part.stream));
-            stretches.find_map(|stretch| stretch.revision_of(*first))
-        };
+        let mut tails = self.store.tails.iter().rev();
+        let mut in_memory = || tails.find_map(|tail| tail.revision_of(part.stream, *first));
         let sealed = || self.facts.streams.get(part.stream)?.begins;
         part.candidate(self.length(part.stream), || in_memory().or_else(sealed))
     }

@@ -1,8 +1,7 @@
 //! Events whose places are in memory: a stretch of the store's newest ones.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use bytes::Bytes;
 use mente_engine::{Offset, Record};
 
 use super::block::{Draft, Group};
@@ -20,6 +19,8 @@ pub(super) struct Tail {
     /// By position.
     entries: Vec<Entry>,
     index: Index,
+    /// Positions by stream and id.
+    ids: BTreeSet<(Key, u64)>,
     /// Of every event of the store up to the last one here.
     chain: Chain,
 }
@@ -30,8 +31,6 @@ pub(super) struct Stretch {
     /// Of the first event here.
     pub(super) revision: u64,
     positions: Vec<u64>,
-    /// Hash of an event's id to its revision.
-    ids: BTreeMap<u128, u64>,
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -84,8 +83,9 @@ impl Tail {
             revision: facts.revision,
             ..Stretch::default()
         });
-        stretch.ids.insert(facts.id, facts.revision);
         stretch.positions.push(position);
+        let id = Key::of_id(&facts.stream, facts.id);
+        self.ids.insert((id, position));
         self.entries.push(Entry {
             revision: facts.revision,
             offset,
@@ -146,34 +146,35 @@ impl Tail {
         }
     }
 
+    /// The revision of an event by the hash of its id.
+    pub(super) fn revision_of(&self, stream: &StreamName, id: u128) -> Option<u64> {
+        let stretch = self.streams.get(stream)?;
+        let key = Key::of_id(stream, id);
+        let found = self.ids.range((key, 0)..=(key, u64::MAX));
+        let revisions = found.rev().filter_map(|(_, position)| {
+            let entry = self.entry(*position)?;
+            let is_it = entry.id == id && stretch.position(entry.revision) == Some(*position);
+            is_it.then_some(entry.revision)
+        });
+        revisions.max()
+    }
+
     /// What is to be sealed of it; `None` while an append is under way.
     pub(super) fn draft(&self) -> Option<Draft> {
         let offsets = self.entries.iter().map(|entry| entry.offset);
         let offsets = offsets.collect::<Option<Vec<_>>>()?;
-        let mut groups = Vec::with_capacity(self.entries.len() + 2 * self.streams.len());
-        for (name, stretch) in &self.streams {
-            groups.push(Group {
-                key: Key::of_stream(name).0,
-                name: Bytes::copy_from_slice(name.as_str().as_bytes()),
-                revision: stretch.revision,
-                positions: stretch.positions.clone(),
-            });
-            for (id, revision) in &stretch.ids {
-                let position = stretch.position(*revision);
-                groups.push(Group {
-                    key: Key::of_id(name, *id).0,
-                    name: Bytes::new(),
-                    revision: *revision,
-                    positions: position.into_iter().collect(),
-                });
-            }
-        }
-        groups.extend(self.index.iter().map(|(key, positions)| Group {
-            key: key.0,
-            name: Bytes::new(),
-            revision: 0,
-            positions: positions.to_vec(),
+        let ids: Vec<[u64; 1]> = self.ids.iter().map(|(_, position)| [*position]).collect();
+        let mut groups: Vec<Group<'_>> = Vec::with_capacity(self.streams.len() + ids.len());
+        groups.extend(self.streams.iter().map(|(name, stretch)| Group {
+            key: Key::of_stream(name).0,
+            name: name.as_str().as_bytes(),
+            revision: stretch.revision,
+            positions: &stretch.positions,
         }));
+        let of_ids = self.ids.iter().zip(&ids);
+        groups.extend(of_ids.map(|((key, _), position)| Group::unnamed(key.0, position)));
+        let of_index = self.index.iter();
+        groups.extend(of_index.map(|(key, positions)| Group::unnamed(key.0, positions)));
         groups.sort_unstable_by_key(|group| (group.key, group.positions.first().copied()));
         Some(Draft::new(self.first, &offsets, &groups, self.chain))
     }
@@ -193,9 +194,5 @@ impl Stretch {
     pub(super) fn position(&self, revision: u64) -> Option<u64> {
         let at = usize::try_from(revision.checked_sub(self.revision)?).ok()?;
         self.positions.get(at).copied()
-    }
-
-    pub(super) fn revision_of(&self, id: u128) -> Option<u64> {
-        self.ids.get(&id).copied()
     }
 }

@@ -183,7 +183,7 @@ fn which(args: &LedgerArgs, held: &[Held]) -> Option<String> {
 }
 
 async fn reverse_there(args: &LedgerArgs, stream: String, which: &str) -> Result<()> {
-    let mut home = Home::open(&args.home, "ledger").await?;
+    let home = Home::open(&args.home, "ledger").await?;
     let client = home.client()?;
     let store = Store::new(&client, stream);
     let held = store.read().await?;
