@@ -51,6 +51,13 @@ const PROOFS: [Proof; 10] = [
         purpose: "The whole shop, its server killed fifty times: nothing lost, nothing invented, no offset told twice.",
     },
     Proof {
+        name: "git",
+        program: Program::Binary("mente"),
+        words: &["demo", "git"],
+        flags: &["."],
+        purpose: "The first-parent history of a Git repository as a stream of events: its fold has Git's own root tree after every commit. Name a repository of many commits.",
+    },
+    Proof {
         name: "sim",
         program: Program::Binary("mente-sim"),
         words: &["all"],

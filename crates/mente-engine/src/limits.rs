@@ -18,7 +18,7 @@ pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
 /// Events of the store whose places are kept in memory before they are sealed.
-pub const TAIL_EVENTS: usize = 128 << 10;
+pub const TAIL_EVENTS: usize = 64 << 10;
 /// Most bytes that a look at one record reads beside it.
 pub const LOOK_BYTES: usize = 4 << 10;
 /// Most tags of one event.

@@ -96,7 +96,7 @@ fn an_append_to_several_streams_is_whole() {
         on("account-1", Expected::NoStream),
         on("order-1", Expected::Revision(2)),
     ];
-    let append = several(&transfer, checks.clone());
+    let append = several(&transfer, checks);
     let (first, records) = store
         .append(&append, &Facts::default(), Timestamp(2))
         .unwrap();
@@ -184,11 +184,11 @@ fn tagged(id: usize, kind: &str, tags: &str) -> Event {
     }
 }
 
+/// Type, tags, category and correlation of an event.
+type Known = (String, Vec<&'static str>, &'static str, String);
+
 /// A store of 300 events, and what a reader of them all would know of each.
-fn many() -> (
-    Store,
-    Vec<(String, Vec<&'static str>, &'static str, String)>,
-) {
+fn many() -> (Store, Vec<Known>) {
     let mut store = Store::default();
     let mut known = Vec::new();
     for id in 0..300_usize {
@@ -246,7 +246,7 @@ fn queries() -> Vec<Query> {
 fn a_query_finds_what_a_scan_finds() {
     let (store, known) = many();
     for query in queries() {
-        let matches = |(kind, tags, category, correlation): &(String, Vec<&str>, &str, String)| {
+        let matches = |(kind, tags, category, correlation): &Known| {
             query.items.is_empty()
                 || query.items.iter().any(|item| {
                     (item.types.is_empty() || item.types.contains(kind))
