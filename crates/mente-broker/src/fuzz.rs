@@ -180,9 +180,12 @@ pub fn fold(input: &[u8]) {
                 ..mente_engine::Event::default()
             },
         };
-        if fold.apply(&mut state, &event).is_err() {
+        let before = state.clone();
+        let Ok(changes) = fold.apply_and_tell(&mut state, &event) else {
             return;
-        }
+        };
+        let differences = crate::fold::difference::difference(&before, &state);
+        assert_eq!(changes, differences, "a change that is not told");
     }
     let text = state.clone().into_value().to_string();
     let again = serde_json::from_str::<Value>(&text).expect("the state is JSON that can be read");
@@ -224,4 +227,13 @@ pub fn lock_token(input: &[u8]) {
     if let Ok(token) = text.parse::<LockToken>() {
         assert_eq!(token.to_string().parse::<LockToken>(), Ok(token));
     }
+}
+
+pub fn block_seeds() -> Vec<Vec<u8>> {
+    crate::store::block_seeds()
+}
+
+/// Of the store's index: a footer, or a page.
+pub fn block(input: &[u8]) {
+    crate::store::read_block(&Bytes::copy_from_slice(input));
 }

@@ -234,6 +234,15 @@ pub const TARGETS: &[Target] = &[
         floor: FLOOR,
     },
     Target {
+        name: "block",
+        seeds: broker::block_seeds,
+        decode: broker::block,
+        repair: nothing,
+        words: &[],
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
         name: "settings",
         seeds: broker::settings_seeds,
         decode: broker::settings,

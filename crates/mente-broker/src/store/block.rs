@@ -261,6 +261,36 @@ fn take(bytes: &mut Bytes) -> Option<u64> {
     None
 }
 
+/// A footer and a page, as they are written.
+#[cfg(feature = "fuzz")]
+pub(crate) fn block_seeds() -> Vec<Vec<u8>> {
+    let positions = [7, 8, 300];
+    let named = Group {
+        name: b"order-1",
+        ..Group::unnamed(5, &positions)
+    };
+    let offsets: Vec<Offset> = (7..310).map(Offset).collect();
+    let groups = [named, Group::unnamed(9, &positions)];
+    let draft = Draft::new(7, &offsets, &groups, Chain::default());
+    let page = draft.pages[0].to_vec();
+    let footer = draft.footer(&[Offset(3)]).encode();
+    vec![footer.to_vec(), page]
+}
+
+/// Reads bytes as both.
+#[cfg(feature = "fuzz")]
+pub(crate) fn read_block(input: &Bytes) {
+    if let Some(footer) = Footer::decode(input.clone()) {
+        let again = Footer::decode(footer.encode());
+        assert_eq!(again.as_ref(), Some(&footer), "a footer changes");
+        for key in [0, 5, 9, u64::MAX] {
+            let _ = (footer.may_hold(key), footer.offset(key));
+            assert!(footer.pages_of(key).count() <= footer.pages.len());
+        }
+    }
+    let _ = groups_of(input.clone(), 7, 5);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

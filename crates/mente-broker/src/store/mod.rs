@@ -31,6 +31,8 @@ use block::Draft;
 use record::{corrupt, headers, id_hash};
 use tail::{Stretch, Tail};
 
+#[cfg(feature = "fuzz")]
+pub(crate) use block::{block_seeds, read_block};
 pub use chain::{Chain, StoreChain};
 pub use facts::Facts;
 pub(crate) use lookup::seal;
