@@ -11,6 +11,8 @@ pub enum Planted {
     LeaseWhileLive,
     /// Records of one key go out together.
     IgnoreKeys,
+    /// An append is decided by what is in memory of the store alone.
+    ForgetSealed,
     /// After a failed or unknown append the journal is read again, but not claimed again.
     RestoreUnclaimed,
     /// Replies leave before the round is durable.

@@ -14,7 +14,7 @@ pub enum Planted {
 }
 
 /// Each with the laws that must show it.
-pub const CLAIMS: [(Planted, &[Law]); 14] = [
+pub const CLAIMS: [(Planted, &[Law]); 15] = [
     (Planted::Log(InLog::AckBeforeSync), &[Law::Lost]),
     (Planted::Log(InLog::SkipDirectorySync), &[Law::Lost]),
     (
@@ -38,6 +38,10 @@ pub const CLAIMS: [(Planted, &[Law]); 14] = [
     (
         Planted::Broker(InBroker::SettleNotJournaled),
         &[Law::FoldDiffers, Law::SettledAgain],
+    ),
+    (
+        Planted::Broker(InBroker::ForgetSealed),
+        &[Law::RevisionGap, Law::RetryAnsweredOtherwise],
     ),
     (Planted::Broker(InBroker::IgnoreKeys), &[Law::KeyOutTwice]),
     (Planted::Broker(InBroker::LeaseWhileLive), &[Law::TwoLocks]),
