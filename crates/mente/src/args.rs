@@ -429,6 +429,40 @@ pub(crate) enum Stream {
         /// What the stream must be like: any, none, exists, or its last revision
         #[arg(long, default_value = "any")]
         expected: String,
+        /// What queries find it by, with commas between them
+        #[arg(long, value_name = "TAG,…")]
+        tags: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the events of all streams that match, by their position in the store
+    Find {
+        /// Of one of these types, with commas between them
+        #[arg(long = "type", value_name = "TYPE,…")]
+        kind: Option<String>,
+        /// With all of these tags, with commas between them
+        #[arg(long, value_name = "TAG,…")]
+        tags: Option<String>,
+        /// In streams of this category (order, for streams such as order-17)
+        #[arg(long)]
+        category: Option<String>,
+        /// With this correlationid
+        #[arg(long, value_name = "ID")]
+        correlation: Option<String>,
+        /// First position; backwards the end if absent
+        #[arg(long, value_name = "POSITION")]
+        from: Option<u64>,
+        /// In place of a position: what was appended then or later (2026-11-30T12:00:00Z)
+        #[arg(long, value_name = "TIME", conflicts_with = "from")]
+        time: Option<String>,
+        /// The newest first
+        #[arg(long, conflicts_with = "follow")]
+        backwards: bool,
+        /// Go on as events come
+        #[arg(long)]
+        follow: bool,
+        #[arg(long, value_name = "COUNT")]
+        limit: Option<u32>,
         #[command(flatten)]
         connection: Connection,
     },

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::{Caller, items, past};
-use crate::args::{Fold, Stream};
+use super::{Caller, failed, items, past, tail};
+use crate::args::{Connection, Fold, Stream};
 use crate::failure::{Failure, Result};
 use crate::output::{cell, line, table};
 
@@ -26,12 +26,16 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             kind,
             id,
             expected,
+            tags,
             connection,
         } => {
             let data: Value = serde_json::from_str(&json)
                 .map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
             let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-            let event = json!({"specversion": "1.0", "id": id, "source": "/mente/cli", "type": kind, "data": data});
+            let mut event = json!({"specversion": "1.0", "id": id, "source": "/mente/cli", "type": kind, "data": data});
+            if let Some(tags) = tags {
+                event["tags"] = tags.into();
+            }
             let path = format!("/streams/{}?expected={expected}", escape(&stream));
             let caller = Caller::new(&connection)?;
             let content_type = Some("application/cloudevents+json");
@@ -39,6 +43,37 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 .call("POST", &path, content_type, event.to_string())
                 .await?;
             line(&answer.text())
+        }
+        Stream::Find {
+            kind,
+            tags,
+            category,
+            correlation,
+            from,
+            time,
+            backwards,
+            follow,
+            limit,
+            connection,
+        } => {
+            let texts = [
+                ("type", kind),
+                ("tag", tags),
+                ("category", category),
+                ("correlation", correlation),
+                ("time", time),
+                ("from", from.map(|from| from.to_string())),
+                ("limit", limit.map(|limit| limit.to_string())),
+                ("direction", backwards.then(|| "backwards".to_owned())),
+            ];
+            let texts = texts
+                .into_iter()
+                .filter_map(|(name, text)| Some((name, text?)));
+            let asked: Vec<_> = texts
+                .map(|(name, text)| format!("&{name}={}", escape(&text)))
+                .collect();
+            let path = format!("/store/events?follow={follow}{}", asked.concat());
+            find(&path, &connection).await
         }
         Stream::Read {
             stream,
@@ -99,6 +134,17 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             past::what_if(&stream, otherwise, &when, &connection).await
         }
     }
+}
+
+/// A line for each event, as they come.
+async fn find(path: &str, connection: &Connection) -> Result<()> {
+    let caller = Caller::new(connection)?;
+    let lines = caller.client.lines(path, "application/x-ndjson").await;
+    let mut lines = lines.map_err(failed)?;
+    while let Some(text) = lines.next().await.map_err(failed)? {
+        tail::show(&text, caller.output)?;
+    }
+    Ok(())
 }
 
 pub(super) async fn fold(verb: Fold) -> Result<()> {

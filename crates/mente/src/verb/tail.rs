@@ -28,7 +28,7 @@ pub(super) async fn tail(verb: Tail) -> Result<()> {
     Ok(())
 }
 
-/// Prints one line of the answer; also that of dead letters.
+/// Prints one line of the answer; also that of dead letters, and of the store.
 pub(super) fn show(text: &str, output: Output) -> Result<()> {
     let read: Value = serde_json::from_str(text)
         .map_err(|error| Failure::new(Code::Failed, format!("a line is not JSON: {error}")))?;
@@ -45,12 +45,12 @@ pub(super) fn show(text: &str, output: Output) -> Result<()> {
     }
     let event = read.get("event").unwrap_or(&Value::Null);
     let data = event.get("data").or(event.get("data_base64"));
-    line(&format!(
-        "{}:{}  {}  {}  {}",
-        cell(read.get("partition")),
-        cell(read.get("offset")),
-        cell(event.get("type")),
-        cell(event.get("subject")),
-        cell(data)
-    ))
+    let of = |name: &str| cell(read.get(name));
+    // Of a topic, or of the store.
+    let place = match read.get("stream") {
+        None => format!("{}:{}", of("partition"), of("offset")),
+        Some(_) => format!("{}  {}@{}", of("position"), of("revision"), of("stream")),
+    };
+    let (kind, subject) = (cell(event.get("type")), cell(event.get("subject")));
+    line(&format!("{place}  {kind}  {subject}  {}", cell(data)))
 }

@@ -7,6 +7,7 @@ use mente::client::Client;
 use serde_json::{Value, json};
 
 use crate::server::Server;
+use crate::verbs::{mente, ok};
 
 fn event(id: &str, kind: &str, tags: &str) -> Value {
     json!({"specversion": "1.0", "id": id, "source": "/t", "type": kind, "tags": tags, "data": {"id": id}})
@@ -250,6 +251,54 @@ async fn tails_of_the_store_and_of_a_stream_have_no_gap() {
         .call("GET", "/store/events?direction=backwards&follow=true", "")
         .await;
     assert_eq!(backwards.status, 400);
+}
+
+#[tokio::test]
+async fn the_command_line_finds_events_by_tags() {
+    let server = Server::start();
+    for (stream, id, tags) in [
+        ("cart-1", "1", "x"),
+        ("cart-2", "2", "x,y"),
+        ("order-1", "3", "y"),
+    ] {
+        let words = [
+            "stream",
+            "append",
+            stream,
+            r#"{"n":1}"#,
+            "--type",
+            "Added",
+            "--id",
+            id,
+            "--tags",
+            tags,
+        ];
+        ok(&server, &words);
+    }
+    let found = ok(&server, &["stream", "find", "--tags", "x", "--backwards"]);
+    assert_eq!(
+        found,
+        "1  0@cart-2  Added    {\"n\":1}\n0  0@cart-1  Added    {\"n\":1}\n"
+    );
+    let found = ok(
+        &server,
+        &[
+            "stream",
+            "find",
+            "--category",
+            "order",
+            "--type",
+            "Added,Other",
+            "-o",
+            "json",
+        ],
+    );
+    assert!(
+        found.starts_with(r#"{"stream":"order-1","revision":0,"position":2,"#),
+        "{found}"
+    );
+    let (code, _, err) = mente(&server, &["stream", "find", "--time", "yesterday"]);
+    assert!(code == 2 && err.contains("say a time"), "{code} {err}");
 }
 
 #[tokio::test]
