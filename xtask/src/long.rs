@@ -26,7 +26,7 @@ enum Program {
     },
 }
 
-const PROOFS: [Proof; 10] = [
+const PROOFS: [Proof; 11] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
