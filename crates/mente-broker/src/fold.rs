@@ -433,7 +433,7 @@ fn nesting(value: &Value) -> usize {
 }
 
 /// About the bytes of its JSON form.
-fn size_bytes(value: &Value) -> usize {
+pub(crate) fn size_bytes(value: &Value) -> usize {
     match value {
         Value::Null | Value::Bool(_) | Value::Number(_) => 8,
         Value::String(text) => text.len() + 2,

@@ -158,6 +158,8 @@ impl Warm {
         {
             self.store = Store::after(sealed.end, sealed.chain, self.tail_events);
             self.store_next = sealed.next;
+        } else if let Some(sealed) = self.replay.sealed().last() {
+            self.store.sealed(sealed.end);
         }
         let events = &mut self.store;
         fold(engine, store, &mut self.store_next, last, |at, record| {

@@ -127,8 +127,10 @@ struct Tenure<'a> {
     may_decide: bool,
     /// Dead letters wait for room to be copied.
     awaits_room: bool,
-    /// A block of the store's index is being written.
+    /// A block of the store's index is being written, or its log is claimed again.
     sealing: bool,
+    /// Appends that are being looked up.
+    lookups: usize,
     /// An append beside the rounds failed: nothing more lands under its fence.
     broken: Option<engine::Error>,
 }
@@ -166,6 +168,8 @@ enum Io {
         result: Result<Facts>,
     },
     Sealed(Result<Sealed, engine::Error>),
+    /// The log of the store's index takes blocks again.
+    IndexClaimed(Result<Fence, engine::Error>),
 }
 
 /// What woke the shard.
@@ -260,6 +264,7 @@ impl<'a> Tenure<'a> {
             may_decide: true,
             awaits_room: false,
             sealing: false,
+            lookups: 0,
             broken: None,
         };
         tenure.hear_of_blocks();
@@ -451,12 +456,9 @@ impl<'a> Tenure<'a> {
                 result,
             }) => self.looked_up(ticket, append, result, out),
             Wake::Io(Io::Sealed(result)) => {
-                self.sealing = false;
-                match result {
-                    Ok(sealed) => self.shard.seal(sealed, out),
-                    Err(error) => self.broken = Some(error),
-                }
+                self.sealed(result, out);
             }
+            Wake::Io(Io::IndexClaimed(result)) => self.index_claimed(result),
             Wake::Io(Io::LookForRoom) => {
                 self.awaits_room = false;
                 self.start_burials();

@@ -309,11 +309,14 @@ impl Shard {
                 from,
                 direction,
                 max,
-            } => Ok(Reply::Found {
-                places: self.store.find(&query, from, direction, max),
-                first: self.store.first(),
-                end: self.store.end(),
-            }),
+            } => {
+                let places = self.store.find(&query, from, direction, max);
+                places.map(|places| Reply::Found {
+                    places,
+                    first: self.store.first(),
+                    end: self.store.end(),
+                })
+            }
             Command::Blocks { from } => Ok(Reply::Blocks(
                 self.sealed.get(from..).unwrap_or_default().to_vec(),
             )),

@@ -19,6 +19,12 @@ pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 pub const EVENT_BYTES: usize = 1 << 20;
 /// Events of the store whose places are kept in memory before they are sealed.
 pub const TAIL_EVENTS: usize = 64 << 10;
+/// Keys that one block of the store's index holds before the next one begins.
+pub const BLOCK_KEYS: usize = 512 << 10;
+/// Most looks into the index of the store that one query takes.
+pub const QUERY_LOOKS: u64 = 2_000_000;
+/// Appends that are looked up in the sealed part of the store at a time.
+pub const LOOKUPS: usize = 256;
 /// Most bytes that a look at one record reads beside it.
 pub const LOOK_BYTES: usize = 4 << 10;
 /// Most tags of one event.
@@ -93,6 +99,8 @@ pub const DEFINITION_BYTES: usize = 64 << 10;
 pub const STATE_BYTES: usize = 1 << 20;
 /// A read of a stream ends behind the event that takes its data over this.
 pub const STREAM_READ_BYTES: usize = 8 << 20;
+/// Most that is told of the fields of a stream and what changed them.
+pub const BLAME_BYTES: usize = 16 << 20;
 /// Most events that the log of a stream tells at a time.
 pub const LOG_STEPS: usize = 1_000;
 /// Most changes that it names of one event.

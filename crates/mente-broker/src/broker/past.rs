@@ -10,10 +10,10 @@ use mente_engine::{Event, Offset, Timestamp, limits};
 use serde_json::Value;
 
 use super::{Broker, StreamEvent};
-use crate::access::Principal;
+use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::fold::difference::{Change, difference};
-use crate::fold::{Fold, State};
+use crate::fold::{Fold, State, size_bytes};
 use crate::journal::Definition;
 use crate::name::{EntityName, StreamName};
 use crate::store::{Direction, Place};
@@ -122,6 +122,7 @@ impl Broker {
         before: Option<u64>,
         max: usize,
     ) -> Result<Vec<Step>> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
         let fold = self.fold_of(stream)?;
         let as_of = match before {
             Some(0) => return Ok(Vec::new()),
@@ -202,6 +203,7 @@ impl Broker {
                     }
                 }
             }
+            check_blamed(stream, &blamed)?;
         }
         let revision = past.end()?;
         let told = |(path, (value, by))| Blamed { path, value, by };
@@ -216,6 +218,7 @@ impl Broker {
         as_of: AsOf,
         what_if: &WhatIf,
     ) -> Result<Alternative> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
         let mut told = what_if.replace.values().chain(&what_if.append);
         told.try_for_each(Event::validate)?;
         let fold = self.fold_of(stream)?;
@@ -274,6 +277,7 @@ impl Broker {
             stream,
             as_of,
             next: 0,
+            behind: 0,
             is_over: false,
         }
     }
@@ -286,6 +290,8 @@ struct Past<'a> {
     stream: &'a StreamName,
     as_of: AsOf,
     next: u64,
+    /// Position behind the last event.
+    behind: u64,
     is_over: bool,
 }
 
@@ -303,7 +309,7 @@ impl Past<'_> {
         let (broker, who, stream) = (self.broker, self.who, self.stream);
         let forwards = Direction::Forwards;
         let page = broker
-            .read_stream_page(who, stream, self.next, forwards, max)
+            .read_stream_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
         self.is_over = is_end || events.len() as u64 == left;
@@ -314,6 +320,9 @@ impl Past<'_> {
             self.is_over = true;
         }
         self.next += events.len() as u64;
+        self.behind = events
+            .last()
+            .map_or(self.behind, |event| event.place.position + 1);
         if self.next > limits::STATE_EVENTS {
             let message = format!(
                 "stream {stream} has more than {} events: ask for an earlier revision",
@@ -397,6 +406,26 @@ impl StreamEvent {
             ..self.told(event)
         }
     }
+}
+
+/// Refuses an answer that is too large, every field with its cause beside it.
+fn check_blamed(
+    stream: &StreamName,
+    blamed: &BTreeMap<Vec<String>, (Option<Value>, Arc<Cause>)>,
+) -> Result<()> {
+    let field = |(path, (value, by)): (&Vec<String>, &(Option<Value>, Arc<Cause>))| {
+        let names: usize = path.iter().map(|name| name.len() + 3).sum();
+        let value = value.as_ref().map_or(0, size_bytes);
+        names + value + by.id.len() + by.kind.len() + by.time.len() + 80
+    };
+    if blamed.iter().map(field).sum::<usize>() <= limits::BLAME_BYTES {
+        return Ok(());
+    }
+    let message = format!(
+        "the fields of stream {stream} and what changed them are more than {} bytes: name a field, or an earlier revision",
+        limits::BLAME_BYTES
+    );
+    Err(Error::new(Kind::TooLarge, message))
 }
 
 /// Whether a path, written with dots, is `field` or lies below it.

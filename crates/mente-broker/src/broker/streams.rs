@@ -1,6 +1,5 @@
 //! Streams of the namespace's store.
 
-use bytes::Bytes;
 use futures::future::try_join_all;
 use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
 
@@ -107,23 +106,24 @@ impl Broker {
     ) -> Result<Vec<StreamEvent>> {
         let forwards = Direction::Forwards;
         let (events, _) = self
-            .read_stream_page(who, stream, from, forwards, max)
+            .read_stream_page(who, stream, from, 0, forwards, max)
             .await?;
         Ok(events)
     }
 
     /// The same in either direction, and whether the stream ends with them. Backwards `from` may lie
-    /// beyond the end.
+    /// beyond the end. What lies before position `behind` need not be looked at, as who reads on knows.
     pub async fn read_stream_page(
         &self,
         who: &Principal,
         stream: &StreamName,
         from: u64,
+        behind: u64,
         direction: Direction,
         max: usize,
     ) -> Result<(Vec<StreamEvent>, bool)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let places = self.places(stream, from, direction, max).await?;
+        let places = self.places(stream, from, behind, direction, max).await?;
         let is_end = places.len() < max;
         if places.is_empty() && !self.is_there(stream).await? {
             return Err(Error::not_found("stream", stream.as_str()));
@@ -157,9 +157,10 @@ impl Broker {
         };
         if first > 0 {
             self.hear_of_blocks(first).await?;
+            let sought = (query, limits::QUERY_LOOKS);
             places = match direction {
                 Direction::Forwards => {
-                    let blocks = self.blocks.find(query, from, direction, first, max);
+                    let blocks = self.blocks.find(sought, from, direction, first, max);
                     let mut sealed = blocks.await?;
                     sealed.extend(places);
                     sealed
@@ -167,7 +168,7 @@ impl Broker {
                 Direction::Backwards => {
                     let left = max.saturating_sub(places.len());
                     if left > 0 {
-                        let blocks = self.blocks.find(query, from, direction, first, left);
+                        let blocks = self.blocks.find(sought, from, direction, first, left);
                         places.extend(blocks.await?);
                     }
                     places
@@ -194,6 +195,7 @@ impl Broker {
         &self,
         stream: &StreamName,
         from: u64,
+        behind: u64,
         direction: Direction,
         max: usize,
     ) -> Result<Vec<Place>> {
@@ -226,7 +228,7 @@ impl Broker {
         };
         let mut sealed = self
             .blocks
-            .places(stream, from, direction, first, left)
+            .places(stream, from, direction, behind..first, left)
             .await?;
         match direction {
             Direction::Forwards => {
@@ -243,7 +245,7 @@ impl Broker {
 
     async fn is_there(&self, stream: &StreamName) -> Result<bool> {
         let last = self
-            .places(stream, u64::MAX, Direction::Backwards, 1)
+            .places(stream, u64::MAX, 0, Direction::Backwards, 1)
             .await?;
         Ok(!last.is_empty())
     }
@@ -266,7 +268,12 @@ impl Broker {
             Reply::Blocks(sealed) => self.blocks.hear_of(&sealed),
             other => return Err(unexpected(&other)),
         }
-        Ok(())
+        if self.blocks.end() >= first {
+            return Ok(());
+        }
+        // One owner told where memory begins, another one, who was before, which blocks there are.
+        let message = "the store changes its owner just now: repeat";
+        Err(Error::new(Kind::Throttled, message))
     }
 
     /// The position of the first event of the store that was appended at `time` or later; `None` if
@@ -298,9 +305,10 @@ impl Broker {
                 .iter()
                 .zip(read_at(&*self.engine, self.store, rest).await?)
             {
-                bytes += record.value.as_ref().map_or(0, Bytes::len);
                 let event = stream_event(place.offset, &record)?;
-                events.push(event.ok_or_else(|| no_event(place.offset))?);
+                let event = event.ok_or_else(|| no_event(place.offset))?;
+                bytes += event.event.size_bytes();
+                events.push(event);
             }
         }
         Ok(events)
@@ -350,7 +358,7 @@ impl Broker {
         let mut streams = Vec::with_capacity(found.events.len());
         for some in found.events.chunks(LENGTHS_AT_ONCE) {
             let lengths = some.iter().map(|event| async move {
-                let places = self.places(&event.stream, u64::MAX, Direction::Backwards, 1);
+                let places = self.places(&event.stream, u64::MAX, 0, Direction::Backwards, 1);
                 let last = places.await?.into_iter().next();
                 let length = last.map_or(0, |place| place.revision + 1);
                 Ok::<_, Error>((event.stream.clone(), event.place.position, length))

@@ -1,12 +1,14 @@
 //! The sealed part of the store: looked up before an append is decided, and grown by what leaves memory.
 
-use mente_engine::{Now, Takes};
+use std::sync::Arc;
+
+use mente_engine::{self as engine, Fence, Now, Takes, limits};
 
 use super::{Io, Tenure};
-use crate::error::{Kind, Result};
+use crate::error::{Error, Kind, Result};
 use crate::queue::Ticket;
 use crate::shard::Outcome;
-use crate::store::{Append, Facts, Lookup, seal};
+use crate::store::{Append, Facts, Lookup, Sealed, seal};
 
 impl Tenure<'_> {
     /// Decides an append, or looks up first what memory does not hold.
@@ -15,7 +17,13 @@ impl Tenure<'_> {
         let store = self.shard.store();
         let needed = lookup.map(|lookup| (lookup.is_needed(store, &append), lookup));
         match needed {
+            Some((Ok(true), _)) if self.lookups >= limits::LOOKUPS => {
+                let message = "too many appends wait for older events of the store: repeat";
+                let refused = Err(Error::new(Kind::Throttled, message));
+                out.replies.push((ticket, refused));
+            }
             Some((Ok(true), lookup)) => {
+                self.lookups += 1;
                 let below = store.first();
                 self.io.push(Box::pin(async move {
                     let result = lookup.facts(&append, below).await;
@@ -41,6 +49,7 @@ impl Tenure<'_> {
         result: Result<Facts>,
         out: &mut Outcome,
     ) {
+        self.lookups -= 1;
         // Nobody waits, and nothing was done.
         if !self.callers.contains_key(&ticket) {
             return;
@@ -75,17 +84,63 @@ impl Tenure<'_> {
     /// Writes the next block, if there is one to write.
     pub(super) fn start_sealing(&mut self) {
         let room = || self.runtime.engine.room().check(Takes::Everything);
-        let Some(fences) = self.store_fences.filter(|_| !self.sealing) else {
+        let Some(fences) = self
+            .store_fences
+            .filter(|_| !self.sealing && room().is_ok())
+        else {
             return;
         };
-        if let Some(draft) = self.shard.store().draft()
-            && room().is_ok()
-        {
+        if let Some(draft) = self.shard.store().draft() {
             self.sealing = true;
-            let engine = std::sync::Arc::clone(&self.runtime.engine);
+            let engine = Arc::clone(&self.runtime.engine);
             self.io.push(Box::pin(async move {
                 Io::Sealed(seal(&*engine, fences.index, draft).await)
             }));
         }
+    }
+
+    /// A block is written, or was not: then its events stay in memory, and nothing more lands under this
+    /// fence of the index. It is claimed again after a pause.
+    pub(super) fn sealed(&mut self, result: Result<Sealed, engine::Error>, out: &mut Outcome) {
+        let error = match result {
+            Ok(sealed) => {
+                self.sealing = false;
+                self.shard.seal(sealed, out);
+                return;
+            }
+            // Another node took over.
+            Err(engine::Error::Fenced) => {
+                self.broken = Some(engine::Error::Fenced);
+                return;
+            }
+            Err(error) => error,
+        };
+        tracing::warn!(%error, "a block of the store's index is not written yet");
+        self.claim_index();
+    }
+
+    pub(super) fn index_claimed(&mut self, result: Result<Fence, engine::Error>) {
+        match (result, &mut self.store_fences) {
+            (Ok(fence), Some(fences)) => {
+                fences.index = fence;
+                self.sealing = false;
+            }
+            (Err(error), _) => {
+                tracing::warn!(%error, "the log of the store's index is not claimed yet");
+                self.claim_index();
+            }
+            (Ok(_), None) => {}
+        }
+    }
+
+    fn claim_index(&mut self) {
+        let Some(fences) = self.store_fences else {
+            return;
+        };
+        let (engine, pause) = (Arc::clone(&self.runtime.engine), self.pause());
+        self.io.push(Box::pin(async move {
+            pause.await;
+            Io::IndexClaimed(engine.claim(fences.index.log).await)
+        }));
     }
 }

@@ -1,9 +1,10 @@
 //! A hash over every event of the store in its order, by which two folds are compared.
 
-use std::hash::{DefaultHasher, Hasher};
+use std::hash::Hasher;
 
 use mente_engine::{Offset, Record};
 use serde::{Deserialize, Serialize};
+use siphasher::sip::SipHasher13;
 
 use super::record::{Facts, corrupt};
 use crate::error::Result;
@@ -13,11 +14,12 @@ pub struct Chain(u64);
 
 impl Chain {
     pub(super) fn take(&mut self, facts: &Facts) {
-        let mut hasher = DefaultHasher::new();
-        hasher.write_u64(self.0);
-        hasher.write_u64(facts.position);
-        hasher.write_u64(facts.revision);
-        hasher.write_u128(facts.id);
+        // It lies in journals: the same in every build, on every machine.
+        let mut hasher = SipHasher13::new();
+        hasher.write(&self.0.to_le_bytes());
+        hasher.write(&facts.position.to_le_bytes());
+        hasher.write(&facts.revision.to_le_bytes());
+        hasher.write(&facts.id.to_le_bytes());
         hasher.write(facts.stream.as_str().as_bytes());
         self.0 = hasher.finish();
     }

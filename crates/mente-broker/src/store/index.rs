@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use super::query::{Key, Query, QueryItem};
+use super::query::{Key, Sought};
 
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Index {
@@ -32,6 +32,11 @@ impl Index {
         }
     }
 
+    /// How many keys there are.
+    pub(super) fn len(&self) -> usize {
+        self.positions.len()
+    }
+
     /// Keys in their order, with their positions.
     pub(super) fn iter(&self) -> impl Iterator<Item = (Key, &[u64])> {
         self.positions
@@ -40,33 +45,36 @@ impl Index {
     }
 
     /// The first match at `from` or above, below `end`.
-    pub(super) fn next(&self, query: &Query, from: u64, end: u64) -> Option<u64> {
+    pub(super) fn next(&self, query: &Sought, from: u64, end: u64) -> Option<u64> {
         let found = self.best(query, from, Way::Up)?;
         (found < end).then_some(found)
     }
 
     /// The last match at `from` or below.
-    pub(super) fn previous(&self, query: &Query, from: u64) -> Option<u64> {
+    pub(super) fn previous(&self, query: &Sought, from: u64) -> Option<u64> {
         self.best(query, from, Way::Down)
     }
 
     /// Of the items' matches the one that comes first on the way.
-    fn best(&self, query: &Query, from: u64, way: Way) -> Option<u64> {
+    fn best(&self, query: &Sought, from: u64, way: Way) -> Option<u64> {
         if query.items.is_empty() {
             return Some(from);
         }
-        let found = query.items.iter().map(|item| self.of_item(item, from, way));
-        way.first(found.flatten())
+        let items = query.items.iter();
+        way.first(items.filter_map(|groups| self.of_item(query, groups, from, way)))
     }
 
-    fn of_item(&self, item: &QueryItem, from: u64, way: Way) -> Option<u64> {
-        let groups = item.groups();
+    /// `None` too if the query may take no more looks.
+    fn of_item(&self, query: &Sought, groups: &[Vec<Key>], from: u64, way: Way) -> Option<u64> {
         let mut at = from;
         // How many groups in a row have what stands at `at`.
         let mut agree = 0;
         for group in groups.iter().cycle() {
             if agree == groups.len() {
                 break;
+            }
+            if !group.iter().all(|_| query.look()) {
+                return None;
             }
             let found = way.first(group.iter().filter_map(|key| self.of_key(*key, at, way)))?;
             agree = if found == at { agree + 1 } else { 1 };

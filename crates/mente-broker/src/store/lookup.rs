@@ -4,7 +4,10 @@
 //! keys find is looked at in the store's log, since two names may have one key.
 
 use std::collections::BTreeMap;
+use std::future::poll_fn;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::task::Poll;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -14,13 +17,16 @@ use serde::{Deserialize, Serialize};
 use super::block::{Draft, Footer, Found, groups_of};
 use super::facts::{self, Facts};
 use super::index::Index;
-use super::query::{Key, Query};
+use super::query::{Key, Query, Sought};
 use super::record::{self, corrupt};
 use super::{Append, Chain, Check, Direction, Expected, Part, Place, Store, read_at};
 use crate::broker::records;
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 use crate::planted::{Planted, planted};
+
+/// Pages of a block that are written at a time.
+const PAGES_AT_ONCE: usize = 32;
 
 /// A block, as the journal knows it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,9 +59,13 @@ pub(crate) async fn seal(
         let first = appended.first().map(|appended| appended.base);
         first.ok_or(mente_engine::Error::Unknown("no answer".into()))
     };
-    let pages: Vec<_> = draft.pages.iter().cloned().map(append).collect();
-    let pages = try_join_all(pages).await?.into_iter().map(base);
-    let pages = pages.collect::<Result<Vec<_>, _>>()?;
+    let mut pages = Vec::with_capacity(draft.pages.len());
+    for some in draft.pages.chunks(PAGES_AT_ONCE) {
+        let appended = try_join_all(some.iter().cloned().map(append)).await?;
+        for appended in appended {
+            pages.push(base(appended)?);
+        }
+    }
     let chain = draft.chain;
     let footer = draft.footer(&pages);
     let at = base(append(footer.encode()).await?)?;
@@ -133,18 +143,22 @@ impl Blocks {
         blocks.clone()
     }
 
-    /// Places of the sealed events of a stream below position `below`, from revision `from` on, the way
+    /// Places of the sealed events of a stream at the positions `within`, from revision `from` on, the way
     /// that the reader goes, at most `max`.
     pub async fn places(
         &self,
         stream: &StreamName,
         from: u64,
         direction: Direction,
-        below: u64,
+        within: Range<u64>,
         max: usize,
     ) -> Result<Vec<Place>> {
         let mut places = Vec::new();
-        for (block, begin, end) in self.covering(below, direction) {
+        for (block, begin, end) in self.covering(within.end, direction) {
+            if end <= within.start {
+                continue;
+            }
+            breathe().await;
             let footer = self.footer(&block).await?;
             let mut groups = self.groups(&footer, Key::of_stream(stream)).await?;
             groups.retain(|group| group.name == stream.as_str().as_bytes());
@@ -176,17 +190,19 @@ impl Blocks {
     }
 
     /// Places of sealed events below position `below` that seem to match, from position `from` on, the way
-    /// that the reader goes, at most `max`. Their revisions are not known.
+    /// that the reader goes, at most `max`, in at most so many looks. Their revisions are not known.
     pub async fn find(
         &self,
-        query: &Query,
+        (query, looks): (&Query, u64),
         from: u64,
         direction: Direction,
         below: u64,
         max: usize,
     ) -> Result<Vec<Place>> {
+        let query = &query.sought(looks);
         let mut found = Vec::new();
         for (block, begin, end) in self.covering(below, direction) {
+            breathe().await;
             let is_beyond = match direction {
                 Direction::Forwards => end <= from,
                 Direction::Backwards => begin > from,
@@ -219,6 +235,7 @@ impl Blocks {
                     Direction::Backwards => position.checked_sub(1),
                 };
             }
+            query.check()?;
         }
         Ok(found)
     }
@@ -242,7 +259,7 @@ impl Blocks {
     }
 
     /// An index of what the query asks for; `None` if nothing in the block can match.
-    async fn index_of(&self, footer: &Footer, query: &Query) -> Result<Option<Index>> {
+    async fn index_of(&self, footer: &Footer, query: &Sought) -> Result<Option<Index>> {
         if !may_match(footer, query) {
             return Ok(None);
         }
@@ -364,9 +381,13 @@ impl Lookup {
             Check::Stream(stream, _) => {
                 store.newest(stream).is_none() && may_hold(Key::of_stream(stream))
             }
-            Check::Query { query, after } => footers.iter().any(|(footer, _, end)| {
-                after.is_none_or(|after| after.saturating_add(1) < *end) && may_match(footer, query)
-            }),
+            Check::Query { query, after } => {
+                let query = query.sought(0);
+                footers.iter().any(|(footer, _, end)| {
+                    after.is_none_or(|after| after.saturating_add(1) < *end)
+                        && may_match(footer, &query)
+                })
+            }
         }))
     }
 
@@ -377,6 +398,7 @@ impl Lookup {
             ..Facts::default()
         };
         for part in append.parts()? {
+            breathe().await;
             let sealed = self.of_part(&part, below).await?;
             facts.streams.insert(part.stream.clone(), sealed);
         }
@@ -392,6 +414,7 @@ impl Lookup {
                 }
                 Check::Stream(..) => {}
                 Check::Query { query, .. } => {
+                    let query = (query, append.looks());
                     let last = self
                         .0
                         .find(query, u64::MAX, Direction::Backwards, below, 1)
@@ -421,7 +444,7 @@ impl Lookup {
             let max = part.ids.len();
             let places = self
                 .0
-                .places(part.stream, from, Direction::Forwards, below, max);
+                .places(part.stream, from, Direction::Forwards, 0..below, max);
             let places = places.await?;
             let engine = &*self.0.engine;
             while let Some(rest) = places.get(events.len()..).filter(|rest| !rest.is_empty()) {
@@ -443,7 +466,7 @@ impl Lookup {
     async fn end(&self, stream: &StreamName, below: u64) -> Result<u64> {
         let last = self
             .0
-            .places(stream, u64::MAX, Direction::Backwards, below, 1);
+            .places(stream, u64::MAX, Direction::Backwards, 0..below, 1);
         Ok(last.await?.first().map_or(0, |place| place.revision + 1))
     }
 
@@ -451,10 +474,13 @@ impl Lookup {
     async fn revision_of(&self, stream: &StreamName, id: u128, below: u64) -> Result<Option<u64>> {
         for (block, begin, end) in self.0.covering(below, Direction::Backwards) {
             let footer = self.0.footer(&block).await?;
-            for group in self.0.groups(&footer, Key::of_id(stream, id)).await? {
+            // The newest, as in memory.
+            let groups = self.0.groups(&footer, Key::of_id(stream, id)).await?;
+            for group in groups.into_iter().rev() {
                 for position in group
                     .positions
                     .into_iter()
+                    .rev()
                     .filter(|p| (begin..end).contains(p))
                 {
                     let event = self.0.event(&footer, position).await?;
@@ -476,12 +502,22 @@ impl Block {
 }
 
 /// Whether any item of the query finds all that it names.
-fn may_match(footer: &Footer, query: &Query) -> bool {
-    query.items.is_empty()
-        || query.items.iter().any(|item| {
-            let mut groups = item.groups().into_iter();
-            groups.all(|group| group.iter().any(|key| footer.may_hold(key.0)))
-        })
+fn may_match(footer: &Footer, query: &Sought) -> bool {
+    let may_hold = |group: &Vec<Key>| group.iter().any(|key| footer.may_hold(key.0));
+    query.items.is_empty() || query.items.iter().any(|groups| groups.iter().all(may_hold))
+}
+
+/// Lets others go on: what an embedded engine reads is there at once, and nobody else would.
+async fn breathe() {
+    let mut is_over = false;
+    poll_fn(|context| {
+        if std::mem::replace(&mut is_over, true) {
+            return Poll::Ready(());
+        }
+        context.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 async fn record_at(engine: &dyn Engine, log: LogId, offset: Offset) -> Result<Option<Record>> {

@@ -28,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 use block::Draft;
+use query::Sought;
 use record::{corrupt, headers, id_hash};
 use tail::{Stretch, Tail};
 
@@ -278,7 +279,14 @@ impl Store {
 
     /// Places of the durable events in memory that match, from position `from` on, the way that the reader
     /// goes, at most `max`.
-    pub fn find(&self, query: &Query, from: u64, direction: Direction, max: usize) -> Vec<Place> {
+    pub fn find(
+        &self,
+        query: &Query,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Vec<Place>> {
+        let query = &query.sought(limits::QUERY_LOOKS);
         let mut found = Vec::new();
         match direction {
             Direction::Forwards => {
@@ -288,7 +296,7 @@ impl Store {
             }
             Direction::Backwards => {
                 let Some(last) = self.end.checked_sub(1) else {
-                    return found;
+                    return Ok(found);
                 };
                 let from = from.min(last);
                 for tail in self.tails.iter().rev().filter(|tail| tail.first <= from) {
@@ -296,7 +304,8 @@ impl Store {
                 }
             }
         }
-        found
+        query.check()?;
+        Ok(found)
     }
 
     /// Position that the next event gets.
@@ -333,7 +342,7 @@ impl Store {
     }
 
     /// The last event in memory that matches.
-    fn last_match(&self, query: &Query) -> Option<u64> {
+    fn last_match(&self, query: &Sought) -> Option<u64> {
         let tails = self.tails.iter().rev().filter(|tail| tail.len() > 0);
         let mut last = tails.map(|tail| tail.index().previous(query, tail.end() - 1));
         last.find_map(|found| found)
@@ -359,7 +368,7 @@ impl Store {
         self.chain.take(facts);
         let next = self.next_position();
         match self.tails.back_mut() {
-            Some(tail) if tail.len() < self.tail_events => {
+            Some(tail) if !tail.is_full(self.tail_events) => {
                 tail.take(facts, offset, record, self.chain);
             }
             _ => {
@@ -461,6 +470,7 @@ impl Known<'_> {
 
     /// Refuses an append whose checks do not hold.
     fn check(&self, append: &Append) -> Result<()> {
+        let looks = append.looks();
         for (number, check) in append.checks.iter().enumerate() {
             match check {
                 Check::Stream(stream, expected) => {
@@ -477,7 +487,9 @@ impl Known<'_> {
                 }
                 Check::Query { query, after } => {
                     let sealed = self.facts.matches.get(&number).copied();
-                    let found = self.store.last_match(query).or(sealed);
+                    let query = query.sought(looks);
+                    let found = self.store.last_match(&query).or(sealed);
+                    query.check()?;
                     if let Some(found) = found.filter(|found| Some(*found) > *after) {
                         return Err(came_behind(found, *after));
                     }
@@ -547,6 +559,12 @@ impl Append {
                 .collect(),
             checks: vec![Check::Stream(stream.clone(), expected)],
         }
+    }
+
+    /// Most looks that each of its queries may take.
+    pub(crate) fn looks(&self) -> u64 {
+        let is_query = |check: &&Check| matches!(check, Check::Query { .. });
+        limits::QUERY_LOOKS / (self.checks.iter().filter(is_query).count().max(1) as u64)
     }
 
     /// Its events by stream, in the order in which streams are first named.

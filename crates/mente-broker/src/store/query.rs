@@ -1,6 +1,7 @@
 //! Which events a check or a reader means, by what the index knows of them.
 
 use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use mente_engine::{Attribute, Event, Record, limits};
 use serde::{Deserialize, Serialize};
@@ -68,10 +69,12 @@ impl Query {
         self.items.is_empty() || self.items.iter().any(|item| item.matches(event))
     }
 
-    /// The keys that are looked for.
-    pub(super) fn keys(&self) -> BTreeSet<Key> {
-        let groups = self.items.iter().flat_map(QueryItem::groups);
-        groups.flatten().collect()
+    /// Ready to be looked for, in at most so many looks.
+    pub(super) fn sought(&self, looks: u64) -> Sought {
+        Sought {
+            items: self.items.iter().map(QueryItem::groups).collect(),
+            left: AtomicU64::new(looks),
+        }
     }
 
     pub fn validate(&self) -> Result<()> {
@@ -92,9 +95,40 @@ impl Query {
     }
 }
 
+/// A query made ready to be looked for, and how many looks that may still take.
+#[derive(Debug)]
+pub(super) struct Sought {
+    /// By item its groups of keys: an event has one of each group.
+    pub(super) items: Vec<Vec<Vec<Key>>>,
+    left: AtomicU64,
+}
+
+impl Sought {
+    /// Whether one more look may be taken.
+    pub(super) fn look(&self) -> bool {
+        let left = self.left.load(Ordering::Relaxed);
+        self.left.store(left.saturating_sub(1), Ordering::Relaxed);
+        left > 0
+    }
+
+    /// Refuses a search that was given up before it was at its end.
+    pub(super) fn check(&self) -> Result<()> {
+        if self.left.load(Ordering::Relaxed) > 0 {
+            return Ok(());
+        }
+        let message = "the query takes too many looks: name fewer types and tags, rarer ones first of all, or begin later";
+        Err(Error::new(crate::error::Kind::TooLarge, message))
+    }
+
+    /// The keys that are looked for.
+    pub(super) fn keys(&self) -> BTreeSet<Key> {
+        self.items.iter().flatten().flatten().copied().collect()
+    }
+}
+
 impl QueryItem {
     /// Groups of keys: an event has one of each group.
-    pub(super) fn groups(&self) -> Vec<Vec<Key>> {
+    fn groups(&self) -> Vec<Vec<Key>> {
         let one = |kind, value: &String| vec![Key::of(kind, value)];
         let mut groups: Vec<Vec<Key>> = self.tags.iter().map(|tag| one(Kind::Tag, tag)).collect();
         if !self.types.is_empty() {

@@ -2,11 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mente_engine::{Offset, Record};
+use mente_engine::{Offset, Record, limits};
 
 use super::block::{Draft, Group};
 use super::index::Index;
-use super::query::{Key, Query};
+use super::query::{Key, Sought};
 use super::record::Facts;
 use super::{Chain, Place};
 use crate::name::StreamName;
@@ -51,6 +51,12 @@ impl Tail {
 
     pub(super) fn len(&self) -> usize {
         self.entries.len()
+    }
+
+    /// Whether it is time for the next one: of so many events, or of what would make too large a block.
+    pub(super) fn is_full(&self, events: usize) -> bool {
+        let keys = self.streams.len() + self.ids.len() + self.index.len();
+        self.entries.len() >= events || keys >= limits::BLOCK_KEYS
     }
 
     /// Position behind the last event.
@@ -117,7 +123,7 @@ impl Tail {
     /// Places that match from `from` on, below `end`, until `found` are `max`.
     pub(super) fn find(
         &self,
-        query: &Query,
+        query: &Sought,
         from: u64,
         end: u64,
         max: usize,
@@ -135,7 +141,7 @@ impl Tail {
     }
 
     /// The same from `from` down.
-    pub(super) fn find_down(&self, query: &Query, from: u64, max: usize, found: &mut Vec<Place>) {
+    pub(super) fn find_down(&self, query: &Sought, from: u64, max: usize, found: &mut Vec<Place>) {
         let mut at = self.end().checked_sub(1).map(|last| last.min(from));
         while let Some(from) = at.filter(|from| *from >= self.first)
             && found.len() < max

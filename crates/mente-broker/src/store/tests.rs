@@ -262,7 +262,7 @@ fn a_query_finds_what_a_scan_finds() {
             .collect();
         for from in [0, 1, 150, 299, 300, u64::MAX] {
             let found = |direction, max| {
-                let found = store.find(&query, from, direction, max);
+                let found = store.find(&query, from, direction, max).unwrap();
                 found.iter().map(|place| place.position).collect::<Vec<_>>()
             };
             let above: Vec<_> = expected.iter().copied().filter(|p| *p >= from).collect();

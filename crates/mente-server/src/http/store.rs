@@ -11,8 +11,8 @@
 //! | `follow=true` | a tail without end, as of a topic (`tail.rs`); SSE ids are positions, of a stream revisions |
 //!
 //! A document is `{"events":[{"stream":…,"revision":0,"position":7,"appended":…,"event":{…}}],"next":8,"head":7}`:
-//! read on from `next` until there is none; `head` is the last position of the store, which a decision by
-//! all matches hands to its check as `after`.
+//! read on from `next` until there is none; `head` is the last position of the store as it was read
+//! (backwards on the first page only), which a decision by all matches hands to its check as `after`.
 //!
 //! `POST /store/events` appends to several streams, all or nothing, if every check holds:
 //! `{"events":[{"stream":"a-1","event":{…}}],"checks":[{"stream":"a-1","expected":"none"},{"query":[…],"after":7}]}`.
@@ -185,6 +185,11 @@ async fn read(
     let accepted = accepted(headers);
     let is_down = reader.direction == Direction::Backwards;
     let follow = follow.unwrap_or(accepted.is_event_stream() && !is_down);
+    if is_down && accepted.is_event_stream() {
+        let message =
+            "server-sent events go forwards: accept application/json or application/x-ndjson";
+        return Err(Refusal::bad_request(message));
+    }
     if follow && is_down {
         let message = "what goes backwards ends at the first event: leave follow out";
         return Err(Refusal::bad_request(message));
@@ -222,6 +227,8 @@ struct Reader {
     head: Option<u64>,
     /// Of the store's log, before it was last looked at.
     seen: Offset,
+    /// Position behind the last event, forwards.
+    behind: u64,
 }
 
 impl Reader {
@@ -238,6 +245,7 @@ impl Reader {
             next: Some(from.unwrap_or(first)),
             head: None,
             seen: Offset(0),
+            behind: 0,
         }
     }
 
@@ -255,7 +263,13 @@ impl Reader {
         // Before the look, so that nothing that comes after it is missed.
         self.seen = self.broker.store_bounds(&self.who).await?.end;
         let found = self.find(from, max).await?;
-        self.head = found.end.checked_sub(1);
+        // What came while a reader went backwards, it did not see.
+        if self.direction == Direction::Forwards || from >= found.end {
+            self.head = found.end.checked_sub(1);
+        }
+        if let (Direction::Forwards, Some(last)) = (self.direction, found.events.last()) {
+            self.behind = last.place.position + 1;
+        }
         self.next = found.next;
         Ok(found.events)
     }
@@ -269,7 +283,7 @@ impl Reader {
             }
             Of::Stream(stream) => stream,
         };
-        let page = broker.read_stream_page(who, stream, from, direction, max);
+        let page = broker.read_stream_page(who, stream, from, self.behind, direction, max);
         let (events, is_all) = page.await?;
         let last = events.last().map(|event| event.place.revision);
         let next = match (direction, last) {
