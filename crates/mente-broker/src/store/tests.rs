@@ -1,6 +1,7 @@
-use mente_engine::Attribute;
+use mente_engine::{Attribute, Event};
 
 use super::*;
+use crate::error::Kind;
 
 thread_local! {
     static WEAK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
