@@ -414,8 +414,14 @@ pub(crate) enum Subscription {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stream {
-    /// List the streams
-    Ls(Connection),
+    /// List the streams in the order in which they began, 1,000 at a time
+    Ls {
+        /// Those that began at this position of the store or later
+        #[arg(long, value_name = "POSITION", default_value_t = 0)]
+        from: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Append one event
     Append {
         stream: String,

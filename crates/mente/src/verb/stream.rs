@@ -7,18 +7,28 @@ use crate::args::{Connection, Fold, Stream};
 use crate::failure::{Failure, Result};
 use crate::output::{cell, line, table};
 
+/// What the server lists at a time.
+const STREAMS_PER_LIST: usize = 1_000;
+
 pub(super) async fn run(verb: Stream) -> Result<()> {
     match verb {
-        Stream::Ls(connection) => {
+        Stream::Ls { from, connection } => {
             let show = |answer: &Value| {
-                let row =
-                    |stream: &Value| vec![cell(stream.get("name")), cell(stream.get("events"))];
+                let row = |stream: &Value| {
+                    let columns = ["name", "events", "position"];
+                    columns.map(|name| cell(stream.get(name))).to_vec()
+                };
                 let rows: Vec<_> = items(answer, "streams").map(row).collect();
-                table(&["STREAM", "EVENTS"], &rows)
+                table(&["STREAM", "EVENTS", "BEGAN AT"], &rows)?;
+                if rows.len() == STREAMS_PER_LIST {
+                    let next = cell(answer.get("next"));
+                    eprintln!("there may be more: --from {next}");
+                }
+                Ok(())
             };
-            Caller::new(&connection)?
-                .print("GET", "/streams", "", show)
-                .await
+            let path = format!("/streams?from={from}");
+            let caller = Caller::new(&connection)?;
+            caller.print("GET", &path, "", show).await
         }
         Stream::Append {
             stream,
