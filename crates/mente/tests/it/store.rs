@@ -298,7 +298,10 @@ async fn the_command_line_finds_events_by_tags() {
         "{found}"
     );
     let listed = ok(&server, &["stream", "ls", "--from", "1"]);
-    assert_eq!(listed, "STREAM   EVENTS  BEGAN AT\ncart-2   1       1\norder-1  1       2\n");
+    assert_eq!(
+        listed,
+        "STREAM   EVENTS  BEGAN AT\ncart-2   1       1\norder-1  1       2\n"
+    );
     let (code, _, err) = mente(&server, &["stream", "find", "--time", "yesterday"]);
     assert!(code == 2 && err.contains("say a time"), "{code} {err}");
 }
