@@ -33,6 +33,8 @@ pub const TAGS_PER_EVENT: usize = 64;
 pub const QUERY_ITEMS: usize = 100;
 /// Most types and tags that one item of a query names.
 pub const QUERY_VALUES: usize = 100;
+/// Most types and tags that the queries of one append name: each is looked for in every block.
+pub const VALUES_PER_APPEND: usize = 10_000;
 /// Most checks of one append.
 pub const CHECKS_PER_APPEND: usize = 1_000;
 /// Largest append to a stream: one batch holds it whole.

@@ -16,6 +16,7 @@ use crate::store::{
 
 /// Streams whose lengths are asked for at a time.
 const LENGTHS_AT_ONCE: usize = 64;
+
 /// An event of the store and where it lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct StreamEvent {
@@ -65,17 +66,26 @@ impl Broker {
             let message = format!("an append has at most {} checks", limits::CHECKS_PER_APPEND);
             return Err(Error::new(Kind::TooLarge, message));
         }
+        let mut values = 0;
         for check in &append.checks {
             // What a check says of others is read.
             match check {
                 Check::Query { query, .. } => {
                     authorize(self.options.access, who, Action::Listen, &"the store")?;
                     query.validate()?;
+                    values += query.values();
                 }
                 Check::Stream(stream, _) => {
                     authorize(self.options.access, who, Action::Send, stream)?;
                 }
             }
+        }
+        if values > limits::VALUES_PER_APPEND {
+            let message = format!(
+                "the queries of an append name at most {} types and tags, these name {values}",
+                limits::VALUES_PER_APPEND
+            );
+            return Err(Error::new(Kind::TooLarge, message));
         }
         if append.events.len() > limits::EVENTS_PER_BATCH || size > self.append_bytes {
             let message = format!(
@@ -251,7 +261,8 @@ impl Broker {
     }
 
     /// How many blocks of the store's index this node knows of.
-    pub fn blocks(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn blocks(&self) -> usize {
         self.blocks.len()
     }
 

@@ -5,7 +5,6 @@ use super::{Facts, Store};
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 
-/// The store as an append sees it: in memory and sealed.
 pub(super) struct Known<'a> {
     pub(super) store: &'a Store,
     pub(super) facts: &'a Facts,

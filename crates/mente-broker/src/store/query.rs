@@ -77,6 +77,12 @@ impl Query {
         }
     }
 
+    /// How many types and tags it names.
+    pub(crate) fn values(&self) -> usize {
+        let items = self.items.iter();
+        items.map(|item| item.types.len() + item.tags.len()).sum()
+    }
+
     pub fn validate(&self) -> Result<()> {
         if self.items.len() > limits::QUERY_ITEMS {
             let message = format!("a query has at most {} items", limits::QUERY_ITEMS);

@@ -198,12 +198,7 @@ fn as_of(at: Option<u64>, time: Option<&str>) -> Result<AsOf> {
     match (at, time) {
         (None, None) => Ok(AsOf::Now),
         (Some(at), None) => Ok(AsOf::Revision(at)),
-        (None, Some(time)) => position::time(time).map(AsOf::Time).ok_or_else(|| {
-            Refusal::bad_request(format!(
-                "time is {}; say a time such as 2026-11-30T12:00:00Z or 1764504000000ms",
-                Shown(time)
-            ))
-        }),
+        (None, Some(time)) => position::asked_time(time).map(AsOf::Time),
         (Some(_), Some(_)) => {
             let message = "at is a revision and time a moment: say one of them";
             Err(Refusal::bad_request(message.to_owned()))

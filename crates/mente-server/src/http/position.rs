@@ -75,8 +75,18 @@ impl From {
     }
 }
 
+/// What the parameter `time` says.
+pub(super) fn asked_time(text: &str) -> Result<Timestamp> {
+    time(text).ok_or_else(|| {
+        Refusal::bad_request(format!(
+            "time is {}; say a time such as 2026-11-30T12:00:00Z or 1764504000000ms",
+            Shown(text)
+        ))
+    })
+}
+
 /// A time as `2026-11-30T12:00:00Z` or `1764504000000ms`.
-pub(super) fn time(text: &str) -> Option<Timestamp> {
+fn time(text: &str) -> Option<Timestamp> {
     let ms = match text.strip_suffix("ms") {
         Some(digits) => digits.parse().ok()?,
         None => text.parse::<jiff::Timestamp>().ok()?.as_millisecond(),

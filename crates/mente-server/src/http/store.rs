@@ -472,11 +472,7 @@ fn resumed(headers: &HeaderMap) -> Result<Option<u64>> {
 }
 
 async fn position_at(door: &Door, who: &Principal, time: &str) -> Result<u64> {
-    let time = position::time(time).ok_or_else(|| {
-        let message =
-            format!("time is {time:?}; say a time such as 2026-11-30T12:00:00Z or 1764504000000ms");
-        Refusal::bad_request(message)
-    })?;
+    let time = position::asked_time(time)?;
     let position = door.broker.position_at(who, time).await?;
     // Nothing of that time is there yet: what comes is.
     Ok(match position {

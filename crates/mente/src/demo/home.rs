@@ -9,6 +9,7 @@ use super::server::Server;
 use crate::args::{Choice, Kind};
 use crate::client::Client;
 use crate::failure::Failure;
+use crate::verb::with_own_key;
 
 #[derive(Clone, Debug, clap::Args)]
 pub(crate) struct HomeArgs {
@@ -93,9 +94,9 @@ impl Home {
 
     pub(super) fn client(&self) -> Result<Client> {
         let client = Client::new(&self.url)?;
-        Ok(match std::env::var("MENTE_KEY") {
-            Ok(key) if !key.is_empty() && self.server.is_none() => client.with_key(&key)?,
-            _ => client,
+        Ok(match self.server {
+            Some(_) => client,
+            None => with_own_key(client)?,
         })
     }
 

@@ -21,6 +21,7 @@ use crate::failure::{Code, Failure, Result};
 use crate::output;
 
 pub(crate) use backup::restore;
+pub(crate) use stream::escape;
 
 const JSON: &str = "application/json";
 
@@ -59,19 +60,14 @@ struct Caller {
 }
 
 impl Caller {
-    /// The key comes from the environment: a flag would show it to everyone on the machine.
     fn new(connection: &Connection) -> Result<Self> {
         let client = match &connection.ca {
             None => Client::new(&connection.server),
             Some(file) => Client::trusting(&connection.server, file),
         };
         let client = client.map_err(failed)?;
-        let client = match std::env::var("MENTE_KEY") {
-            Ok(key) if !key.is_empty() => client.with_key(&key).map_err(failed)?,
-            _ => client,
-        };
         Ok(Self {
-            client,
+            client: with_own_key(client).map_err(failed)?,
             output: connection.output,
         })
     }
@@ -121,6 +117,14 @@ fn items<'a>(answer: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
         .and_then(Value::as_array)
         .into_iter()
         .flatten()
+}
+
+/// Shows the key of the environment, if it holds one: a flag would show it to everyone on the machine.
+pub(crate) fn with_own_key(client: Client) -> std::result::Result<Client, Error> {
+    match std::env::var("MENTE_KEY") {
+        Ok(key) if !key.is_empty() => client.with_key(&key),
+        _ => Ok(client),
+    }
 }
 
 pub(crate) fn failed(error: Error) -> Failure {

@@ -195,7 +195,7 @@ pub(super) fn read_declaration(file: &str) -> Result<String> {
 }
 
 /// A stream's name holds any text; a path does not.
-pub(super) fn escape(name: &str) -> String {
+pub(crate) fn escape(name: &str) -> String {
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
     let escape = |b: u8| {
         if plain(b) {

@@ -358,6 +358,20 @@ async fn what_an_append_cannot_mean_is_refused() {
         )
         .await;
     assert_eq!(answer.status, 413, "{}", answer.text());
+    let types: Vec<_> = (0..100).map(|n| format!("t{n}")).collect();
+    let query = vec![json!({"types": types}); 101];
+    let (half, told) = (
+        &query[..51],
+        json!([{"stream": "a-1", "event": event("1", "t", "")}]),
+    );
+    let checks = json!([{"query": half}, {"query": half}]);
+    let asked = json!({"events": told, "checks": checks}).to_string();
+    let answer = server.call("POST", "/store/events", &asked).await;
+    assert!(
+        answer.status == 413 && answer.text().contains("10200"),
+        "{}",
+        answer.text()
+    );
     for (query, status) in [
         ("?query=x", 400),
         ("?limit=0", 400),

@@ -84,28 +84,10 @@ impl Stream {
         &self.name
     }
 
-    /// How many events it has, by looking for its end.
+    /// How many events it has.
     pub(super) async fn length(&self) -> Result<u64> {
-        if !self.has(0).await? {
-            return Ok(0);
-        }
-        let (mut there, mut beyond) = (0, 1);
-        while self.has(beyond).await? {
-            (there, beyond) = (beyond, beyond * 2);
-        }
-        while there + 1 < beyond {
-            let middle = there + (beyond - there) / 2;
-            if self.has(middle).await? {
-                there = middle;
-            } else {
-                beyond = middle;
-            }
-        }
-        Ok(beyond)
-    }
-
-    async fn has(&self, revision: u64) -> Result<bool> {
-        Ok(!self.read(revision, 1).await?.is_empty())
+        let last = self.read("direction=backwards&limit=1").await?;
+        Ok(last.first().map_or(0, |last| last.revision + 1))
     }
 
     /// Appends where revision `next` is expected to be free; true if the events are there already.
@@ -137,11 +119,11 @@ impl Stream {
 
     /// Some events from a revision on; none at the end.
     pub(super) async fn page(&self, from: u64) -> Result<Vec<Found>> {
-        self.read(from, PAGE_EVENTS).await
+        self.read(&format!("from={from}&limit={PAGE_EVENTS}")).await
     }
 
-    async fn read(&self, from: u64, limit: usize) -> Result<Vec<Found>> {
-        let path = format!("/streams/{}?from={from}&limit={limit}", self.name);
+    async fn read(&self, asked: &str) -> Result<Vec<Found>> {
+        let path = format!("/streams/{}?{asked}", self.name);
         let answer = self.call("GET", &path, Bytes::new()).await?;
         if answer.status == 404 {
             return Ok(Vec::new());

@@ -18,6 +18,7 @@ use super::journal::{Assertion, Entry, Journal, What};
 use super::load::told;
 use super::syntax::{Fault, Meta, MetaValue, Remark};
 use crate::failure::{Failure, Result};
+use crate::verb::escape;
 
 pub(super) const TRANSACTED: &str = "ledger.Transacted";
 pub(super) const PADDED: &str = "ledger.Padded";
@@ -92,22 +93,12 @@ pub(super) fn cloud_event(id: &str, stream: &str, kind: &str, date: Date, data: 
     json!({
         "specversion": "1.0",
         "id": id,
-        "source": format!("/ledger/{}", path_segment(name)),
+        "source": format!("/ledger/{}", escape(name)),
         "type": kind,
         "time": format!("{date}T00:00:00Z"),
         "datacontenttype": "application/json",
         "data": data,
     })
-}
-
-/// A source is a URI reference, and a stream's name any text.
-pub(super) fn path_segment(name: &str) -> String {
-    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~".contains(&b);
-    let escape = |b: u8| match plain(b) {
-        true => char::from(b).to_string(),
-        false => format!("%{b:02X}"),
-    };
-    name.bytes().map(escape).collect()
 }
 
 /// Whether the fold's `add` keeps every number.

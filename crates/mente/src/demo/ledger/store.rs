@@ -7,9 +7,10 @@ use jiff::civil::Date;
 use serde_json::Value;
 
 use super::balances::Balances;
-use super::events::{self, NewEvent, PADDED, TRANSACTED, path_segment};
-use crate::client::{Client, Error};
+use super::events::{self, NewEvent, PADDED, TRANSACTED};
+use crate::client::Client;
 use crate::failure::{Code, Failure, Result};
+use crate::verb::{escape, failed, refused};
 
 /// Events that one page of a stream has.
 const PAGE_EVENTS: usize = 1_000;
@@ -42,7 +43,7 @@ impl<'a> Store<'a> {
     }
 
     fn path(&self) -> String {
-        format!("/streams/{}", path_segment(&self.stream))
+        format!("/streams/{}", escape(&self.stream))
     }
 
     /// Somebody else's fold of the category stays as it is.
@@ -155,24 +156,11 @@ impl<'a> Store<'a> {
         body: impl Into<Bytes>,
     ) -> Result<Value> {
         let response = self.client.request(method, path, content_type, body).await;
-        let response = response.map_err(|error| {
-            let code = match &error {
-                Error::Unreachable { .. } | Error::Broken { .. } | Error::Tls { .. } => {
-                    Code::Unreachable
-                }
-                _ => Code::Failed,
-            };
-            Failure::new(code, error.to_string())
-        })?;
-        let code = match response.status {
-            200..300 => return Ok(serde_json::from_slice(&response.body).unwrap_or(Value::Null)),
-            401 | 403 => Code::Denied,
-            404 => Code::NotFound,
-            409 => Code::Conflict,
-            _ => Code::Failed,
-        };
-        let message = format!("{method} {path}: {} {}", response.status, response.text());
-        Err(Failure::new(code, message))
+        let response = response.map_err(failed)?;
+        if !(200..300).contains(&response.status) {
+            return Err(refused(&response));
+        }
+        Ok(serde_json::from_slice(&response.body).unwrap_or(Value::Null))
     }
 }
 
