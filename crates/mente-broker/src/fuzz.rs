@@ -65,6 +65,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
             reason: "Rejected".to_owned(),
             detail: "x".to_owned(),
             floor: 0,
+            since: 9,
         },
     ];
     decisions.extend(verdicts.map(|verdict| Decision::View { view: 4, verdict }));
