@@ -441,6 +441,40 @@ pub(crate) enum Stream {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show what readers see of a stream, or set it
+    Metadata {
+        stream: String,
+        /// A file ("-" for standard input) such as {"maxCount": 100, "maxAgeSeconds": 86400, "truncateBefore": 5,
+        /// "custom": {}}; it takes the place of all that was set before
+        #[arg(long, value_name = "FILE")]
+        set: Option<String>,
+        /// The revision of the metadata that are replaced: any, none or a number
+        #[arg(long, default_value = "any", requires = "set")]
+        expected: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Hide the events before a revision from the readers of a stream
+    Truncate {
+        stream: String,
+        /// The first revision that is still to be seen
+        #[arg(long, value_name = "REVISION")]
+        before: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a stream
+    Rm {
+        stream: String,
+        /// Nobody may ever append to it again
+        #[arg(long)]
+        forever: bool,
+        /// What the stream must be like: any, exists, or its last revision
+        #[arg(long, default_value = "any")]
+        expected: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show the events of all streams that match, by their position in the store
     Find {
         /// Of one of these types, with commas between them

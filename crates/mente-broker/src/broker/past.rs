@@ -276,6 +276,7 @@ impl Broker {
             who,
             stream,
             as_of,
+            first: 0,
             next: 0,
             behind: 0,
             is_over: false,
@@ -289,6 +290,8 @@ struct Past<'a> {
     who: &'a Principal,
     stream: &'a StreamName,
     as_of: AsOf,
+    /// Revision of the first event that readers see.
+    first: u64,
     next: u64,
     /// Position behind the last event.
     behind: u64,
@@ -312,18 +315,29 @@ impl Past<'_> {
             .read_stream_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
-        self.is_over = is_end || events.len() as u64 == left;
+        if let (0, Some(first)) = (self.next, events.first()) {
+            self.first = first.place.revision;
+            self.check_truncation()?;
+        }
+        if let AsOf::Revision(at) = self.as_of {
+            // It may begin later than was asked.
+            events.retain(|event| event.place.revision <= at);
+        }
+        let last = events.last().map(|event| event.place.revision);
+        self.is_over = is_end || last.is_some_and(|last| self.as_of == AsOf::Revision(last));
         if let AsOf::Time(time) = self.as_of
             && let Some(later) = events.iter().position(|event| event.time > time)
         {
             events.truncate(later);
             self.is_over = true;
         }
-        self.next += events.len() as u64;
+        self.next = events
+            .last()
+            .map_or(self.next, |event| event.place.revision + 1);
         self.behind = events
             .last()
             .map_or(self.behind, |event| event.place.position + 1);
-        if self.next > limits::STATE_EVENTS {
+        if self.next.saturating_sub(self.first) > limits::STATE_EVENTS {
             let message = format!(
                 "stream {stream} has more than {} events: ask for an earlier revision",
                 limits::STATE_EVENTS
@@ -331,6 +345,20 @@ impl Past<'_> {
             return Err(Error::new(Kind::TooLarge, message));
         }
         Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    /// Of what readers do not see any more there is no state.
+    fn check_truncation(&self) -> Result<()> {
+        let (stream, first) = (self.stream, self.first);
+        match self.as_of {
+            AsOf::Revision(at) if at < first => {
+                let message = format!(
+                    "stream {stream} is truncated: its first readable revision is {first}, {at} is before it"
+                );
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The last revision that there was, if it is the one that was asked for.

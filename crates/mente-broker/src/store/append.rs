@@ -71,14 +71,16 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     /// The revision at which it lies if it was made before, in a stream of `length` events; `of_first` is
-    /// where its first event does.
+    /// where its first event does. A stream that was ever truncated may have begun more than once.
     pub(super) fn candidate(
         &self,
         length: u64,
+        is_truncated: bool,
         of_first: impl FnOnce() -> Option<u64>,
     ) -> Option<u64> {
         match self.expected {
             Expected::Any | Expected::StreamExists => of_first(),
+            Expected::NoStream if is_truncated => of_first(),
             Expected::NoStream => (length > 0).then_some(0),
             Expected::Revision(last) => last.checked_add(1).filter(|next| *next < length),
         }

@@ -37,7 +37,7 @@ impl Facts {
             return Err(missing.to_owned());
         };
         Ok(Self {
-            stream: StreamName::new(key).map_err(|error| error.message)?,
+            stream: StreamName::stored(key).map_err(|error| error.message)?,
             position,
             revision,
             id: id_hash(id),

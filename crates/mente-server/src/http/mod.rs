@@ -32,6 +32,7 @@ mod distinct;
 mod error;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
+mod metadata;
 mod metrics;
 mod nodes;
 mod position;
@@ -195,7 +196,13 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ("/store/events", get(store::events).post(store::append)),
         (
             "/streams/{stream}",
-            get(store::stream).post(streams::append),
+            get(store::stream)
+                .post(streams::append)
+                .delete(metadata::delete),
+        ),
+        (
+            "/streams/{stream}/metadata",
+            get(metadata::get).put(metadata::put),
         ),
         ("/streams/{stream}/state", get(past::state)),
         ("/streams/{stream}/log", get(past::log)),
