@@ -287,6 +287,8 @@ def streams_and_views(call):
 
 def operation(call):
     call("post", "/verify", 200)
+    head = call("get", "/store/head", 200)
+    call("post", "/verify", 200, {"noted": {"position": 0, "hash": "A" * 43}})
     call("get", "/api/cluster", 200)
     call("get", "/backup", int(sys.argv[2]))
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:

@@ -168,6 +168,7 @@ pub fn fold(input: &[u8]) {
         .collect();
     for (revision, kind) in kinds.iter().chain(&kinds).enumerate() {
         let event = crate::broker::StreamEvent {
+            actor: None,
             stream: StreamName::new("order-1").expect("a name"),
             place: crate::store::Place {
                 revision: revision as u64,

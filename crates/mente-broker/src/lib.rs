@@ -41,7 +41,7 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Blamed, Broker, Cause, Deletion, Found, Options, Position, Received,
+    Alternative, AsOf, Blamed, Broker, Cause, Deletion, Found, Head, Options, Position, Received,
     ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
@@ -57,6 +57,7 @@ pub use peers::{Answer, Peers, show};
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::{
-    Append, Appended, AppendedTo, Check, Direction, Expected, METADATA, Metadata, Query, QueryItem,
+    Append, Appended, AppendedTo, Chain, Check, Direction, Expected, METADATA, Metadata, Query,
+    QueryItem,
 };
 pub use structured::ParseEvent;

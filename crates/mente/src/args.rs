@@ -281,6 +281,9 @@ pub(crate) enum Verb {
         /// left out. It is opened as a server opens it, so that retention goes on
         #[arg(long, value_name = "DIR", conflicts_with = "server")]
         data_dir: Option<PathBuf>,
+        /// What mente stream head said once: the events up to there must be those that were there then
+        #[arg(long, value_name = "POSITION:HASH")]
+        noted: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -438,6 +441,12 @@ pub(crate) enum Stream {
         /// What queries find it by, with commas between them
         #[arg(long, value_name = "TAG,…")]
         tags: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the position of the store's last event and the hash over all events up to it: kept elsewhere,
+    /// it lets mente verify find whatever is changed later
+    Head {
         #[command(flatten)]
         connection: Connection,
     },

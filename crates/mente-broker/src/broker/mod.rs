@@ -48,7 +48,7 @@ pub(crate) use read::{near, records};
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
-pub use verify::Verified;
+pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
 const CATALOGUE_SHARD: usize = 0;

@@ -59,7 +59,7 @@ impl Broker {
             return Err(Error::new(Kind::OutOfRange, message));
         }
         let checks = vec![Check::Stream(stream.of_metadata(), expected)];
-        self.say(stream, id, metadata, checks).await
+        self.say(who, stream, id, metadata, checks).await
     }
 
     /// Deletes a stream, if it is as expected. What others appended meanwhile is deleted with it, unless
@@ -97,7 +97,7 @@ impl Broker {
                 Check::Stream(stream.clone(), expected),
                 Check::Stream(stream.clone(), now),
             ];
-            let error = match self.say(stream, id, &metadata, checks).await {
+            let error = match self.say(who, stream, id, &metadata, checks).await {
                 Err(error) if error.kind == Kind::Conflict => error,
                 deleted => return deleted,
             };
@@ -114,6 +114,7 @@ impl Broker {
 
     async fn say(
         &self,
+        who: &Principal,
         stream: &StreamName,
         id: &str,
         metadata: &Metadata,
@@ -121,11 +122,8 @@ impl Broker {
     ) -> Result<AppendedTo> {
         let event = metadata.event(id.to_owned(), stream);
         event.validate()?;
-        let append = Append {
-            events: vec![(stream.of_metadata(), event)],
-            checks,
-        };
-        let appended = self.append_as_checked(append).await?;
+        let append = Append::new(vec![(stream.of_metadata(), event)], checks);
+        let appended = self.append_as_checked(who, append).await?;
         let to = appended.streams.into_iter().next();
         let (_, to) = to.ok_or_else(|| Error::new(Kind::Unknown, "no answer"))?;
         Ok(to)

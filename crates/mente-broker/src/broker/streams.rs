@@ -23,6 +23,8 @@ pub struct StreamEvent {
     pub stream: StreamName,
     pub place: Place,
     pub time: Timestamp,
+    /// Who appended it, by the name of the key that was shown.
+    pub actor: Option<String>,
     pub event: Event,
 }
 
@@ -96,10 +98,18 @@ impl Broker {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
-        self.append_as_checked(append).await
+        self.append_as_checked(who, append).await
     }
 
-    pub(super) async fn append_as_checked(&self, append: Append) -> Result<Appended> {
+    pub(super) async fn append_as_checked(
+        &self,
+        who: &Principal,
+        mut append: Append,
+    ) -> Result<Appended> {
+        append.actor = match who {
+            Principal::Anonymous => None,
+            Principal::Key(name) => Some(name.clone()),
+        };
         match self
             .ask(self.store_shard(), Command::Append(append))
             .await?
@@ -422,6 +432,7 @@ fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> 
         stream,
         place,
         time: record.timestamp,
+        actor: store::actor_of(record),
         event,
     }))
 }

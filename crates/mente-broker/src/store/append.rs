@@ -37,6 +37,8 @@ pub struct Append {
     #[serde(with = "crate::peers::events")]
     pub events: Vec<(StreamName, Event)>,
     pub checks: Vec<Check>,
+    /// Who appends, by the name of the key that was shown: the broker's to say.
+    pub(crate) actor: Option<String>,
 }
 
 /// Where an append came to lie.
@@ -88,15 +90,20 @@ impl Part<'_> {
 }
 
 impl Append {
+    /// Events for one stream or several, if the checks hold.
+    pub fn new(events: Vec<(StreamName, Event)>, checks: Vec<Check>) -> Self {
+        Self {
+            events,
+            checks,
+            actor: None,
+        }
+    }
+
     /// Events for one stream.
     pub fn to(stream: &StreamName, expected: Expected, events: Vec<Event>) -> Self {
-        Self {
-            events: events
-                .into_iter()
-                .map(|event| (stream.clone(), event))
-                .collect(),
-            checks: vec![Check::Stream(stream.clone(), expected)],
-        }
+        let events = events.into_iter().map(|event| (stream.clone(), event));
+        let checks = vec![Check::Stream(stream.clone(), expected)];
+        Self::new(events.collect(), checks)
     }
 
     /// Most looks that each of its queries may take.

@@ -49,7 +49,7 @@ pub(crate) use metadata::is_tombstone;
 pub use metadata::{METADATA, Metadata};
 pub use query::{CORRELATION, Query, QueryItem, TAGS, check_tags};
 pub(crate) use reading::{no_event, read_at};
-pub use record::place_of;
+pub use record::{actor_of, place_of};
 
 /// One event of a stream, by where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -134,7 +134,10 @@ impl Store {
         for (stream, event) in &append.events {
             let position = self.next_position();
             let revision = lengths.get_mut(stream).ok_or_else(unnamed)?;
-            let record = keyed(stream, event).to_record_with(now, headers(position, *revision));
+            let first = headers(position, *revision, append.actor.as_deref());
+            let record = keyed(stream, event).to_record_with(now, first);
+            let mut chain = self.chain;
+            let record = chain.stamp(record);
             let event = record::Facts {
                 stream: stream.clone(),
                 position,
@@ -346,7 +349,7 @@ impl Store {
             Some(stream) => Some((stream, Metadata::rules_of(record)?)),
             None => None,
         };
-        self.chain.take(facts);
+        self.chain.take(record);
         let next = self.next_position();
         match self.tails.back_mut() {
             Some(tail) if !tail.is_full(self.tail_events) => {

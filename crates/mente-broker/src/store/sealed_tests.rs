@@ -152,7 +152,7 @@ fn append(random: &mut fastrand::Rng, made: &mut Vec<Append>, is_weak: bool) -> 
             false => Check::Stream(stream, expected),
         });
     }
-    let append = Append { events, checks };
+    let append = Append::new(events, checks);
     made.push(append.clone());
     append
 }

@@ -194,6 +194,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ),
         ("/streams", get(streams::list)),
         ("/store/events", get(store::events).post(store::append)),
+        ("/store/head", get(admin::head)),
         (
             "/streams/{stream}",
             get(store::stream)

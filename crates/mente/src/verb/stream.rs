@@ -109,6 +109,14 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 .print("GET", &path, "", show)
                 .await
         }
+        Stream::Head { connection } => {
+            let show = |answer: &Value| {
+                let of = |name: &str| cell(answer.get(name));
+                line(&format!("{}:{}", of("position"), of("hash")))
+            };
+            let caller = Caller::new(&connection)?;
+            caller.print("GET", "/store/head", "", show).await
+        }
         Stream::Metadata {
             stream,
             set,
