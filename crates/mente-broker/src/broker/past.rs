@@ -3,6 +3,10 @@
 //! Nothing here is written and nobody else hears of it. Each answer reads the stream from its
 //! beginning, a page at a time, up to [`limits::STATE_EVENTS`] events.
 
+mod blame;
+mod folding;
+mod pages;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -12,14 +16,13 @@ use serde_json::Value;
 use super::{Broker, StreamEvent};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
-use crate::fold::difference::{Change, difference};
-use crate::fold::{Fold, State, size_bytes};
-use crate::journal::Definition;
-use crate::name::{EntityName, StreamName};
-use crate::store::{Direction, Place};
+use crate::fold::difference::Change;
+use crate::fold::folder::{Folded, Machine};
+use crate::name::StreamName;
+use crate::store::Place;
+use blame::Fields;
 
-/// Events that folding a stream holds in memory at a time.
-const PAGE_EVENTS: usize = 1_000;
+pub use folding::{Aside, on_the_spot};
 
 /// Up to where a stream is folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,17 +102,21 @@ impl Broker {
         stream: &StreamName,
         as_of: AsOf,
     ) -> Result<StreamState> {
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
+        let mut state = folder.begin();
         while let Some(events) = past.page().await? {
-            for event in &events {
-                fold.apply(&mut state, event)?;
-            }
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut state, event)?;
+                }
+                Ok(state)
+            };
+            state = self.fold_page(&mut folder, work).await?;
         }
         Ok(StreamState {
             revision: past.end()?,
-            state: state.into_value(),
+            state: state.into_value()?,
         })
     }
 
@@ -123,28 +130,26 @@ impl Broker {
         max: usize,
     ) -> Result<Vec<Step>> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let as_of = match before {
             Some(0) => return Ok(Vec::new()),
             Some(before) => AsOf::Revision(before - 1),
             None => AsOf::Now,
         };
         let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
-        let mut steps: VecDeque<Step> = VecDeque::with_capacity(max);
-        let mut bytes = 0;
+        let mut state = folder.begin();
+        let mut newest = Newest::of(max);
         while let Some(events) = past.page().await? {
-            for event in events {
-                let step = Step::of(&event, fold.apply_and_tell(&mut state, &event)?);
-                bytes += step.size_bytes();
-                steps.push_back(step);
-                while steps.len() > max || (bytes > limits::STREAM_READ_BYTES && steps.len() > 1) {
-                    bytes -= steps.pop_front().map_or(0, |step| step.size_bytes());
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    newest.push(Step::of(event, machine.apply_and_tell(&mut state, event)?));
                 }
-            }
+                Ok((state, newest))
+            };
+            (state, newest) = self.fold_page(&mut folder, work).await?;
         }
         past.end()?;
-        Ok(steps.into_iter().rev().collect())
+        Ok(newest.steps.into_iter().rev().collect())
     }
 
     /// What differs between the states at two revisions, either of which may be the earlier one.
@@ -155,24 +160,27 @@ impl Broker {
         from: u64,
         to: u64,
     ) -> Result<Vec<Change>> {
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let mut past = self.past(who, stream, AsOf::Revision(from.max(to)));
-        let mut state = State::default();
-        let mut earlier = State::default();
+        let (mut state, mut earlier) = (folder.begin(), folder.begin());
         while let Some(events) = past.page().await? {
-            for event in &events {
-                fold.apply(&mut state, event)?;
-                if event.place.revision == from.min(to) {
-                    earlier = state.clone();
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut state, event)?;
+                    if event.place.revision == from.min(to) {
+                        earlier = state.clone();
+                    }
                 }
-            }
+                Ok((state, earlier))
+            };
+            (state, earlier) = self.fold_page(&mut folder, work).await?;
         }
         past.end()?;
-        Ok(if from <= to {
-            difference(&earlier, &state)
+        if from <= to {
+            earlier.difference(&state)
         } else {
-            difference(&state, &earlier)
-        })
+            state.difference(&earlier)
+        }
     }
 
     /// For each field at `field` or below it, or for all fields, the event that last changed it. A
@@ -184,30 +192,20 @@ impl Broker {
         field: Option<&str>,
         as_of: AsOf,
     ) -> Result<(u64, Vec<Blamed>)> {
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
-        let mut blamed: BTreeMap<Vec<String>, (Option<Value>, Arc<Cause>)> = BTreeMap::new();
+        let (mut state, mut fields) = (folder.begin(), Fields::within(field));
         while let Some(events) = past.page().await? {
-            for event in &events {
-                let changes = fold.apply_and_tell(&mut state, event)?;
-                let by = Arc::new(Cause::of(event));
-                for change in changes {
-                    if field.is_some_and(|field| !is_within(&change.path, field)) {
-                        continue;
-                    }
-                    if change.after.is_none() && field.is_none() {
-                        blamed.remove(&change.path);
-                    } else {
-                        blamed.insert(change.path, (change.after, Arc::clone(&by)));
-                    }
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    fields.take(event, machine.apply_and_tell(&mut state, event)?);
                 }
-            }
-            check_blamed(stream, &blamed)?;
+                Ok((state, fields))
+            };
+            (state, fields) = self.fold_page(&mut folder, work).await?;
+            fields.check(stream)?;
         }
-        let revision = past.end()?;
-        let told = |(path, (value, by))| Blamed { path, value, by };
-        Ok((revision, blamed.into_iter().map(told).collect()))
+        Ok((past.end()?, fields.told()))
     }
 
     /// The state of a stream as it is up to `as_of`, and as it would be if its events were others.
@@ -221,21 +219,22 @@ impl Broker {
         authorize(self.options.access, who, Action::Listen, stream)?;
         let mut told = what_if.replace.values().chain(&what_if.append);
         told.try_for_each(Event::validate)?;
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let mut past = self.past(who, stream, as_of);
-        let (mut before, mut after) = (State::default(), State::default());
+        let (mut before, mut after) = (folder.begin(), folder.begin());
         let mut last: Option<StreamEvent> = None;
+        let what_if = Arc::new(what_if.clone());
         while let Some(events) = past.page().await? {
-            for event in events {
-                fold.apply(&mut before, &event)?;
-                let revision = event.place.revision;
-                if let Some(other) = what_if.replace.get(&revision) {
-                    fold.apply(&mut after, &event.told(other.clone()))?;
-                } else if !what_if.drop.contains(&revision) {
-                    fold.apply(&mut after, &event)?;
+            last = events.last().cloned().or(last);
+            let what_if = Arc::clone(&what_if);
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut before, event)?;
+                    what_if.apply(machine, &mut after, event)?;
                 }
-                last = Some(event);
-            }
+                Ok((before, after))
+            };
+            (before, after) = self.fold_page(&mut folder, work).await?;
         }
         let revision = past.end()?;
         let named = what_if.drop.iter().chain(what_if.replace.keys());
@@ -244,113 +243,60 @@ impl Broker {
                 format!("stream {stream} is folded up to revision {revision}, without {beyond}");
             return Err(Error::new(Kind::OutOfRange, message));
         }
-        if let Some(last) = last {
-            for (ahead, event) in (1..).zip(&what_if.append) {
-                fold.apply(&mut after, &last.ahead(ahead, event.clone()))?;
-            }
+        if let Some(last) = last.filter(|_| !what_if.append.is_empty()) {
+            let work = move |machine: &Machine<'_>| {
+                for (ahead, event) in (1..).zip(&what_if.append) {
+                    machine.apply(&mut after, &last.ahead(ahead, event.clone()))?;
+                }
+                Ok(after)
+            };
+            after = self.fold_page(&mut folder, work).await?;
         }
         Ok(Alternative {
             revision,
-            changes: difference(&before, &after),
-            before: before.into_value(),
-            after: after.into_value(),
+            changes: before.difference(&after)?,
+            before: before.into_value()?,
+            after: after.into_value()?,
         })
     }
+}
 
-    /// How the events of this stream's category make a state.
-    fn fold_of(&self, stream: &StreamName) -> Result<Fold> {
-        let declared = {
-            let catalogue = self.catalogue.get()?;
-            let name = EntityName::new(stream.category()).ok();
-            name.and_then(|name| {
-                let definitions = &catalogue.definitions;
-                definitions.get(&(Definition::Fold, name)).cloned()
-            })
-        };
-        declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)
-    }
-
-    fn past<'a>(&'a self, who: &'a Principal, stream: &'a StreamName, as_of: AsOf) -> Past<'a> {
-        Past {
-            broker: self,
-            who,
-            stream,
-            as_of,
-            next: 0,
-            behind: 0,
-            is_over: false,
+impl WhatIf {
+    /// Folds an event in as it is told otherwise.
+    fn apply(&self, machine: &Machine<'_>, state: &mut Folded, event: &StreamEvent) -> Result<()> {
+        let revision = event.place.revision;
+        match self.replace.get(&revision) {
+            Some(other) => machine.apply(state, &event.told(other.clone())),
+            None if self.drop.contains(&revision) => Ok(()),
+            None => machine.apply(state, event),
         }
     }
 }
 
-/// A stream's events from the first one on.
-struct Past<'a> {
-    broker: &'a Broker,
-    who: &'a Principal,
-    stream: &'a StreamName,
-    as_of: AsOf,
-    next: u64,
-    /// Position behind the last event.
-    behind: u64,
-    is_over: bool,
+/// The newest steps of a stream, the oldest of them first.
+struct Newest {
+    steps: VecDeque<Step>,
+    max: usize,
+    bytes: usize,
 }
 
-impl Past<'_> {
-    /// The next events, until there are no more.
-    async fn page(&mut self) -> Result<Option<Vec<StreamEvent>>> {
-        if self.is_over {
-            return Ok(None);
+impl Newest {
+    fn of(max: usize) -> Self {
+        Self {
+            steps: VecDeque::with_capacity(max),
+            max,
+            bytes: 0,
         }
-        let left = match self.as_of {
-            AsOf::Revision(at) => at.saturating_add(1) - self.next,
-            AsOf::Now | AsOf::Time(_) => u64::MAX,
-        };
-        let max = usize::try_from(left).map_or(PAGE_EVENTS, |left| left.min(PAGE_EVENTS));
-        let (broker, who, stream) = (self.broker, self.who, self.stream);
-        let forwards = Direction::Forwards;
-        let page = broker
-            .read_stream_page(who, stream, self.next, self.behind, forwards, max)
-            .await?;
-        let (mut events, is_end) = page;
-        self.is_over = is_end || events.len() as u64 == left;
-        if let AsOf::Time(time) = self.as_of
-            && let Some(later) = events.iter().position(|event| event.time > time)
-        {
-            events.truncate(later);
-            self.is_over = true;
-        }
-        self.next += events.len() as u64;
-        self.behind = events
-            .last()
-            .map_or(self.behind, |event| event.place.position + 1);
-        if self.next > limits::STATE_EVENTS {
-            let message = format!(
-                "stream {stream} has more than {} events: ask for an earlier revision",
-                limits::STATE_EVENTS
-            );
-            return Err(Error::new(Kind::TooLarge, message));
-        }
-        Ok(Some(events).filter(|events| !events.is_empty()))
     }
 
-    /// The last revision that there was, if it is the one that was asked for.
-    fn end(&self) -> Result<u64> {
-        let stream = self.stream;
-        let Some(last) = self.next.checked_sub(1) else {
-            return Err(match self.as_of {
-                AsOf::Time(time) => {
-                    let message = format!("stream {stream} had no event at {}", time.to_rfc3339());
-                    Error::new(Kind::OutOfRange, message)
-                }
-                AsOf::Now | AsOf::Revision(_) => Error::not_found("stream", stream.as_str()),
-            });
-        };
-        match self.as_of {
-            AsOf::Revision(at) if at > last => {
-                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
-                Err(Error::new(Kind::OutOfRange, message))
-            }
-            _ => Ok(last),
+    /// The oldest give way, where they are too many or too large.
+    fn push(&mut self, step: Step) {
+        self.bytes += step.size_bytes();
+        self.steps.push_back(step);
+        let is_much = |bytes| bytes > limits::STREAM_READ_BYTES;
+        while self.steps.len() > self.max || (is_much(self.bytes) && self.steps.len() > 1) {
+            let oldest = self.steps.pop_front();
+            self.bytes -= oldest.map_or(0, |step| step.size_bytes());
         }
     }
 }
@@ -406,40 +352,4 @@ impl StreamEvent {
             ..self.told(event)
         }
     }
-}
-
-/// Refuses an answer that is too large, every field with its cause beside it.
-fn check_blamed(
-    stream: &StreamName,
-    blamed: &BTreeMap<Vec<String>, (Option<Value>, Arc<Cause>)>,
-) -> Result<()> {
-    let field = |(path, (value, by)): (&Vec<String>, &(Option<Value>, Arc<Cause>))| {
-        let names: usize = path.iter().map(|name| name.len() + 3).sum();
-        let value = value.as_ref().map_or(0, size_bytes);
-        names + value + by.id.len() + by.kind.len() + by.time.len() + 80
-    };
-    if blamed.iter().map(field).sum::<usize>() <= limits::BLAME_BYTES {
-        return Ok(());
-    }
-    let message = format!(
-        "the fields of stream {stream} and what changed them are more than {} bytes: name a field, or an earlier revision",
-        limits::BLAME_BYTES
-    );
-    Err(Error::new(Kind::TooLarge, message))
-}
-
-/// Whether a path, written with dots, is `field` or lies below it.
-fn is_within(path: &[String], field: &str) -> bool {
-    let mut rest = field;
-    for name in path {
-        match rest.strip_prefix(name.as_str()) {
-            Some("") => return true,
-            Some(left) => match left.strip_prefix('.') {
-                Some(left) => rest = left,
-                None => return false,
-            },
-            None => return false,
-        }
-    }
-    false
 }

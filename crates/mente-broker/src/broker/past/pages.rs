@@ -1,0 +1,102 @@
+//! A stream's events, a page at a time, for who folds them.
+
+use mente_engine::limits;
+
+use super::AsOf;
+use crate::access::Principal;
+use crate::broker::{Broker, StreamEvent};
+use crate::error::{Error, Kind, Result};
+use crate::name::StreamName;
+use crate::store::Direction;
+
+/// Events that folding a stream holds in memory at a time.
+const PAGE_EVENTS: usize = 1_000;
+
+/// A stream's events from the first one on.
+pub(super) struct Past<'a> {
+    broker: &'a Broker,
+    who: &'a Principal,
+    stream: &'a StreamName,
+    as_of: AsOf,
+    next: u64,
+    /// Position behind the last event.
+    behind: u64,
+    is_over: bool,
+}
+
+impl<'a> Past<'a> {
+    pub(super) fn new(
+        broker: &'a Broker,
+        who: &'a Principal,
+        stream: &'a StreamName,
+        as_of: AsOf,
+    ) -> Self {
+        Self {
+            broker,
+            who,
+            stream,
+            as_of,
+            next: 0,
+            behind: 0,
+            is_over: false,
+        }
+    }
+
+    /// The next events, until there are no more.
+    pub(super) async fn page(&mut self) -> Result<Option<Vec<StreamEvent>>> {
+        if self.is_over {
+            return Ok(None);
+        }
+        let left = match self.as_of {
+            AsOf::Revision(at) => at.saturating_add(1) - self.next,
+            AsOf::Now | AsOf::Time(_) => u64::MAX,
+        };
+        let max = usize::try_from(left).map_or(PAGE_EVENTS, |left| left.min(PAGE_EVENTS));
+        let (broker, who, stream) = (self.broker, self.who, self.stream);
+        let forwards = Direction::Forwards;
+        let page = broker
+            .read_stream_page(who, stream, self.next, self.behind, forwards, max)
+            .await?;
+        let (mut events, is_end) = page;
+        self.is_over = is_end || events.len() as u64 == left;
+        if let AsOf::Time(time) = self.as_of
+            && let Some(later) = events.iter().position(|event| event.time > time)
+        {
+            events.truncate(later);
+            self.is_over = true;
+        }
+        self.next += events.len() as u64;
+        self.behind = events
+            .last()
+            .map_or(self.behind, |event| event.place.position + 1);
+        if self.next > limits::STATE_EVENTS {
+            let message = format!(
+                "stream {stream} has more than {} events: ask for an earlier revision",
+                limits::STATE_EVENTS
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    /// The last revision that there was, if it is the one that was asked for.
+    pub(super) fn end(&self) -> Result<u64> {
+        let stream = self.stream;
+        let Some(last) = self.next.checked_sub(1) else {
+            return Err(match self.as_of {
+                AsOf::Time(time) => {
+                    let message = format!("stream {stream} had no event at {}", time.to_rfc3339());
+                    Error::new(Kind::OutOfRange, message)
+                }
+                AsOf::Now | AsOf::Revision(_) => Error::not_found("stream", stream.as_str()),
+            });
+        };
+        match self.as_of {
+            AsOf::Revision(at) if at > last => {
+                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+            _ => Ok(last),
+        }
+    }
+}
