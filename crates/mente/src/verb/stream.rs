@@ -192,7 +192,7 @@ pub(super) async fn fold(verb: Fold) -> Result<()> {
 /// By its name: what comes from standard input is JSON, which may hold a source.
 fn is_javascript(file: &str) -> bool {
     let extension = Path::new(file).extension();
-    extension.is_some_and(|extension| extension == "js" || extension == "mjs")
+    extension.is_some_and(|extension| extension == "js")
 }
 
 /// A declaration from a file, or from standard input for `-`.

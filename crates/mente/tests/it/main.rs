@@ -23,6 +23,7 @@ mod openapi;
 mod past;
 mod process;
 mod pull;
+mod reducers;
 mod refusals;
 mod retire;
 mod shop_page;
