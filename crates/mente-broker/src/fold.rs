@@ -145,6 +145,15 @@ impl Fold {
 }
 
 impl State {
+    /// From the JSON of its fields, and what came in since it was measured: so it goes on as it would have.
+    fn of_text(text: &str, unmeasured_bytes: usize) -> Option<Self> {
+        let fields = serde_json::from_str(text).ok()?;
+        Some(Self {
+            fields,
+            unmeasured_bytes,
+        })
+    }
+
     /// A copy of it.
     pub fn to_value(&self) -> Value {
         Value::Object(self.fields.clone())

@@ -109,6 +109,12 @@ pub const LOG_STEPS: usize = 1_000;
 pub const CHANGES_PER_STEP: usize = 100;
 /// Most events that a stream is folded from in one request.
 pub const STATE_EVENTS: u64 = 1_000_000;
+/// Memory for states of streams that were folded, so that the next fold goes on from there.
+pub const STATES_BYTES: usize = 64 << 20;
+/// Streams of which such states are kept.
+pub const STATES: usize = 100_000;
+/// Events after which a fold keeps its state while it goes on.
+pub const STATE_EVERY_EVENTS: u64 = 8_192;
 /// Memory that a reducer in JavaScript may take, its state and the event included.
 pub const REDUCER_MEMORY_BYTES: usize = 64 << 20;
 /// Stack of a reducer; it is a part of the stack of the thread that runs it.

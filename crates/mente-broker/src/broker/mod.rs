@@ -41,6 +41,7 @@ use crate::shard::{Command, Reply};
 use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
+use past::{Folds, States};
 use turns::Turns;
 
 pub use past::{Alternative, AsOf, Aside, Blamed, Cause, Step, StreamState, WhatIf, on_the_spot};
@@ -106,7 +107,9 @@ pub struct Broker {
     journals: SetId,
     store: LogId,
     blocks: Arc<Blocks>,
+    folds: Arc<Folds>,
     reducers: Arc<Turns>,
+    states: Arc<States>,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -206,6 +209,8 @@ impl Broker {
             journals: set,
             store,
             blocks,
+            folds: Arc::default(),
+            states: Arc::default(),
             reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,

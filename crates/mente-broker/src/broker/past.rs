@@ -6,6 +6,7 @@
 mod blame;
 mod folding;
 mod pages;
+mod states;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -21,6 +22,10 @@ use crate::fold::folder::{Folded, Machine};
 use crate::name::StreamName;
 use crate::store::Place;
 use blame::Fields;
+use states::UpTo;
+
+pub(super) use folding::Folds;
+pub(super) use states::States;
 
 pub use folding::{Aside, on_the_spot};
 
@@ -103,8 +108,8 @@ impl Broker {
         as_of: AsOf,
     ) -> Result<StreamState> {
         let mut folder = self.folder_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let mut state = folder.begin();
+        let up_to = Some(UpTo::of(as_of));
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
         while let Some(events) = past.page().await? {
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
@@ -113,7 +118,9 @@ impl Broker {
                 Ok(state)
             };
             state = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
+        self.keep(&folder, &mut past, &state);
         Ok(StreamState {
             revision: past.end()?,
             state: state.into_value()?,
@@ -136,8 +143,14 @@ impl Broker {
             Some(before) => AsOf::Revision(before - 1),
             None => AsOf::Now,
         };
-        let mut past = self.past(who, stream, as_of);
-        let mut state = folder.begin();
+        // The stream has these revisions at least; what comes before the steps is not told.
+        let latest = before.map_or_else(
+            || self.states.latest(folder.number(), stream),
+            |n| Some(n - 1),
+        );
+        let up_to = latest.and_then(|latest| latest.checked_sub(max as u64));
+        let up_to = up_to.map(UpTo::revision);
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
         let mut newest = Newest::of(max);
         while let Some(events) = past.page().await? {
             let work = move |machine: &Machine<'_>| {
@@ -147,6 +160,7 @@ impl Broker {
                 Ok((state, newest))
             };
             (state, newest) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
         past.end()?;
         Ok(newest.steps.into_iter().rev().collect())
@@ -161,19 +175,22 @@ impl Broker {
         to: u64,
     ) -> Result<Vec<Change>> {
         let mut folder = self.folder_of(stream)?;
-        let mut past = self.past(who, stream, AsOf::Revision(from.max(to)));
-        let (mut state, mut earlier) = (folder.begin(), folder.begin());
+        let (first, last) = (from.min(to), AsOf::Revision(from.max(to)));
+        let up_to = Some(UpTo::revision(first));
+        let (mut state, mut past) = self.begin(who, stream, last, &folder, up_to).await?;
+        let mut earlier = state.clone();
         while let Some(events) = past.page().await? {
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
                     machine.apply(&mut state, event)?;
-                    if event.place.revision == from.min(to) {
+                    if event.place.revision == first {
                         earlier = state.clone();
                     }
                 }
                 Ok((state, earlier))
             };
             (state, earlier) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
         past.end()?;
         if from <= to {
@@ -193,8 +210,8 @@ impl Broker {
         as_of: AsOf,
     ) -> Result<(u64, Vec<Blamed>)> {
         let mut folder = self.folder_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let (mut state, mut fields) = (folder.begin(), Fields::within(field));
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, None).await?;
+        let mut fields = Fields::within(field);
         while let Some(events) = past.page().await? {
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
@@ -204,6 +221,7 @@ impl Broker {
             };
             (state, fields) = self.fold_page(&mut folder, work).await?;
             fields.check(stream)?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
         Ok((past.end()?, fields.told()))
     }
@@ -220,12 +238,18 @@ impl Broker {
         let mut told = what_if.replace.values().chain(&what_if.append);
         told.try_for_each(Event::validate)?;
         let mut folder = self.folder_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let (mut before, mut after) = (folder.begin(), folder.begin());
-        let mut last: Option<StreamEvent> = None;
+        // Up to the first event that is told otherwise both are one.
+        let first = (what_if.drop.first().into_iter())
+            .chain(what_if.replace.keys().next())
+            .min();
+        let up_to = match first.map(|first| first.checked_sub(1)) {
+            None => Some(UpTo::of(as_of)),
+            Some(common) => common.map(|common| UpTo::of(as_of).and_revision(common)),
+        };
+        let (mut before, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
+        let mut after = before.clone();
         let what_if = Arc::new(what_if.clone());
         while let Some(events) = past.page().await? {
-            last = events.last().cloned().or(last);
             let what_if = Arc::clone(&what_if);
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
@@ -235,7 +259,9 @@ impl Broker {
                 Ok((before, after))
             };
             (before, after) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &before);
         }
+        self.keep(&folder, &mut past, &before);
         let revision = past.end()?;
         let named = what_if.drop.iter().chain(what_if.replace.keys());
         if let Some(beyond) = named.max().filter(|named| **named > revision) {
@@ -243,7 +269,10 @@ impl Broker {
                 format!("stream {stream} is folded up to revision {revision}, without {beyond}");
             return Err(Error::new(Kind::OutOfRange, message));
         }
-        if let Some(last) = last.filter(|_| !what_if.append.is_empty()) {
+        if !what_if.append.is_empty() {
+            let last = self.read_stream(who, stream, revision, 1).await?;
+            let last = last.into_iter().next();
+            let last = last.ok_or_else(|| Error::not_found("stream", stream.as_str()))?;
             let work = move |machine: &Machine<'_>| {
                 for (ahead, event) in (1..).zip(&what_if.append) {
                     machine.apply(&mut after, &last.ahead(ahead, event.clone()))?;

@@ -201,7 +201,7 @@ impl Broker {
     }
 
     /// Where the events of a stream lie, in memory and in blocks.
-    async fn places(
+    pub(super) async fn places(
         &self,
         stream: &StreamName,
         from: u64,

@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::difference::{Change, between};
 use super::javascript::{Left, Reducer, Script, Text};
-use super::{Fold, State, at_event, member_bytes};
+use super::{Fold, State, at_event};
 use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
 
@@ -29,10 +29,19 @@ pub(crate) enum Folded {
     Reduced(Text),
 }
 
+/// A state as it is kept for a later request: its JSON, which takes a fraction of its tree of values.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Kept {
+    text: Arc<str>,
+    unmeasured_bytes: usize,
+}
+
 /// A rule and what it may still do for one request.
 #[derive(Clone)]
 pub(crate) struct Folder {
     rule: Arc<Rule>,
+    /// Of this declaration and no other.
+    number: u64,
     left: Left,
     clock: Arc<dyn Clock>,
 }
@@ -66,9 +75,18 @@ impl Default for Rule {
 }
 
 impl Folder {
-    pub(crate) fn new(rule: Arc<Rule>, clock: Arc<dyn Clock>) -> Self {
-        let left = Left::default();
-        Self { rule, left, clock }
+    /// `number` is that of the declaration.
+    pub(crate) fn new(rule: Arc<Rule>, number: u64, clock: Arc<dyn Clock>) -> Self {
+        Self {
+            rule,
+            number,
+            left: Left::default(),
+            clock,
+        }
+    }
+
+    pub(crate) fn number(&self) -> u64 {
+        self.number
     }
 
     pub(crate) fn is_slow(&self) -> bool {
@@ -80,6 +98,16 @@ impl Folder {
         match &*self.rule {
             Rule::Declared(_) => Folded::Declared(State::default()),
             Rule::JavaScript(_) => Folded::Reduced(Text::default()),
+        }
+    }
+
+    /// A state that this fold kept.
+    pub(crate) fn resume(&self, kept: &Kept) -> Result<Folded> {
+        match &*self.rule {
+            Rule::Declared(_) => State::of_text(&kept.text, kept.unmeasured_bytes)
+                .map(Folded::Declared)
+                .ok_or_else(of_another),
+            Rule::JavaScript(_) => Ok(Folded::Reduced(Text::of(&kept.text))),
         }
     }
 
@@ -143,11 +171,17 @@ impl Folded {
         }
     }
 
-    /// About the bytes of its JSON form.
-    pub(crate) fn size_bytes(&self) -> usize {
-        match self {
-            Self::Declared(state) => state.fields.iter().map(member_bytes).sum(),
-            Self::Reduced(text) => text.size_bytes(),
+    pub(crate) fn keep(&self) -> Kept {
+        let (text, unmeasured_bytes) = match self {
+            Self::Declared(state) => (
+                Value::Object(state.fields.clone()).to_string().into(),
+                state.unmeasured_bytes,
+            ),
+            Self::Reduced(text) => (text.as_str().into(), 0),
+        };
+        Kept {
+            text,
+            unmeasured_bytes,
         }
     }
 
@@ -158,6 +192,20 @@ impl Folded {
                 Ok(between(&before.fields, &after.fields))
             }
             _ => Ok(between(&self.fields()?, &after.fields()?)),
+        }
+    }
+}
+
+impl Kept {
+    pub(crate) fn size_bytes(&self) -> usize {
+        self.text.len()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn of_text(text: String) -> Self {
+        Self {
+            text: text.into(),
+            unmeasured_bytes: 0,
         }
     }
 }

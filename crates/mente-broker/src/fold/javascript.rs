@@ -137,8 +137,12 @@ impl Text {
             .map_err(|error| Error::invalid(format!("the state cannot be read: {error}")))
     }
 
-    pub(super) fn size_bytes(&self) -> usize {
-        self.0.len()
+    pub(super) fn of(kept: &str) -> Self {
+        Self(kept.to_owned())
+    }
+
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
     }
 }
 

@@ -1,17 +1,23 @@
 //! The fold of a category: how it is declared, and who runs it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use futures::channel::oneshot;
 
 use super::AsOf;
 use super::pages::Past;
+use super::states::UpTo;
 use crate::access::{Action, Principal, authorize};
 use crate::broker::Broker;
 use crate::error::{Error, Kind, Result};
-use crate::fold::folder::{Folder, Machine, Rule};
+use crate::fold::folder::{Folded, Folder, Machine, Rule};
 use crate::journal::Definition;
 use crate::name::{EntityName, StreamName};
+use crate::store::{Direction, Place};
+
+/// Folds that are kept read; a category more costs the reading of all.
+const FOLDS_READ: usize = 1_000;
 
 /// Takes work that may take long to a thread that nobody waits for; the caller of the broker has it.
 pub type Aside = fn(Box<dyn FnOnce() + Send>);
@@ -19,6 +25,48 @@ pub type Aside = fn(Box<dyn FnOnce() + Send>);
 /// Where nobody else waits, as in tests, work that takes long is done on the spot.
 pub fn on_the_spot(work: Box<dyn FnOnce() + Send>) {
     work();
+}
+
+/// Folds that were read, each with a number that no other declaration has in this process.
+#[derive(Default)]
+pub(in crate::broker) struct Folds {
+    read: Mutex<(BTreeMap<EntityName, Read>, u64)>,
+}
+
+struct Read {
+    declared: serde_json::Value,
+    rule: Arc<Rule>,
+    number: u64,
+}
+
+impl Folds {
+    /// Reads a declaration, if it is another one than before.
+    fn rule(
+        &self,
+        category: &EntityName,
+        declared: &serde_json::Value,
+    ) -> Result<(Arc<Rule>, u64)> {
+        let mut read = self.read.lock().unwrap_or_else(PoisonError::into_inner);
+        let (folds, numbers) = &mut *read;
+        if let Some(fold) = folds.get(category)
+            && fold.declared == *declared
+        {
+            return Ok((Arc::clone(&fold.rule), fold.number));
+        }
+        let rule = Arc::new(Rule::parse(declared)?);
+        if folds.len() >= FOLDS_READ {
+            folds.clear();
+        }
+        *numbers += 1;
+        let number = *numbers;
+        let fold = Read {
+            declared: declared.clone(),
+            rule: Arc::clone(&rule),
+            number,
+        };
+        folds.insert(category.clone(), fold);
+        Ok((rule, number))
+    }
 }
 
 impl Broker {
@@ -32,23 +80,65 @@ impl Broker {
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, category)?;
         let rule = Rule::parse(&declared)?;
-        let mut folder = Folder::new(Arc::new(rule), Arc::clone(&self.clock));
+        let mut folder = Folder::new(Arc::new(rule), 0, Arc::clone(&self.clock));
         self.fold_page(&mut folder, |_| Ok(())).await?;
         self.define(who, Definition::Fold, category, declared).await
     }
 
     /// How the events of this stream's category make a state.
     pub(super) fn folder_of(&self, stream: &StreamName) -> Result<Folder> {
-        let declared = {
-            let catalogue = self.catalogue.get()?;
-            let name = EntityName::new(stream.category()).ok();
-            name.and_then(|name| {
-                let definitions = &catalogue.definitions;
-                definitions.get(&(Definition::Fold, name)).cloned()
-            })
+        let category = EntityName::new(stream.category()).ok();
+        let catalogue = self.catalogue.get()?;
+        let declared = category.and_then(|category| {
+            let definitions = &catalogue.definitions;
+            definitions.get_key_value(&(Definition::Fold, category))
+        });
+        let (rule, number) = match declared {
+            Some(((_, category), declared)) => self.folds.rule(category, declared)?,
+            None => (Arc::default(), 0),
         };
-        let rule = declared.as_ref().map_or(Ok(Rule::default()), Rule::parse)?;
-        Ok(Folder::new(Arc::new(rule), Arc::clone(&self.clock)))
+        Ok(Folder::new(rule, number, Arc::clone(&self.clock)))
+    }
+
+    /// The state that is kept nearest to what is asked for, and the events behind it; without one, the
+    /// state before the first event, and all.
+    pub(super) async fn begin<'a>(
+        &'a self,
+        who: &'a Principal,
+        stream: &'a StreamName,
+        as_of: AsOf,
+        folder: &Folder,
+        up_to: Option<UpTo>,
+    ) -> Result<(Folded, Past<'a>)> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
+        let past = Past::new(self, who, stream, as_of);
+        let nearest = |up_to| self.states.nearest(folder.number(), stream, up_to);
+        let Some(snapshot) = up_to.and_then(nearest) else {
+            return Ok((folder.begin(), past));
+        };
+        let (revision, position) = (snapshot.revision, snapshot.position);
+        let forwards = Direction::Forwards;
+        let there = self.places(stream, revision, position, forwards, 1).await?;
+        let is_there = |place: &Place| place.revision == revision && place.position == position;
+        if !there.first().is_some_and(is_there) {
+            self.states.forget(folder.number(), stream);
+            return Ok((folder.begin(), past));
+        }
+        Ok((folder.resume(&snapshot.state)?, past.behind(&snapshot)))
+    }
+
+    /// Keeps a state now and then, while a long stream is folded.
+    pub(super) fn keep_on_the_way(&self, folder: &Folder, past: &mut Past<'_>, state: &Folded) {
+        if let Some(snapshot) = past.snapshot_on_the_way(state) {
+            self.states.keep(folder.number(), past.stream(), snapshot);
+        }
+    }
+
+    /// Keeps the state that was asked for.
+    pub(super) fn keep(&self, folder: &Folder, past: &mut Past<'_>, state: &Folded) {
+        if let Some(snapshot) = past.snapshot(state) {
+            self.states.keep(folder.number(), past.stream(), snapshot);
+        }
     }
 
     /// Folds one page. A declared fold takes microseconds for an event, whatever is declared, and is run
@@ -77,14 +167,5 @@ impl Broker {
         })?;
         *folder = moved;
         done
-    }
-
-    pub(super) fn past<'a>(
-        &'a self,
-        who: &'a Principal,
-        stream: &'a StreamName,
-        as_of: AsOf,
-    ) -> Past<'a> {
-        Past::new(self, who, stream, as_of)
     }
 }

@@ -1,11 +1,13 @@
 //! A stream's events, a page at a time, for who folds them.
 
-use mente_engine::limits;
+use mente_engine::{Timestamp, limits};
 
 use super::AsOf;
+use super::states::Snapshot;
 use crate::access::Principal;
 use crate::broker::{Broker, StreamEvent};
 use crate::error::{Error, Kind, Result};
+use crate::fold::folder::Folded;
 use crate::name::StreamName;
 use crate::store::Direction;
 
@@ -21,6 +23,10 @@ pub(super) struct Past<'a> {
     next: u64,
     /// Position behind the last event.
     behind: u64,
+    /// The latest time at which one of them was appended.
+    newest: Timestamp,
+    /// Events of which the state is kept already.
+    kept: u64,
     is_over: bool,
 }
 
@@ -38,8 +44,43 @@ impl<'a> Past<'a> {
             as_of,
             next: 0,
             behind: 0,
+            newest: Timestamp(i64::MIN),
+            kept: 0,
             is_over: false,
         }
+    }
+
+    /// Goes on behind a state that was kept.
+    pub(super) fn behind(mut self, snapshot: &Snapshot) -> Self {
+        self.next = snapshot.revision + 1;
+        self.behind = snapshot.position + 1;
+        self.newest = snapshot.newest;
+        self.kept = self.next;
+        self
+    }
+
+    /// What was read so far as a state to keep; `None` if that is kept.
+    pub(super) fn snapshot(&mut self, state: &Folded) -> Option<Snapshot> {
+        if self.next <= self.kept {
+            return None;
+        }
+        self.kept = self.next;
+        Some(Snapshot {
+            revision: self.next - 1,
+            position: self.behind - 1,
+            newest: self.newest,
+            state: state.keep(),
+        })
+    }
+
+    /// The same, if it is far behind the last one.
+    pub(super) fn snapshot_on_the_way(&mut self, state: &Folded) -> Option<Snapshot> {
+        let is_far = self.next >= self.kept + limits::STATE_EVERY_EVENTS;
+        is_far.then(|| self.snapshot(state)).flatten()
+    }
+
+    pub(super) fn stream(&self) -> &StreamName {
+        self.stream
     }
 
     /// The next events, until there are no more.
@@ -51,6 +92,9 @@ impl<'a> Past<'a> {
             AsOf::Revision(at) => at.saturating_add(1) - self.next,
             AsOf::Now | AsOf::Time(_) => u64::MAX,
         };
+        if left == 0 {
+            return Ok(None);
+        }
         let max = usize::try_from(left).map_or(PAGE_EVENTS, |left| left.min(PAGE_EVENTS));
         let (broker, who, stream) = (self.broker, self.who, self.stream);
         let forwards = Direction::Forwards;
@@ -66,6 +110,8 @@ impl<'a> Past<'a> {
             self.is_over = true;
         }
         self.next += events.len() as u64;
+        let newest = events.iter().map(|event| event.time).max();
+        self.newest = newest.map_or(self.newest, |newest| newest.max(self.newest));
         self.behind = events
             .last()
             .map_or(self.behind, |event| event.place.position + 1);

@@ -50,7 +50,7 @@ fn event(revision: u64, data: &Value) -> StreamEvent {
 fn folder(source: &str, tick: Duration) -> Result<Folder> {
     let rule = Rule::parse(&json!({ "javascript": source }))?;
     let clock = Arc::new(Ticking(tick, std::sync::Mutex::default()));
-    Ok(Folder::new(Arc::new(rule), clock))
+    Ok(Folder::new(Arc::new(rule), 1, clock))
 }
 
 fn fold(source: &str, events: &[StreamEvent]) -> Result<Value> {
