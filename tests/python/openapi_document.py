@@ -205,6 +205,10 @@ def streams_and_views(call):
     call("put", "/folds/{category}", 200, {"test": [{"merge": "data"}, {"add": {"count": "$.data.n"}}]}, category="order")
     call("put", "/folds/{category}", 400, {"test": [{"mrege": "data"}]}, category="order")
     call("get", "/folds/{category}", 200, category="order")
+    reducer = {"javascript": "function reduce(state, event) { state.last = event.id }"}
+    call("put", "/folds/{category}", 200, reducer, category="reduced")
+    call("get", "/folds/{category}", 200, category="reduced")
+    call("put", "/folds/{category}", 400, {"javascript": "function reduce("}, category="reduced")
     call("post", "/streams/{stream}", 200, [event("1"), event("2")], BATCH, query={"expected": "none"}, **s)
     call("post", "/streams/{stream}", 409, event("3"), STRUCTURED, query={"expected": "none"}, **s)
     call("get", "/streams/{stream}", 200, query={"from": 0, "limit": 5}, **s)

@@ -29,9 +29,13 @@
 //! thought of later. So is an operation on a field of another kind (`add` to a text). Events
 //! of types that are not named leave the state alone. Without a declaration every event's data
 //! is merged. No clock and no chance: equal events make equal state.
+//!
+//! What cannot be declared is programmed (`javascript.rs`); `folder.rs` is either of them at work.
 
 mod decimal;
 pub mod difference;
+pub(crate) mod folder;
+mod javascript;
 mod template;
 mod touch;
 
@@ -118,12 +122,15 @@ impl Fold {
             operation.run(state, &facts)?;
             state.check_size()
         });
-        folded.map_err(|error| {
-            let (stream, revision) = (&event.stream, event.place.revision);
-            let message = format!("stream {stream} at revision {revision}: {}", error.message);
-            Error::new(error.kind, message)
-        })
+        folded.map_err(|error| at_event(event, &error))
     }
+}
+
+/// The error with the event that it came at.
+fn at_event(event: &StreamEvent, error: &Error) -> Error {
+    let (stream, revision) = (&event.stream, event.place.revision);
+    let message = format!("stream {stream} at revision {revision}: {}", error.message);
+    Error::new(error.kind, message)
 }
 
 impl Fold {
@@ -138,6 +145,15 @@ impl Fold {
 }
 
 impl State {
+    /// From the JSON of its fields, and what came in since it was measured: so it goes on as it would have.
+    fn of_text(text: &str, unmeasured_bytes: usize) -> Option<Self> {
+        let fields = serde_json::from_str(text).ok()?;
+        Some(Self {
+            fields,
+            unmeasured_bytes,
+        })
+    }
+
     /// A copy of it.
     pub fn to_value(&self) -> Value {
         Value::Object(self.fields.clone())

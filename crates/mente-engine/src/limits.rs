@@ -109,6 +109,28 @@ pub const LOG_STEPS: usize = 1_000;
 pub const CHANGES_PER_STEP: usize = 100;
 /// Most events that a stream is folded from in one request.
 pub const STATE_EVENTS: u64 = 1_000_000;
+/// Memory for states of streams that were folded, so that the next fold goes on from there.
+pub const STATES_BYTES: usize = 64 << 20;
+/// Streams of which such states are kept.
+pub const STATES: usize = 100_000;
+/// Events after which a fold keeps its state while it goes on.
+pub const STATE_EVERY_EVENTS: u64 = 8_192;
+/// Memory that a reducer in JavaScript may take, its state and the event included.
+pub const REDUCER_MEMORY_BYTES: usize = 64 << 20;
+/// Stack of a reducer; it is a part of the stack of the thread that runs it.
+pub const REDUCER_STACK_BYTES: usize = 256 << 10;
+/// Most that a reducer does for one event, counted in loops and calls.
+pub const REDUCER_EVENT_STEPS: u64 = 10_000_000;
+/// The same for all events of one request.
+pub const REDUCER_REQUEST_STEPS: u64 = 400_000_000;
+/// How long a reducer may take for the events of one page, should its steps be slow ones.
+pub const REDUCER_PAGE_MS: u64 = 5_000;
+/// Reducers that run at one time; each has a thread meanwhile.
+pub const REDUCERS: usize = 4;
+/// Requests that wait for a reducer's turn.
+pub const REDUCERS_WAITING: usize = 256;
+/// Longest message of what a reducer threw.
+pub const THROWN_CHARS: usize = 300;
 /// Projections that are kept at one time; each has a thread.
 pub const PROJECTIONS: usize = 100;
 /// Most instructions of SQLite's machine for one statement of a projection.

@@ -599,7 +599,7 @@ pub(crate) enum Fold {
     /// Declare the fold of a category (order, for streams such as order-17)
     Set {
         category: String,
-        /// JSON: operations by event type; - reads standard input
+        /// JSON: operations by event type; or a file.js that declares function reduce(state, event); - reads standard input, as JSON
         file: String,
         #[command(flatten)]
         connection: Connection,

@@ -14,6 +14,7 @@ mod retention;
 mod streams;
 mod subscriptions;
 mod topics;
+mod turns;
 mod verify;
 
 use std::future::Future;
@@ -41,7 +42,10 @@ use crate::shard::{Command, Reply};
 use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
-pub use past::{Alternative, AsOf, Blamed, Cause, Step, StreamState, WhatIf};
+use past::{Folds, States};
+use turns::Turns;
+
+pub use past::{Alternative, AsOf, Aside, Blamed, Cause, Step, StreamState, WhatIf, on_the_spot};
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};
@@ -73,6 +77,8 @@ pub struct Options {
     pub tail_events: usize,
     /// Reads events that another producer of the engine wrote whole into a record's value.
     pub parse_event: ParseEvent,
+    /// Where reducers run.
+    pub aside: Aside,
 }
 
 impl Default for Options {
@@ -84,6 +90,7 @@ impl Default for Options {
             snapshot_bytes: limits::JOURNAL_SNAPSHOT_BYTES,
             tail_events: limits::TAIL_EVENTS,
             parse_event: no_format,
+            aside: on_the_spot,
         }
     }
 }
@@ -102,6 +109,9 @@ pub struct Broker {
     journals: SetId,
     store: LogId,
     blocks: Arc<Blocks>,
+    folds: Arc<Folds>,
+    reducers: Arc<Turns>,
+    states: Arc<States>,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -201,6 +211,9 @@ impl Broker {
             journals: set,
             store,
             blocks,
+            folds: Arc::default(),
+            states: Arc::default(),
+            reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),

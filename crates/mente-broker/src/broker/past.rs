@@ -3,6 +3,11 @@
 //! Nothing here is written and nobody else hears of it. Each answer reads the stream from its
 //! beginning, a page at a time, up to [`limits::STATE_EVENTS`] events.
 
+mod blame;
+mod folding;
+mod pages;
+mod states;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
@@ -12,14 +17,17 @@ use serde_json::Value;
 use super::{Broker, StreamEvent};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
-use crate::fold::difference::{Change, difference};
-use crate::fold::{Fold, State, size_bytes};
-use crate::journal::Definition;
-use crate::name::{EntityName, StreamName};
-use crate::store::{Direction, Place};
+use crate::fold::difference::Change;
+use crate::fold::folder::{Folded, Machine};
+use crate::name::StreamName;
+use crate::store::Place;
+use blame::Fields;
+use states::UpTo;
 
-/// Events that folding a stream holds in memory at a time.
-const PAGE_EVENTS: usize = 1_000;
+pub(super) use folding::Folds;
+pub(super) use states::States;
+
+pub use folding::{Aside, on_the_spot};
 
 /// Up to where a stream is folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -99,17 +107,23 @@ impl Broker {
         stream: &StreamName,
         as_of: AsOf,
     ) -> Result<StreamState> {
-        let fold = self.fold_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
+        let mut folder = self.folder_of(stream)?;
+        let up_to = Some(UpTo::of(as_of));
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
         while let Some(events) = past.page().await? {
-            for event in &events {
-                fold.apply(&mut state, event)?;
-            }
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut state, event)?;
+                }
+                Ok(state)
+            };
+            state = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
+        self.keep(&folder, &mut past, &state);
         Ok(StreamState {
             revision: past.end()?,
-            state: state.into_value(),
+            state: state.into_value()?,
         })
     }
 
@@ -123,28 +137,33 @@ impl Broker {
         max: usize,
     ) -> Result<Vec<Step>> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let fold = self.fold_of(stream)?;
+        let mut folder = self.folder_of(stream)?;
         let as_of = match before {
             Some(0) => return Ok(Vec::new()),
             Some(before) => AsOf::Revision(before - 1),
             None => AsOf::Now,
         };
-        let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
-        let mut steps: VecDeque<Step> = VecDeque::with_capacity(max);
-        let mut bytes = 0;
+        // The stream has these revisions at least; what comes before the steps is not told.
+        let latest = before.map_or_else(
+            || self.states.latest(folder.number(), stream),
+            |n| Some(n - 1),
+        );
+        let up_to = latest.and_then(|latest| latest.checked_sub(max as u64));
+        let up_to = up_to.map(UpTo::revision);
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
+        let mut newest = Newest::of(max);
         while let Some(events) = past.page().await? {
-            for event in events {
-                let step = Step::of(&event, fold.apply_and_tell(&mut state, &event)?);
-                bytes += step.size_bytes();
-                steps.push_back(step);
-                while steps.len() > max || (bytes > limits::STREAM_READ_BYTES && steps.len() > 1) {
-                    bytes -= steps.pop_front().map_or(0, |step| step.size_bytes());
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    newest.push(Step::of(event, machine.apply_and_tell(&mut state, event)?));
                 }
-            }
+                Ok((state, newest))
+            };
+            (state, newest) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
         past.end()?;
-        Ok(steps.into_iter().rev().collect())
+        Ok(newest.steps.into_iter().rev().collect())
     }
 
     /// What differs between the states at two revisions, either of which may be the earlier one.
@@ -155,24 +174,31 @@ impl Broker {
         from: u64,
         to: u64,
     ) -> Result<Vec<Change>> {
-        let fold = self.fold_of(stream)?;
-        let mut past = self.past(who, stream, AsOf::Revision(from.max(to)));
-        let mut state = State::default();
-        let mut earlier = State::default();
+        let mut folder = self.folder_of(stream)?;
+        let (first, last) = (from.min(to), AsOf::Revision(from.max(to)));
+        let up_to = Some(UpTo::revision(first));
+        let (mut state, mut past) = self.begin(who, stream, last, &folder, up_to).await?;
+        let mut earlier = state.clone();
         while let Some(events) = past.page().await? {
-            for event in &events {
-                fold.apply(&mut state, event)?;
-                if event.place.revision == from.min(to) {
-                    earlier = state.clone();
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut state, event)?;
+                    if event.place.revision == first {
+                        earlier = state.clone();
+                    }
                 }
-            }
+                Ok((state, earlier))
+            };
+            (state, earlier) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
         past.end()?;
-        Ok(if from <= to {
-            difference(&earlier, &state)
+        past.check_readable(first)?;
+        if from <= to {
+            earlier.difference(&state)
         } else {
-            difference(&state, &earlier)
-        })
+            state.difference(&earlier)
+        }
     }
 
     /// For each field at `field` or below it, or for all fields, the event that last changed it. A
@@ -184,30 +210,21 @@ impl Broker {
         field: Option<&str>,
         as_of: AsOf,
     ) -> Result<(u64, Vec<Blamed>)> {
-        let fold = self.fold_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let mut state = State::default();
-        let mut blamed: BTreeMap<Vec<String>, (Option<Value>, Arc<Cause>)> = BTreeMap::new();
+        let mut folder = self.folder_of(stream)?;
+        let (mut state, mut past) = self.begin(who, stream, as_of, &folder, None).await?;
+        let mut fields = Fields::within(field);
         while let Some(events) = past.page().await? {
-            for event in &events {
-                let changes = fold.apply_and_tell(&mut state, event)?;
-                let by = Arc::new(Cause::of(event));
-                for change in changes {
-                    if field.is_some_and(|field| !is_within(&change.path, field)) {
-                        continue;
-                    }
-                    if change.after.is_none() && field.is_none() {
-                        blamed.remove(&change.path);
-                    } else {
-                        blamed.insert(change.path, (change.after, Arc::clone(&by)));
-                    }
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    fields.take(event, machine.apply_and_tell(&mut state, event)?);
                 }
-            }
-            check_blamed(stream, &blamed)?;
+                Ok((state, fields))
+            };
+            (state, fields) = self.fold_page(&mut folder, work).await?;
+            fields.check(stream)?;
+            self.keep_on_the_way(&folder, &mut past, &state);
         }
-        let revision = past.end()?;
-        let told = |(path, (value, by))| Blamed { path, value, by };
-        Ok((revision, blamed.into_iter().map(told).collect()))
+        Ok((past.end()?, fields.told()))
     }
 
     /// The state of a stream as it is up to `as_of`, and as it would be if its events were others.
@@ -221,164 +238,99 @@ impl Broker {
         authorize(self.options.access, who, Action::Listen, stream)?;
         let mut told = what_if.replace.values().chain(&what_if.append);
         told.try_for_each(Event::validate)?;
-        let fold = self.fold_of(stream)?;
-        let mut past = self.past(who, stream, as_of);
-        let (mut before, mut after) = (State::default(), State::default());
-        let mut last: Option<StreamEvent> = None;
+        let mut folder = self.folder_of(stream)?;
+        // Up to the first event that is told otherwise both are one.
+        let first = (what_if.drop.first().into_iter())
+            .chain(what_if.replace.keys().next())
+            .min();
+        let up_to = match first.map(|first| first.checked_sub(1)) {
+            None => Some(UpTo::of(as_of)),
+            Some(common) => common.map(|common| UpTo::of(as_of).and_revision(common)),
+        };
+        let (mut before, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
+        let mut after = before.clone();
+        let what_if = Arc::new(what_if.clone());
         while let Some(events) = past.page().await? {
-            for event in events {
-                fold.apply(&mut before, &event)?;
-                let revision = event.place.revision;
-                if let Some(other) = what_if.replace.get(&revision) {
-                    fold.apply(&mut after, &event.told(other.clone()))?;
-                } else if !what_if.drop.contains(&revision) {
-                    fold.apply(&mut after, &event)?;
+            let what_if = Arc::clone(&what_if);
+            let work = move |machine: &Machine<'_>| {
+                for event in &events {
+                    machine.apply(&mut before, event)?;
+                    what_if.apply(machine, &mut after, event)?;
                 }
-                last = Some(event);
-            }
+                Ok((before, after))
+            };
+            (before, after) = self.fold_page(&mut folder, work).await?;
+            self.keep_on_the_way(&folder, &mut past, &before);
         }
+        self.keep(&folder, &mut past, &before);
         let revision = past.end()?;
-        let named = what_if.drop.iter().chain(what_if.replace.keys());
+        let named = || what_if.drop.iter().chain(what_if.replace.keys());
+        if let Some(first) = named().min() {
+            past.check_readable(*first)?;
+        }
+        let named = named();
         if let Some(beyond) = named.max().filter(|named| **named > revision) {
             let message =
                 format!("stream {stream} is folded up to revision {revision}, without {beyond}");
             return Err(Error::new(Kind::OutOfRange, message));
         }
-        if let Some(last) = last {
-            for (ahead, event) in (1..).zip(&what_if.append) {
-                fold.apply(&mut after, &last.ahead(ahead, event.clone()))?;
-            }
+        if !what_if.append.is_empty() {
+            let last = self.read_stream(who, stream, revision, 1).await?;
+            let last = last.into_iter().next();
+            let last = last.ok_or_else(|| Error::not_found("stream", stream.as_str()))?;
+            let work = move |machine: &Machine<'_>| {
+                for (ahead, event) in (1..).zip(&what_if.append) {
+                    machine.apply(&mut after, &last.ahead(ahead, event.clone()))?;
+                }
+                Ok(after)
+            };
+            after = self.fold_page(&mut folder, work).await?;
         }
         Ok(Alternative {
             revision,
-            changes: difference(&before, &after),
-            before: before.into_value(),
-            after: after.into_value(),
+            changes: before.difference(&after)?,
+            before: before.into_value()?,
+            after: after.into_value()?,
         })
     }
+}
 
-    /// How the events of this stream's category make a state.
-    fn fold_of(&self, stream: &StreamName) -> Result<Fold> {
-        let declared = {
-            let catalogue = self.catalogue.get()?;
-            let name = EntityName::new(stream.category()).ok();
-            name.and_then(|name| {
-                let definitions = &catalogue.definitions;
-                definitions.get(&(Definition::Fold, name)).cloned()
-            })
-        };
-        declared.as_ref().map_or(Ok(Fold::default()), Fold::parse)
-    }
-
-    fn past<'a>(&'a self, who: &'a Principal, stream: &'a StreamName, as_of: AsOf) -> Past<'a> {
-        Past {
-            broker: self,
-            who,
-            stream,
-            as_of,
-            first: 0,
-            next: 0,
-            behind: 0,
-            is_over: false,
+impl WhatIf {
+    /// Folds an event in as it is told otherwise.
+    fn apply(&self, machine: &Machine<'_>, state: &mut Folded, event: &StreamEvent) -> Result<()> {
+        let revision = event.place.revision;
+        match self.replace.get(&revision) {
+            Some(other) => machine.apply(state, &event.told(other.clone())),
+            None if self.drop.contains(&revision) => Ok(()),
+            None => machine.apply(state, event),
         }
     }
 }
 
-/// A stream's events from the first one on.
-struct Past<'a> {
-    broker: &'a Broker,
-    who: &'a Principal,
-    stream: &'a StreamName,
-    as_of: AsOf,
-    /// Revision of the first event that readers see.
-    first: u64,
-    next: u64,
-    /// Position behind the last event.
-    behind: u64,
-    is_over: bool,
+/// The newest steps of a stream, the oldest of them first.
+struct Newest {
+    steps: VecDeque<Step>,
+    max: usize,
+    bytes: usize,
 }
 
-impl Past<'_> {
-    /// The next events, until there are no more.
-    async fn page(&mut self) -> Result<Option<Vec<StreamEvent>>> {
-        if self.is_over {
-            return Ok(None);
-        }
-        let left = match self.as_of {
-            AsOf::Revision(at) => at.saturating_add(1) - self.next,
-            AsOf::Now | AsOf::Time(_) => u64::MAX,
-        };
-        let max = usize::try_from(left).map_or(PAGE_EVENTS, |left| left.min(PAGE_EVENTS));
-        let (broker, who, stream) = (self.broker, self.who, self.stream);
-        let forwards = Direction::Forwards;
-        let page = broker
-            .read_stream_page(who, stream, self.next, self.behind, forwards, max)
-            .await?;
-        let (mut events, is_end) = page;
-        if let (0, Some(first)) = (self.next, events.first()) {
-            self.first = first.place.revision;
-            self.check_truncation()?;
-        }
-        if let AsOf::Revision(at) = self.as_of {
-            // It may begin later than was asked.
-            events.retain(|event| event.place.revision <= at);
-        }
-        let last = events.last().map(|event| event.place.revision);
-        self.is_over = is_end || last.is_some_and(|last| self.as_of == AsOf::Revision(last));
-        if let AsOf::Time(time) = self.as_of
-            && let Some(later) = events.iter().position(|event| event.time > time)
-        {
-            events.truncate(later);
-            self.is_over = true;
-        }
-        self.next = events
-            .last()
-            .map_or(self.next, |event| event.place.revision + 1);
-        self.behind = events
-            .last()
-            .map_or(self.behind, |event| event.place.position + 1);
-        if self.next.saturating_sub(self.first) > limits::STATE_EVENTS {
-            let message = format!(
-                "stream {stream} has more than {} events: ask for an earlier revision",
-                limits::STATE_EVENTS
-            );
-            return Err(Error::new(Kind::TooLarge, message));
-        }
-        Ok(Some(events).filter(|events| !events.is_empty()))
-    }
-
-    /// Of what readers do not see any more there is no state.
-    fn check_truncation(&self) -> Result<()> {
-        let (stream, first) = (self.stream, self.first);
-        match self.as_of {
-            AsOf::Revision(at) if at < first => {
-                let message = format!(
-                    "stream {stream} is truncated: its first readable revision is {first}, {at} is before it"
-                );
-                Err(Error::new(Kind::OutOfRange, message))
-            }
-            _ => Ok(()),
+impl Newest {
+    fn of(max: usize) -> Self {
+        Self {
+            steps: VecDeque::with_capacity(max),
+            max,
+            bytes: 0,
         }
     }
 
-    /// The last revision that there was, if it is the one that was asked for.
-    fn end(&self) -> Result<u64> {
-        let stream = self.stream;
-        let Some(last) = self.next.checked_sub(1) else {
-            return Err(match self.as_of {
-                AsOf::Time(time) => {
-                    let message = format!("stream {stream} had no event at {}", time.to_rfc3339());
-                    Error::new(Kind::OutOfRange, message)
-                }
-                AsOf::Now | AsOf::Revision(_) => Error::not_found("stream", stream.as_str()),
-            });
-        };
-        match self.as_of {
-            AsOf::Revision(at) if at > last => {
-                let message = format!("stream {stream} is at revision {last}, not yet at {at}");
-                Err(Error::new(Kind::OutOfRange, message))
-            }
-            _ => Ok(last),
+    /// The oldest give way, where they are too many or too large.
+    fn push(&mut self, step: Step) {
+        self.bytes += step.size_bytes();
+        self.steps.push_back(step);
+        let is_much = |bytes| bytes > limits::STREAM_READ_BYTES;
+        while self.steps.len() > self.max || (is_much(self.bytes) && self.steps.len() > 1) {
+            let oldest = self.steps.pop_front();
+            self.bytes -= oldest.map_or(0, |step| step.size_bytes());
         }
     }
 }
@@ -434,40 +386,4 @@ impl StreamEvent {
             ..self.told(event)
         }
     }
-}
-
-/// Refuses an answer that is too large, every field with its cause beside it.
-fn check_blamed(
-    stream: &StreamName,
-    blamed: &BTreeMap<Vec<String>, (Option<Value>, Arc<Cause>)>,
-) -> Result<()> {
-    let field = |(path, (value, by)): (&Vec<String>, &(Option<Value>, Arc<Cause>))| {
-        let names: usize = path.iter().map(|name| name.len() + 3).sum();
-        let value = value.as_ref().map_or(0, size_bytes);
-        names + value + by.id.len() + by.kind.len() + by.time.len() + 80
-    };
-    if blamed.iter().map(field).sum::<usize>() <= limits::BLAME_BYTES {
-        return Ok(());
-    }
-    let message = format!(
-        "the fields of stream {stream} and what changed them are more than {} bytes: name a field, or an earlier revision",
-        limits::BLAME_BYTES
-    );
-    Err(Error::new(Kind::TooLarge, message))
-}
-
-/// Whether a path, written with dots, is `field` or lies below it.
-fn is_within(path: &[String], field: &str) -> bool {
-    let mut rest = field;
-    for name in path {
-        match rest.strip_prefix(name.as_str()) {
-            Some("") => return true,
-            Some(left) => match left.strip_prefix('.') {
-                Some(left) => rest = left,
-                None => return false,
-            },
-            None => return false,
-        }
-    }
-    false
 }

@@ -26,8 +26,12 @@ impl Change {
 
 /// The fields that differ between two states, in the order of their names.
 pub fn difference(before: &State, after: &State) -> Vec<Change> {
+    between(&before.fields, &after.fields)
+}
+
+pub(super) fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
     let mut changes = Vec::new();
-    within(&mut Vec::new(), &before.fields, &after.fields, &mut changes);
+    within(&mut Vec::new(), before, after, &mut changes);
     changes
 }
 

@@ -5,3 +5,4 @@ mod crank;
 mod full;
 mod nodes;
 mod rounds;
+mod states;

@@ -12,7 +12,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
-use mente_broker::{Definition, EntityName, Expected, Fold, StreamName};
+use mente_broker::{Definition, EntityName, Expected, StreamName};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -98,10 +98,8 @@ pub(super) async fn put_fold(
     let category = EntityName::new(category)?;
     let held = body::read(&door, body).await?;
     let fold: Value = body::json(&held.bytes)?;
-    Fold::parse(&fold)?;
-    door.broker
-        .define(&who, Definition::Fold, &category, fold.clone())
-        .await?;
+    let defined = door.broker.define_fold(&who, &category, fold.clone());
+    defined.await?;
     json_of(StatusCode::OK, &fold)
 }
 

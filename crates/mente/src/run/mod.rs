@@ -106,6 +106,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         broker: mente_broker::Options {
             create_topics: true,
             parse_event,
+            aside,
             ..mente_broker::Options::default()
         },
         keys: Vec::new(),
@@ -144,6 +145,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
             access,
             shards: server.choice.shards,
             parse_event,
+            aside,
             ..mente_broker::Options::default()
         },
         keys,
@@ -152,6 +154,11 @@ pub(crate) fn server(server: Server) -> Result<()> {
         push: webhooks(&server.process, reach)?,
     };
     run(&plan, &server.data_dir, &server.process)
+}
+
+/// Work that may take seconds, on a thread that serves no connection.
+fn aside(work: Box<dyn FnOnce() + Send>) {
+    drop(tokio::task::spawn_blocking(work));
 }
 
 /// A whole event in a record's value.

@@ -1,5 +1,7 @@
 //! `mente stream …` and `mente fold …`
 
+use std::path::Path;
+
 use serde_json::{Value, json};
 
 use super::{Caller, failed, items, past, tail};
@@ -242,7 +244,10 @@ pub(super) async fn fold(verb: Fold) -> Result<()> {
             file,
             connection,
         } => {
-            let declared = read_declaration(&file)?;
+            let mut declared = read_declaration(&file)?;
+            if is_javascript(&file) {
+                declared = json!({ "javascript": declared }).to_string();
+            }
             let path = format!("/folds/{category}");
             let done = |_: &Value| line(&format!("streams {category}-… are folded so from now on"));
             Caller::new(&connection)?
@@ -260,6 +265,12 @@ pub(super) async fn fold(verb: Fold) -> Result<()> {
             line(&answer.text())
         }
     }
+}
+
+/// By its name: what comes from standard input is JSON, which may hold a source.
+fn is_javascript(file: &str) -> bool {
+    let extension = Path::new(file).extension();
+    extension.is_some_and(|extension| extension == "js")
 }
 
 /// A declaration from a file, or from standard input for `-`.

@@ -24,6 +24,7 @@ mod openapi;
 mod past;
 mod process;
 mod pull;
+mod reducers;
 mod refusals;
 mod retention;
 mod retire;

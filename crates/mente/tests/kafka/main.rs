@@ -42,6 +42,8 @@ mod past;
 mod process;
 #[path = "../it/pull.rs"]
 mod pull;
+#[path = "../it/reducers.rs"]
+mod reducers;
 #[path = "../it/refusals.rs"]
 mod refusals;
 #[path = "../it/retention.rs"]

@@ -1,0 +1,80 @@
+//! An event as a reducer sees it: CloudEvents' JSON form, and where the event lies.
+//!
+//! `id`, `source`, `type`, `time`, `subject`, `datacontenttype` and `dataschema` if it has them, its
+//! extensions by their names, `data` (or `data_base64`, where that is no JSON and no text), and
+//! `stream`, `revision` and `position`. As in templates, `time` is the moment of the append where the
+//! event has none.
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use mente_engine::{Attribute, Data};
+use serde::Serialize;
+use serde::ser::{SerializeMap, Serializer};
+use serde_json::value::RawValue;
+
+use crate::broker::StreamEvent;
+use crate::error::{Error, Kind, Result};
+
+struct Facts<'a>(&'a StreamEvent);
+
+/// The text of its JSON.
+pub(super) fn text(event: &StreamEvent) -> Result<String> {
+    serde_json::to_string(&Facts(event))
+        .map_err(|error| Error::new(Kind::Internal, format!("an event is no JSON: {error}")))
+}
+
+impl Serialize for Facts<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let StreamEvent {
+            stream,
+            place,
+            time,
+            event,
+            ..
+        } = self.0;
+        let mut map = serializer.serialize_map(None)?;
+        // Extensions first: of two members with one name the later one counts.
+        for (name, value) in &event.extensions {
+            match value {
+                Attribute::Text(text) => map.serialize_entry(name, text)?,
+                Attribute::Integer(integer) => map.serialize_entry(name, integer)?,
+                Attribute::Boolean(boolean) => map.serialize_entry(name, boolean)?,
+            }
+        }
+        map.serialize_entry("specversion", "1.0")?;
+        map.serialize_entry("id", &event.id)?;
+        map.serialize_entry("source", &event.source)?;
+        map.serialize_entry("type", &event.kind)?;
+        let optional = [
+            ("subject", &event.subject),
+            ("datacontenttype", &event.datacontenttype),
+            ("dataschema", &event.dataschema),
+        ];
+        for (name, value) in optional {
+            if let Some(value) = value {
+                map.serialize_entry(name, value)?;
+            }
+        }
+        match &event.time {
+            Some(written) => map.serialize_entry("time", written)?,
+            None => map.serialize_entry("time", &time.to_rfc3339())?,
+        }
+        map.serialize_entry("stream", stream.as_str())?;
+        map.serialize_entry("revision", &place.revision)?;
+        map.serialize_entry("position", &place.position)?;
+        match &event.data {
+            Data::None => {}
+            // Data that is no JSON after all is missing, as it is to templates.
+            Data::Json(bytes) => {
+                if let Ok(raw) = serde_json::from_slice::<&RawValue>(bytes) {
+                    map.serialize_entry("data", raw)?;
+                }
+            }
+            Data::Text(bytes) => map.serialize_entry("data", &String::from_utf8_lossy(bytes))?,
+            Data::Binary(bytes) => {
+                map.serialize_entry("data_base64", &BASE64_STANDARD.encode(bytes))?;
+            }
+        }
+        map.end()
+    }
+}
