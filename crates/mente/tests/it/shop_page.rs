@@ -19,6 +19,7 @@ fn a_visitor_orders_breaks_things_and_finds_the_orders_again() {
         .arg(root.join("tests/node/shop_page.mjs"))
         .arg(&url)
         .arg(&pictures)
+        .arg(shop.server().to_string())
         .env("MENTE_TEST_CHROMIUM", browser)
         .output()
         .unwrap();
@@ -58,6 +59,18 @@ impl Shop {
         let url = said.split_whitespace().find(|word| word.contains("://"));
         let url = url.unwrap_or_else(|| panic!("no address of the page: {said:?}"));
         (shop, url.to_owned())
+    }
+
+    /// The process of its server, which the visit makes silent for a while.
+    fn server(&self) -> u32 {
+        let parent = format!("PPid:\t{}", self.0.id());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut children = processes.filter(|process| {
+            let status = std::fs::read_to_string(process.path().join("status"));
+            status.is_ok_and(|status| status.lines().any(|line| line == parent))
+        });
+        let child = children.next().expect("the shop has a server of its own");
+        child.file_name().to_str().unwrap().parse().unwrap()
     }
 
     fn interrupt(&self) {
