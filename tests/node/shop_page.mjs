@@ -4,35 +4,13 @@
 // prints `ok` at the end; pictures of the page go to FOLDER.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { inChromium } from "./browser.mjs";
 import { aSliderShowsAnOrdersPast } from "./shop_past.mjs";
 
 const [url, folder, pid] = process.argv.slice(2);
-// Long, since machines are busy.
-const SOON_MS = 30_000;
-const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
 
-const profile = await mkdtemp(join(tmpdir(), "mente-page-"));
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.MENTE_TEST_CHROMIUM ?? "/usr/bin/chromium",
-  args: FLAGS,
-  viewport: { width: 1280, height: 1180 },
-  reducedMotion: "no-preference",
-});
-context.setDefaultTimeout(SOON_MS);
-try {
-  await visit(await context.newPage());
-  console.log("ok");
-} finally {
-  await context.close();
-  await rm(profile, { recursive: true, force: true });
-}
+await inChromium(visit);
 
 async function visit(page) {
   const faults = watch(page);

@@ -22,8 +22,8 @@ export async function aSliderShowsAnOrdersPast(page, { order, folder, faults, pi
     await shown(page, order, revision);
     await theServerSaysTheSame(page, stream, revision);
   }
-  await page.screenshot({ path: join(folder, "shop-page-past.png"), fullPage: true });
   await whatIf(page, stream);
+  await page.screenshot({ path: join(folder, "shop-page-past.png"), fullPage: true });
   await otherSitesAskNothing(page, order);
   await aSilentServerIsWaitedFor(page, { order, faults, pid });
   assert.deepEqual(await json(`${stream}?limit=1000`), written, "looking back wrote something");
@@ -60,7 +60,8 @@ async function whatIf(page, stream) {
     assert.equal(await page.locator("#past-otherwise").innerText(), "", "of another event");
     await button.focus();
     await page.keyboard.press("Enter");
-    await page.locator("#past-otherwise", { hasText: `Nothing was written or sent: the stream is still at revision 2.` }).waitFor();
+    // It says so, and the stream is read again below.
+    await page.locator("#past-otherwise", { hasText: "Nothing was written or sent: the stream is still at revision 2." }).waitFor();
     const answer = await json(`${stream}/whatif`, {
       method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify({ drop: [revision] }),
     });
