@@ -250,6 +250,17 @@ def streams_and_views(call):
     otherwise = {"drop": [0], "replace": [{"revision": 1, "event": event("3")}], "append": [event("4", data={"m": 2})]}
     call("post", "/streams/{stream}/whatif", 200, otherwise, query={"at": 1}, **s)
     call("post", "/streams/{stream}/whatif", 416, {"drop": [7]}, **s)
+    kept = {"alternative": "without-2"}
+    one = "/alternatives/{alternative}"
+    call("put", one, 200, {"stream": "order-17", **otherwise}, **kept)
+    call("put", one, 400, {"drop": [0]}, **kept)
+    call("get", "/alternatives", 200)
+    call("get", one, 200, **kept)
+    call("post", one + "/promote", 200, query={"id": "c1"}, **kept)
+    call("delete", one, 204, **kept)
+    call("get", one, 404, **kept)
+    call("post", "/streams/{stream}/promote", 409, otherwise, query={"at": 1}, **s)
+    call("post", "/streams/{stream}/promote", 200, {"drop": [0]}, query={"id": "c2"}, **s)
     call("get", "/streams", 200, query={"from": 1})
     call("delete", "/folds/{category}", 204, category="order")
 

@@ -28,10 +28,12 @@
 //! A path that leads nowhere sets nothing and is no error, because old events lack what was
 //! thought of later. So is an operation on a field of another kind (`add` to a text). Events
 //! of types that are not named leave the state alone. Without a declaration every event's data
-//! is merged. No clock and no chance: equal events make equal state.
+//! is merged. No clock and no chance: equal events make equal state. Corrections (`correction.rs`) are
+//! applied as they stand.
 //!
 //! What cannot be declared is programmed (`javascript.rs`); `folder.rs` is either of them at work.
 
+pub(crate) mod correction;
 mod decimal;
 pub mod difference;
 pub(crate) mod folder;

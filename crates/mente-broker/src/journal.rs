@@ -90,6 +90,8 @@ pub enum Definition {
     Projection,
     /// How the events of a category of streams make its state.
     Fold,
+    /// A stream's events told otherwise.
+    Alternative,
 }
 
 /// What the catalogue knows of a topic.

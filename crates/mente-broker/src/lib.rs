@@ -42,13 +42,15 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
     Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Found, Head, Options, Position,
-    Received, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
+    Promoted, Received, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified,
+    WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
+pub use fold::correction::CORRECTION;
 pub use fold::difference::Change;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};

@@ -272,6 +272,9 @@ pub(crate) enum Verb {
     /// How the events of a category of streams make its state
     #[command(subcommand)]
     Fold(Fold),
+    /// What-ifs that were kept (mente stream whatif --keep)
+    #[command(subcommand)]
+    Alternative(Alternative),
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
@@ -576,8 +579,60 @@ pub(crate) enum Stream {
         /// As if this happened now
         #[arg(long, value_name = "FILE")]
         append: Vec<String>,
+        /// Keep it under this name, to be seen and made true later (mente alternative)
+        #[arg(long, value_name = "NAME", conflicts_with = "time")]
+        keep: Option<String>,
         #[command(flatten)]
         when: When,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make the state what it would be if the events were others: events are appended, none is written anew
+    Promote {
+        stream: String,
+        /// As if the event of this revision had not happened
+        #[arg(long, value_name = "REVISION")]
+        drop: Vec<u64>,
+        /// As if this had happened in its place: a CloudEvent in JSON; - reads standard input
+        #[arg(long, value_name = "REVISION=FILE")]
+        replace: Vec<String>,
+        /// This happens now
+        #[arg(long, value_name = "FILE")]
+        append: Vec<String>,
+        /// Only if this is the last revision; then it can be repeated with the same --id
+        #[arg(long, value_name = "REVISION")]
+        at: Option<u64>,
+        /// Of the correction that is appended
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+/// What-ifs that are kept.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Alternative {
+    /// List them
+    Ls(Connection),
+    /// Show what one comes to by now
+    Get {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Make one true: events are appended, none is written anew
+    Promote {
+        name: String,
+        /// Of the correction that is appended: the same one again changes nothing, if it was kept with --at
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Keep one no longer
+    Rm {
+        name: String,
         #[command(flatten)]
         connection: Connection,
     },

@@ -45,7 +45,9 @@ use crate::structured::{ParseEvent, no_format};
 use past::{Folds, States};
 use turns::Turns;
 
-pub use past::{Alternative, AsOf, Aside, Blamed, Cause, Step, StreamState, WhatIf, on_the_spot};
+pub use past::{
+    Alternative, AsOf, Aside, Blamed, Cause, Promoted, Step, StreamState, WhatIf, on_the_spot,
+};
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};

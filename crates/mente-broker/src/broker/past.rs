@@ -6,6 +6,7 @@
 mod blame;
 mod folding;
 mod pages;
+mod promote;
 mod states;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -28,6 +29,7 @@ pub(super) use folding::Folds;
 pub(super) use states::States;
 
 pub use folding::{Aside, on_the_spot};
+pub use promote::Promoted;
 
 /// Up to where a stream is folded.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -29,7 +29,7 @@ pub fn difference(before: &State, after: &State) -> Vec<Change> {
     between(&before.fields, &after.fields)
 }
 
-pub(super) fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
+pub(crate) fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
     let mut changes = Vec::new();
     within(&mut Vec::new(), before, after, &mut changes);
     changes

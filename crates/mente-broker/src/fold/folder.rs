@@ -6,9 +6,10 @@
 
 use std::sync::Arc;
 
-use mente_engine::Clock;
+use mente_engine::{Clock, Event, limits};
 use serde_json::{Map, Value};
 
+use super::correction::CORRECTION;
 use super::difference::{Change, between};
 use super::javascript::{Left, Reducer, Script, Text};
 use super::{Fold, State, at_event};
@@ -131,6 +132,11 @@ impl Folder {
 impl Machine<'_> {
     /// Folds one event in. After an error the state is no state of the stream: drop it.
     pub(crate) fn apply(&self, state: &mut Folded, event: &StreamEvent) -> Result<()> {
+        if event.event.kind == CORRECTION {
+            return state
+                .correct(&event.event)
+                .map_err(|error| at_event(event, &error));
+        }
         match (self, state) {
             (Self::Declared(fold), Folded::Declared(state)) => fold.apply(state, event),
             (Self::Reducer(reducer), Folded::Reduced(text)) => {
@@ -147,7 +153,9 @@ impl Machine<'_> {
         state: &mut Folded,
         event: &StreamEvent,
     ) -> Result<Vec<Change>> {
-        if let (Self::Declared(fold), Folded::Declared(state)) = (self, &mut *state) {
+        if let (Self::Declared(fold), Folded::Declared(state)) = (self, &mut *state)
+            && event.event.kind != CORRECTION
+        {
             return fold.apply_and_tell(state, event);
         }
         let before = state.fields()?;
@@ -157,6 +165,22 @@ impl Machine<'_> {
 }
 
 impl Folded {
+    fn correct(&mut self, event: &Event) -> Result<()> {
+        match self {
+            Self::Declared(state) => state.correct(event),
+            Self::Reduced(text) => {
+                let mut state = State {
+                    fields: text.fields()?,
+                    // So that it is measured.
+                    unmeasured_bytes: limits::STATE_BYTES,
+                };
+                state.correct(event)?;
+                *text = Text::of(&state.into_value().to_string());
+                Ok(())
+            }
+        }
+    }
+
     fn fields(&self) -> Result<Map<String, Value>> {
         match self {
             Self::Declared(state) => Ok(state.fields.clone()),

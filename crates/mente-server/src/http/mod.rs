@@ -22,6 +22,7 @@ mod subscriptions;
 mod topics;
 
 mod admin;
+mod alternatives;
 mod backup;
 mod openapi;
 
@@ -210,6 +211,18 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ("/streams/{stream}/diff", get(past::difference)),
         ("/streams/{stream}/blame", get(past::blame)),
         ("/streams/{stream}/whatif", post(past::what_if)),
+        ("/streams/{stream}/promote", post(past::promote)),
+        ("/alternatives", get(alternatives::list)),
+        (
+            "/alternatives/{alternative}",
+            get(alternatives::get)
+                .put(alternatives::put)
+                .delete(alternatives::delete),
+        ),
+        (
+            "/alternatives/{alternative}/promote",
+            post(alternatives::promote),
+        ),
         (
             "/folds/{category}",
             get(streams::get_fold)

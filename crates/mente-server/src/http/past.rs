@@ -1,4 +1,5 @@
-//! What a stream was, what changed it, and what it would be otherwise. Nothing here is written.
+//! What a stream was, what changed it, and what it would be otherwise. Nothing here is written, but by
+//! `promote`.
 //!
 //! | path below `/streams/{stream}` | tells |
 //! |---|---|
@@ -7,6 +8,7 @@
 //! | `GET diff?from=REVISION&to=REVISION` | what differs between two states |
 //! | `GET blame?field=a.b&at=…` | which event gave each field its value |
 //! | `POST whatif?at=…` | the state if events had not happened, or others had |
+//! | `POST promote?at=…&id=…` | makes that the state, by events that come behind |
 //!
 //! A field is the list of its names from the outside in: `["address","city"]`; `field` has dots
 //! between them. A change is `{"path":[…],"before":…,"after":…}`, without `before` where the field
@@ -19,7 +21,7 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use mente_broker::{AsOf, Blamed, Cause, Change, StreamName, WhatIf};
+use mente_broker::{Alternative, AsOf, Blamed, Cause, Change, Principal, StreamName, WhatIf};
 use mente_engine::{Event, Shown, limits};
 use mente_wire::cloudevents;
 use serde::Deserialize;
@@ -67,18 +69,25 @@ pub(super) struct Of {
     time: Option<String>,
 }
 
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Promoting {
+    pub(super) at: Option<u64>,
+    pub(super) id: Option<String>,
+}
+
 /// Events otherwise, as they are sent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct Otherwise {
-    drop: BTreeSet<u64>,
-    replace: Vec<Replaced>,
-    append: Vec<Box<RawValue>>,
+pub(super) struct Otherwise {
+    pub(super) drop: BTreeSet<u64>,
+    pub(super) replace: Vec<Replaced>,
+    pub(super) append: Vec<Box<RawValue>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Replaced {
+pub(super) struct Replaced {
     revision: u64,
     event: Box<RawValue>,
 }
@@ -182,19 +191,62 @@ pub(super) async fn what_if(
     let held = body::read(&door, body).await?;
     let what_if = otherwise(body::json(&held.bytes)?)?;
     let told = door.broker.stream_what_if(&who, &stream, as_of, &what_if);
-    let told = told.await?;
-    let changes: Vec<_> = told.changes.into_iter().map(change).collect();
+    json_of(StatusCode::OK, &alternative(&stream, told.await?))
+}
+
+/// Takes what `whatif` takes, and makes it true: appends what it appends, and a `Mente.Correction` for what it
+/// drops and replaces. Answers `{"firstRevision":10,"lastRevision":10,"lastPosition":77,"repeated":false,
+/// "changes":[…]}`, the changes being those of the correction; 409 if somebody appended meanwhile. With `at`
+/// and `id`, that of the correction, it can be repeated.
+pub(super) async fn promote(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(stream): Named<String>,
+    Asked(asked): Asked<Promoting>,
+    body: Body,
+) -> Result<Response> {
+    let stream = StreamName::new(stream)?;
+    let held = body::read(&door, body).await?;
+    let what_if = otherwise(body::json(&held.bytes)?)?;
+    let at = asked.at;
+    promoted(&door, &who, &stream, at, asked.id, &what_if).await
+}
+
+pub(super) async fn promoted(
+    door: &Door,
+    who: &Principal,
+    stream: &StreamName,
+    at: Option<u64>,
+    id: Option<String>,
+    what_if: &WhatIf,
+) -> Result<Response> {
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let broker = &door.broker;
+    let promoted = broker.stream_promote(who, stream, at, &id, what_if).await?;
+    let changes: Vec<_> = promoted.changes.into_iter().map(change).collect();
+    let to = promoted.appended;
     let body = json!({
-        "stream": stream.as_str(),
-        "revision": told.revision,
-        "before": told.before,
-        "after": told.after,
+        "firstRevision": to.first_revision,
+        "lastRevision": to.last_revision,
+        "lastPosition": to.last_position,
+        "repeated": to.repeated,
         "changes": changes,
     });
     json_of(StatusCode::OK, &body)
 }
 
-fn as_of(at: Option<u64>, time: Option<&str>) -> Result<AsOf> {
+pub(super) fn alternative(stream: &StreamName, told: Alternative) -> Value {
+    let changes: Vec<_> = told.changes.into_iter().map(change).collect();
+    json!({
+        "stream": stream.as_str(),
+        "revision": told.revision,
+        "before": told.before,
+        "after": told.after,
+        "changes": changes,
+    })
+}
+
+pub(super) fn as_of(at: Option<u64>, time: Option<&str>) -> Result<AsOf> {
     match (at, time) {
         (None, None) => Ok(AsOf::Now),
         (Some(at), None) => Ok(AsOf::Revision(at)),
@@ -206,7 +258,7 @@ fn as_of(at: Option<u64>, time: Option<&str>) -> Result<AsOf> {
     }
 }
 
-fn otherwise(asked: Otherwise) -> Result<WhatIf> {
+pub(super) fn otherwise(asked: Otherwise) -> Result<WhatIf> {
     let mut replace = BTreeMap::new();
     for Replaced { revision, event } in asked.replace {
         let twice = asked.drop.contains(&revision);

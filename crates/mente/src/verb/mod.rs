@@ -46,6 +46,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Subscription(subscription) => subscription::run(subscription).await,
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
+            Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Projection(projection) => projection::run(projection).await,
             Verb::Verify {
                 connection, noted, ..

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::stream::{escape, read_declaration};
 use super::{Caller, items};
-use crate::args::{Connection, When};
+use crate::args::{Alternative, Connection, When};
 use crate::failure::{Failure, Result};
 use crate::output::{cell, line, printable, table};
 
@@ -130,6 +130,78 @@ pub(super) async fn what_if(
     let path = format!("/streams/{}/whatif{}", escape(stream), asked(when, None));
     let caller = Caller::new(connection)?;
     caller.print("POST", &path, otherwise, show_changes).await
+}
+
+/// Keeps a what-if under a name.
+pub(super) async fn keep(
+    name: &str,
+    stream: &str,
+    otherwise: &str,
+    at: Option<u64>,
+    connection: &Connection,
+) -> Result<()> {
+    let of = match at {
+        Some(at) => format!("\"stream\":{},\"at\":{at}", json!(stream)),
+        None => format!("\"stream\":{}", json!(stream)),
+    };
+    // Behind the brace that it begins with; events stay as they were written.
+    let kept = format!("{{{of},{}", &otherwise[1..]);
+    let path = format!("/alternatives/{}", escape(name));
+    let done = |_: &Value| line(&format!("kept: mente alternative get {name}"));
+    let caller = Caller::new(connection)?;
+    caller.print("PUT", &path, kept, done).await
+}
+
+/// Makes an alternative true.
+pub(super) async fn promote(
+    path: &str,
+    otherwise: String,
+    at: Option<u64>,
+    id: Option<&str>,
+    connection: &Connection,
+) -> Result<()> {
+    let at = at.map(|at| format!("at={at}"));
+    let id = id.map(|id| format!("id={}", escape(id)));
+    let asked: Vec<String> = [at, id].into_iter().flatten().collect();
+    let path = format!("{path}?{}", asked.join("&"));
+    let show = |answer: &Value| {
+        line(&format!("true as of revision {}", answer["lastRevision"]))?;
+        show_changes(answer)
+    };
+    let caller = Caller::new(connection)?;
+    caller.print("POST", &path, otherwise, show).await
+}
+
+pub(super) async fn alternative(verb: Alternative) -> Result<()> {
+    match verb {
+        Alternative::Ls(connection) => {
+            let show = |answer: &Value| {
+                let row = |kept: &Value| vec![cell(kept.get("name")), cell(kept.get("stream"))];
+                let rows: Vec<_> = items(answer, "alternatives").map(row).collect();
+                table(&["ALTERNATIVE", "STREAM"], &rows)
+            };
+            let caller = Caller::new(&connection)?;
+            caller.print("GET", "/alternatives", "", show).await
+        }
+        Alternative::Get { name, connection } => {
+            let path = format!("/alternatives/{}", escape(&name));
+            let caller = Caller::new(&connection)?;
+            caller.print("GET", &path, "", show_changes).await
+        }
+        Alternative::Promote {
+            name,
+            id,
+            connection,
+        } => {
+            let path = format!("/alternatives/{}/promote", escape(&name));
+            promote(&path, String::new(), None, id.as_deref(), &connection).await
+        }
+        Alternative::Rm { name, connection } => {
+            let path = format!("/alternatives/{}", escape(&name));
+            let caller = Caller::new(&connection)?;
+            caller.call("DELETE", &path, None, "").await.map(|_| ())
+        }
+    }
 }
 
 /// The bytes of a file that holds one JSON value.

@@ -175,11 +175,28 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             drop,
             replace,
             append,
+            keep,
             when,
             connection,
         } => {
             let otherwise = past::otherwise(&drop, &replace, &append)?;
-            past::what_if(&stream, otherwise, &when, &connection).await
+            match keep {
+                None => past::what_if(&stream, otherwise, &when, &connection).await,
+                Some(name) => past::keep(&name, &stream, &otherwise, when.at, &connection).await,
+            }
+        }
+        Stream::Promote {
+            stream,
+            drop,
+            replace,
+            append,
+            at,
+            id,
+            connection,
+        } => {
+            let otherwise = past::otherwise(&drop, &replace, &append)?;
+            let path = format!("/streams/{}/promote", escape(&stream));
+            past::promote(&path, otherwise, at, id.as_deref(), &connection).await
         }
     }
 }

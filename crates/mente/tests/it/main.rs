@@ -5,6 +5,7 @@ mod engine;
 mod repositories;
 mod server;
 
+mod alternatives;
 mod audit;
 mod backup;
 mod chaos;

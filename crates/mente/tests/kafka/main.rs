@@ -16,6 +16,8 @@ mod repositories;
 #[expect(dead_code, reason = "the tests of the embedded log use the rest")]
 mod server;
 
+#[path = "../it/alternatives.rs"]
+mod alternatives;
 #[path = "../it/audit.rs"]
 mod audit;
 #[path = "../it/cloudevents_sdks.rs"]
