@@ -226,6 +226,17 @@ def streams_and_views(call):
     call("get", "/store/events", 200, query={"time": "2000-01-01T00:00:00Z"}, headers=lines)
     call("get", "/store/events", 200, query={"follow": "false"}, headers={"accept": "text/event-stream"})
     call("get", "/store/events", 400, query={"time": "1ms", "from": 0})
+    m = "/streams/{stream}/metadata"
+    call("get", m, 200, **s)
+    call("put", m, 200, {"maxCount": 1000, "custom": {"a": 1}}, query={"expected": "none", "id": "m1"}, **s)
+    call("put", m, 409, {}, query={"expected": "none"}, **s)
+    call("put", m, 416, {"truncateBefore": 1000}, **s)
+    call("get", m, 200, **s)
+    call("post", "/streams/{stream}", 200, [event("1")], BATCH, stream="gone-1")
+    call("delete", "/streams/{stream}", 200, stream="gone-1")
+    call("delete", "/streams/{stream}", 404, stream="gone-1")
+    call("delete", "/streams/{stream}", 200, query={"forever": "true"}, stream="gone-1")
+    call("get", "/streams/{stream}", 410, stream="gone-1")
     call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
     call("get", "/streams/{stream}/state", 200, query={"time": "2100-01-01T00:00:00Z"}, **s)
     call("get", "/streams/{stream}/state", 400, query={"at": 1, "time": "1ms"}, **s)
@@ -280,6 +291,8 @@ def streams_and_views(call):
 
 def operation(call):
     call("post", "/verify", 200)
+    head = call("get", "/store/head", 200)
+    call("post", "/verify", 200, {"noted": {"position": 0, "hash": "A" * 43}})
     call("get", "/api/cluster", 200)
     call("get", "/backup", int(sys.argv[2]))
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:

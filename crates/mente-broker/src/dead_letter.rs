@@ -1,17 +1,23 @@
 //! Copies what a subscription gave up on into its dead-letter log.
 //!
 //! The journal holds the intent (`Dead`), the copy follows, `Buried` confirms it. Between the
-//! two the process may die, so the copy names its origin, and after a restart the log is
-//! searched for it first: one record gives one dead letter.
+//! two the process may die, or another node decide, so the copy names its origin, and whoever begins to
+//! write the log reads first what owners before may have left there: one record gives one dead letter.
+//!
+//! Where there are other nodes the log is claimed before it is read, so that nothing of theirs lands behind
+//! the look for it. What is decided after that needs no look: nobody else knows of it without a later
+//! claim, and a later claim ends this one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::lock::Mutex;
 use mente_engine::{
     Attribute, BatchBuilder, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId, Offset,
     Timestamp,
 };
 
+use crate::planted::{Planted, planted};
 use crate::shard::Burial;
 use crate::structured::{ParseEvent, event_of};
 
@@ -27,72 +33,120 @@ pub const ORIGIN: &str = "deadletterorigin";
 /// Type of a dead letter that stands for a record that cannot be read any more.
 pub const UNREADABLE: &str = "Mente.UnreadableRecord";
 
-/// How far before the last confirmed copy an unconfirmed one is looked for; many times what is
-/// under way at one time.
-const LOOK_BACK: u64 = 1_024;
+/// The dead-letter logs that one owner of a shard writes.
+#[derive(Debug)]
+pub(crate) struct Letters {
+    logs: Mutex<BTreeMap<LogId, Slot>>,
+    /// There are other nodes.
+    are_claimed: bool,
+    is_closed: AtomicBool,
+}
 
-/// The fences of one owner of the shard on its dead letters, where there are other nodes: what an owner
-/// before it still has under way does not land behind the look for it.
-#[derive(Debug, Default)]
-pub(crate) struct Fences(Mutex<BTreeMap<LogId, Fence>>);
+/// While it is locked somebody claims or reads.
+type Slot = Arc<futures::lock::Mutex<Option<Arc<Known>>>>;
 
-impl Fences {
-    /// And whether it was claimed just now, so that others may have written before.
-    async fn of(&self, engine: &dyn Engine, log: LogId) -> Result<(Fence, bool), Error> {
-        let mut claimed = self.0.lock().await;
-        if let Some(fence) = claimed.get(&log) {
-            return Ok((*fence, false));
+/// What is known of one log since it was taken over.
+#[derive(Debug)]
+struct Known {
+    fence: Option<Fence>,
+    /// By origin: the copies that were there already.
+    copies: HashMap<Vec<u8>, Offset>,
+}
+
+impl Letters {
+    pub(crate) fn new(are_claimed: bool) -> Self {
+        Self {
+            logs: Mutex::default(),
+            are_claimed,
+            is_closed: AtomicBool::new(false),
         }
-        let fence = engine.claim(log).await?;
-        claimed.insert(log, fence);
-        Ok((fence, true))
     }
 
-    /// Nothing lands under it any more.
-    async fn drop(&self, fence: Fence) {
-        let mut claimed = self.0.lock().await;
-        if claimed.get(&fence.log) == Some(&fence) {
-            claimed.remove(&fence.log);
+    /// No log is claimed any more: that would only be in the way of who decides now.
+    pub(crate) fn close(&self) {
+        self.is_closed.store(true, Ordering::Relaxed);
+    }
+
+    fn slot(&self, log: LogId) -> Slot {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(logs.entry(log).or_default())
+    }
+
+    /// Takes the log over if this is not done; no copy that matters lies before `since`.
+    async fn of(
+        &self,
+        engine: &dyn Engine,
+        log: LogId,
+        since: Offset,
+    ) -> Result<Arc<Known>, Error> {
+        let slot = self.slot(log);
+        let mut known = slot.lock().await;
+        if let Some(known) = &*known {
+            return Ok(Arc::clone(known));
         }
+        let fence = match self.are_claimed {
+            true if self.is_closed.load(Ordering::Relaxed) => return Err(Error::Fenced),
+            true => Some(engine.claim(log).await?),
+            false => None,
+        };
+        let end = match fence {
+            Some(fence) => fence.at,
+            None => engine.bounds(log).await?.end,
+        };
+        let copies = copies(engine, log, since, end).await?;
+        Ok(Arc::clone(known.insert(Arc::new(Known { fence, copies }))))
+    }
+
+    /// An append failed: it may be there all the same, or the log may be another's.
+    async fn forget(&self, log: LogId, failed: &Arc<Known>) {
+        let slot = self.slot(log);
+        let mut known = slot.lock().await;
+        known.take_if(|known| Arc::ptr_eq(known, failed));
     }
 }
 
-/// How a copy is made.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Way {
-    /// A copy may be there already.
-    pub(crate) look: bool,
-    pub(crate) now: Timestamp,
-    pub(crate) parse: ParseEvent,
-}
-
-/// Copies one record; answers where the copy lies.
+/// Copies one record; answers where the copy lies, if there was anything to copy.
 pub(crate) async fn bury(
     engine: &dyn Engine,
     burial: &Burial,
-    way: Way,
-    fences: Option<&Fences>,
-) -> Result<Offset, Error> {
-    let Way { look, now, parse } = way;
+    letters: &Letters,
+    now: Timestamp,
+    parse: ParseEvent,
+) -> Result<Option<Offset>, Error> {
     let set = burial.name.dead_letter_set();
     let config = LogConfig {
-        owned: fences.is_some(),
+        owned: letters.are_claimed,
         ..LogConfig::default()
     };
     let log = engine.create(&set, 1, config).await?.log(0);
-    let (fence, is_new) = match fences {
-        Some(fences) => {
-            let (fence, is_new) = fences.of(engine, log).await?;
-            (Some(fence), is_new)
-        }
-        None => (None, false),
-    };
+    let known = letters.of(engine, log, burial.look_from).await?;
     let origin = format!("{}-{}", burial.log.index, burial.offset);
-    if (look || is_new)
-        && let Some(at) = find(engine, log, burial.buried_at, &origin).await?
-    {
-        return Ok(at);
+    let copy = known.copies.get(origin.as_bytes()).copied();
+    if let Some(at) = copy.filter(|at| *at >= burial.since) {
+        return Ok(Some(at));
     }
+    let Some(event) = letter(engine, burial, origin, parse).await? else {
+        return Ok(None);
+    };
+    let mut batch = BatchBuilder::default();
+    batch.push(&event.to_record(now));
+    let held: Vec<_> = known.fence.into_iter().collect();
+    let appended = engine.append(&held, vec![(log, batch.finish())]).await;
+    if appended.is_err() {
+        letters.forget(log, &known).await;
+    }
+    let at = appended?.first().map(|appended| appended.base);
+    at.map(Some)
+        .ok_or(Error::Unknown("no answer for the batch".into()))
+}
+
+/// The copy; `None` if there is nothing to be copied any more.
+async fn letter(
+    engine: &dyn Engine,
+    burial: &Burial,
+    origin: String,
+    parse: ParseEvent,
+) -> Result<Option<Event>, Error> {
     let mut event = match original(engine, burial, parse).await {
         // Of no use to wait for, and not to be dropped without a word either.
         Err(Error::Corrupt(at)) => {
@@ -103,7 +157,7 @@ pub(crate) async fn bury(
             Some(event) => event,
             None => {
                 tracing::warn!(subscription = %burial.name, %origin, "retention took a record before its dead letter was copied");
-                return Ok(engine.bounds(log).await?.end);
+                return Ok(None);
             }
         },
     };
@@ -117,17 +171,7 @@ pub(crate) async fn bury(
         (ATTEMPTS.into(), Attribute::Integer(attempts)),
         (ORIGIN.into(), Attribute::Text(origin)),
     ]);
-    let mut batch = BatchBuilder::default();
-    batch.push(&event.to_record(now));
-    let held: Vec<_> = fence.into_iter().collect();
-    let appended = engine.append(&held, vec![(log, batch.finish())]).await;
-    if let (Err(_), Some(fences), Some(fence)) = (&appended, fences, fence) {
-        fences.drop(fence).await;
-    }
-    appended?
-        .first()
-        .map(|a| a.base)
-        .ok_or(Error::Unknown("no answer for the batch".into()))
+    Ok(Some(event))
 }
 
 async fn original(
@@ -166,34 +210,157 @@ fn stand_in(burial: &Burial, origin: &str, at: Offset) -> Event {
     }
 }
 
-/// Looks for the copy of `origin` from the last confirmed one on.
-async fn find(
+/// By origin, the last copies from `since` up to `end`.
+async fn copies(
     engine: &dyn Engine,
     log: LogId,
-    after: Option<Offset>,
-    origin: &str,
-) -> Result<Option<Offset>, Error> {
-    let bounds = engine.bounds(log).await?;
-    // Copies are made side by side: an unconfirmed one may lie somewhat before a confirmed one.
-    let near = after.map_or(bounds.start, |at| Offset(at.0.saturating_sub(LOOK_BACK)));
-    let mut from = near.max(bounds.start);
-    while from < bounds.end {
+    since: Offset,
+    end: Offset,
+) -> Result<HashMap<Vec<u8>, Offset>, Error> {
+    let header = format!("ce_{ORIGIN}");
+    let mut copies = HashMap::new();
+    if planted(Planted::LettersUnread) {
+        return Ok(copies);
+    }
+    let mut from = since.max(engine.bounds(log).await?.start);
+    while from < end {
         let chunk = engine.read(log, from, Limit::default()).await?;
-        for (offset, record) in chunk
-            .batches
-            .iter()
-            .flat_map(mente_engine::Batch::records)
-            .flatten()
-        {
-            let named = record.header(&format!("ce_{ORIGIN}"));
-            if named.is_some_and(|value| value == origin.as_bytes()) {
-                return Ok(Some(offset));
+        let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
+        for (offset, record) in records.flatten() {
+            if let Some(origin) = record.header(&header) {
+                copies.insert(origin.to_vec(), offset);
             }
         }
         if chunk.next <= from {
-            break;
+            // A copy that is not seen would be made again.
+            let message = format!("{log} ends at {from}, before {end}");
+            return Err(Error::Busy(message));
         }
         from = chunk.next;
     }
-    Ok(None)
+    Ok(copies)
+}
+
+#[cfg(test)]
+mod tests {
+    use mente_engine::memory::MemoryEngine;
+
+    use super::*;
+    use crate::name::{EntityName, SubscriptionName};
+
+    const OFFSETS: [u64; 3] = [0, 1, 2];
+
+    async fn engine_with_records() -> (MemoryEngine, LogId) {
+        let engine = MemoryEngine::new(1);
+        let name = mente_engine::SetName::new("default/orders").unwrap();
+        let set = engine.create(&name, 1, LogConfig::default()).await.unwrap();
+        let batch = mente_engine::conformance::batch(&["a", "b", "c"]);
+        let appended = engine.append(&[], vec![(set.log(0), batch)]).await;
+        appended.unwrap();
+        (engine, set.log(0))
+    }
+
+    fn burial(log: LogId, offset: u64, since: u64) -> Burial {
+        Burial {
+            name: SubscriptionName {
+                topic: EntityName::new("orders").unwrap(),
+                name: EntityName::new("s").unwrap(),
+            },
+            view: 1,
+            log,
+            offset: Offset(offset),
+            attempts: 1,
+            reason: "Rejected".into(),
+            detail: String::new(),
+            since: Offset(since),
+            look_from: Offset(0),
+        }
+    }
+
+    async fn copy(
+        engine: &MemoryEngine,
+        letters: &Letters,
+        burial: &Burial,
+    ) -> Result<Option<Offset>, Error> {
+        bury(engine, burial, letters, Timestamp(0), |_| None).await
+    }
+
+    async fn copied(engine: &MemoryEngine, log: LogId) -> Vec<Vec<u8>> {
+        let burial = burial(log, 0, 0);
+        let set = engine.create(&burial.name.dead_letter_set(), 1, owned());
+        let chunk = engine
+            .read(set.await.unwrap().log(0), Offset(0), Limit::default())
+            .await;
+        let batches = chunk.unwrap().batches;
+        let records = batches.iter().flat_map(mente_engine::Batch::records);
+        let origin = format!("ce_{ORIGIN}");
+        records
+            .filter_map(|r| r.unwrap().1.header(&origin).map(|origin| origin.to_vec()))
+            .collect()
+    }
+
+    fn owned() -> LogConfig {
+        LogConfig {
+            owned: true,
+            ..LogConfig::default()
+        }
+    }
+
+    /// It was cut off with copies under way, and takes the log back before it hears that it decides no more.
+    #[test]
+    fn a_deposed_owner_copies_nothing_again() {
+        futures::executor::block_on(async {
+            let (engine, log) = engine_with_records().await;
+            let (before, after) = (Letters::new(true), Letters::new(true));
+            copy(&engine, &before, &burial(log, 0, 0)).await.unwrap();
+            for offset in OFFSETS {
+                copy(&engine, &after, &burial(log, offset, 0))
+                    .await
+                    .unwrap();
+            }
+            let refused = copy(&engine, &before, &burial(log, 1, 0)).await;
+            assert_eq!(refused, Err(Error::Fenced));
+            for offset in [2, 1] {
+                copy(&engine, &before, &burial(log, offset, 0))
+                    .await
+                    .unwrap();
+            }
+            let expected: Vec<_> = OFFSETS
+                .iter()
+                .map(|o| format!("0-{o}").into_bytes())
+                .collect();
+            assert_eq!(copied(&engine, log).await, expected);
+        });
+    }
+
+    #[test]
+    fn who_is_relieved_claims_no_more() {
+        futures::executor::block_on(async {
+            let (engine, log) = engine_with_records().await;
+            let (before, after) = (Letters::new(true), Letters::new(true));
+            copy(&engine, &before, &burial(log, 0, 0)).await.unwrap();
+            copy(&engine, &after, &burial(log, 1, 0)).await.unwrap();
+            before.close();
+            for _ in 0..2 {
+                let refused = copy(&engine, &before, &burial(log, 2, 0)).await;
+                assert_eq!(refused, Err(Error::Fenced));
+            }
+        });
+    }
+
+    /// What died, was put back and dies again has a copy of an earlier death.
+    #[test]
+    fn a_copy_of_an_earlier_death_is_another() {
+        futures::executor::block_on(async {
+            let (engine, log) = engine_with_records().await;
+            let first = copy(&engine, &Letters::new(true), &burial(log, 0, 0)).await;
+            let at = first.unwrap().unwrap();
+            let again = burial(log, 0, at.0 + 1);
+            let second = copy(&engine, &Letters::new(true), &again).await;
+            let second = second.unwrap().unwrap();
+            assert!(second > at);
+            let third = copy(&engine, &Letters::new(true), &again).await;
+            assert_eq!(third, Ok(Some(second)));
+        });
+    }
 }

@@ -18,6 +18,8 @@ pub enum Kind {
     Forbidden,
     /// The state is not what you expected: read again, decide again.
     Conflict,
+    /// It was deleted for good: choose another name.
+    Deleted,
     /// The lease ran out or was settled; the record is or was delivered again.
     LockLost,
     /// The position does not exist (any more): choose another.

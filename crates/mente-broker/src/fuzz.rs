@@ -65,6 +65,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
             reason: "Rejected".to_owned(),
             detail: "x".to_owned(),
             floor: 0,
+            since: 9,
         },
     ];
     decisions.extend(verdicts.map(|verdict| Decision::View { view: 4, verdict }));
@@ -167,6 +168,7 @@ pub fn fold(input: &[u8]) {
         .collect();
     for (revision, kind) in kinds.iter().chain(&kinds).enumerate() {
         let event = crate::broker::StreamEvent {
+            actor: None,
             stream: StreamName::new("order-1").expect("a name"),
             place: crate::store::Place {
                 revision: revision as u64,

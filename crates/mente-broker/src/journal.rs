@@ -370,6 +370,7 @@ mod tests {
             reason: "Rejected".to_owned(),
             detail: "x".repeat(5_000),
             floor: 0,
+            since: 0,
         };
         let verdict = |offset| Decision::View {
             view: 4,

@@ -41,8 +41,8 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Found, Options, Position, Received, ShardTask,
-    Start, Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Found, Head, Options, Position,
+    Received, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;
@@ -56,5 +56,8 @@ pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
-pub use store::{Append, Appended, Check, Direction, Expected, Query, QueryItem};
+pub use store::{
+    Append, Appended, AppendedTo, Chain, Check, Direction, Expected, METADATA, Metadata, Query,
+    QueryItem,
+};
 pub use structured::ParseEvent;

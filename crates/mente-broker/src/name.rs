@@ -23,6 +23,9 @@ pub struct SubscriptionName {
     pub name: EntityName,
 }
 
+/// What the names of streams of metadata begin with.
+const METADATA_OF: &str = "$$";
+
 /// A stream of the store, such as `order-17`: 1 to 200 bytes of text without control
 /// characters. What stands before the first `-` is its category.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -43,6 +46,24 @@ impl StreamName {
         )))
     }
 
+    /// Of the stream beside it that holds its metadata; users name none that begins so.
+    pub(crate) fn of_metadata(&self) -> Self {
+        Self(format!("{METADATA_OF}{}", self.0))
+    }
+
+    /// Of the stream whose metadata this one holds, if it holds any.
+    pub(crate) fn about(&self) -> Option<Self> {
+        Self::new(self.0.strip_prefix(METADATA_OF)?).ok()
+    }
+
+    /// As it lies in the store or comes from another node.
+    pub(crate) fn stored(name: &str) -> Result<Self> {
+        match name.strip_prefix(METADATA_OF) {
+            Some(of) => Ok(Self::new(of)?.of_metadata()),
+            None => Self::new(name),
+        }
+    }
+
     pub fn as_str(&self) -> &str {
         &self.0
     }
@@ -57,7 +78,7 @@ impl TryFrom<String> for StreamName {
     type Error = Error;
 
     fn try_from(name: String) -> Result<Self> {
-        Self::new(name)
+        Self::stored(&name)
     }
 }
 

@@ -19,6 +19,8 @@ pub enum Planted {
     ReplyBeforeCommit,
     /// What others wrote between reading ahead and the claim is not read.
     RestoreWithoutTail,
+    /// Whoever takes a dead-letter log over does not look at what is there.
+    LettersUnread,
     /// The first round is decided on what was read ahead; only then the journal is claimed.
     ClaimAfterDeciding,
 }

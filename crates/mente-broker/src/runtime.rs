@@ -35,7 +35,7 @@ use mente_engine::{
 
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
-use crate::dead_letter::Fences;
+use crate::dead_letter::Letters;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::journal::{self, Decision};
@@ -115,14 +115,14 @@ struct Tenure<'a> {
     reading: BTreeSet<(LogId, Offset)>,
     /// Dead letters that are being copied.
     burying: BTreeSet<Grave>,
-    /// Of the logs that they are copied to, where there are other nodes.
-    fences: Option<Arc<Fences>>,
-    /// Dead letters whose copies failed, and how often: the copies may be there all the same.
+    /// The logs that they are copied to.
+    letters: Arc<Letters>,
+    /// Some may be started once this round is durable.
+    burials_wait: bool,
+    /// Dead letters whose copies failed, and how often.
     failed: BTreeMap<Grave, u32>,
     /// Of these, who wait to be tried again, while others have their place.
     resting: BTreeSet<Grave>,
-    /// Dead letters that the last owner left: their copies may be there.
-    inherited: BTreeSet<Grave>,
     /// The engine had room for decisions when this round began.
     may_decide: bool,
     /// Dead letters wait for room to be copied.
@@ -155,7 +155,7 @@ enum Io {
     },
     Buried {
         burial: Box<Burial>,
-        result: Result<Offset, engine::Error>,
+        result: Result<Option<Offset>, engine::Error>,
     },
     /// A dead letter may be tried again.
     Rested(Grave),
@@ -243,7 +243,7 @@ impl Runtime {
 
 impl<'a> Tenure<'a> {
     fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
-        let fences = runtime.peers.is_some().then(Arc::default);
+        let letters = Arc::new(Letters::new(runtime.peers.is_some()));
         let tenure = Self {
             runtime,
             fence: restored.journal,
@@ -257,10 +257,10 @@ impl<'a> Tenure<'a> {
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
-            fences,
+            letters,
+            burials_wait: false,
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
-            inherited: BTreeSet::new(),
             may_decide: true,
             awaits_room: false,
             sealing: false,
@@ -281,8 +281,6 @@ impl<'a> Tenure<'a> {
     /// Rounds until every handle is gone, or another node is to decide; an error means that the state may
     /// not be the journal's.
     async fn run(mut self) -> Result<End, engine::Error> {
-        let left = self.shard.burials().into_iter();
-        self.inherited = left.map(|burial| burial.grave()).collect();
         self.start_burials();
         loop {
             if !self.runtime.is_on_duty() {
@@ -299,8 +297,11 @@ impl<'a> Tenure<'a> {
             };
             // The wait may have been long, and the process may have stood still meanwhile.
             if !self.runtime.is_on_duty() {
-                if let Wake::Request(request) = wake {
-                    let _ = request.reply.send(Err(not_owner()));
+                match wake {
+                    Wake::Request(request) => drop(request.reply.send(Err(not_owner()))),
+                    // If it is on duty again at once, somebody still waits for that.
+                    Wake::Io(io) => self.io.push(Box::pin(std::future::ready(io))),
+                    Wake::Timer | Wake::Stop | Wake::Relieved => {}
                 }
                 continue;
             }
@@ -442,13 +443,13 @@ impl<'a> Tenure<'a> {
                     Err(error) => {
                         tracing::warn!(subscription = %burial.name, %error, "dead letter not copied yet");
                         self.rest(grave);
-                        self.start_burials();
+                        self.burials_wait = true;
                     }
                 }
             }
             Wake::Io(Io::Rested(grave)) => {
                 self.resting.remove(&grave);
-                self.start_burials();
+                self.burials_wait = true;
             }
             Wake::Io(Io::LookedUp {
                 ticket,
@@ -461,7 +462,7 @@ impl<'a> Tenure<'a> {
             Wake::Io(Io::IndexClaimed(result)) => self.index_claimed(result),
             Wake::Io(Io::LookForRoom) => {
                 self.awaits_room = false;
-                self.start_burials();
+                self.burials_wait = true;
             }
             Wake::Timer | Wake::Stop | Wake::Relieved => {}
         }
@@ -555,6 +556,8 @@ impl<'a> Tenure<'a> {
             if let Some(shared) = &self.runtime.catalogue {
                 shared.apply(&out.decisions);
             }
+        }
+        if decided || self.burials_wait {
             self.start_burials();
         }
         self.reply(out.replies);

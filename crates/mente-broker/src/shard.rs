@@ -183,8 +183,10 @@ pub struct Burial {
     pub attempts: u32,
     pub reason: String,
     pub detail: String,
-    /// Where earlier copies may lie in the dead-letter log.
-    pub buried_at: Option<Offset>,
+    /// Where its copy may lie in the dead-letter log, at the earliest.
+    pub since: Offset,
+    /// The least of these of all dead letters of the view.
+    pub look_from: Offset,
 }
 
 #[derive(Debug)]
@@ -533,6 +535,15 @@ impl Shard {
     /// Dead letters whose copies are not confirmed.
     pub fn burials(&self) -> Vec<Burial> {
         let of_view = |(id, view): (&u64, &View)| {
+            let all = || {
+                view.queue
+                    .durable()
+                    .flat_map(|durable| durable.dying.values())
+            };
+            let look_from = all()
+                .map(|obituary| obituary.since)
+                .min()
+                .unwrap_or_default();
             let of_log = |(index, durable): (usize, &crate::queue::Durable)| {
                 let log = view.topic.set.log(index as u32);
                 let burial = |(offset, obituary): (&Offset, &crate::queue::Obituary)| Burial {
@@ -543,7 +554,8 @@ impl Shard {
                     attempts: obituary.attempts,
                     reason: obituary.reason.clone(),
                     detail: obituary.detail.clone(),
-                    buried_at: durable.buried_at,
+                    since: obituary.since,
+                    look_from,
                 };
                 durable.dying.iter().map(burial).collect::<Vec<_>>()
             };
@@ -556,7 +568,8 @@ impl Shard {
         self.views.iter().flat_map(of_view).collect()
     }
 
-    pub fn buried(&mut self, burial: &Burial, at: Offset, out: &mut Outcome) {
+    /// The copy lies at `at`, or there was nothing left to copy.
+    pub fn buried(&mut self, burial: &Burial, at: Option<Offset>, out: &mut Outcome) {
         self.with_view(burial.view, out, |queue, effects| {
             queue.buried(burial.log.index, burial.offset, at, effects);
         });

@@ -202,6 +202,48 @@ impl Event {
     }
 }
 
+impl Record {
+    /// With one header more, before all others.
+    #[must_use]
+    pub fn with_header(mut self, name: &'static str, value: impl Into<Bytes>) -> Self {
+        let name = Bytes::from_static(name.as_bytes());
+        self.headers.insert(0, (name, Some(value.into())));
+        self.vouch();
+        self
+    }
+
+    /// Without the headers of that name; `None` if a header of Mente's own vouches for another record.
+    #[must_use]
+    pub fn without_header(&self, name: &str) -> Option<Self> {
+        let mut vouched = self.clone();
+        vouched.vouch();
+        if vouched != *self {
+            return None;
+        }
+        vouched
+            .headers
+            .retain(|(known, _)| known != name.as_bytes());
+        vouched.vouch();
+        Some(vouched)
+    }
+
+    /// Makes Mente's own header, if there is one, the one of what stands before it.
+    fn vouch(&mut self) {
+        let Some(((name, Some(own)), natural)) = self.headers.split_last() else {
+            return;
+        };
+        if name.as_ref() != OWN_HEADER || own.len() < 5 {
+            return;
+        }
+        let sum = checksum(self.value.as_ref(), natural);
+        let mut vouched = BytesMut::from(&own[..]);
+        vouched[1..5].copy_from_slice(&sum.to_be_bytes());
+        let own = (name.clone(), Some(vouched.freeze()));
+        self.headers.pop();
+        self.headers.push(own);
+    }
+}
+
 fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)]) -> u32 {
     let mut crc = crc32c::crc32c(value.map_or(&[], |v| &v[..]));
     for (name, value) in headers {

@@ -281,6 +281,9 @@ pub(crate) enum Verb {
         /// left out. It is opened as a server opens it, so that retention goes on
         #[arg(long, value_name = "DIR", conflicts_with = "server")]
         data_dir: Option<PathBuf>,
+        /// What mente stream head said once: the events up to there must be those that were there then
+        #[arg(long, value_name = "POSITION:HASH")]
+        noted: Option<String>,
         #[command(flatten)]
         connection: Connection,
     },
@@ -438,6 +441,46 @@ pub(crate) enum Stream {
         /// What queries find it by, with commas between them
         #[arg(long, value_name = "TAG,…")]
         tags: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show the position of the store's last event and the hash over all events up to it: kept elsewhere,
+    /// it lets mente verify find whatever is changed later
+    Head {
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show what readers see of a stream, or set it
+    Metadata {
+        stream: String,
+        /// A file ("-" for standard input) such as {"maxCount": 100, "maxAgeSeconds": 86400, "truncateBefore": 5,
+        /// "custom": {}}; it takes the place of all that was set before
+        #[arg(long, value_name = "FILE")]
+        set: Option<String>,
+        /// The revision of the metadata that are replaced: any, none or a number
+        #[arg(long, default_value = "any", requires = "set")]
+        expected: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Hide the events before a revision from the readers of a stream
+    Truncate {
+        stream: String,
+        /// The first revision that is still to be seen
+        #[arg(long, value_name = "REVISION")]
+        before: u64,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Delete a stream
+    Rm {
+        stream: String,
+        /// Nobody may ever append to it again
+        #[arg(long)]
+        forever: bool,
+        /// What the stream must be like: any, exists, or its last revision
+        #[arg(long, default_value = "any")]
+        expected: String,
         #[command(flatten)]
         connection: Connection,
     },

@@ -10,6 +10,7 @@ mod past;
 mod publish;
 mod read;
 mod receiving;
+mod retention;
 mod streams;
 mod subscriptions;
 mod topics;
@@ -48,9 +49,10 @@ pub use past::{Alternative, AsOf, Aside, Blamed, Cause, Step, StreamState, WhatI
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};
+pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
-pub use verify::Verified;
+pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
 const CATALOGUE_SHARD: usize = 0;

@@ -10,8 +10,8 @@ use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
 use crate::shard::{Command, Reply};
 use crate::store::{
-    self, Append, Appended, AppendedTo, Check, Direction, Expected, InMemory, Place, Query,
-    check_tags, no_event, read_at,
+    self, Append, Appended, AppendedTo, Check, Direction, Expected, InMemory, Metadata, Place,
+    Query, check_tags, no_event, read_at,
 };
 
 /// Streams whose lengths are asked for at a time.
@@ -23,6 +23,8 @@ pub struct StreamEvent {
     pub stream: StreamName,
     pub place: Place,
     pub time: Timestamp,
+    /// Who appended it, by the name of the key that was shown.
+    pub actor: Option<String>,
     pub event: Event,
 }
 
@@ -96,6 +98,18 @@ impl Broker {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
+        self.append_as_checked(who, append).await
+    }
+
+    pub(super) async fn append_as_checked(
+        &self,
+        who: &Principal,
+        mut append: Append,
+    ) -> Result<Appended> {
+        append.actor = match who {
+            Principal::Anonymous => None,
+            Principal::Key(name) => Some(name.clone()),
+        };
         match self
             .ask(self.store_shard(), Command::Append(append))
             .await?
@@ -133,11 +147,20 @@ impl Broker {
         max: usize,
     ) -> Result<(Vec<StreamEvent>, bool)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let places = self.places(stream, from, behind, direction, max).await?;
-        let is_end = places.len() < max;
-        if places.is_empty() && !self.is_there(stream).await? {
+        let look = |from| self.places(stream, from, behind, direction, max);
+        let (mut places, metadata) = look(from).await?;
+        let mut first = 0;
+        if let Some(metadata) = metadata.filter(Metadata::hides) {
+            first = self.first_seen(stream, &metadata).await?;
+            if from < first && direction == Direction::Forwards {
+                places = look(first).await?.0;
+            }
+        } else if places.is_empty() && self.end_of(stream).await? == 0 {
             return Err(Error::not_found("stream", stream.as_str()));
         }
+        let is_end = places.len() < max;
+        places.retain(|place| place.revision >= first);
+        let is_end = is_end || places.len() < max;
         let events = self.events_at(&places).await?;
         let is_end = is_end && events.len() == places.len();
         Ok((events, is_end))
@@ -208,7 +231,7 @@ impl Broker {
         behind: u64,
         direction: Direction,
         max: usize,
-    ) -> Result<Vec<Place>> {
+    ) -> Result<(Vec<Place>, Option<Metadata>)> {
         let command = Command::Places {
             stream: stream.clone(),
             from,
@@ -219,17 +242,22 @@ impl Broker {
             mut places,
             from: in_memory,
             first,
+            mut metadata,
         } = match self.ask(self.store_shard(), command).await? {
             Reply::Places(places) => places,
             other => return Err(unexpected(&other)),
         };
+        if first > 0 && metadata.is_none() {
+            self.hear_of_blocks(first).await?;
+            metadata = self.blocks.metadata(stream, first).await?;
+        }
         let is_sealed = first > 0 && in_memory.is_none_or(|revision| revision > 0);
         let is_asked = match direction {
             Direction::Forwards => in_memory.is_none_or(|revision| revision > from),
             Direction::Backwards => places.len() < max,
         };
         if !is_sealed || !is_asked {
-            return Ok(places);
+            return Ok((places, metadata));
         }
         self.hear_of_blocks(first).await?;
         let left = match direction {
@@ -244,20 +272,26 @@ impl Broker {
             Direction::Forwards => {
                 sealed.extend(places);
                 sealed.truncate(max);
-                Ok(sealed)
+                Ok((sealed, metadata))
             }
             Direction::Backwards => {
                 places.extend(sealed);
-                Ok(places)
+                Ok((places, metadata))
             }
         }
     }
 
-    async fn is_there(&self, stream: &StreamName) -> Result<bool> {
-        let last = self
-            .places(stream, u64::MAX, 0, Direction::Backwards, 1)
-            .await?;
-        Ok(!last.is_empty())
+    /// Revision behind the last event of a stream.
+    pub(super) async fn end_of(&self, stream: &StreamName) -> Result<u64> {
+        Ok(self.extent(stream).await?.0)
+    }
+
+    /// The same, and what is to be seen of it.
+    async fn extent(&self, stream: &StreamName) -> Result<(u64, Metadata)> {
+        let backwards = Direction::Backwards;
+        let (last, metadata) = self.places(stream, u64::MAX, 0, backwards, 1).await?;
+        let end = last.first().map_or(0, |place| place.revision + 1);
+        Ok((end, metadata.unwrap_or_default()))
     }
 
     /// How many blocks of the store's index this node knows of.
@@ -307,7 +341,7 @@ impl Broker {
 
     /// Reads the events at these places, which rise or fall, until they are
     /// [`limits::STREAM_READ_BYTES`].
-    async fn events_at(&self, places: &[Place]) -> Result<Vec<StreamEvent>> {
+    pub(super) async fn events_at(&self, places: &[Place]) -> Result<Vec<StreamEvent>> {
         let mut events: Vec<StreamEvent> = Vec::with_capacity(places.len());
         let mut bytes = 0;
         while events.len() < places.len() && bytes <= limits::STREAM_READ_BYTES {
@@ -353,7 +387,8 @@ impl Broker {
     }
 
     /// Streams in the order in which they began, from position `from` on: name, position and number of
-    /// events; and where to read on.
+    /// events that readers see, whatever their age; and where to read on. Those that are deleted are not
+    /// among them.
     pub async fn streams(
         &self,
         who: &Principal,
@@ -366,15 +401,20 @@ impl Broker {
             .find_events(who, &firsts, from, Direction::Forwards, max)
             .await?;
         let next = found.next.filter(|_| !found.events.is_empty());
-        let mut streams = Vec::with_capacity(found.events.len());
-        for some in found.events.chunks(LENGTHS_AT_ONCE) {
+        let mut events = found.events;
+        events.retain(|event| event.stream.about().is_none());
+        let mut streams = Vec::with_capacity(events.len());
+        for some in events.chunks(LENGTHS_AT_ONCE) {
             let lengths = some.iter().map(|event| async move {
-                let places = self.places(&event.stream, u64::MAX, 0, Direction::Backwards, 1);
-                let last = places.await?.into_iter().next();
-                let length = last.map_or(0, |place| place.revision + 1);
-                Ok::<_, Error>((event.stream.clone(), event.place.position, length))
+                let (end, metadata) = self.extent(&event.stream).await?;
+                let events = match metadata.tombstone {
+                    true => 0,
+                    false => end.saturating_sub(metadata.first(end)),
+                };
+                Ok::<_, Error>((event.stream.clone(), event.place.position, events))
             });
-            streams.extend(try_join_all(lengths).await?);
+            let found = try_join_all(lengths).await?.into_iter();
+            streams.extend(found.filter(|(.., events)| *events > 0));
         }
         Ok((streams, next))
     }
@@ -386,12 +426,13 @@ fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> 
         return Ok(None);
     };
     let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-    let stream = StreamName::new(key.into_owned())?;
+    let stream = StreamName::stored(&key)?;
     let event = Event::from_record(record, "/streams", 0, offset);
     Ok(Some(StreamEvent {
         stream,
         place,
         time: record.timestamp,
+        actor: store::actor_of(record),
         event,
     }))
 }

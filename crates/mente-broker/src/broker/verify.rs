@@ -1,6 +1,7 @@
 //! Folds journals and the store again, from their logs, and compares with what the shards hold.
 
 use mente_engine::{Limit, LogId, Offset, Record};
+use serde::{Deserialize, Serialize};
 
 use super::read::records;
 use super::{Broker, shard_of, unexpected};
@@ -8,10 +9,18 @@ use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Digest, Reply};
 use crate::snapshot::Replay;
-use crate::store::StoreChain;
+use crate::store::{Chain, StoreChain};
 
 /// How often a journal is folded again because a snapshot was written while it was folded.
 const SNAPSHOTS_MEANWHILE: usize = 3;
+
+/// An event of the store by its position, and the hash over all up to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Head {
+    pub position: u64,
+    pub hash: Chain,
+}
 
 /// One log, folded again.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,6 +44,27 @@ impl Broker {
 
     /// Compares every shard that ever decided anything, and the store.
     pub async fn verify(&self, who: &Principal) -> Result<Vec<Verified>> {
+        self.verify_noted(who, None).await
+    }
+
+    /// Up to which event the store goes, and the hash over all of them; `None` while it is empty. Who notes it
+    /// elsewhere can show later that nothing up to there was touched.
+    pub async fn store_head(&self, who: &Principal) -> Result<Option<Head>> {
+        authorize(self.options.access, who, Action::Listen, &"the store")?;
+        let live = self.digest(self.store_shard()).await?;
+        let head = |position| Head {
+            position,
+            hash: live.store,
+        };
+        Ok(live.positions.checked_sub(1).map(head))
+    }
+
+    /// As [`Broker::verify`], and the store against a head that was noted.
+    pub async fn verify_noted(
+        &self,
+        who: &Principal,
+        noted: Option<Head>,
+    ) -> Result<Vec<Verified>> {
         authorize(self.options.access, who, Action::Manage, &"the journals")?;
         let mut verified = Vec::new();
         for index in 0..self.shards.len() {
@@ -57,8 +87,8 @@ impl Broker {
                     live.seq,
                 ));
             }
-            if index == self.store_shard() && live.positions > 0 {
-                let folded = self.fold_store(live.positions).await;
+            if index == self.store_shard() && (live.positions > 0 || noted.is_some()) {
+                let folded = self.fold_store(live.positions, noted).await;
                 verified.push(compare(
                     "store".to_owned(),
                     folded,
@@ -91,16 +121,28 @@ impl Broker {
         Ok(replay.finish().0.state_digest())
     }
 
-    async fn fold_store(&self, positions: u64) -> Result<u64> {
+    async fn fold_store(&self, positions: u64, noted: Option<Head>) -> Result<Chain> {
         let mut chain = StoreChain::default();
+        let mut is_noted = noted.is_none();
         self.fold(self.store, |offset, record| {
             if chain.positions() < positions {
                 chain.fold(offset, record)?;
+                is_noted |= noted.is_some_and(|head| {
+                    head.position.checked_add(1) == Some(chain.positions())
+                        && head.hash == chain.chain()
+                });
             }
             Ok(chain.positions() < positions)
         })
         .await?;
-        Ok(chain.value())
+        if let (Some(head), false) = (noted, is_noted) {
+            let message = format!(
+                "the events up to position {} are not those that were there when its hash was noted",
+                head.position
+            );
+            return Err(Error::new(Kind::Corrupt, message));
+        }
+        Ok(chain.chain())
     }
 
     /// Hands out records until `take` says that it has enough, or the log ends.
@@ -132,7 +174,7 @@ impl Broker {
     }
 }
 
-fn compare(what: String, folded: Result<u64>, live: u64, count: u64) -> Verified {
+fn compare<T: PartialEq>(what: String, folded: Result<T>, live: T, count: u64) -> Verified {
     let (equal, detail) = match folded {
         Ok(folded) if folded == live => (true, format!("{count} records folded again")),
         Ok(_) => (

@@ -131,6 +131,7 @@ impl<'a> Facts<'a> {
             place,
             time,
             event,
+            ..
         } = self.event;
         let text = |text: &str| Some(Value::String(text.to_owned()));
         Ok(match root {

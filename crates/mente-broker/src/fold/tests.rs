@@ -8,6 +8,7 @@ use crate::store::Place;
 
 fn event(revision: u64, kind: &str, data: &Value) -> StreamEvent {
     StreamEvent {
+        actor: None,
         stream: StreamName::new("order-1").unwrap(),
         place: Place {
             revision,

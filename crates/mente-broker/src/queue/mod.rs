@@ -59,8 +59,11 @@ pub enum Verdict {
         reason: String,
         detail: String,
         floor: u64,
+        /// Where its copy may lie in the dead-letter log, at the earliest.
+        #[serde(default)]
+        since: u64,
     },
-    /// The copy is durable in the dead-letter log at `at`.
+    /// The copy is durable in the dead-letter log at `at`; [`NOWHERE`]: retention was faster.
     Buried {
         partition: u32,
         offset: u64,
@@ -74,6 +77,9 @@ pub enum Verdict {
         matches: u64,
     },
 }
+
+/// An offset that no record has.
+pub(crate) const NOWHERE: u64 = u64::MAX;
 
 /// What a receiver says of a leased record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -375,13 +381,19 @@ impl Queue {
         true
     }
 
-    /// The copy of a dead letter is durable.
-    pub fn buried(&mut self, partition: u32, offset: Offset, at: Offset, effects: &mut Effects) {
+    /// The copy of a dead letter is durable, or there was nothing left to copy.
+    pub fn buried(
+        &mut self,
+        partition: u32,
+        offset: Offset,
+        at: Option<Offset>,
+        effects: &mut Effects,
+    ) {
         self.decide(
             Verdict::Buried {
                 partition,
                 offset: offset.0,
-                at: at.0,
+                at: at.map_or(NOWHERE, |at| at.0),
             },
             effects,
         );
@@ -641,6 +653,9 @@ impl Queue {
         let floor = self.leave(partition, offset).0;
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         let offset = offset.0;
+        // Copies that are confirmed by now were written before this one can be.
+        let confirmed = self.partitions.iter().filter_map(|p| p.durable.buried_at);
+        let since = confirmed.max().map_or(0, |at| at.0 + 1);
         self.decide(
             Verdict::Dead {
                 partition,
@@ -649,6 +664,7 @@ impl Queue {
                 reason,
                 detail,
                 floor,
+                since,
             },
             effects,
         );

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
-use super::Verdict;
 use super::ahead::{Ahead, Stretch, Stretches};
+use super::{NOWHERE, Verdict};
 
 /// Scanned records that wait to go out; the rest stays in the log, counted at most.
 pub(super) const WINDOW: usize = if cfg!(test) { 8 } else { 1_000 };
@@ -47,6 +47,8 @@ pub struct Obituary {
     pub attempts: u32,
     pub reason: String,
     pub detail: String,
+    /// Where the copy may lie in the dead-letter log, at the earliest.
+    pub since: Offset,
 }
 
 #[derive(Debug)]
@@ -108,12 +110,14 @@ impl Durable {
                 reason,
                 detail,
                 floor,
+                since,
                 ..
             } => {
                 let obituary = Obituary {
                     attempts: *attempts,
                     reason: reason.clone(),
                     detail: detail.clone(),
+                    since: Offset(*since),
                 };
                 self.dying.insert(Offset(*offset), obituary);
                 self.settle(Offset(*offset));
@@ -121,7 +125,9 @@ impl Durable {
             }
             Verdict::Buried { offset, at, .. } => {
                 self.dying.remove(&Offset(*offset));
-                self.buried_at = self.buried_at.max(Some(Offset(*at)));
+                if *at != NOWHERE {
+                    self.buried_at = self.buried_at.max(Some(Offset(*at)));
+                }
             }
             Verdict::Counted {
                 from,
@@ -177,14 +183,15 @@ impl Durable {
             reason: obituary.reason.clone(),
             detail: obituary.detail.clone(),
             floor: self.floor.0,
+            since: obituary.since.0,
         }));
         let counted = self.counted.iter();
         verdicts.extend(counted.map(|(from, stretch)| stretch.verdict(partition, from)));
         if let Some(at) = self.buried_at {
-            // An offset that no record has: only the position is to be told.
+            // Only the position is to be told.
             verdicts.push(Verdict::Buried {
                 partition,
-                offset: u64::MAX,
+                offset: NOWHERE,
                 at: at.0,
             });
         }

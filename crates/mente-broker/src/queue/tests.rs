@@ -182,7 +182,7 @@ fn the_last_attempt_leads_to_the_dead_letters() {
         ("MaxDeliveryAttemptsExceeded", 2, 10)
     );
     assert_eq!(bench.queue.counts().dying, 1);
-    bench.act(|q, _, out| q.buried(0, Offset(0), Offset(5), out));
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(5)), out));
     assert_eq!(bench.queue.counts().dying, 0);
 }
 

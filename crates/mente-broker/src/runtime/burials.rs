@@ -1,5 +1,4 @@
-//! Dead letters on their way: copied a few at a time, looked for first where a copy may be there already,
-//! tried again after a while.
+//! Dead letters on their way: copied a few at a time, tried again after a while.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -9,7 +8,7 @@ use futures::future::{Either, select};
 use mente_engine::Takes;
 
 use super::{BURIAL_WAIT, BURIALS_AT_ONCE, Grave, Io, RETRY, RETRY_DOUBLINGS, Tenure};
-use crate::dead_letter::{self, Way};
+use crate::dead_letter;
 use crate::shard::Burial;
 
 impl Burial {
@@ -19,9 +18,10 @@ impl Burial {
 }
 
 impl Tenure<'_> {
-    /// Starts copies of dead letters that are not under way, a bounded number. One that the last
-    /// owner left behind, or whose copy failed, may be there already, so it looks first.
+    /// Starts copies of dead letters that are not under way, a bounded number. Only when what was decided is
+    /// durable: a copy of what nobody gave up on could not be taken back.
     pub(super) fn start_burials(&mut self) {
+        self.burials_wait = false;
         let burials = self.shard.burials();
         // Whose subscription is gone has no end of its own.
         let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
@@ -37,16 +37,12 @@ impl Tenure<'_> {
             if self.resting.contains(&grave) || !self.burying.insert(grave) {
                 continue;
             }
-            let look = self.inherited.contains(&grave) || self.failed.contains_key(&grave);
             let engine = Arc::clone(&self.runtime.engine);
-            let fences = self.fences.clone();
-            let way = Way {
-                look,
-                now: self.runtime.clock.now().wall,
-                parse: self.runtime.parse,
-            };
+            let letters = Arc::clone(&self.letters);
+            let now = self.runtime.clock.now().wall;
+            let parse = self.runtime.parse;
             self.io.push(Box::pin(async move {
-                let result = dead_letter::bury(&*engine, &burial, way, fences.as_deref()).await;
+                let result = dead_letter::bury(&*engine, &burial, &letters, now, parse).await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }
             }));
@@ -84,6 +80,7 @@ impl Tenure<'_> {
 
     /// Copies of dead letters that are under way would land behind the next owner's back, who looks for them.
     pub(super) async fn finish_burials(&mut self) {
+        self.letters.close();
         let mut late = self
             .runtime
             .clock

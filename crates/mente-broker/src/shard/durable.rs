@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Shard, View};
 use crate::journal::{Decision, Subscription};
+use crate::store::Chain;
 
 /// What a shard holds, in a few numbers; comparable within one version of Mente.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,7 +17,7 @@ pub struct Digest {
     pub state: u64,
     /// Events that are in `store`.
     pub positions: u64,
-    pub store: u64,
+    pub store: Chain,
 }
 
 impl Shard {
@@ -52,7 +53,7 @@ impl Shard {
             seq: self.seq,
             state: self.state_digest(),
             positions: self.store.next_position(),
-            store: self.store.chain().value(),
+            store: self.store.chain(),
         }
     }
 

@@ -266,7 +266,7 @@ impl World {
             }
             Step::Bury => {
                 for burial in self.shard.burials() {
-                    self.round(|shard, _, _, out| shard.buried(&burial, Offset(7), out));
+                    self.round(|shard, _, _, out| shard.buried(&burial, Some(Offset(7)), out));
                 }
             }
             Step::Trim { records } => {

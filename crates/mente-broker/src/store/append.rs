@@ -37,6 +37,8 @@ pub struct Append {
     #[serde(with = "crate::peers::events")]
     pub events: Vec<(StreamName, Event)>,
     pub checks: Vec<Check>,
+    /// Who appends, by the name of the key that was shown: the broker's to say.
+    pub(crate) actor: Option<String>,
 }
 
 /// Where an append came to lie.
@@ -71,14 +73,16 @@ pub(crate) struct Part<'a> {
 
 impl Part<'_> {
     /// The revision at which it lies if it was made before, in a stream of `length` events; `of_first` is
-    /// where its first event does.
+    /// where its first event does. A stream that was ever truncated may have begun more than once.
     pub(super) fn candidate(
         &self,
         length: u64,
+        is_truncated: bool,
         of_first: impl FnOnce() -> Option<u64>,
     ) -> Option<u64> {
         match self.expected {
             Expected::Any | Expected::StreamExists => of_first(),
+            Expected::NoStream if is_truncated => of_first(),
             Expected::NoStream => (length > 0).then_some(0),
             Expected::Revision(last) => last.checked_add(1).filter(|next| *next < length),
         }
@@ -86,15 +90,20 @@ impl Part<'_> {
 }
 
 impl Append {
+    /// Events for one stream or several, if the checks hold.
+    pub fn new(events: Vec<(StreamName, Event)>, checks: Vec<Check>) -> Self {
+        Self {
+            events,
+            checks,
+            actor: None,
+        }
+    }
+
     /// Events for one stream.
     pub fn to(stream: &StreamName, expected: Expected, events: Vec<Event>) -> Self {
-        Self {
-            events: events
-                .into_iter()
-                .map(|event| (stream.clone(), event))
-                .collect(),
-            checks: vec![Check::Stream(stream.clone(), expected)],
-        }
+        let events = events.into_iter().map(|event| (stream.clone(), event));
+        let checks = vec![Check::Stream(stream.clone(), expected)];
+        Self::new(events.collect(), checks)
     }
 
     /// Most looks that each of its queries may take.

@@ -15,6 +15,8 @@ use mente_engine::Offset;
 
 use super::bloom::Bloom;
 use super::chain::Chain;
+use super::metadata::METADATA;
+use super::query::Key;
 
 /// Bytes of a page, about: what one look costs.
 const PAGE_BYTES: usize = 8 << 10;
@@ -62,6 +64,8 @@ pub(super) struct Footer {
     /// First key of each page, and where the page lies in the index log.
     pages: Vec<(u64, u64)>,
     bloom: Bloom,
+    /// Whether it may hold metadata of any stream.
+    pub(super) holds_metadata: bool,
 }
 
 /// A block before it is written.
@@ -92,6 +96,9 @@ impl Draft {
                 runs,
                 pages: Vec::new(),
                 bloom: Bloom::of(groups.iter().map(|group| group.key)),
+                holds_metadata: groups
+                    .iter()
+                    .any(|group| group.key == Key::of_type(METADATA).0),
             },
             chain,
         };
@@ -158,12 +165,14 @@ impl Footer {
             }
         }
         let [runs, pages] = lists;
+        let bloom = Bloom::read(bytes)?;
         Some(Self {
             first,
             end,
             runs,
             pages,
-            bloom: Bloom::read(bytes)?,
+            holds_metadata: bloom.may_hold(Key::of_type(METADATA).0),
+            bloom,
         })
     }
 

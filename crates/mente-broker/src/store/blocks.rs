@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::block::{Draft, Footer, Found, groups_of};
 use super::index::Index;
+use super::metadata::Metadata;
 use super::query::{Key, Query, Sought};
 use super::record::{self, corrupt};
 use super::{Chain, Direction, Place};
@@ -180,6 +181,31 @@ impl Blocks {
             }
         }
         Ok(places)
+    }
+
+    /// What sealed events below position `below` say of a stream, without what is custom.
+    pub(crate) async fn metadata(
+        &self,
+        stream: &StreamName,
+        below: u64,
+    ) -> Result<Option<Metadata>> {
+        let stream = stream.of_metadata();
+        let backwards = Direction::Backwards;
+        for (block, begin, end) in self.covering(below, backwards) {
+            let footer = self.footer(&block).await?;
+            if !footer.holds_metadata || !footer.may_hold(Key::of_stream(&stream).0) {
+                continue;
+            }
+            let within = begin..end;
+            let last = self.places(&stream, u64::MAX, backwards, within, 1).await?;
+            if let Some(place) = last.first() {
+                let record = record_at(&*self.engine, self.store, place.offset).await?;
+                let said = record.as_ref().map(Metadata::rules_of);
+                let said = said.unwrap_or_else(|| Err("there is no event".to_owned()));
+                return Ok(Some(said.map_err(|what| corrupt(place.offset, &what))?));
+            }
+        }
+        Ok(None)
     }
 
     /// Places of sealed events below position `below` that seem to match, from position `from` on, the way

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::metadata::Metadata;
 use crate::name::StreamName;
 
 /// Looked up for one append; what is not in it is not in the sealed part.
@@ -10,6 +11,8 @@ pub struct Facts {
     /// Position behind the last one that was looked at.
     pub(super) below: u64,
     pub(super) streams: BTreeMap<StreamName, Sealed>,
+    /// What holds for the streams that the append names, as the sealed part says.
+    pub(super) metadata: BTreeMap<StreamName, Metadata>,
     /// For each check of the append that is a query, by its number, the last match.
     pub(super) matches: BTreeMap<usize, u64>,
 }

@@ -1,6 +1,7 @@
 //! The store as an append sees it: what is in memory, and the facts that were looked up of the rest.
 
 use super::append::{Append, Appended, AppendedTo, Check, Expected, Part};
+use super::metadata::{Metadata, is_tombstone};
 use super::{Facts, Store};
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
@@ -20,6 +21,18 @@ impl Known<'_> {
                 .get(stream)
                 .map_or(0, |sealed| sealed.end),
         }
+    }
+
+    /// What holds for a stream, without what is custom.
+    fn metadata(&self, stream: &StreamName) -> Option<&Metadata> {
+        let in_memory = self.store.metadata(stream);
+        in_memory.or_else(|| self.facts.metadata.get(stream))
+    }
+
+    /// Events before this revision do not count any more.
+    fn truncated(&self, stream: &StreamName) -> u64 {
+        self.metadata(stream)
+            .map_or(0, |metadata| metadata.truncate_before)
     }
 
     /// Position and id of an event, if it is known.
@@ -66,7 +79,8 @@ impl Known<'_> {
         let mut tails = self.store.tails.iter().rev();
         let mut in_memory = || tails.find_map(|tail| tail.revision_of(part.stream, *first));
         let sealed = || self.facts.streams.get(part.stream)?.begins;
-        part.candidate(self.length(part.stream), || in_memory().or_else(sealed))
+        let (length, truncated) = (self.length(part.stream), self.truncated(part.stream));
+        part.candidate(length, truncated > 0, || in_memory().or_else(sealed))
     }
 
     /// Where a part came to lie the first time, if what lies from `from` on is it.
@@ -86,17 +100,30 @@ impl Known<'_> {
         })
     }
 
+    /// Refuses what is meant for a stream that is deleted for good.
+    pub(super) fn check_deleted(&self, parts: &[Part<'_>]) -> Result<()> {
+        for Part { stream, .. } in parts {
+            // Nor is anything said of one any more.
+            let about = stream.about();
+            let of = about.as_ref().unwrap_or(stream);
+            if self.metadata(of).is_some_and(|metadata| metadata.tombstone) {
+                return Err(is_tombstone(of));
+            }
+        }
+        Ok(())
+    }
+
     /// Refuses an append whose checks do not hold.
     pub(super) fn check(&self, append: &Append) -> Result<()> {
         let looks = append.looks();
         for (number, check) in append.checks.iter().enumerate() {
             match check {
                 Check::Stream(stream, expected) => {
-                    let length = self.length(stream);
+                    let (length, truncated) = (self.length(stream), self.truncated(stream));
                     let holds = match expected {
                         Expected::Any => true,
-                        Expected::NoStream => length == 0,
-                        Expected::StreamExists => length > 0,
+                        Expected::NoStream => length <= truncated,
+                        Expected::StreamExists => length > truncated,
                         Expected::Revision(last) => last.checked_add(1) == Some(length),
                     };
                     if !holds {
@@ -126,6 +153,9 @@ impl Known<'_> {
         };
         let is = match self.length(name) {
             0 => "does not exist".to_owned(),
+            length if length <= self.truncated(name) => {
+                format!("is deleted, its next revision is {length}")
+            }
             length => format!("is at revision {}", length - 1),
         };
         let message =

@@ -1,6 +1,6 @@
 //! What an append needs to know of the sealed part of the store.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::append::{Append, Check, Expected, Part};
@@ -40,7 +40,18 @@ impl Lookup {
             }
         }
         let may_hold = |key: Key| footers.iter().any(|(footer, ..)| footer.may_hold(key.0));
+        // Most blocks hold none at all.
+        let told = footers.iter().map(|(footer, ..)| footer);
+        let told: Vec<_> = told.filter(|footer| footer.holds_metadata).collect();
+        let is_said = |stream: &StreamName| {
+            let stream = stream.about().unwrap_or_else(|| stream.clone());
+            let key = Key::of_stream(&stream.of_metadata());
+            store.metadata(&stream).is_none() && told.iter().any(|footer| footer.may_hold(key.0))
+        };
         for part in append.parts()? {
+            if !told.is_empty() && is_said(part.stream) {
+                return Ok(true);
+            }
             let newest = store.newest(part.stream);
             // Where in memory it is known that nothing is repeated, or all that is.
             let is_known = match (part.expected, newest) {
@@ -65,6 +76,7 @@ impl Lookup {
         Ok(append.checks.iter().any(|check| match check {
             Check::Stream(stream, _) => {
                 store.newest(stream).is_none() && may_hold(Key::of_stream(stream))
+                    || !told.is_empty() && is_said(stream)
             }
             Check::Query { query, after } => {
                 let query = query.sought(0);
@@ -84,12 +96,14 @@ impl Lookup {
         };
         for part in append.parts()? {
             breathe().await;
+            self.metadata(part.stream, below, &mut facts).await?;
             let sealed = self.of_part(&part, below).await?;
             facts.streams.insert(part.stream.clone(), sealed);
         }
         for (number, check) in append.checks.iter().enumerate() {
             match check {
                 Check::Stream(stream, _) if !facts.streams.contains_key(stream) => {
+                    self.metadata(stream, below, &mut facts).await?;
                     let end = self.end(stream, below).await?;
                     let sealed = facts::Sealed {
                         end,
@@ -113,30 +127,42 @@ impl Lookup {
         Ok(facts)
     }
 
+    /// What holds for a stream, or for the one whose metadata it holds.
+    async fn metadata(&self, stream: &StreamName, below: u64, facts: &mut Facts) -> Result<()> {
+        let stream = stream.about().unwrap_or_else(|| stream.clone());
+        let metadata = self.0.metadata(&stream, below).await?;
+        facts.metadata.extend(metadata.map(|m| (stream, m)));
+        Ok(())
+    }
+
     async fn of_part(&self, part: &Part<'_>, below: u64) -> Result<facts::Sealed> {
         let end = self.end(part.stream, below).await?;
         let begins = match part.expected {
-            Expected::Any | Expected::StreamExists => {
+            Expected::Any | Expected::StreamExists | Expected::NoStream if end > 0 => {
                 self.revision_of(part.stream, part.ids[0], below).await?
             }
-            Expected::NoStream | Expected::Revision(_) => None,
+            _ => None,
         };
+        // The stream may be longer in memory, and what was truncated is said there.
+        let candidates = [false, true].map(|is_truncated| {
+            let candidate = part.candidate(u64::MAX, is_truncated, || begins);
+            candidate.filter(|from| *from < end)
+        });
         let mut events = BTreeMap::new();
-        // The stream may be longer in memory.
-        if let Some(from) = part.candidate(u64::MAX, || begins)
-            && from < end
-        {
+        for from in candidates.into_iter().flatten().collect::<BTreeSet<_>>() {
             let max = part.ids.len();
             let places = self
                 .0
                 .places(part.stream, from, Direction::Forwards, 0..below, max);
             let places = places.await?;
             let engine = &*self.0.engine;
-            while let Some(rest) = places.get(events.len()..).filter(|rest| !rest.is_empty()) {
+            let mut read = 0;
+            while let Some(rest) = places.get(read..).filter(|rest| !rest.is_empty()) {
                 for (place, record) in rest.iter().zip(read_at(engine, self.0.store, rest).await?) {
                     let told = record::Facts::of(&record);
                     let told = told.map_err(|what| corrupt(place.offset, &what))?;
                     events.insert(told.revision, (told.position, told.id));
+                    read += 1;
                 }
             }
         }

@@ -17,6 +17,7 @@ mod facts;
 mod index;
 mod known;
 mod lookup;
+mod metadata;
 mod query;
 mod reading;
 mod record;
@@ -27,7 +28,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mente_engine::{Offset, Record, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::name::StreamName;
 use block::Draft;
 use known::{Known, unnamed};
@@ -44,9 +45,11 @@ pub use blocks::{Blocks, Sealed};
 pub use chain::{Chain, StoreChain};
 pub use facts::Facts;
 pub use lookup::Lookup;
+pub(crate) use metadata::is_tombstone;
+pub use metadata::{METADATA, Metadata};
 pub use query::{CORRELATION, Query, QueryItem, TAGS, check_tags};
 pub(crate) use reading::{no_event, read_at};
-pub use record::place_of;
+pub use record::{actor_of, place_of};
 
 /// One event of a stream, by where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -85,6 +88,8 @@ pub struct InMemory {
     pub from: Option<u64>,
     /// Position of the first event in memory, over all streams.
     pub first: u64,
+    /// What holds for the stream, if it was said by an event in memory; without what is custom.
+    pub metadata: Option<Metadata>,
 }
 
 impl Store {
@@ -111,9 +116,13 @@ impl Store {
     ) -> Result<(Appended, Vec<Record>)> {
         let parts = append.parts()?;
         let known = Known { store: self, facts };
-        if let Some(repeated) = known.repeated(&parts)? {
+        let repeated = known.repeated(&parts);
+        if let Ok(Some(repeated)) = repeated {
             return Ok((repeated, Vec::new()));
         }
+        // Of a deleted stream that is to be heard first.
+        known.check_deleted(&parts)?;
+        repeated?;
         known.check(append)?;
         let mut lengths: BTreeMap<&StreamName, u64> = BTreeMap::new();
         for part in &parts {
@@ -125,7 +134,10 @@ impl Store {
         for (stream, event) in &append.events {
             let position = self.next_position();
             let revision = lengths.get_mut(stream).ok_or_else(unnamed)?;
-            let record = keyed(stream, event).to_record_with(now, headers(position, *revision));
+            let first = headers(position, *revision, append.actor.as_deref());
+            let record = keyed(stream, event).to_record_with(now, first);
+            let mut chain = self.chain;
+            let record = chain.stamp(record);
             let event = record::Facts {
                 stream: stream.clone(),
                 position,
@@ -134,7 +146,7 @@ impl Store {
             };
             *revision += 1;
             last.insert(stream, position);
-            self.take(&event, None, &record);
+            self.take(&event, None, &record).map_err(Error::invalid)?;
             records.push(record);
         }
         let to = |stream: &StreamName| AppendedTo {
@@ -180,7 +192,8 @@ impl Store {
         if facts.position != self.next_position() || !is_next {
             return Err(corrupt(offset, "positions or revisions have a gap"));
         }
-        self.take(&facts, Some(offset), record);
+        let taken = self.take(&facts, Some(offset), record);
+        taken.map_err(|what| corrupt(offset, &what))?;
         self.end = self.next_position();
         Ok(())
     }
@@ -229,7 +242,14 @@ impl Store {
             places,
             from: stretches().next().map(|(_, stretch)| stretch.revision),
             first: self.first(),
+            metadata: self.metadata(name).cloned(),
         }
+    }
+
+    /// What an event in memory says of a stream.
+    fn metadata(&self, stream: &StreamName) -> Option<&Metadata> {
+        let mut newest = self.tails.iter().rev();
+        newest.find_map(|tail| tail.metadata(stream))
     }
 
     /// Places of the durable events in memory that match, from position `from` on, the way that the reader
@@ -319,19 +339,29 @@ impl Store {
         })
     }
 
-    fn take(&mut self, facts: &record::Facts, offset: Option<Offset>, record: &Record) {
-        self.chain.take(facts);
+    fn take(
+        &mut self,
+        facts: &record::Facts,
+        offset: Option<Offset>,
+        record: &Record,
+    ) -> Result<(), String> {
+        let metadata = match facts.stream.about() {
+            Some(stream) => Some((stream, Metadata::rules_of(record)?)),
+            None => None,
+        };
+        self.chain.take(record);
         let next = self.next_position();
         match self.tails.back_mut() {
             Some(tail) if !tail.is_full(self.tail_events) => {
-                tail.take(facts, offset, record, self.chain);
+                tail.take(facts, offset, record, metadata, self.chain);
             }
             _ => {
                 let mut tail = Tail::after(next);
-                tail.take(facts, offset, record, self.chain);
+                tail.take(facts, offset, record, metadata, self.chain);
                 self.tails.push_back(tail);
             }
         }
+        Ok(())
     }
 }
 

@@ -176,6 +176,11 @@ impl Key {
         Self((kind as u64) << (u64::BITS - KIND_BITS) | hash)
     }
 
+    /// The events of a type.
+    pub(super) fn of_type(kind: &str) -> Self {
+        Self::of(Kind::Type, kind)
+    }
+
     /// The events of a stream.
     pub(super) fn of_stream(stream: &StreamName) -> Self {
         Self::of(Kind::Stream, stream.as_str())

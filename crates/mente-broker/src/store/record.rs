@@ -10,8 +10,10 @@ use super::Place;
 use crate::error::{Error, Kind};
 use crate::name::StreamName;
 
-const POSITION: &str = "mente-position";
+pub(super) const POSITION: &str = "mente-position";
 const REVISION: &str = "mente-revision";
+/// Who appended, by the name of the key that was shown.
+const ACTOR: &str = "mente-actor";
 
 /// What the index takes in of a record.
 pub(super) struct Facts {
@@ -37,7 +39,7 @@ impl Facts {
             return Err(missing.to_owned());
         };
         Ok(Self {
-            stream: StreamName::new(key).map_err(|error| error.message)?,
+            stream: StreamName::stored(key).map_err(|error| error.message)?,
             position,
             revision,
             id: id_hash(id),
@@ -55,14 +57,29 @@ pub fn place_of(offset: Offset, record: &Record) -> Option<Place> {
     })
 }
 
-pub(super) fn headers(position: u64, revision: u64) -> Vec<(Bytes, Option<Bytes>)> {
+/// Who appended it, if a key was shown.
+pub fn actor_of(record: &Record) -> Option<String> {
+    let actor = std::str::from_utf8(record.header(ACTOR)?).ok()?;
+    Some(actor.to_owned())
+}
+
+pub(super) fn headers(
+    position: u64,
+    revision: u64,
+    actor: Option<&str>,
+) -> Vec<(Bytes, Option<Bytes>)> {
     let header = |name: &'static str, number: u64| {
         (
             Bytes::from_static(name.as_bytes()),
             Some(Bytes::from(number.to_string())),
         )
     };
-    vec![header(POSITION, position), header(REVISION, revision)]
+    let mut headers = vec![header(POSITION, position), header(REVISION, revision)];
+    headers.extend(actor.map(|actor| {
+        let value = Bytes::copy_from_slice(actor.as_bytes());
+        (Bytes::from_static(ACTOR.as_bytes()), Some(value))
+    }));
+    headers
 }
 
 pub(super) fn corrupt(offset: Offset, what: &str) -> Error {

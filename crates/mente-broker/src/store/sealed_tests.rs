@@ -13,8 +13,9 @@ use mente_engine::{Attribute, Clock, Engine, Event, Now, Timestamp};
 
 use super::tests::weaken;
 use super::{Append, Check, Direction, Expected, Query, QueryItem, TAGS};
+use super::{AppendedTo, Metadata};
 use crate::access::Principal;
-use crate::broker::{Broker, Options};
+use crate::broker::{Broker, Deletion, Options};
 use crate::error::Kind;
 use crate::name::StreamName;
 
@@ -151,7 +152,7 @@ fn append(random: &mut fastrand::Rng, made: &mut Vec<Append>, is_weak: bool) -> 
             false => Check::Stream(stream, expected),
         });
     }
-    let append = Append { events, checks };
+    let append = Append::new(events, checks);
     made.push(append.clone());
     append
 }
@@ -192,6 +193,41 @@ fn read(world: &mut World, random: &mut fastrand::Rng) -> Result<Seen, Kind> {
     Ok(seen.collect())
 }
 
+/// Truncates a stream, or deletes it, seldom for good.
+fn say(
+    world: &mut World,
+    id: &str,
+    random: &mut fastrand::Rng,
+) -> Result<AppendedTo, (Kind, String)> {
+    let stream = name(random.usize(..STREAMS.len()));
+    let expected = match random.u8(..4) {
+        0 => Expected::NoStream,
+        1 => Expected::StreamExists,
+        _ => Expected::Any,
+    };
+    let metadata = Metadata {
+        truncate_before: random.u64(..12),
+        max_count: random.bool().then(|| random.u64(1..5)),
+        ..Metadata::default()
+    };
+    let (is_deleted, is_for_good) = (random.bool(), random.u8(..16) == 0);
+    let said = world.run(async |broker| match (is_deleted, is_for_good) {
+        (false, _) => {
+            let set = broker.set_stream_metadata(&ME, &stream, id, expected, &metadata);
+            set.await
+        }
+        (true, false) => {
+            let deleted = broker.delete_stream(&ME, &stream, id, expected, Deletion::Soft);
+            deleted.await
+        }
+        (true, true) => {
+            let deleted = broker.delete_stream(&ME, &stream, id, expected, Deletion::ForGood);
+            deleted.await
+        }
+    });
+    said.map_err(|error| (error.kind, error.message))
+}
+
 fn both_answer_alike(seed: u64, is_weak: bool) {
     weaken(is_weak);
     let mut random = fastrand::Rng::with_seed(seed);
@@ -204,8 +240,15 @@ fn both_answer_alike(seed: u64, is_weak: bool) {
             let fault = [Fault::UnknownAndLost, Fault::UnknownButDone][random.usize(..2)];
             worlds[0].fail_index(fault);
         }
-        match random.u8(..10) {
+        match random.u8(..12) {
             0 => worlds = worlds.map(World::crash),
+            10.. => {
+                let (choice, id) = (random.u64(..), format!("m{step}"));
+                let [sealed, whole] = worlds
+                    .each_mut()
+                    .map(|world| say(world, &id, &mut fastrand::Rng::with_seed(choice)));
+                assert_eq!(sealed, whole, "seed {seed} step {step}");
+            }
             1..6 => {
                 let append = append(&mut random, &mut made, is_weak);
                 let [sealed, whole] = worlds.each_mut().map(|world| {

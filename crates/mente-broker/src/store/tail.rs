@@ -6,6 +6,7 @@ use mente_engine::{Offset, Record, limits};
 
 use super::block::{Draft, Group};
 use super::index::Index;
+use super::metadata::Metadata;
 use super::query::{Key, Sought};
 use super::record::Facts;
 use super::{Chain, Place};
@@ -16,6 +17,8 @@ pub(super) struct Tail {
     /// Position of the first event.
     pub(super) first: u64,
     streams: BTreeMap<StreamName, Stretch>,
+    /// What was said here last of streams, by their own names; without what is custom.
+    metadata: BTreeMap<StreamName, Metadata>,
     /// By position.
     entries: Vec<Entry>,
     index: Index,
@@ -68,6 +71,10 @@ impl Tail {
         self.streams.get(stream)
     }
 
+    pub(super) fn metadata(&self, stream: &StreamName) -> Option<&Metadata> {
+        self.metadata.get(stream)
+    }
+
     pub(super) fn index(&self) -> &Index {
         &self.index
     }
@@ -77,9 +84,11 @@ impl Tail {
         facts: &Facts,
         offset: Option<Offset>,
         record: &Record,
+        metadata: Option<(StreamName, Metadata)>,
         chain: Chain,
     ) {
         self.chain = chain;
+        self.metadata.extend(metadata);
         let position = self.end();
         for key in Key::of_record(&facts.stream, facts.revision, record) {
             self.index.insert(key, position);

@@ -77,10 +77,7 @@ fn expected_revisions() {
 
 fn several(told: &[(&str, &str)], checks: Vec<Check>) -> Append {
     let event = |(stream, id): &(&str, &str)| (named(stream), events(&[id]).remove(0));
-    Append {
-        events: told.iter().map(event).collect(),
-        checks,
-    }
+    Append::new(told.iter().map(event).collect(), checks)
 }
 
 #[test]

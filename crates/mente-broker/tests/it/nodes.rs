@@ -131,7 +131,7 @@ fn end(world: &mut World, clients: &Clients) {
         world.pass(LOCK / 4);
         clients.settle(world, true);
         clients.receive(world, 100, Duration::ZERO);
-        there = events(&world.memory);
+        there = events(&world.memory, "/orders");
         let is_quiet = clients.left(&there) == 0 && clients.told().under_way == 0;
         quiet = if is_quiet { quiet + 1 } else { 0 };
         // Twice a lock, so that nothing is still out that would come again.
@@ -208,6 +208,7 @@ fn heir(world: &World, clients: &Clients, there: &[usize]) {
                 clients.broken(Law::SettledAgain, format!("{again:?}, in the end"));
             }
             clients.judge(there, &appended);
+            clients.judge_letters(&events(&world.memory, "/$deadletter"));
             differing(clients, parts);
         }
         Err(error) => clients.broken(Law::ShardStopped, format!("in the end: {error}")),
@@ -218,17 +219,19 @@ fn ids(events: impl Iterator<Item = mente_engine::Event>) -> Vec<usize> {
     events.map(|event| event.id.parse().unwrap()).collect()
 }
 
-/// Every event of the topic, as it lies in the engine.
-fn events(memory: &mente_engine::memory::MemoryEngine) -> Vec<usize> {
+/// Every event of the set whose name ends so, as it lies in the engine.
+fn events(memory: &mente_engine::memory::MemoryEngine, end: &str) -> Vec<usize> {
     let read = async {
         let sets = memory.list("").await?;
-        let is_topic = |name: &str| name.ends_with("/orders");
-        let set = sets.iter().find(|set| is_topic(set.name.as_str())).unwrap();
         let mut found = Vec::new();
-        for partition in 0..PARTITIONS {
+        let Some(set) = sets.iter().find(|set| set.name.as_str().ends_with(end)) else {
+            return Ok(found);
+        };
+        for partition in 0..set.logs {
             let log = set.id.log(partition);
             let chunk = memory.read(log, Offset(0), mente_engine::Limit::default());
-            for batch in chunk.await?.batches {
+            let events = |batch: &mente_engine::Batch| batch.term().is_none();
+            for batch in chunk.await?.batches.into_iter().filter(events) {
                 for record in batch.records() {
                     let (offset, record) = record.unwrap();
                     let event = mente_engine::Event::from_record(&record, "", partition, offset);
@@ -350,5 +353,10 @@ mod planted {
     #[test]
     fn a_claim_after_deciding_is_found() {
         hunt(Some(Planted::ClaimAfterDeciding), false, APART);
+    }
+    #[test]
+    fn dead_letters_that_are_copied_unseen_are_found() {
+        let laws = &[Law::DeadLetters];
+        hunt(Some(Planted::LettersUnread), false, laws);
     }
 }

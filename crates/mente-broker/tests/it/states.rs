@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use mente_broker::{AsOf, Broker, EntityName, Expected, Options, StreamName, WhatIf};
+use mente_broker::{AsOf, Broker, EntityName, Expected, Metadata, Options, StreamName, WhatIf};
 use mente_engine::memory::MemoryEngine;
 use mente_engine::{
     Answer, Appended, Batch, Bounds, Change, Chunk, Data, Engine, Event, Fence, Limit, LogConfig,
@@ -133,6 +133,18 @@ impl World {
         let appended = broker.append_stream(&ME, &stream, Expected::Any, events);
         self.pool.run_until(appended).unwrap();
         // Blocks are written meanwhile.
+        self.pool.run_until_stalled();
+    }
+
+    fn show(&mut self, stream: &str, id: &str, truncate_before: u64, max_count: Option<u64>) {
+        let (broker, stream) = (self.broker.clone(), StreamName::new(stream).unwrap());
+        let metadata = Metadata {
+            truncate_before,
+            max_count,
+            ..Metadata::default()
+        };
+        let said = broker.set_stream_metadata(&ME, &stream, id, Expected::Any, &metadata);
+        self.pool.run_until(said).unwrap();
         self.pool.run_until_stalled();
     }
 
@@ -264,6 +276,13 @@ fn what_is_kept_answers_as_a_fold_from_the_beginning() {
                     let events: Vec<_> = events.collect();
                     lengths[at] += events.len() as u64;
                     world.append(streams[at], events);
+                    asked.clear();
+                }
+                // What readers see of a stream changes, and back again.
+                4 if lengths[at] > 0 && step % 2 == 0 => {
+                    let truncate_before = random.u64(..lengths[at]) * u64::from(random.bool());
+                    let max_count = (random.usize(..3) == 0).then(|| random.u64(1..20));
+                    world.show(streams[at], &format!("m{step}"), truncate_before, max_count);
                     asked.clear();
                 }
                 3 if step % 3 == 0 => {

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use mente_broker::Head;
 use mente_engine::{Takes, limits};
+use serde::Deserialize;
 use serde_json::json;
 
-use super::Door;
 use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
+use super::{Door, body};
 
 /// How long a shard may take to answer before the server counts as not ready.
 const PING_WAIT: Duration = Duration::from_secs(2);
@@ -48,13 +51,35 @@ pub(super) async fn readyz(State(door): State<Arc<Door>>) -> Result<String> {
     }
 }
 
+/// What is held against what is there.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Against {
+    /// A head of the store that was noted.
+    noted: Option<Head>,
+}
+
+/// `{"position":7,"hash":"…"}`: the last event of the store and the hash over all events up to it.
+pub(super) async fn head(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
+    match door.broker.store_head(&who).await? {
+        Some(head) => json_of(StatusCode::OK, &head),
+        None => Err(mente_broker::Error::not_found("event", "in the store").into()),
+    }
+}
+
 /// Folds journals, the store and every projection again and compares:
 /// `{"equal":true,"parts":[{"what":"journal 3","equal":true,"detail":"…"}]}`.
-pub(super) async fn verify(State(door): State<Arc<Door>>, Caller(who): Caller) -> Result<Response> {
+pub(super) async fn verify(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    body: Body,
+) -> Result<Response> {
+    let held = body::read(&door, body).await?;
+    let Against { noted } = body::json(&held.bytes)?;
     let part = |what: String, equal: bool, detail: String| json!({"what": what, "equal": equal, "detail": detail});
     let mut equal = true;
     let mut parts = Vec::new();
-    for verified in door.broker.verify(&who).await? {
+    for verified in door.broker.verify_noted(&who, noted).await? {
         equal &= verified.equal;
         parts.push(part(verified.what, verified.equal, verified.detail));
     }

@@ -32,6 +32,7 @@ fn answer(kind: Kind) -> (StatusCode, &'static str) {
         Kind::Unauthenticated => (StatusCode::UNAUTHORIZED, "Unauthorized"),
         Kind::Forbidden => (StatusCode::FORBIDDEN, "Forbidden"),
         Kind::Conflict => (StatusCode::CONFLICT, "Conflict"),
+        Kind::Deleted => (StatusCode::GONE, "Deleted"),
         Kind::LockLost => (StatusCode::GONE, "TokenLost"),
         Kind::OutOfRange => (StatusCode::RANGE_NOT_SATISFIABLE, "OutOfRange"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),

@@ -32,6 +32,7 @@ mod distinct;
 mod error;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
+mod metadata;
 mod metrics;
 mod nodes;
 mod position;
@@ -193,9 +194,16 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ),
         ("/streams", get(streams::list)),
         ("/store/events", get(store::events).post(store::append)),
+        ("/store/head", get(admin::head)),
         (
             "/streams/{stream}",
-            get(store::stream).post(streams::append),
+            get(store::stream)
+                .post(streams::append)
+                .delete(metadata::delete),
+        ),
+        (
+            "/streams/{stream}/metadata",
+            get(metadata::get).put(metadata::put),
         ),
         ("/streams/{stream}/state", get(past::state)),
         ("/streams/{stream}/log", get(past::log)),

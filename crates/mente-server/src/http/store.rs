@@ -10,7 +10,8 @@
 //! | `query=[{"types":["a"],"tags":["x","y"]},…]` | events that match at least one item (not beside the ones above) |
 //! | `follow=true` | a tail without end, as of a topic (`tail.rs`); SSE ids are positions, of a stream revisions |
 //!
-//! A document is `{"events":[{"stream":…,"revision":0,"position":7,"appended":…,"event":{…}}],"next":8,"head":7}`:
+//! A document is `{"events":[{"stream":…,"revision":0,"position":7,"appended":…,"actor":…,"event":{…}}],"next":8,"head":7}`,
+//! the actor being the name of the key that was shown, if one was:
 //! read on from `next` until there is none; `head` is the last position of the store as it was read
 //! (backwards on the first page only), which a decision by all matches hands to its check as `after`.
 //!
@@ -154,10 +155,9 @@ pub(super) async fn append(
         let stream = StreamName::new(&*told.stream)?;
         Ok((stream, event_of(&told.event)?))
     });
-    let append = Append {
-        events: events.collect::<Result<_>>()?,
-        checks: asked.checks.into_iter().map(check).collect::<Result<_>>()?,
-    };
+    let events = events.collect::<Result<_>>()?;
+    let checks = asked.checks.into_iter().map(check);
+    let append = Append::new(events, checks.collect::<Result<_>>()?);
     let appended = door.broker.append_store(&who, append).await?;
     let streams = appended.streams.iter().map(|(stream, to)| {
         json!({
@@ -329,8 +329,10 @@ impl Reader {
         };
         let (revision, position) = (event.place.revision, event.place.position);
         let appended = event.time.to_rfc3339();
+        let actor = event.actor.as_deref();
+        let actor = actor.map_or(String::new(), |a| format!("\"actor\":{},", Value::from(a)));
         format!(
-            "{{{stream}\"revision\":{revision},\"position\":{position},\"appended\":\"{appended}\","
+            "{{{stream}\"revision\":{revision},\"position\":{position},\"appended\":\"{appended}\",{actor}"
         )
     }
 }

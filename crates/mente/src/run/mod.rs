@@ -43,7 +43,7 @@ pub(crate) use clock::TokioClock;
 use engine::Running;
 
 pub(crate) use reserve::Reserve;
-pub(crate) use verify::verify;
+pub(crate) use verify::{noted, verify};
 
 /// Between two looks whether a node of a cluster is ready.
 const READY_PAUSE: Duration = Duration::from_millis(20);

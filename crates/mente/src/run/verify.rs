@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Context;
-use mente_broker::{Broker, Principal};
+use mente_broker::{Broker, Chain, Head, Principal};
 use mente_engine::{Engine, Error, Limit};
 
 use super::clock::TokioClock;
@@ -13,7 +13,23 @@ use super::{Reserve, embedded, spawn};
 use crate::failure::{Code, Failure, Result};
 use crate::output::line;
 
-pub(crate) fn verify(data_dir: &Path) -> Result<()> {
+/// A head of the store as `mente stream head` shows it: `7:HASH`.
+pub(crate) fn noted(text: &str) -> Result<Head> {
+    let parts = text.split_once(':');
+    let head = parts.and_then(|(position, hash)| {
+        Some(Head {
+            position: position.parse().ok()?,
+            hash: Chain::try_from(hash.to_owned()).ok()?,
+        })
+    });
+    head.ok_or_else(|| {
+        let message = format!("{text:?} is not what mente stream head shows, POSITION:HASH");
+        Failure::usage(message)
+    })
+}
+
+pub(crate) fn verify(data_dir: &Path, against: Option<&str>) -> Result<()> {
+    let against = against.map(noted).transpose()?;
     if !holds_a_log(data_dir) {
         let message = format!("there is no log in {}", data_dir.display());
         return Err(Failure::new(Code::NotFound, message));
@@ -27,7 +43,7 @@ pub(crate) fn verify(data_dir: &Path) -> Result<()> {
     let read = runtime.block_on(async {
         let engine: Arc<dyn Engine> = Arc::new(driven.engine());
         sound &= read_all(&*engine).await?;
-        fold_all(engine).await
+        fold_all(engine, against).await
     });
     runtime.shutdown_timeout(super::SHARDS_STOP_WAIT);
     driven.close()?;
@@ -92,14 +108,14 @@ fn damaged(set: &str, index: u32, why: &str) -> Result<()> {
     line(&format!("DAMAGED    {set} partition {index}: {why}"))
 }
 
-async fn fold_all(engine: Arc<dyn Engine>) -> Result<bool> {
+async fn fold_all(engine: Arc<dyn Engine>, noted: Option<Head>) -> Result<bool> {
     let clock = Arc::new(TokioClock::new());
     let opened = Broker::open(engine, clock, mente_broker::Options::default()).await;
     let (broker, tasks) = opened.context("cannot open the broker on this data")?;
     let mut shards = spawn(tasks);
     let folded = async {
         broker.ready().await?;
-        broker.verify(&Principal::Anonymous).await
+        broker.verify_noted(&Principal::Anonymous, noted).await
     };
     let folded = tokio::select! {
         folded = folded => folded.context("cannot fold the journals")?,

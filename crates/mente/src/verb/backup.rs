@@ -89,7 +89,7 @@ pub(crate) fn restore(file: &Path, data_dir: &Path) -> Result<()> {
     fs::rename(&unfinished, data_dir).with_context(cannot)?;
     sync_parent(data_dir)?;
     tell("restored", held, "to", data_dir)?;
-    crate::run::verify(data_dir)
+    crate::run::verify(data_dir, None)
 }
 
 fn tell(what: &str, held: Held, to: &str, path: &Path) -> Result<()> {

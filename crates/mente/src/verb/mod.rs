@@ -28,10 +28,11 @@ const JSON: &str = "application/json";
 pub(crate) fn run(verb: Verb) -> Result<()> {
     if let Verb::Verify {
         data_dir: Some(closed),
+        noted,
         ..
     } = &verb
     {
-        return crate::run::verify(closed);
+        return crate::run::verify(closed, noted.as_deref());
     }
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -46,7 +47,9 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Projection(projection) => projection::run(projection).await,
-            Verb::Verify { connection, .. } => projection::verify(connection).await,
+            Verb::Verify {
+                connection, noted, ..
+            } => projection::verify(connection, noted.as_deref()).await,
             Verb::Cluster(connection) => cluster::cluster(connection).await,
             Verb::Backup { file, connection } => backup::backup(file, &connection).await,
         }

@@ -118,9 +118,13 @@ fn show_rows(answer: &Value) -> Result<()> {
 }
 
 /// `mente verify`: every projection folded again and compared.
-pub(super) async fn verify(connection: crate::args::Connection) -> Result<()> {
+pub(super) async fn verify(connection: crate::args::Connection, noted: Option<&str>) -> Result<()> {
     let caller = Caller::new(&connection)?;
-    let answer = caller.call("POST", "/verify", None, "").await?;
+    let body = match noted.map(crate::run::noted).transpose()? {
+        Some(noted) => serde_json::json!({ "noted": noted }).to_string(),
+        None => String::new(),
+    };
+    let answer = caller.call("POST", "/verify", None, body).await?;
     let answer = super::json(&answer)?;
     for part in items(&answer, "parts") {
         let of = |name: &str| cell(part.get(name));

@@ -111,6 +111,42 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 .print("GET", &path, "", show)
                 .await
         }
+        Stream::Head { connection } => {
+            let show = |answer: &Value| {
+                let of = |name: &str| cell(answer.get(name));
+                line(&format!("{}:{}", of("position"), of("hash")))
+            };
+            let caller = Caller::new(&connection)?;
+            caller.print("GET", "/store/head", "", show).await
+        }
+        Stream::Metadata {
+            stream,
+            set,
+            expected,
+            connection,
+        } => metadata(&stream, set, &expected, &connection).await,
+        Stream::Truncate {
+            stream,
+            before,
+            connection,
+        } => truncate(&stream, before, &connection).await,
+        Stream::Rm {
+            stream,
+            forever,
+            expected,
+            connection,
+        } => {
+            let path = format!(
+                "/streams/{}?expected={expected}&forever={forever}",
+                escape(&stream)
+            );
+            let done = |_: &Value| match forever {
+                true => line(&format!("{stream} is deleted for good")),
+                false => line(&format!("{stream} is deleted; an append begins it again")),
+            };
+            let caller = Caller::new(&connection)?;
+            caller.print("DELETE", &path, "", done).await
+        }
         Stream::State {
             stream,
             when,
@@ -146,6 +182,48 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             past::what_if(&stream, otherwise, &when, &connection).await
         }
     }
+}
+
+/// Shows what holds for a stream, or sets it from a file.
+async fn metadata(
+    stream: &str,
+    set: Option<String>,
+    expected: &str,
+    connection: &Connection,
+) -> Result<()> {
+    let caller = Caller::new(connection)?;
+    let path = format!("/streams/{}/metadata", escape(stream));
+    let Some(file) = set else {
+        let answer = caller.call("GET", &path, None, "").await?;
+        return line(&answer.text());
+    };
+    let path = format!("{path}?expected={expected}");
+    let done = |_: &Value| line(&format!("that holds for {stream} from now on"));
+    caller
+        .print("PUT", &path, read_declaration(&file)?, done)
+        .await
+}
+
+/// Changes one part of the metadata and leaves the others, unless somebody else changes them meanwhile.
+async fn truncate(stream: &str, before: u64, connection: &Connection) -> Result<()> {
+    let caller = Caller::new(connection)?;
+    let path = format!("/streams/{}/metadata", escape(stream));
+    let answer = caller.call("GET", &path, None, "").await?;
+    let mut told = super::json(&answer)?;
+    let expected = match &told["revision"] {
+        Value::Null => "none".to_owned(),
+        revision => revision.to_string(),
+    };
+    told["metadata"]["truncateBefore"] = before.into();
+    let path = format!("{path}?expected={expected}");
+    let done = |_: &Value| {
+        line(&format!(
+            "{stream} begins at revision {before} for its readers"
+        ))
+    };
+    caller
+        .print("PUT", &path, told["metadata"].to_string(), done)
+        .await
 }
 
 /// A line for each event, as they come.

@@ -5,6 +5,7 @@ mod engine;
 mod repositories;
 mod server;
 
+mod audit;
 mod backup;
 mod chaos;
 mod cloudevents_sdks;
@@ -25,6 +26,7 @@ mod process;
 mod pull;
 mod reducers;
 mod refusals;
+mod retention;
 mod retire;
 mod shop_page;
 mod store;

@@ -16,6 +16,8 @@ mod repositories;
 #[expect(dead_code, reason = "the tests of the embedded log use the rest")]
 mod server;
 
+#[path = "../it/audit.rs"]
+mod audit;
 #[path = "../it/cloudevents_sdks.rs"]
 mod cloudevents_sdks;
 #[path = "../it/demo.rs"]
@@ -44,6 +46,8 @@ mod pull;
 mod reducers;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/retention.rs"]
+mod retention;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
 #[path = "../it/store.rs"]

@@ -20,6 +20,8 @@ pub(super) struct Past<'a> {
     who: &'a Principal,
     stream: &'a StreamName,
     as_of: AsOf,
+    /// Revision of the first event that readers see.
+    first: u64,
     next: u64,
     /// Position behind the last event.
     behind: u64,
@@ -42,6 +44,7 @@ impl<'a> Past<'a> {
             who,
             stream,
             as_of,
+            first: 0,
             next: 0,
             behind: 0,
             newest: Timestamp(i64::MIN),
@@ -59,9 +62,10 @@ impl<'a> Past<'a> {
         self
     }
 
-    /// What was read so far as a state to keep; `None` if that is kept.
+    /// What was read so far as a state to keep; `None` if that is kept, or lacks events that readers do not
+    /// see now: which those are may change at any time.
     pub(super) fn snapshot(&mut self, state: &Folded) -> Option<Snapshot> {
-        if self.next <= self.kept {
+        if self.next <= self.kept || self.first > 0 {
             return None;
         }
         self.kept = self.next;
@@ -102,20 +106,38 @@ impl<'a> Past<'a> {
             .read_stream_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
-        self.is_over = is_end || events.len() as u64 == left;
+        match events.first() {
+            Some(first) if self.next == 0 => {
+                self.first = first.place.revision;
+                self.check_truncation()?;
+            }
+            Some(first) if first.place.revision > self.next => {
+                let message = format!("stream {stream} was truncated just now: repeat");
+                return Err(Error::new(Kind::Throttled, message));
+            }
+            _ => {}
+        }
+        if let AsOf::Revision(at) = self.as_of {
+            // It may begin later than was asked.
+            events.retain(|event| event.place.revision <= at);
+        }
+        let last = events.last().map(|event| event.place.revision);
+        self.is_over = is_end || last.is_some_and(|last| self.as_of == AsOf::Revision(last));
         if let AsOf::Time(time) = self.as_of
             && let Some(later) = events.iter().position(|event| event.time > time)
         {
             events.truncate(later);
             self.is_over = true;
         }
-        self.next += events.len() as u64;
+        self.next = events
+            .last()
+            .map_or(self.next, |event| event.place.revision + 1);
         let newest = events.iter().map(|event| event.time).max();
         self.newest = newest.map_or(self.newest, |newest| newest.max(self.newest));
         self.behind = events
             .last()
             .map_or(self.behind, |event| event.place.position + 1);
-        if self.next > limits::STATE_EVENTS {
+        if self.next.saturating_sub(self.first) > limits::STATE_EVENTS {
             let message = format!(
                 "stream {stream} has more than {} events: ask for an earlier revision",
                 limits::STATE_EVENTS
@@ -123,6 +145,20 @@ impl<'a> Past<'a> {
             return Err(Error::new(Kind::TooLarge, message));
         }
         Ok(Some(events).filter(|events| !events.is_empty()))
+    }
+
+    /// Of what readers do not see any more there is no state.
+    fn check_truncation(&self) -> Result<()> {
+        let (stream, first) = (self.stream, self.first);
+        match self.as_of {
+            AsOf::Revision(at) if at < first => {
+                let message = format!(
+                    "stream {stream} is truncated: its first readable revision is {first}, {at} is before it"
+                );
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The last revision that there was, if it is the one that was asked for.

@@ -30,6 +30,7 @@ impl Serialize for Facts<'_> {
             place,
             time,
             event,
+            ..
         } = self.0;
         let mut map = serializer.serialize_map(None)?;
         // Extensions first: of two members with one name the later one counts.

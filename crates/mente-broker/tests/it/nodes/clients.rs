@@ -22,8 +22,10 @@ pub(super) const PARTITIONS: u32 = 2;
 pub(super) enum Law {
     /// What was settled never comes again, from no later lease.
     SettledAgain,
-    /// Each event is acknowledged once.
+    /// Each event is settled once.
     SettledTwice,
+    /// Each that was rejected has one dead letter, and no other has any.
+    DeadLetters,
     /// What was answered is there.
     Lost,
     /// Nothing is there that nobody wrote.
@@ -56,6 +58,10 @@ pub(super) struct Told {
     pub(super) settled: BTreeMap<usize, LockToken>,
     /// Settlements of which nobody knows.
     pub(super) unsure: BTreeSet<usize>,
+    /// Of the settled, those that were rejected.
+    rejected: BTreeSet<usize>,
+    /// Perhaps rejected.
+    perhaps_rejected: BTreeSet<usize>,
     pub(super) revisions: BTreeMap<u64, usize>,
     appended: BTreeSet<usize>,
     /// Topics that were made beside the one that is used.
@@ -112,16 +118,30 @@ impl Told {
         }
     }
 
-    fn settled(&mut self, ids: &[usize], tokens: &[LockToken], answer: Result<Vec<bool>>) {
+    fn settled(
+        &mut self,
+        ids: &[usize],
+        tokens: &[LockToken],
+        is_rejected: bool,
+        answer: Result<Vec<bool>>,
+    ) {
         match answer {
             Ok(held) => {
                 for ((id, token), held) in ids.iter().zip(tokens).zip(held) {
                     if held && self.settled.insert(*id, *token).is_some() {
                         self.broken(Law::SettledTwice, format!("event {id}"));
                     }
+                    if held && is_rejected {
+                        self.rejected.insert(*id);
+                    }
                 }
             }
-            Err(error) if error.kind == Kind::Unknown => self.unsure.extend(ids),
+            Err(error) if error.kind == Kind::Unknown => {
+                self.unsure.extend(ids);
+                if is_rejected {
+                    self.perhaps_rejected.extend(ids);
+                }
+            }
             // Certainly not done.
             Err(_) => {}
         }
@@ -204,12 +224,19 @@ impl Clients {
         }
         let (ids, tokens): (Vec<_>, Vec<_>) = held.into_iter().unzip();
         let called = tokens.clone();
+        let is_rejected = world.rng.u32(..3) == 0;
         let settle = async move |broker: Broker| {
-            let how = Settlement::Complete;
+            let how = match is_rejected {
+                true => Settlement::Reject {
+                    reason: "Rejected".into(),
+                    detail: String::new(),
+                },
+                false => Settlement::Complete,
+            };
             broker.settle(&ME, &shipping(), called, how).await
         };
         self.call(world, settle, move |told, answer| {
-            told.settled(&ids, &tokens, answer);
+            told.settled(&ids, &tokens, is_rejected, answer);
         });
     }
 
@@ -290,6 +317,19 @@ impl Clients {
         let all: BTreeSet<usize> = stream.iter().copied().collect();
         if all.len() < stream.len() || !all.is_subset(&told.appended) {
             told.broken(Law::Invented, format!("in the stream: {stream:?}"));
+        }
+    }
+
+    /// Holds the dead letters that are there in the end against what was told.
+    pub(super) fn judge_letters(&self, letters: &[usize]) {
+        let mut told = self.told();
+        let all: BTreeSet<usize> = letters.iter().copied().collect();
+        let missing: Vec<_> = told.rejected.difference(&all).copied().collect();
+        let known = |id: &&usize| told.rejected.contains(id) || told.perhaps_rejected.contains(id);
+        let unknown: Vec<_> = all.iter().filter(|id| !known(id)).copied().collect();
+        if all.len() < letters.len() || !missing.is_empty() || !unknown.is_empty() {
+            let what = format!("{letters:?}: {missing:?} missing, {unknown:?} rejected by nobody");
+            told.broken(Law::DeadLetters, what);
         }
     }
 
