@@ -355,3 +355,20 @@ fn a_long_stream_is_read_once() {
     assert!(reads >= whole, "{reads} of {whole}");
     assert_eq!(world.state("a-1", AsOf::Now).1, 0);
 }
+
+#[test]
+fn what_is_hidden_is_in_no_state_and_what_is_shown_again_is() {
+    let mut world = World::new(1, 1_000);
+    world.declare("a", declared("last"));
+    world.append("a-1", (0..10).map(|n| event(&n.to_string(), n)).collect());
+    let sum = |world: &mut World| world.state("a-1", AsOf::Now).0["sum"].clone();
+    assert_eq!(sum(&mut world), json!(45));
+    world.show("a-1", "m1", 8, None);
+    assert_eq!(sum(&mut world), json!(8 + 9));
+    let (told, _) = world.ask("a-1", &Question::State(AsOf::Revision(7)));
+    assert!(told.contains("is truncated"), "{told}");
+    world.append("a-1", vec![event("10", 10)]);
+    assert_eq!(sum(&mut world), json!(8 + 9 + 10));
+    world.show("a-1", "m2", 0, None);
+    assert_eq!(sum(&mut world), json!(55));
+}
