@@ -1,46 +1,27 @@
 // A visitor's day on the shop's page, in the system's Chromium:
-//   node shop_page.mjs URL FOLDER
+//   node shop_page.mjs URL FOLDER PID
+// with the process of the shop's server;
 // prints `ok` at the end; pictures of the page go to FOLDER.
 
 import assert from "node:assert/strict";
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { chromium } from "playwright-core";
+import { inChromium } from "./browser.mjs";
+import { aSliderShowsAnOrdersPast } from "./shop_past.mjs";
 
-const [url, folder] = process.argv.slice(2);
-// Long, since machines are busy.
-const SOON_MS = 30_000;
-const FLAGS = [
-  "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-  "--disable-background-networking", "--disable-component-update", "--disable-sync",
-];
+const [url, folder, pid] = process.argv.slice(2);
 
-const profile = await mkdtemp(join(tmpdir(), "mente-page-"));
-const context = await chromium.launchPersistentContext(profile, {
-  executablePath: process.env.MENTE_TEST_CHROMIUM ?? "/usr/bin/chromium",
-  args: FLAGS,
-  viewport: { width: 1280, height: 1180 },
-  reducedMotion: "no-preference",
-});
-context.setDefaultTimeout(SOON_MS);
-try {
-  await visit(await context.newPage());
-  console.log("ok");
-} finally {
-  await context.close();
-  await rm(profile, { recursive: true, force: true });
-}
+await inChromium(visit);
 
 async function visit(page) {
   const faults = watch(page);
   await page.goto(url);
   await page.locator("#link", { hasText: "live" }).waitFor();
 
-  await anOrderIsShippedAndTold(page);
+  const order = await anOrderIsShippedAndTold(page);
   await theStockSellsOnWithoutTheCatalogue(page);
   await aWebhookThatWasDownHearsLater(page);
   await ordersOutliveThePage(page);
+  await aSliderShowsAnOrdersPast(page, { order, folder, faults, pid: Number(pid) });
   await aPhoneShowsItAll(page);
   await strangersAreRefused();
 
@@ -88,6 +69,7 @@ async function anOrderIsShippedAndTold(page) {
   await past.filter({ hasText: "OrderPlaced \u2192 OrderShipped \u2192 CustomerNotified" }).waitFor();
   await page.locator('[data-sold="Stoneware mug"] td:nth-child(2)', { hasText: /^3$/ }).waitFor();
   await page.locator('[data-sold^="Green tea"] td:nth-child(2)', { hasText: /^1$/ }).waitFor();
+  return order;
 }
 
 async function theStockSellsOnWithoutTheCatalogue(page) {

@@ -194,6 +194,7 @@ impl Broker {
             self.keep_on_the_way(&folder, &mut past, &state);
         }
         past.end()?;
+        past.check_readable(first)?;
         if from <= to {
             earlier.difference(&state)
         } else {
@@ -264,7 +265,11 @@ impl Broker {
         }
         self.keep(&folder, &mut past, &before);
         let revision = past.end()?;
-        let named = what_if.drop.iter().chain(what_if.replace.keys());
+        let named = || what_if.drop.iter().chain(what_if.replace.keys());
+        if let Some(first) = named().min() {
+            past.check_readable(*first)?;
+        }
+        let named = named();
         if let Some(beyond) = named.max().filter(|named| **named > revision) {
             let message =
                 format!("stream {stream} is folded up to revision {revision}, without {beyond}");

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::server::{command, wait};
+use crate::server::{Server, command, wait};
 
 /// The demo's process; it is asked to end, since it has a server of its own to stop.
 struct Shop(Child);
@@ -13,12 +13,13 @@ struct Shop(Child);
 fn a_visitor_orders_breaks_things_and_finds_the_orders_again() {
     let root = workspace();
     let browser = browser(&root);
-    let (mut shop, url) = Shop::open();
+    let (mut shop, url) = Shop::open(&crate::engine::flags());
     let pictures = root.join("target");
     let output = Command::new("node")
         .arg(root.join("tests/node/shop_page.mjs"))
         .arg(&url)
         .arg(&pictures)
+        .arg(shop.server().to_string())
         .env("MENTE_TEST_CHROMIUM", browser)
         .output()
         .unwrap();
@@ -28,6 +29,31 @@ fn a_visitor_orders_breaks_things_and_finds_the_orders_again() {
         output.status.success() && out.ends_with("ok\n"),
         "{out}{err}"
     );
+    shop.interrupt();
+    assert_eq!(wait(&mut shop.0).code(), Some(0));
+}
+
+#[test]
+fn a_page_whose_server_was_killed_goes_on_with_the_next_one() {
+    let root = workspace();
+    let browser = browser(&root);
+    let mut server = Server::start_with(&["--allow-private-webhooks"]);
+    let (mut shop, url) = Shop::open(&["--server".to_owned(), server.url()]);
+    let mut visit = Command::new("node")
+        .arg(root.join("tests/node/shop_killed.mjs"))
+        .arg(&url)
+        .arg(server.process.id().to_string())
+        .env("MENTE_TEST_CHROMIUM", browser)
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut said = BufReader::new(visit.stdout.take().unwrap()).lines();
+    assert_eq!(said.next().unwrap().unwrap(), "killed");
+    assert!(!server.wait().success());
+    let address = server.address.clone();
+    server.process = server.rival().args(["--http", &address]).spawn().unwrap();
+    assert_eq!(said.next().unwrap().unwrap(), "ok");
+    assert!(visit.wait().unwrap().success());
     shop.interrupt();
     assert_eq!(wait(&mut shop.0).code(), Some(0));
 }
@@ -45,10 +71,10 @@ fn the_page_is_for_this_machine_only() {
 
 impl Shop {
     /// Starts it and reads where its page is.
-    fn open() -> (Self, String) {
+    fn open(flags: &[String]) -> (Self, String) {
         let child = command("demo")
             .args(["shop", "--serve", "127.0.0.1:0"])
-            .args(crate::engine::flags())
+            .args(flags)
             .stdout(Stdio::piped())
             .spawn();
         let mut shop = Self(child.unwrap());
@@ -58,6 +84,18 @@ impl Shop {
         let url = said.split_whitespace().find(|word| word.contains("://"));
         let url = url.unwrap_or_else(|| panic!("no address of the page: {said:?}"));
         (shop, url.to_owned())
+    }
+
+    /// The process of its server, which the visit makes silent for a while.
+    fn server(&self) -> u32 {
+        let parent = format!("PPid:\t{}", self.0.id());
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        let mut children = processes.filter(|process| {
+            let status = std::fs::read_to_string(process.path().join("status"));
+            status.is_ok_and(|status| status.lines().any(|line| line == parent))
+        });
+        let child = children.next().expect("the shop has a server of its own");
+        child.file_name().to_str().unwrap().parse().unwrap()
     }
 
     fn interrupt(&self) {

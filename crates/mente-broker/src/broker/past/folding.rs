@@ -118,14 +118,11 @@ impl Broker {
         };
         let (revision, position) = (snapshot.revision, snapshot.position);
         let forwards = Direction::Forwards;
-        let there = self.places(stream, revision, position, forwards, 1);
-        let (there, metadata) = there.await?;
-        if metadata.is_some_and(|metadata| metadata.hides()) {
-            // What was kept may hold what readers do not see any more.
-            return Ok((folder.begin(), past));
-        }
+        let (there, metadata) = self.places(stream, revision, position, forwards, 1).await?;
         let is_there = |place: &Place| place.revision == revision && place.position == position;
-        if !there.first().is_some_and(is_there) {
+        // Of a stream that readers do not see as a whole the state is another one.
+        let is_whole = !metadata.is_some_and(|metadata| metadata.hides());
+        if !is_whole || !there.first().is_some_and(is_there) {
             self.states.forget(folder.number(), stream);
             return Ok((folder.begin(), past));
         }

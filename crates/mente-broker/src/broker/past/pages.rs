@@ -20,7 +20,7 @@ pub(super) struct Past<'a> {
     who: &'a Principal,
     stream: &'a StreamName,
     as_of: AsOf,
-    /// Revision of the first event that readers see.
+    /// Revision of the first event that readers see, once it was read.
     first: u64,
     next: u64,
     /// Position behind the last event.
@@ -62,8 +62,8 @@ impl<'a> Past<'a> {
         self
     }
 
-    /// What was read so far as a state to keep; `None` if that is kept, or lacks events that readers do not
-    /// see now: which those are may change at any time.
+    /// What was read so far as a state to keep; `None` if that is kept, or not of the whole stream: where it
+    /// begins for its readers may change.
     pub(super) fn snapshot(&mut self, state: &Folded) -> Option<Snapshot> {
         if self.next <= self.kept || self.first > 0 {
             return None;
@@ -106,18 +106,17 @@ impl<'a> Past<'a> {
             .read_stream_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
-        match events.first() {
-            Some(first) if self.next == 0 => {
-                self.first = first.place.revision;
-                self.check_truncation()?;
-            }
-            Some(first) if first.place.revision > self.next => {
+        match events.first().map(|first| first.place.revision) {
+            Some(first) if self.next == 0 => self.first = first,
+            // A state without what lay between would be none of the stream, and would be kept.
+            Some(first) if first > self.next => {
                 let message = format!("stream {stream} was truncated just now: repeat");
                 return Err(Error::new(Kind::Throttled, message));
             }
             _ => {}
         }
         if let AsOf::Revision(at) = self.as_of {
+            self.check_readable(at)?;
             // It may begin later than was asked.
             events.retain(|event| event.place.revision <= at);
         }
@@ -148,17 +147,15 @@ impl<'a> Past<'a> {
     }
 
     /// Of what readers do not see any more there is no state.
-    fn check_truncation(&self) -> Result<()> {
-        let (stream, first) = (self.stream, self.first);
-        match self.as_of {
-            AsOf::Revision(at) if at < first => {
-                let message = format!(
-                    "stream {stream} is truncated: its first readable revision is {first}, {at} is before it"
-                );
-                Err(Error::new(Kind::OutOfRange, message))
-            }
-            _ => Ok(()),
+    pub(super) fn check_readable(&self, revision: u64) -> Result<()> {
+        if revision >= self.first {
+            return Ok(());
         }
+        let message = format!(
+            "stream {} is truncated: its first readable revision is {}, {revision} is before it",
+            self.stream, self.first
+        );
+        Err(Error::new(Kind::OutOfRange, message))
     }
 
     /// The last revision that there was, if it is the one that was asked for.

@@ -30,6 +30,7 @@ impl Clock for Ticking {
 
 fn event(revision: u64, data: &Value) -> StreamEvent {
     StreamEvent {
+        actor: None,
         stream: StreamName::new("order-1").unwrap(),
         place: Place {
             revision,

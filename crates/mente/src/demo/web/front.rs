@@ -1,5 +1,5 @@
-//! What the browser talks to: the page, one stream of everything that happens, and three things
-//! that a visitor can do. Nothing comes from another host, and no other site's page may act here.
+//! What the browser talks to: the page, one stream of everything that happens, what an order was,
+//! and three things that a visitor can do. Nothing comes from another host, and no other site's page may act here.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
@@ -19,7 +19,7 @@ use tokio::sync::broadcast::error::RecvError;
 
 use super::board::{Board, Message};
 use super::fold::Line;
-use super::{recall, staff};
+use super::{past, recall, staff};
 use crate::client::Client;
 
 const BODY_BYTES_MAX: usize = 16 << 10;
@@ -32,7 +32,7 @@ const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; i
      connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 /// Path, content type, content.
-const FILES: [(&str, &str, &str); 10] = [
+const FILES: [(&str, &str, &str); 11] = [
     ("/", "text/html", include_str!("assets/index.html")),
     ("/shop.css", "text/css", include_str!("assets/shop.css")),
     (
@@ -55,6 +55,11 @@ const FILES: [(&str, &str, &str); 10] = [
         "/recall.js",
         "text/javascript",
         include_str!("assets/recall.js"),
+    ),
+    (
+        "/past.js",
+        "text/javascript",
+        include_str!("assets/past.js"),
     ),
     (
         "/orders.js",
@@ -112,7 +117,9 @@ pub(super) fn router(client: Arc<Client>, board: Arc<Board>, address: SocketAddr
     router
         .route("/live", get(live))
         .route("/orders", post(order))
-        .route("/orders/{order}", get(past))
+        .route("/orders/{order}", get(recalled))
+        .route("/orders/{order}/past", get(was))
+        .route("/orders/{order}/whatif", post(what_if))
         .route("/sales", get(sales))
         .route("/switches/{name}", put(turn))
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
@@ -221,11 +228,32 @@ async fn order(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes)
     }
 }
 
-async fn past(State(front): State<Arc<Front>>, Path(order): Path<String>) -> Response {
+async fn recalled(State(front): State<Arc<Front>>, Path(order): Path<String>) -> Response {
     match recall::past(&front.client, &order).await {
         Ok(Some(past)) => answer(StatusCode::OK, &past),
         Ok(None) => refusal(StatusCode::NOT_FOUND, "no such order"),
         Err(error) => refusal(StatusCode::BAD_GATEWAY, &format!("{error:#}")),
+    }
+}
+
+async fn was(
+    State(front): State<Arc<Front>>,
+    Path(order): Path<String>,
+    Query(when): Query<past::When>,
+) -> Response {
+    told(past::at(&front.client, &order, &when).await)
+}
+
+/// Changes nothing, but what it asks is JSON.
+async fn what_if(
+    State(front): State<Arc<Front>>,
+    Path(order): Path<String>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    match json_of(&headers, &body) {
+        Ok(otherwise) => told(past::what_if(&front.client, &order, &otherwise).await),
+        Err(refused) => refused.into_response(),
     }
 }
 
@@ -261,6 +289,13 @@ fn json_of<T: for<'a> Deserialize<'a>>(headers: &HeaderMap, body: &[u8]) -> Resu
 impl IntoResponse for Refused {
     fn into_response(self) -> Response {
         refusal(self.0, &self.1)
+    }
+}
+
+fn told(told: past::Told) -> Response {
+    match told {
+        Ok(body) => answer(StatusCode::OK, &body),
+        Err((status, words)) => refusal(status, &words),
     }
 }
 

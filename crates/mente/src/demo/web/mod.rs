@@ -6,7 +6,7 @@
 //!        └────────────── front.rs ◀── browser ◀───────┘
 //! ```
 //! What the page shows comes from the events alone: folded from the topics here, from an order's
-//! stream and into the SQL view of sales by Mente (`recall.rs`). So a page that is loaded again, or
+//! stream (as it is in `recall.rs`, as it was in `past.rs`) and into the SQL view of sales by Mente. So a page that is loaded again, or
 //! a demo that is started again on the same server, shows the same.
 //!
 //! Start reading at `fold.rs`.
@@ -15,6 +15,7 @@ mod board;
 mod fold;
 mod front;
 mod listener;
+mod past;
 mod recall;
 mod staff;
 

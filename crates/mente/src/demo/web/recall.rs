@@ -38,11 +38,15 @@ pub(super) async fn append(client: &Client, order: &str, event: &Value) -> Resul
     ask(client, "POST", &stream, event).await.map(drop)
 }
 
+/// The name becomes part of a path: only what the storefront makes gets there.
+pub(super) fn is_order(name: &str) -> bool {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
+    name.starts_with("order-") && name.chars().all(is_plain)
+}
+
 /// The folded state of an order and the types of its events; `None` if there is no such order.
 pub(super) async fn past(client: &Client, order: &str) -> Result<Option<Value>> {
-    // The name becomes part of a path: only what the storefront makes gets there.
-    let is_name = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    if !order.starts_with("order-") || !order.chars().all(is_name) {
+    if !is_order(order) {
         return Ok(None);
     }
     let (stream, state) = (

@@ -23,7 +23,7 @@ export function freshen(element) {
   element.classList.add("fresh");
 }
 
-/** Sends JSON; answers what came back, or throws with the words of the refusal. */
+/** Sends JSON; answers what came back, or throws with the words of the refusal and its status. */
 export async function send(method, path, body) {
   const response = await fetch(path, {
     method,
@@ -32,6 +32,8 @@ export async function send(method, path, body) {
   });
   const text = await response.text();
   const answer = text ? JSON.parse(text) : {};
-  if (!response.ok) throw new Error(answer.error ?? `HTTP ${response.status}`);
+  if (!response.ok) {
+    throw Object.assign(new Error(answer.error ?? `HTTP ${response.status}`), { status: response.status });
+  }
   return answer;
 }

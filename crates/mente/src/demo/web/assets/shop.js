@@ -4,6 +4,7 @@
 import { byId, send } from "./dom.js";
 import * as events from "./events.js";
 import * as orders from "./orders.js";
+import * as past from "./past.js";
 import * as picture from "./picture.js";
 import * as recall from "./recall.js";
 import * as sale from "./sale.js";
@@ -60,6 +61,7 @@ on("state", (state) => {
   sale.begin(state.products);
   orders.begin(state.orders);
   recall.begin(state.orders);
+  past.begin(state.orders);
   events.begin(state.recent, state.number);
   showSwitches(state.switches);
 });
@@ -70,6 +72,7 @@ on("moved", (change) => {
   if (change.order) {
     orders.change(change.order);
     recall.change(change.order);
+    past.change(change.order);
   }
 });
 on("order", orders.change);
