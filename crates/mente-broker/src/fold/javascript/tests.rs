@@ -38,7 +38,6 @@ fn event(revision: u64, data: &Value) -> StreamEvent {
             offset: Offset(revision + 1_000),
         },
         time: Timestamp(1_700_000_000_123),
-        actor: None,
         event: Event {
             id: format!("e{revision}"),
             source: "/shop".into(),
