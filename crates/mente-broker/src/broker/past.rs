@@ -1,7 +1,8 @@
 //! What a stream was, what changed it, and what it would be otherwise: folds of its past.
 //!
 //! Nothing here is written and nobody else hears of it. Each answer reads the stream from its
-//! beginning, a page at a time, up to [`limits::STATE_EVENTS`] events.
+//! beginning, or from a state that was kept (`states.rs`), a page at a time, up to
+//! [`limits::STATE_EVENTS`] events.
 
 mod blame;
 mod folding;

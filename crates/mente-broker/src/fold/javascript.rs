@@ -119,10 +119,6 @@ impl Script {
         }
         Some(Ok(Self(source.clone())))
     }
-
-    pub(super) fn source(&self) -> &str {
-        &self.0
-    }
 }
 
 impl Default for Text {
@@ -157,6 +153,15 @@ impl Default for Left {
 impl Reducer {
     /// Compiles a source. Refuses one that is no JavaScript, or declares no reducer, with the line.
     pub(super) fn compile(script: &Script, left: Left, clock: Arc<dyn Clock>) -> Result<Self> {
+        Self::compile_within(limits::REDUCER_MEMORY_BYTES, script, left, clock)
+    }
+
+    fn compile_within(
+        memory_bytes: usize,
+        script: &Script,
+        left: Left,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
         let deadline = clock.now().monotone + Duration::from_millis(limits::REDUCER_PAGE_MS);
         let meter = Rc::new(Meter {
             clock,
@@ -166,13 +171,20 @@ impl Reducer {
             stopped: Cell::new(None),
         });
         let runtime = Runtime::new().map_err(|_| no_memory())?;
-        runtime.set_memory_limit(limits::REDUCER_MEMORY_BYTES);
         runtime.set_max_stack_size(limits::REDUCER_STACK_BYTES);
         let handler = Rc::clone(&meter);
         runtime.set_interrupt_handler(Some(Box::new(move || handler.look())));
         let context = Context::custom::<Intrinsics>(&runtime).map_err(|_| no_memory())?;
+        let prepare = context.with(|ctx| {
+            let prepare = prelude(&ctx).map_err(|error| thrown(&ctx, &meter, &error));
+            prepare.map(|prepare| Persistent::save(&ctx, prepare))
+        })?;
+        // Where memory runs out while a context is made, QuickJS ends the process: so its own part, less
+        // than a megabyte, comes before there is a limit.
+        runtime.set_memory_limit(memory_bytes);
         let reduce = context.with(|ctx| {
-            let reduce = reducer(&ctx, script.source());
+            let prepare = prepare.restore(&ctx);
+            let reduce = prepare.and_then(|prepare| reducer(&ctx, &prepare, &script.0));
             let reduce = reduce.map_err(|error| thrown(&ctx, &meter, &error));
             reduce.map(|reduce| Persistent::save(&ctx, reduce))
         })?;
@@ -232,14 +244,23 @@ impl Meter {
     }
 }
 
+fn named(name: &str) -> EvalOptions {
+    let mut options = EvalOptions::default();
+    options.filename = Some(name.to_owned());
+    options
+}
+
+/// What makes a reducer of a source.
+fn prelude<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Function<'js>> {
+    ctx.eval_with_options(PRELUDE, named("mente"))
+}
+
 /// The function from the text of a state and of an event to the text of the next state.
-fn reducer<'js>(ctx: &Ctx<'js>, source: &str) -> rquickjs::Result<Function<'js>> {
-    let named = |name: &str| {
-        let mut options = EvalOptions::default();
-        options.filename = Some(name.to_owned());
-        options
-    };
-    let prepare: Function<'_> = ctx.eval_with_options(PRELUDE, named("mente"))?;
+fn reducer<'js>(
+    ctx: &Ctx<'js>,
+    prepare: &Function<'js>,
+    source: &str,
+) -> rquickjs::Result<Function<'js>> {
     // What is whole by itself cannot end the function that it is put into.
     Module::declare(ctx.clone(), SOURCE_NAME, source)?;
     let wrapped = format!(

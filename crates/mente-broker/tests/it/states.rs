@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use mente_broker::{AsOf, Broker, EntityName, Expected, Options, StreamName, WhatIf};
+use mente_broker::{AsOf, Broker, EntityName, Expected, Metadata, Options, StreamName, WhatIf};
 use mente_engine::memory::MemoryEngine;
 use mente_engine::{
     Answer, Appended, Batch, Bounds, Change, Chunk, Data, Engine, Event, Fence, Limit, LogConfig,
@@ -133,6 +133,18 @@ impl World {
         let appended = broker.append_stream(&ME, &stream, Expected::Any, events);
         self.pool.run_until(appended).unwrap();
         // Blocks are written meanwhile.
+        self.pool.run_until_stalled();
+    }
+
+    fn show(&mut self, stream: &str, id: &str, truncate_before: u64, max_count: Option<u64>) {
+        let (broker, stream) = (self.broker.clone(), StreamName::new(stream).unwrap());
+        let metadata = Metadata {
+            truncate_before,
+            max_count,
+            ..Metadata::default()
+        };
+        let said = broker.set_stream_metadata(&ME, &stream, id, Expected::Any, &metadata);
+        self.pool.run_until(said).unwrap();
         self.pool.run_until_stalled();
     }
 
@@ -266,6 +278,13 @@ fn what_is_kept_answers_as_a_fold_from_the_beginning() {
                     world.append(streams[at], events);
                     asked.clear();
                 }
+                // What readers see of a stream changes, and back again.
+                4 if lengths[at] > 0 && step % 2 == 0 => {
+                    let truncate_before = random.u64(..lengths[at]) * u64::from(random.bool());
+                    let max_count = (random.usize(..3) == 0).then(|| random.u64(1..20));
+                    world.show(streams[at], &format!("m{step}"), truncate_before, max_count);
+                    asked.clear();
+                }
                 3 if step % 3 == 0 => {
                     let last = ["last", "newest"][random.usize(..2)];
                     world.declare("a", declared(last));
@@ -335,4 +354,21 @@ fn a_long_stream_is_read_once() {
     );
     assert!(reads >= whole, "{reads} of {whole}");
     assert_eq!(world.state("a-1", AsOf::Now).1, 0);
+}
+
+#[test]
+fn what_is_hidden_is_in_no_state_and_what_is_shown_again_is() {
+    let mut world = World::new(1, 1_000);
+    world.declare("a", declared("last"));
+    world.append("a-1", (0..10).map(|n| event(&n.to_string(), n)).collect());
+    let sum = |world: &mut World| world.state("a-1", AsOf::Now).0["sum"].clone();
+    assert_eq!(sum(&mut world), json!(45));
+    world.show("a-1", "m1", 8, None);
+    assert_eq!(sum(&mut world), json!(8 + 9));
+    let (told, _) = world.ask("a-1", &Question::State(AsOf::Revision(7)));
+    assert!(told.contains("is truncated"), "{told}");
+    world.append("a-1", vec![event("10", 10)]);
+    assert_eq!(sum(&mut world), json!(8 + 9 + 10));
+    world.show("a-1", "m2", 0, None);
+    assert_eq!(sum(&mut world), json!(55));
 }

@@ -1,5 +1,5 @@
 //! `/streams/{stream}`: event sourcing. `/folds/{category}`: how the events of a category of
-//! streams make its state.
+//! streams make its state, by event type or as `{"javascript": SOURCE}`.
 //!
 //! An append is whole or not at all: `POST ?expected=any|none|exists|REVISION` takes events in
 //! any CloudEvents mode and answers

@@ -14,5 +14,6 @@ mod bodies;
 mod connections;
 mod names;
 mod readers;
+mod reducers;
 mod sql;
 mod webhooks;

@@ -70,6 +70,8 @@ mod attack;
 mod bodies;
 #[path = "../hostile/connections.rs"]
 mod connections;
+#[path = "../hostile/reducers.rs"]
+mod hostile_reducers;
 #[path = "../hostile/webhooks.rs"]
 mod hostile_webhooks;
 #[path = "../hostile/names.rs"]

@@ -106,8 +106,14 @@ impl<'a> Past<'a> {
             .read_stream_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
-        if let (0, Some(first)) = (self.next, events.first()) {
-            self.first = first.place.revision;
+        match events.first().map(|first| first.place.revision) {
+            Some(first) if self.next == 0 => self.first = first,
+            // A state without what lay between would be none of the stream, and would be kept.
+            Some(first) if first > self.next => {
+                let message = format!("stream {stream} was truncated just now: repeat");
+                return Err(Error::new(Kind::Throttled, message));
+            }
+            _ => {}
         }
         if let AsOf::Revision(at) = self.as_of {
             self.check_readable(at)?;

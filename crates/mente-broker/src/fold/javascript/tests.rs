@@ -506,3 +506,43 @@ fn what_is_told_of_an_event_is_what_differs() {
     );
     assert!(matches!(state, Folded::Reduced(_)));
 }
+
+/// Memory runs out at every place: while the source is compiled, while it runs, while it throws. The engine refuses, and neither crashes nor says something else.
+#[test]
+fn memory_may_run_out_anywhere() {
+    let source = "const names = new Map([['a', 1]]);
+        class Item { constructor(n) { this.n = n; this.text = `item ${n}`.padEnd(300, 'x'); } get twice() { return this.n * 2; } }
+        function* items(n) { for (let i = 0; i < n; i++) yield new Item(i); }
+        function reduce(state, event) {
+            const all = [...items(200)].map((item) => ({...item, twice: item.twice, ...event}));
+            try { all.sort((a, b) => b.n - a.n); } catch (e) { throw new Error('again ' + e.message); }
+            const found = /(\\d+)-(?<rest>.*)/.exec(JSON.stringify(all));
+            state.all = all.slice(0, 3).concat([...names.keys()], found?.groups?.rest?.split('x') ?? []);
+            state.n = (state.n ?? 0) + 1;
+        }";
+    let rule = Script::parse(json!({ "javascript": source }).as_object().unwrap());
+    let script = rule.unwrap().unwrap();
+    let events = [
+        event(0, &json!({"a": [1, {"b": "c"}]})),
+        event(1, &json!("x".repeat(500))),
+    ];
+    let run = |memory_bytes: usize| {
+        let clock = Arc::new(Ticking(Duration::ZERO, std::sync::Mutex::default()));
+        let reducer = Reducer::compile_within(memory_bytes, &script, Left::default(), clock)?;
+        let mut state = Text::default();
+        events
+            .iter()
+            .try_for_each(|event| reducer.apply(&mut state, event))?;
+        Ok::<_, Error>(state)
+    };
+    let whole = run(limits::REDUCER_MEMORY_BYTES).unwrap();
+    let (mut limit, mut refused) = (500_000, 0);
+    while limit < 4_000_000 {
+        match run(limit) {
+            Ok(state) => assert_eq!(state, whole, "{limit}"),
+            Err(_) => refused += 1,
+        }
+        limit += 7_919;
+    }
+    assert!(refused > 40, "{refused}");
+}
