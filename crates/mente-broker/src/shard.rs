@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
-use crate::name::{EntityName, StreamName, SubscriptionName};
+use crate::name::{EntityName, StreamName, SubscriptionName, some_source};
 use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
 use crate::store::{Append, Appended, Direction, Facts, InMemory, Place, Query, Sealed, Store};
 
@@ -44,6 +44,7 @@ pub enum Command {
     /// The subscriptions of one topic, or of all. `bounds` are those of the topic's logs now: views learn
     /// from them what retention took, and whether they have counted all.
     ListSubscriptions {
+        #[serde(deserialize_with = "some_source")]
         topic: Option<EntityName>,
         bounds: Vec<(LogId, Bounds)>,
     },

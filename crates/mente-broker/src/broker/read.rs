@@ -27,6 +27,8 @@ pub enum Start {
     Latest,
     At(Offset),
     Time(Timestamp),
+    /// Of the store, which has positions beside its offsets.
+    Position(u64),
 }
 
 impl Broker {
@@ -44,6 +46,10 @@ impl Broker {
             Start::Latest => self.engine.bounds(log).await?.end,
             Start::At(offset) => offset,
             Start::Time(time) => self.engine.offset_at(log, time).await?,
+            Start::Position(_) => {
+                let message = format!("topic {name} has no positions, which only the store has");
+                return Err(Error::invalid(message));
+            }
         })
     }
 

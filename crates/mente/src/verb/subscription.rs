@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Caller, JSON, confirm, items, json as answer, tail};
-use crate::args::{Connection, End, Output, Subscription};
+use crate::args::{Begin, Connection, Output, Subscription};
 use crate::failure::{Code, Failure, Result};
 use crate::output::{cell, line, table};
 
@@ -56,15 +56,13 @@ pub(super) async fn run(verb: Subscription) -> Result<()> {
                 }
             }
             body.insert("ordered".into(), ordered.into());
-            let from = match from {
-                End::Earliest => "earliest",
-                End::Latest => "latest",
-            };
-            body.insert("from".into(), from.into());
+            let Begin(from) = from;
+            let begin = cell(Some(&from));
+            body.insert("from".into(), from);
             let caller = Caller::new(&connection)?;
             let path = format!("/topics/{topic}/subscriptions/{name}");
             let body = Value::Object(body).to_string();
-            let show = |_: &Value| line(&format!("subscription {topic}/{name} from {from}"));
+            let show = |_: &Value| line(&format!("subscription {topic}/{name} from {begin}"));
             caller.print("PUT", &path, body, show).await
         }
         Subscription::Get {
@@ -152,7 +150,10 @@ async fn receive(
                     at("/brokerProperties/lockToken"),
                     at("/brokerProperties/deliveryCount"),
                 );
-                let event = [at("/event/type"), at("/event/subject"), at("/event/data")];
+                let mut event = vec![at("/event/type"), at("/event/subject"), at("/event/data")];
+                if item.get("stream").is_some() {
+                    event.insert(0, format!("{}@{}", at("/stream"), at("/revision")));
+                }
                 line(&format!("{token}  try {count}  {}", event.join("  ")))?;
             }
         }

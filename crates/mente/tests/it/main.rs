@@ -27,6 +27,7 @@ mod refusals;
 mod retire;
 mod shop_page;
 mod store;
+mod store_subscriptions;
 mod tail;
 mod tls;
 mod verbs;

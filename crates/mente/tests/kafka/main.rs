@@ -46,6 +46,8 @@ mod refusals;
 mod shop_page;
 #[path = "../it/store.rs"]
 mod store;
+#[path = "../it/store_subscriptions.rs"]
+mod store_subscriptions;
 #[path = "../it/tail.rs"]
 mod tail;
 #[path = "../it/tls.rs"]
