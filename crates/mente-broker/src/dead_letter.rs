@@ -95,7 +95,7 @@ pub(crate) async fn bury(
     };
     let origin = format!("{}-{}", burial.log.index, burial.offset);
     if (look || is_new)
-        && let Some(at) = find(engine, log, burial.buried_at, &origin).await?
+        && let Some(at) = find(engine, log, burial, &origin).await?
     {
         return Ok(at);
     }
@@ -195,17 +195,18 @@ fn stand_in(burial: &Burial, origin: &str, at: Offset) -> Event {
     }
 }
 
-/// Looks for the copy of `origin` from the last confirmed one on.
+/// Looks for the copy of `origin` from the last confirmed one on, and behind what was given back.
 async fn find(
     engine: &dyn Engine,
     log: LogId,
-    after: Option<Offset>,
+    burial: &Burial,
     origin: &str,
 ) -> Result<Option<Offset>, Error> {
     let bounds = engine.bounds(log).await?;
     // Copies are made side by side: an unconfirmed one may lie somewhat before a confirmed one.
+    let after = burial.buried_at;
     let near = after.map_or(bounds.start, |at| Offset(at.0.saturating_sub(LOOK_BACK)));
-    let mut from = near.max(bounds.start);
+    let mut from = near.max(bounds.start).max(burial.revived_upto);
     while from < bounds.end {
         let chunk = engine.read(log, from, Limit::default()).await?;
         for (offset, record) in chunk

@@ -41,8 +41,8 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Blamed, Broker, Cause, Found, Options, Position, Received, ShardTask, Start,
-    Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Blamed, Broker, Cause, Found, Options, Position, Received, Replayed,
+    ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

@@ -21,7 +21,7 @@ use crate::store::Place;
 /// How long counts may take to have all that was published before somebody asked.
 pub(super) const COUNT_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks whether they have.
-const COUNT_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const COUNT_PAUSE: Duration = Duration::from_millis(5);
 
 /// A received event and the lock on it.
 #[derive(Clone, Debug, PartialEq)]

@@ -54,6 +54,9 @@ impl Tenure<'_> {
                 let views = self.shard.trimmed(now, log, start, out);
                 tracing::warn!(%log, %from, %start, views, "retention took records before they were delivered");
             }
+            Err(engine::Error::Corrupt(at)) if self.shard.unreadable(log, from, out) > 0 => {
+                tracing::error!(%log, %from, %at, "a dead letter is not replayed: its record is damaged");
+            }
             Err(error) => {
                 tracing::warn!(%log, %from, %error, "views cannot read on");
                 self.reading.insert((log, from));
