@@ -83,6 +83,30 @@ fn step() -> impl Strategy<Value = Step> {
     ]
 }
 
+/// Of those that die, are given back, and die again.
+fn rough_step() -> impl Strategy<Value = Step> {
+    let reject = Settlement::Reject {
+        reason: "Rejected".into(),
+        detail: "no".into(),
+    };
+    let release = Settlement::Release {
+        delay: Duration::from_millis(500),
+        detail: "later".into(),
+    };
+    let how = prop_oneof![4 => Just(reject), 2 => Just(release), 1 => Just(Settlement::Complete)];
+    prop_oneof![
+        1 => (1u8..6).prop_map(|records| Step::Publish { records }),
+        4 => (0usize..2, 2usize..6).prop_map(|(view, max)| Step::Receive { view, max }),
+        6 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
+        1 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
+        3 => Just(Step::Bury),
+        1 => Just(Step::CopyAndRestart),
+        4 => (0usize..2, 1usize..12).prop_map(|(view, letters)| Step::Replay { view, letters }),
+        1 => Just(Step::Snapshot),
+        1 => Just(Step::Restart),
+    ]
+}
+
 struct World {
     shard: Shard,
     now: Now,
@@ -390,6 +414,16 @@ fn trim() -> impl Strategy<Value = Step> {
     (1usize..30).prop_map(|records| Step::Trim { records })
 }
 
+fn stories(
+    step: impl Strategy<Value = Step>,
+    rough: impl Strategy<Value = Step>,
+) -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        prop::collection::vec(step, 1..60),
+        prop::collection::vec(rough, 20..90)
+    ]
+}
+
 fn restored(journal: &[Batch], last: Term) -> Shard {
     let mut replay = Replay::new();
     for record in journal.iter().flat_map(Batch::records) {
@@ -473,7 +507,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn restored_is_live(steps in prop::collection::vec(prop_oneof![20 => step(), 1 => trim()], 1..60)) {
+    fn restored_is_live(steps in stories(prop_oneof![20 => step(), 1 => trim()], prop_oneof![40 => rough_step(), 1 => trim()])) {
         let mut world = World::new();
         for step in steps {
             world.take(step);
@@ -516,12 +550,12 @@ proptest! {
     }
 
     #[test]
-    fn every_record_comes_to_one_end(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_record_comes_to_one_end(steps in stories(step(), rough_step())) {
         let mut world = World::new();
         for step in steps {
             world.take(step);
         }
-        // Drain: every lease runs out, then everything is received and completed.
+        // Who dies only now stays parked, then every lease runs out, and everything else is received and completed.
         for _ in 0..100 {
             world.take(Step::Pass { millis: 3_000 });
             for view in 0..VIEWS.len() {
