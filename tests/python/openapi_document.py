@@ -197,6 +197,10 @@ def subscriptions_and_locks(call):
         time.sleep(0.1)
     else:
         raise SystemExit("no dead letter came")
+    replay = s + "/deadletters:replay"
+    call("post", replay, 200, query={"limit": 1}, **names)
+    call("post", replay, 400, query={"limit": 0}, **names)
+    call("post", replay, 404, topic="orders", subscription="nobody")
     call("delete", s, 204, **hook)
 
 
@@ -222,6 +226,15 @@ def streams_and_views(call):
     call("get", "/store/events", 200, query={"time": "2000-01-01T00:00:00Z"}, headers=lines)
     call("get", "/store/events", 200, query={"follow": "false"}, headers={"accept": "text/event-stream"})
     call("get", "/store/events", 400, query={"time": "1ms", "from": 0})
+    mail = {"topic": "$store", "subscription": "mail"}
+    wanted = {"from": 0, "filter": {"exact": {"category": "order"}}, "ordered": True}
+    call("put", "/topics/{topic}/subscriptions/{subscription}", 201, wanted, **mail)
+    call("put", "/topics/{topic}/subscriptions/{subscription}", 416, {"from": 999}, topic="$store", subscription="late")
+    receive = "/topics/{topic}/eventsubscriptions/{subscription}:receive"
+    received = call("post", receive, 200, query={"maxEvents": 1, "maxWaitTime": 30}, **mail).json()["value"]
+    if received[0]["stream"] != "order-17":
+        raise SystemExit(f"received {received}")
+    call("delete", "/topics/{topic}/subscriptions/{subscription}", 204, **mail)
     call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
     call("get", "/streams/{stream}/state", 200, query={"time": "2100-01-01T00:00:00Z"}, **s)
     call("get", "/streams/{stream}/state", 400, query={"at": 1, "time": "1ms"}, **s)

@@ -401,12 +401,23 @@ pub(crate) enum Subscription {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Give the oldest dead letters back, to be delivered again as if for the first time
+    Replay {
+        topic: String,
+        name: String,
+        /// Most of them; those that remain are told
+        #[arg(long, value_name = "COUNT", default_value_t = mente_engine::limits::REPLAY_LETTERS as u32)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show the dead letters
     Dlq {
         topic: String,
         name: String,
-        #[arg(long, default_value_t = 0)]
-        from: u64,
+        /// First offset; behind those that were given back, if absent
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<u64>,
         #[arg(long, default_value_t = 100)]
         limit: u32,
         #[command(flatten)]

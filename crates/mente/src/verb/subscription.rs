@@ -104,11 +104,38 @@ pub(super) async fn run(verb: Subscription) -> Result<()> {
             limit,
             connection,
         } => {
-            let path = format!(
-                "/topics/{topic}/subscriptions/{name}/deadletters?from={from}&limit={limit}"
-            );
+            let from = from.map_or(String::new(), |from| format!("&from={from}"));
+            let path =
+                format!("/topics/{topic}/subscriptions/{name}/deadletters?limit={limit}{from}");
             dead_letters(&connection, &path).await
         }
+        Subscription::Replay {
+            topic,
+            name,
+            limit,
+            connection,
+        } => {
+            let path =
+                format!("/topics/{topic}/subscriptions/{name}/deadletters:replay?limit={limit}");
+            let caller = Caller::new(&connection)?;
+            caller.print("POST", &path, "", replayed).await
+        }
+    }
+}
+
+fn replayed(answer: &Value) -> Result<()> {
+    let of = |name: &str| cell(answer.get(name));
+    let (replayed, passed, remaining) = (of("replayed"), of("passed"), of("remaining"));
+    let more = match answer.get("exact") {
+        Some(Value::Bool(true)) => "",
+        _ => "+",
+    };
+    line(&format!("{replayed} replayed, {remaining}{more} remain"))?;
+    match passed.as_str() {
+        "0" => Ok(()),
+        _ => line(&format!(
+            "{passed} passed over: their events are not to be had any more (dlq --from 0 shows them)"
+        )),
     }
 }
 

@@ -24,6 +24,7 @@ mod past;
 mod process;
 mod pull;
 mod refusals;
+mod replay;
 mod retire;
 mod shop_page;
 mod store;

@@ -42,6 +42,8 @@ mod process;
 mod pull;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/replay.rs"]
+mod replay;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
 #[path = "../it/store.rs"]
