@@ -266,5 +266,5 @@ fn replay_is_a_verb() {
     );
     assert!(received.contains("try 1"), "{received}");
     let (code, _, err) = mente(&server, &["subscription", "replay", "orders", "nobody"]);
-    assert!(code != 0 && err.contains("not found"), "{code} {err}");
+    assert!(code != 0 && err.contains("no subscription"), "{code} {err}");
 }
