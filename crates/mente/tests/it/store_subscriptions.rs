@@ -1,6 +1,7 @@
 //! Subscriptions of the store: competing consumers over the events of all streams.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::{Read, Write};
 
 use serde_json::{Value, json};
 
@@ -381,6 +382,52 @@ async fn what_is_given_up_on_says_where_it_stood_and_goes_with_its_subscription(
     subscribe(&server, "mail", json!({"from": "earliest"})).await;
     assert_eq!(letters().await, json!([]));
     assert_eq!(receive_all(&server, "mail", 2).await.len(), 2);
+}
+
+/// What a webhook posts, one request after the other, each answered with 200.
+fn posts() -> (String, std::sync::mpsc::Receiver<String>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    let (tell, told) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut text = String::new();
+            let mut some = [0; 4_096];
+            while !text.ends_with('}') {
+                let count = stream.read(&mut some).unwrap();
+                text.push_str(std::str::from_utf8(&some[..count]).unwrap());
+            }
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+            stream.write_all(answer).unwrap();
+            if tell.send(text).is_err() {
+                return;
+            }
+        }
+    });
+    (url, told)
+}
+
+#[tokio::test]
+async fn a_webhook_of_the_store_is_told_where_an_event_stands() {
+    let (url, posts) = posts();
+    let server = Server::start_with(&["--allow-private-webhooks"]);
+    let push = json!({"url": url, "concurrency": 1});
+    subscribe(&server, "hook", json!({"from": "earliest", "push": push})).await;
+    append(&server, "a-1", "1", "t").await;
+    append(&server, "a%20%C3%A4", "2", "t").await;
+    append(&server, "a-1", "3", "t").await;
+    for (stream, revision, position) in [("a-1", 0, 0), ("a%20%C3%A4", 0, 1), ("a-1", 1, 2)] {
+        let post = posts.recv_timeout(crate::server::SOON).unwrap();
+        for header in [
+            format!("mente-stream: {stream}\r\n"),
+            format!("mente-revision: {revision}\r\n"),
+            format!("mente-position: {position}\r\n"),
+            "mente-subscription: $store/hook\r\n".to_owned(),
+        ] {
+            assert!(post.contains(&header), "{header} {post}");
+        }
+    }
 }
 
 #[test]
