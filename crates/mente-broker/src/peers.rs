@@ -136,3 +136,47 @@ pub(crate) mod events {
         batch.records().map(event).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{EntityName, SubscriptionName};
+    use crate::queue::Letter;
+
+    #[test]
+    fn commands_on_the_store_arrive_and_no_topic_is_called_so() {
+        let name = SubscriptionName {
+            topic: EntityName::store(),
+            name: EntityName::new("mail").unwrap(),
+        };
+        let letter = Letter {
+            at: mente_engine::Offset(3),
+            record: Some((0, mente_engine::Offset(7))),
+        };
+        let commands = [
+            Command::ListSubscriptions {
+                topic: Some(EntityName::store()),
+                bounds: Vec::new(),
+            },
+            Command::ListSubscriptions {
+                topic: None,
+                bounds: Vec::new(),
+            },
+            Command::Revive {
+                name: name.clone(),
+                view: 4,
+                from: mente_engine::Offset(1),
+                letters: vec![letter],
+            },
+            Command::DeleteSubscription { name },
+        ];
+        for command in commands {
+            let arrived = read_question(&question(5, &command)).unwrap().command;
+            assert_eq!(format!("{arrived:?}"), format!("{command:?}"));
+        }
+        let topic = Command::DeleteTopic {
+            name: EntityName::store(),
+        };
+        assert!(read_question(&question(5, &topic)).is_err());
+    }
+}

@@ -68,6 +68,8 @@ pub enum Command {
     /// Gives back the records of dead letters, which follow each other from `from` on in their log.
     Revive {
         name: SubscriptionName,
+        /// Whose letters these are, not a later one's of the same name.
+        view: u64,
         from: Offset,
         letters: Vec<Letter>,
     },
@@ -166,6 +168,8 @@ pub struct SubscriptionInfo {
     pub counts: Counts,
     /// Whether `counts` has everything within the bounds that were given.
     pub exact: bool,
+    /// Numbers it: a later one of the same name has another number.
+    pub view: u64,
     /// Dead letters that lie below this were given back.
     pub revived_upto: Offset,
 }
@@ -312,11 +316,15 @@ impl Shard {
             }
             Command::Revive {
                 name,
+                view,
                 from,
                 letters,
-            } => self.with_queue(&name, out, |queue, effects| {
-                Reply::Revived(queue.revive(now, from, &letters, effects))
-            }),
+            } => match self.names.get(&name) {
+                Some(id) if *id == view => self.with_queue(&name, out, |queue, effects| {
+                    Reply::Revived(queue.revive(now, from, &letters, effects))
+                }),
+                _ => Err(Error::not_found("subscription", &name.to_string())),
+            },
             Command::Append(append) => self.append(now, &append, &Facts::default(), out),
             Command::Places {
                 stream,
@@ -624,13 +632,14 @@ impl Shard {
     fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {
         let wanted = self
             .views
-            .values()
-            .filter(|view| topic.is_none_or(|t| view.name.topic == *t));
-        let info = |view: &View| SubscriptionInfo {
+            .iter()
+            .filter(|(_, view)| topic.is_none_or(|t| view.name.topic == *t));
+        let info = |(id, view): (&u64, &View)| SubscriptionInfo {
             name: view.name.clone(),
             settings: view.queue.settings().clone(),
             counts: view.queue.counts(),
             exact: !bounds.is_empty() && bounds.iter().all(|bounds| has_counted(view, bounds)),
+            view: *id,
             revived_upto: view.queue.revived_upto(),
         };
         Reply::Subscriptions(wanted.map(info).collect())

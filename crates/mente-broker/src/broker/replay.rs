@@ -2,7 +2,7 @@
 
 use mente_engine::{Attribute, LogId, Offset};
 
-use super::subscriptions::{COUNT_PAUSE, COUNT_WAIT};
+use super::subscriptions::{COUNT_PAUSE, COUNT_WAIT, subscriptions};
 use super::{Broker, StoredEvent, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::dead_letter::{ORIGIN, UNREADABLE};
@@ -38,10 +38,7 @@ impl Broker {
         limit: usize,
     ) -> Result<Replayed> {
         authorize(self.options.access, who, Action::Manage, name)?;
-        let found = self.subscriptions(who, &name.topic).await?;
-        let is_it = |info: &SubscriptionInfo| info.name == *name;
-        let info = found.into_iter().find(is_it);
-        let info = info.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        let info = self.subscription(name).await?;
         let Some(log) = self.dead_letter_log(name).await? else {
             return Ok(Replayed {
                 exact: true,
@@ -49,7 +46,7 @@ impl Broker {
             });
         };
         let from = info.revived_upto;
-        let (mut done, upto) = self.give_back(who, name, log, from, limit).await?;
+        let (mut done, upto) = self.give_back(who, &info, log, limit).await?;
         (done.remaining, done.exact) = self.count_letters(log, upto).await?;
         if upto > from && done.passed == 0 {
             self.let_go_of_letters(log, from, upto).await;
@@ -61,15 +58,15 @@ impl Broker {
     async fn give_back(
         &self,
         who: &Principal,
-        name: &SubscriptionName,
+        info: &SubscriptionInfo,
         log: LogId,
-        from: Offset,
         limit: usize,
     ) -> Result<(Replayed, Offset)> {
         // What dies again meanwhile is for the next time.
         let end = self.engine.bounds(log).await?.end;
         let latest = self.now().monotone + COUNT_WAIT;
-        let starts = self.starts(who, name).await?;
+        let starts = self.starts(who, &info.name).await?;
+        let from = info.revived_upto;
         let (mut done, mut upto, mut next) = (Replayed::default(), from, from);
         loop {
             let left = limit.saturating_sub(done.replayed as usize);
@@ -85,7 +82,7 @@ impl Broker {
                 next = behind;
                 continue;
             }
-            let revival = self.revive(name, upto, &letters).await?;
+            let revival = self.revive(info, upto, &letters).await?;
             let is_passed = |l: &&Letter| l.record.is_none() && l.at < revival.upto;
             if revival.stopped != Some(Stop::Moved) {
                 done.passed += letters.iter().filter(is_passed).count() as u64;
@@ -109,12 +106,14 @@ impl Broker {
 
     async fn revive(
         &self,
-        name: &SubscriptionName,
+        info: &SubscriptionInfo,
         from: Offset,
         letters: &[Letter],
     ) -> Result<Revival> {
+        let name = &info.name;
         let command = Command::Revive {
             name: name.clone(),
+            view: info.view,
             from,
             letters: letters.to_vec(),
         };
@@ -122,6 +121,17 @@ impl Broker {
             Reply::Revived(revival) => Ok(revival),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// As it is now; its counts may not be exact.
+    async fn subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo> {
+        let all = Command::ListSubscriptions {
+            topic: Some(name.topic.clone()),
+            bounds: Vec::new(),
+        };
+        let found = subscriptions(self.ask(self.shard_of(&name.topic), all).await?)?;
+        let found = found.into_iter().find(|info| info.name == *name);
+        found.ok_or_else(|| Error::not_found("subscription", &name.to_string()))
     }
 
     /// Where the logs begin of which the subscription is.

@@ -287,7 +287,7 @@ impl Broker {
     }
 }
 
-fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {
+pub(super) fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {
     match reply {
         Reply::Subscriptions(list) => Ok(list),
         other => Err(unexpected(&other)),

@@ -6,11 +6,20 @@ use super::{Io, Tenure};
 use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, event_of, tell_stream};
 
+/// What is read at once of where a record lies that was given back: others may be near, or far away.
+const SOUGHT_BYTES: usize = 64 << 10;
+
 impl Tenure<'_> {
     pub(super) fn start_reads(&mut self) {
         for (log, from) in self.shard.wants() {
             if self.reading.insert((log, from)) {
-                let read = self.runtime.engine.read(log, from, Limit::default());
+                let limit = match self.shard.seeks(log, from) {
+                    true => Limit {
+                        bytes: SOUGHT_BYTES,
+                    },
+                    false => Limit::default(),
+                };
+                let read = self.runtime.engine.read(log, from, limit);
                 let parse = self.runtime.parse;
                 let is_store = self.runtime.logs.store.is_some_and(|s| s.events == log);
                 self.io.push(Box::pin(async move {

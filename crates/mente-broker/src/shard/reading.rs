@@ -32,6 +32,13 @@ impl Shard {
         wanted
     }
 
+    /// Whether somebody seeks just the record there, of those that were given back.
+    pub fn seeks(&self, log: LogId, at: Offset) -> bool {
+        let seeks =
+            |view: &View| view.topic.set == log.set && view.queue.sought(log.index) == Some(at);
+        self.views.values().any(seeks)
+    }
+
     /// Records of one log read from `from` on: every view that stands there takes them.
     pub fn arrive(
         &mut self,

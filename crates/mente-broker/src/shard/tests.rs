@@ -275,6 +275,7 @@ impl World {
         let letters: Vec<_> = self.parked(view).into_iter().take(letters).collect();
         let command = |letters: &[Letter]| Command::Revive {
             name: name(view),
+            view: id,
             from,
             letters: letters.to_vec(),
         };
