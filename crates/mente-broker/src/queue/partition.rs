@@ -281,9 +281,6 @@ impl Partition {
 
     /// `share` bounds the entries of this partition.
     pub(super) fn wants(&self, share: usize) -> Option<Offset> {
-        if let Some(sought) = self.sought.first() {
-            return Some(*sought);
-        }
         let room = self.ready.len() < WINDOW
             && self.entries.len() < share
             // What dies must be copied before more can die.

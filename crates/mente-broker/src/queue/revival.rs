@@ -100,7 +100,8 @@ impl Queue {
         done
     }
 
-    /// The first record of this log that was given back and is to be read again; [`Queue::wants`] names it.
+    /// The first record of this log that was given back and is to be read again, beside what
+    /// [`Queue::wants`]: a place that cannot be read now holds up nothing else.
     pub fn sought(&self, partition: u32) -> Option<Offset> {
         let p = self.partitions.get(partition as usize)?;
         p.sought.first().copied()

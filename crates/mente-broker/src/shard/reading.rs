@@ -16,14 +16,17 @@ pub struct Arrival {
 }
 
 impl Shard {
-    /// Where views want to read on, to deliver or to count: each log and position once.
+    /// Where views want to read on, to deliver or to count, and what they seek: each log and position once.
     pub fn wants(&self) -> Vec<(LogId, Offset)> {
         let logs = |view: &View| {
             let (set, queue) = (view.topic.set, &view.queue);
-            let from = |index| queue.wants(index).or_else(|| queue.counts_from(index));
-            let wanted = |index| from(index).map(|from| (set.log(index), from));
+            let on = |index| queue.wants(index).or_else(|| queue.counts_from(index));
+            let wanted = |index| {
+                let places = [on(index), queue.sought(index)].into_iter().flatten();
+                places.map(move |place| (set.log(index), place))
+            };
             (0..view.topic.partitions)
-                .filter_map(wanted)
+                .flat_map(wanted)
                 .collect::<Vec<_>>()
         };
         let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
@@ -49,9 +52,11 @@ impl Shard {
         next: Offset,
         out: &mut Outcome,
     ) {
-        let at = |queue: &Queue| {
+        let seeks = |queue: &Queue| queue.sought(log.index) == Some(from);
+        let reads_on = |queue: &Queue| {
             queue.wants(log.index) == Some(from) || queue.counts_from(log.index) == Some(from)
         };
+        let at = |queue: &Queue| seeks(queue) || reads_on(queue);
         let views: Vec<_> = self
             .views
             .iter()
@@ -60,7 +65,7 @@ impl Shard {
             .collect();
         for id in views {
             self.with_view(id, out, |queue, effects| {
-                if queue.sought(log.index) == Some(from) {
+                if seeks(queue) {
                     // The filter let them through once.
                     for Arrival {
                         offset,
@@ -72,6 +77,8 @@ impl Shard {
                         queue.revisit(log.index, *offset, *time, key, now);
                     }
                     queue.revisited(log.index, next, now, effects);
+                }
+                if !reads_on(queue) {
                     return;
                 }
                 let filter = queue.settings().filter.clone();

@@ -4,4 +4,5 @@ mod clock;
 mod crank;
 mod full;
 mod nodes;
+mod replay;
 mod rounds;
