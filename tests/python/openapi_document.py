@@ -197,6 +197,10 @@ def subscriptions_and_locks(call):
         time.sleep(0.1)
     else:
         raise SystemExit("no dead letter came")
+    replay = s + "/deadletters:replay"
+    call("post", replay, 200, query={"limit": 1}, **names)
+    call("post", replay, 400, query={"limit": 0}, **names)
+    call("post", replay, 404, topic="orders", subscription="nobody")
     call("delete", s, 204, **hook)
 
 
@@ -237,6 +241,15 @@ def streams_and_views(call):
     call("delete", "/streams/{stream}", 404, stream="gone-1")
     call("delete", "/streams/{stream}", 200, query={"forever": "true"}, stream="gone-1")
     call("get", "/streams/{stream}", 410, stream="gone-1")
+    mail = {"topic": "$store", "subscription": "mail"}
+    wanted = {"from": 0, "filter": {"exact": {"category": "order"}}, "ordered": True}
+    call("put", "/topics/{topic}/subscriptions/{subscription}", 201, wanted, **mail)
+    call("put", "/topics/{topic}/subscriptions/{subscription}", 416, {"from": 999}, topic="$store", subscription="late")
+    receive = "/topics/{topic}/eventsubscriptions/{subscription}:receive"
+    received = call("post", receive, 200, query={"maxEvents": 1, "maxWaitTime": 30}, **mail).json()["value"]
+    if received[0]["stream"] != "order-17":
+        raise SystemExit(f"received {received}")
+    call("delete", "/topics/{topic}/subscriptions/{subscription}", 204, **mail)
     call("get", "/streams/{stream}/state", 200, query={"at": 1}, **s)
     call("get", "/streams/{stream}/state", 200, query={"time": "2100-01-01T00:00:00Z"}, **s)
     call("get", "/streams/{stream}/state", 400, query={"at": 1, "time": "1ms"}, **s)

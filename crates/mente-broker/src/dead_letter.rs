@@ -14,11 +14,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mente_engine::{
     Attribute, BatchBuilder, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId, Offset,
-    Timestamp,
+    Record, Timestamp,
 };
 
 use crate::planted::{Planted, planted};
 use crate::shard::Burial;
+use crate::store::place_of;
 use crate::structured::{ParseEvent, event_of};
 
 /// Extension attribute of a dead letter: why, such as `MaxDeliveryAttemptsExceeded`.
@@ -29,6 +30,11 @@ pub const RESULT: &str = "deliveryresult";
 pub const ATTEMPTS: &str = "deliveryattempts";
 /// Extension attribute: `partition-offset` in the topic.
 pub const ORIGIN: &str = "deadletterorigin";
+
+/// Extension attributes, if it is of the store: where it stands there.
+pub const STREAM: &str = "deadletterstream";
+pub const REVISION: &str = "deadletterrevision";
+pub const POSITION: &str = "deadletterposition";
 
 /// Type of a dead letter that stands for a record that cannot be read any more.
 pub const UNREADABLE: &str = "Mente.UnreadableRecord";
@@ -122,7 +128,7 @@ pub(crate) async fn bury(
     let known = letters.of(engine, log, burial.look_from).await?;
     let origin = format!("{}-{}", burial.log.index, burial.offset);
     let copy = known.copies.get(origin.as_bytes()).copied();
-    if let Some(at) = copy.filter(|at| *at >= burial.since) {
+    if let Some(at) = copy.filter(|at| *at >= burial.since.max(burial.revived_upto)) {
         return Ok(Some(at));
     }
     let Some(event) = letter(engine, burial, origin, parse).await? else {
@@ -191,7 +197,30 @@ async fn original(
         .flatten()
         .find(|(offset, _)| *offset == burial.offset);
     let topic = format!("/topics/{}", burial.name.topic);
-    Ok(found.map(|(offset, record)| event_of(&record, &topic, burial.log.index, offset, parse)))
+    Ok(found.map(|(offset, record)| {
+        let mut event = event_of(&record, &topic, burial.log.index, offset, parse);
+        if burial.name.topic.is_store() {
+            tell_place(&mut event, offset, &record);
+        }
+        event
+    }))
+}
+
+fn tell_place(event: &mut Event, offset: Offset, record: &Record) {
+    let Some(place) = place_of(offset, record) else {
+        return;
+    };
+    let stream = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+    let (revision, position) = (place.revision.to_string(), place.position.to_string());
+    let told = [
+        (STREAM, stream.into_owned()),
+        (REVISION, revision),
+        (POSITION, position),
+    ];
+    let is_told = |name: &str| told.iter().any(|(told, _)| *told == name);
+    event.extensions.retain(|(name, _)| !is_told(name));
+    let told = told.map(|(name, text)| (name.to_owned(), Attribute::Text(text)));
+    event.extensions.extend(told);
 }
 
 /// What can be said of a record that cannot be read.
@@ -274,6 +303,7 @@ mod tests {
             detail: String::new(),
             since: Offset(since),
             look_from: Offset(0),
+            revived_upto: Offset(0),
         }
     }
 

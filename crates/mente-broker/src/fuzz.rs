@@ -67,7 +67,18 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
             floor: 0,
             since: 9,
         },
+        Verdict::Revived {
+            partition: 1,
+            offsets: vec![1, 2],
+            at_ms: -1,
+            upto: u64::MAX,
+        },
     ];
+    let of_store = SubscriptionName {
+        topic: EntityName::store(),
+        name: name(),
+    };
+    decisions.push(Decision::SubscriptionDeleted { name: of_store });
     decisions.extend(verdicts.map(|verdict| Decision::View { view: 4, verdict }));
     let mut seeds = values(&journal::encode(17, &decisions, Timestamp(1), 10_000));
     seeds.extend(values(&journal::encode_snapshot(

@@ -344,6 +344,44 @@ mod tests {
         assert_eq!(decode(&newer).unwrap_err().kind, Kind::Unsupported);
     }
 
+    /// As it lies on the disk: never with a second meaning.
+    #[test]
+    fn what_was_given_back_is_written_so() {
+        let line = r#"{"v":1,"seq":9,"decision":{"view":{"view":4,"verdict":{"revived":{"partition":1,"offsets":[3,5],"at_ms":1764504000000,"upto":17}}}}}"#;
+        let record = Record {
+            value: Some(line.into()),
+            ..Record::default()
+        };
+        let Entry::Decided(9, decision) = decode(&record).unwrap() else {
+            panic!("not a decision")
+        };
+        let verdict = Verdict::Revived {
+            partition: 1,
+            offsets: vec![3, 5],
+            at_ms: 1_764_504_000_000,
+            upto: 17,
+        };
+        assert_eq!(decision, Decision::View { view: 4, verdict });
+        let again = encode(9, &[decision], Timestamp(1), 1_000);
+        let (_, again) = again[0].records().next().unwrap().unwrap();
+        assert_eq!(again.value, record.value);
+    }
+
+    /// Of a subscription of the store, whose name no topic has.
+    #[test]
+    fn a_subscription_of_the_store_is_read_and_no_topic_of_its_name() {
+        let read = |line: &'static str| {
+            decode(&Record {
+                value: Some(line.into()),
+                ..Record::default()
+            })
+        };
+        let of_store = r#"{"v":1,"seq":9,"decision":{"subscription_deleted":{"name":{"topic":"$store","name":"mail"}}}}"#;
+        assert!(matches!(read(of_store), Ok(Entry::Decided(9, _))));
+        let topic = r#"{"v":1,"seq":9,"decision":{"topic_deleted":{"name":"$store"}}}"#;
+        assert_eq!(read(topic).unwrap_err().kind, Kind::Corrupt);
+    }
+
     /// Or a snapshot would not be the state that it tells of.
     #[test]
     fn numbers_in_declarations_come_back_to_their_last_digit() {

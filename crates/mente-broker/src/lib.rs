@@ -42,8 +42,8 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
     Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Found, Head, Options, Position,
-    Promoted, Received, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState, Verified,
-    WhatIf,
+    Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState,
+    Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

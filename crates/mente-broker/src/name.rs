@@ -3,7 +3,8 @@
 use std::fmt;
 
 use mente_engine::{SetName, Shown, limits};
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::error::{Error, Result};
 
@@ -16,9 +17,14 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 #[serde(try_from = "String", into = "String")]
 pub struct EntityName(String);
 
-/// A subscription: the topic that it reads and its own name.
+/// Stands where a subscription names its topic, for the store: the events of all streams. The store's set
+/// has this name too, and is owned by the shard of it, as a topic's subscriptions are.
+pub const STORE: &str = "$store";
+
+/// A subscription: the topic that it reads, or the store, and its own name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SubscriptionName {
+    #[serde(deserialize_with = "source")]
     pub topic: EntityName,
     pub name: EntityName,
 }
@@ -105,11 +111,33 @@ impl EntityName {
         if first && name.len() <= limits::ENTITY_NAME_BYTES && name.bytes().all(allowed) {
             return Ok(Self(name));
         }
+        if name == STORE {
+            return Err(Error::invalid(format!(
+                "{STORE} is no topic: it stands for the events of all streams, which have subscriptions and are read and appended to as streams"
+            )));
+        }
         Err(Error::invalid(format!(
             "the name {} is not 1 to {} letters, digits or . _ - ~ with a letter or digit first",
             Shown(&name),
             limits::ENTITY_NAME_BYTES
         )))
+    }
+
+    /// What a subscription may read: a topic, or the store.
+    pub fn source(name: impl Into<String>) -> Result<Self> {
+        let name = name.into();
+        match name == STORE {
+            true => Ok(Self::store()),
+            false => Self::new(name),
+        }
+    }
+
+    pub fn store() -> Self {
+        Self(STORE.to_owned())
+    }
+
+    pub fn is_store(&self) -> bool {
+        self.0 == STORE
     }
 
     pub fn as_str(&self) -> &str {
@@ -132,6 +160,20 @@ impl SubscriptionName {
     pub fn dead_letter_set(&self) -> SetName {
         set_name(&format!("{}/{}/$deadletter", self.topic, self.name))
     }
+}
+
+/// Reads what a subscription is of; everywhere else a name that is read is no store's.
+pub(crate) fn source<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
+    EntityName::source(String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// The same where there may be none.
+pub(crate) fn some_source<'de, D: Deserializer<'de>>(
+    from: D,
+) -> Result<Option<EntityName>, D::Error> {
+    let name = Option::<String>::deserialize(from)?;
+    let name = name.map(EntityName::source).transpose();
+    name.map_err(D::Error::custom)
 }
 
 /// A name of Mente's own sets in the default namespace; users' names hold no `$` and no `/`.
@@ -183,5 +225,25 @@ mod tests {
         for bad in ["", ".", "$journal", "a/b", "a b", "ä", "-a", "a\n", &long] {
             assert!(EntityName::new(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn only_a_subscription_is_of_the_store() {
+        let refused = EntityName::new(STORE).unwrap_err();
+        assert!(refused.message.contains("is no topic"), "{refused}");
+        assert!(serde_json::from_str::<EntityName>("\"$store\"").is_err());
+        assert!(EntityName::source("$journal").is_err());
+        let name = SubscriptionName {
+            topic: EntityName::source(STORE).unwrap(),
+            name: EntityName::new("mail").unwrap(),
+        };
+        assert!(name.topic.is_store());
+        let kept = serde_json::to_string(&name).unwrap();
+        assert_eq!(
+            serde_json::from_str::<SubscriptionName>(&kept).unwrap(),
+            name
+        );
+        let other = kept.replace("$store", "$other");
+        assert!(serde_json::from_str::<SubscriptionName>(&other).is_err());
     }
 }

@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Reply};
 
 /// Changes with every change of a command's or a reply's shape.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
@@ -130,9 +130,54 @@ pub(crate) mod events {
                 .key
                 .as_deref()
                 .and_then(|key| std::str::from_utf8(key).ok());
-            let stream = StreamName::new(key.unwrap_or_default()).map_err(D::Error::custom)?;
+            let stream =
+                StreamName::stored(key.unwrap_or_default()).map_err(D::Error::custom)?;
             Ok((stream, event))
         };
         batch.records().map(event).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::name::{EntityName, SubscriptionName};
+    use crate::queue::Letter;
+
+    #[test]
+    fn commands_on_the_store_arrive_and_no_topic_is_called_so() {
+        let name = SubscriptionName {
+            topic: EntityName::store(),
+            name: EntityName::new("mail").unwrap(),
+        };
+        let letter = Letter {
+            at: mente_engine::Offset(3),
+            record: Some((0, mente_engine::Offset(7))),
+        };
+        let commands = [
+            Command::ListSubscriptions {
+                topic: Some(EntityName::store()),
+                bounds: Vec::new(),
+            },
+            Command::ListSubscriptions {
+                topic: None,
+                bounds: Vec::new(),
+            },
+            Command::Revive {
+                name: name.clone(),
+                view: 4,
+                from: mente_engine::Offset(1),
+                letters: vec![letter],
+            },
+            Command::DeleteSubscription { name },
+        ];
+        for command in commands {
+            let arrived = read_question(&question(5, &command)).unwrap().command;
+            assert_eq!(format!("{arrived:?}"), format!("{command:?}"));
+        }
+        let topic = Command::DeleteTopic {
+            name: EntityName::store(),
+        };
+        assert!(read_question(&question(5, &topic)).is_err());
     }
 }

@@ -13,6 +13,7 @@
 //! before it is durable, refusals included, since they rest on that state.
 
 mod burials;
+mod reading;
 mod sealing;
 mod standby;
 
@@ -29,8 +30,7 @@ use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{
-    self as engine, Batch, BatchBuilder, Clock, Engine, Fence, Limit, LogId, Offset, Record, Takes,
-    limits,
+    self as engine, Batch, BatchBuilder, Clock, Engine, Fence, LogId, Offset, Record, Takes,
 };
 
 use crate::bell::Bell;
@@ -47,7 +47,7 @@ use crate::restore::{self, Logs, Restored, StoreFences, Warm};
 use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
 use crate::store::{Append, Blocks, Facts, Sealed};
-use crate::structured::{ParseEvent, event_of};
+use crate::structured::ParseEvent;
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -468,43 +468,6 @@ impl<'a> Tenure<'a> {
         }
     }
 
-    fn arrived(
-        &mut self,
-        log: LogId,
-        from: Offset,
-        result: Result<(Vec<Arrival>, Offset), engine::Error>,
-        out: &mut Outcome,
-    ) {
-        let now = self.runtime.clock.now();
-        match result {
-            Ok((_, next)) if next <= from => {
-                self.reading.insert((log, from));
-                let grown = self.runtime.engine.watch(log, from);
-                let pause = self.pause();
-                self.io.push(Box::pin(async move {
-                    if grown.await.is_err() {
-                        pause.await;
-                    }
-                    Io::Look { log, from }
-                }));
-            }
-            Ok((records, next)) => self.shard.arrive(now, log, from, &records, next, out),
-            Err(engine::Error::Trimmed(start)) => {
-                let views = self.shard.trimmed(now, log, start, out);
-                tracing::warn!(%log, %from, %start, views, "retention took records before they were delivered");
-            }
-            Err(error) => {
-                tracing::warn!(%log, %from, %error, "views cannot read on");
-                self.reading.insert((log, from));
-                let pause = self.pause();
-                self.io.push(Box::pin(async move {
-                    pause.await;
-                    Io::Look { log, from }
-                }));
-            }
-        }
-    }
-
     /// Makes what was decided durable, then lets the replies go.
     async fn commit(&mut self, mut out: Outcome) -> Result<(), engine::Error> {
         if planted(Planted::ClaimAfterDeciding) && !std::mem::replace(&mut self.is_claimed, true) {
@@ -720,18 +683,6 @@ impl<'a> Tenure<'a> {
         ticket
     }
 
-    fn start_reads(&mut self) {
-        for (log, from) in self.shard.wants() {
-            if self.reading.insert((log, from)) {
-                let read = self.runtime.engine.read(log, from, Limit::default());
-                let parse = self.runtime.parse;
-                self.io.push(Box::pin(async move {
-                    let result = read.await.map(|chunk| arrivals(log, from, &chunk, parse));
-                    Io::Read { log, from, result }
-                }));
-            }
-        }
-    }
     fn pause(&self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         self.runtime
             .clock
@@ -751,40 +702,4 @@ fn weight(record: &Record) -> usize {
         .map(|(name, value)| name.len() + length(value) + 10)
         .sum();
     length(&record.key) + length(&record.value) + headers + 32
-}
-
-/// The events of a chunk from `from` on.
-fn arrivals(
-    log: LogId,
-    from: Offset,
-    chunk: &engine::Chunk,
-    parse: ParseEvent,
-) -> (Vec<Arrival>, Offset) {
-    let mut found = Vec::new();
-    let mut bytes = 0;
-    for batch in chunk.batches.iter().filter(|batch| !batch.is_control()) {
-        if bytes > limits::UNPACKED_PER_READ_BYTES {
-            // Events hold on to what was unpacked.
-            return (found, batch.base_offset());
-        }
-        let records = batch.records();
-        bytes += records.bytes();
-        for record in records {
-            match record {
-                Ok((offset, record)) if offset >= from => {
-                    let event = event_of(&record, "", log.index, offset, parse);
-                    found.push(Arrival {
-                        offset,
-                        time: record.timestamp,
-                        event,
-                    });
-                }
-                Ok(_) => {}
-                Err(error) => {
-                    tracing::error!(%log, ?batch, %error, "a batch that views cannot read is passed over")
-                }
-            }
-        }
-    }
-    (found, chunk.next)
 }

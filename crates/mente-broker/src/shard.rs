@@ -5,22 +5,25 @@
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
 mod durable;
+mod reading;
 
 use std::collections::BTreeMap;
-use std::hash::{DefaultHasher, Hasher};
 use std::time::Duration;
 
-use mente_engine::{Bounds, Event, LogId, Now, Offset, Record, Takes, Term, Timestamp};
+use mente_engine::{Bounds, LogId, Now, Offset, Record, Takes, Term};
 use serde::{Deserialize, Serialize};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
-use crate::name::{EntityName, StreamName, SubscriptionName};
-use crate::queue::{Counts, Delivery, Effects, LockToken, Queue, Settings, Settlement, Ticket};
+use crate::name::{EntityName, StreamName, SubscriptionName, some_source};
+use crate::queue::{
+    Counts, Delivery, Effects, Letter, LockToken, Queue, Revival, Settings, Settlement, Ticket,
+};
 use crate::store::{Append, Appended, Direction, Facts, InMemory, Place, Query, Sealed, Store};
 
 pub use durable::Digest;
+pub use reading::Arrival;
 
 /// What a door asks of a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -44,6 +47,7 @@ pub enum Command {
     /// The subscriptions of one topic, or of all. `bounds` are those of the topic's logs now: views learn
     /// from them what retention took, and whether they have counted all.
     ListSubscriptions {
+        #[serde(deserialize_with = "some_source")]
         topic: Option<EntityName>,
         bounds: Vec<(LogId, Bounds)>,
     },
@@ -60,6 +64,14 @@ pub enum Command {
         name: SubscriptionName,
         tokens: Vec<LockToken>,
         how: Settlement,
+    },
+    /// Gives back the records of dead letters, which follow each other from `from` on in their log.
+    Revive {
+        name: SubscriptionName,
+        /// Whose letters these are, not a later one's of the same name.
+        view: u64,
+        from: Offset,
+        letters: Vec<Letter>,
     },
     /// Replaces what was declared under the name.
     Define {
@@ -134,6 +146,7 @@ pub enum Reply {
     Deliveries(Vec<Delivery>),
     /// By token: whether its lease held.
     Settled(Vec<bool>),
+    Revived(Revival),
     Appended(Appended),
     Digest(Digest),
     Places(InMemory),
@@ -155,6 +168,10 @@ pub struct SubscriptionInfo {
     pub counts: Counts,
     /// Whether `counts` has everything within the bounds that were given.
     pub exact: bool,
+    /// Numbers it: a later one of the same name has another number.
+    pub view: u64,
+    /// Dead letters that lie below this were given back.
+    pub revived_upto: Offset,
 }
 
 /// What a round leaves to be done: first make the decisions durable, then reply.
@@ -187,6 +204,8 @@ pub struct Burial {
     pub since: Offset,
     /// The least of these of all dead letters of the view.
     pub look_from: Offset,
+    /// Copies below this are of earlier deaths, from which records were given back.
+    pub revived_upto: Offset,
 }
 
 #[derive(Debug)]
@@ -297,6 +316,17 @@ impl Shard {
                     Reply::Settled(tokens.into_iter().map(settle).collect())
                 })
             }
+            Command::Revive {
+                name,
+                view,
+                from,
+                letters,
+            } => match self.names.get(&name) {
+                Some(id) if *id == view => self.with_queue(&name, out, |queue, effects| {
+                    Reply::Revived(queue.revive(now, from, &letters, effects))
+                }),
+                _ => Err(Error::not_found("subscription", &name.to_string())),
+            },
             Command::Append(append) => self.append(now, &append, &Facts::default(), out),
             Command::Places {
                 stream,
@@ -420,91 +450,6 @@ impl Shard {
         self.store.placed(append.first, offsets);
     }
 
-    /// Where views want to read on, to deliver or to count: each log and position once.
-    pub fn wants(&self) -> Vec<(LogId, Offset)> {
-        let logs = |view: &View| {
-            let (set, queue) = (view.topic.set, &view.queue);
-            let from = |index| queue.wants(index).or_else(|| queue.counts_from(index));
-            let wanted = |index| from(index).map(|from| (set.log(index), from));
-            (0..view.topic.partitions)
-                .filter_map(wanted)
-                .collect::<Vec<_>>()
-        };
-        let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
-        wanted.sort_unstable();
-        wanted.dedup();
-        wanted
-    }
-
-    /// Records of one log read from `from` on: every view that stands there takes them.
-    pub fn arrive(
-        &mut self,
-        now: Now,
-        log: LogId,
-        from: Offset,
-        records: &[Arrival],
-        next: Offset,
-        out: &mut Outcome,
-    ) {
-        let at = |queue: &Queue| {
-            queue.wants(log.index) == Some(from) || queue.counts_from(log.index) == Some(from)
-        };
-        let views: Vec<_> = self
-            .views
-            .iter()
-            .filter(|(_, view)| view.topic.set == log.set && at(&view.queue))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in views {
-            self.with_view(id, out, |queue, effects| {
-                let filter = queue.settings().filter.clone();
-                let matching = records
-                    .iter()
-                    .filter(|a| filter.as_ref().is_none_or(|f| f.matches(&a.event)));
-                if queue.wants(log.index).is_none() {
-                    let matches: Vec<_> = matching.map(|arrival| arrival.offset).collect();
-                    queue.count(log.index, &matches, next, effects);
-                    return;
-                }
-                for Arrival {
-                    offset,
-                    time,
-                    event,
-                } in matching
-                {
-                    let key = event.key.as_deref().map(key_hash);
-                    queue.arrive(log.index, *offset, *time, key, now);
-                }
-                queue.scanned(log.index, next, now, effects);
-            });
-        }
-    }
-
-    /// The log begins only at `start` now: views that wanted less have lost records.
-    /// Gives how many views that concerns.
-    pub fn trimmed(&mut self, now: Now, log: LogId, start: Offset, out: &mut Outcome) -> usize {
-        let behind = |view: &View| {
-            let floor = view
-                .queue
-                .durable()
-                .nth(log.index as usize)
-                .map(|d| d.floor);
-            view.topic.set == log.set && floor.is_some_and(|floor| floor < start)
-        };
-        let views: Vec<_> = self
-            .views
-            .iter()
-            .filter(|(_, view)| behind(view))
-            .map(|(id, _)| *id)
-            .collect();
-        for id in &views {
-            self.with_view(*id, out, |queue, effects| {
-                queue.trimmed(log.index, start, now, effects);
-            });
-        }
-        views.len()
-    }
-
     pub fn next_due(&self) -> Option<Duration> {
         self.views
             .values()
@@ -556,6 +501,7 @@ impl Shard {
                     detail: obituary.detail.clone(),
                     since: obituary.since,
                     look_from,
+                    revived_upto: view.queue.revived_upto(),
                 };
                 durable.dying.iter().map(burial).collect::<Vec<_>>()
             };
@@ -699,13 +645,15 @@ impl Shard {
     fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {
         let wanted = self
             .views
-            .values()
-            .filter(|view| topic.is_none_or(|t| view.name.topic == *t));
-        let info = |view: &View| SubscriptionInfo {
+            .iter()
+            .filter(|(_, view)| topic.is_none_or(|t| view.name.topic == *t));
+        let info = |(id, view): (&u64, &View)| SubscriptionInfo {
             name: view.name.clone(),
             settings: view.queue.settings().clone(),
             counts: view.queue.counts(),
             exact: !bounds.is_empty() && bounds.iter().all(|bounds| has_counted(view, bounds)),
+            view: *id,
+            revived_upto: view.queue.revived_upto(),
         };
         Reply::Subscriptions(wanted.map(info).collect())
     }
@@ -750,24 +698,9 @@ impl Shard {
     }
 }
 
-/// One record of a log, read for the views.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    pub offset: Offset,
-    pub time: Timestamp,
-    pub event: Event,
-}
-
 fn has_counted(view: &View, (log, bounds): &(LogId, Bounds)) -> bool {
     let counted = view.queue.counted(log.index);
     view.topic.set == log.set && counted.is_some_and(|counted| counted >= bounds.end)
-}
-
-/// The same for equal keys in every run; a collision only orders two keys needlessly.
-fn key_hash(key: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(key);
-    hasher.finish()
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 //! is the wire's business, so how it is parsed is handed in.
 
 use bytes::Bytes;
-use mente_engine::{Event, Offset, Record};
+use mente_engine::{Attribute, Event, Offset, Record};
+
+use crate::name::StreamName;
 
 /// Reads one event in a CloudEvents format; `None` for bytes that are none.
 pub type ParseEvent = fn(&Bytes) -> Option<Event>;
@@ -11,6 +13,9 @@ pub type ParseEvent = fn(&Bytes) -> Option<Event>;
 const CONTENT_TYPE: &str = "content-type";
 const SPECVERSION: &str = "ce_specversion";
 const FORMAT: &[u8] = b"application/cloudevents+json";
+
+const STREAM: &str = "stream";
+const CATEGORY: &str = "category";
 
 /// Knows no format.
 pub(crate) fn no_format(_: &Bytes) -> Option<Event> {
@@ -36,6 +41,22 @@ pub(crate) fn event_of(
         },
         None => Event::from_record(record, origin, partition, offset),
     }
+}
+
+/// Lets filters see of an event of the store what is no attribute of it: the stream, which is its key, and the
+/// category of that. What has these names among its own attributes is not seen.
+pub(crate) fn tell_stream(event: &mut Event) {
+    let key = String::from_utf8_lossy(event.key.as_deref().unwrap_or_default());
+    let Ok(stream) = StreamName::stored(&key) else {
+        return;
+    };
+    event
+        .extensions
+        .retain(|(name, _)| name != STREAM && name != CATEGORY);
+    let category = Attribute::Text(stream.category().to_owned());
+    event.extensions.push((CATEGORY.to_owned(), category));
+    let stream = Attribute::Text(stream.into());
+    event.extensions.push((STREAM.to_owned(), stream));
 }
 
 /// With or without parameters, such as a charset.

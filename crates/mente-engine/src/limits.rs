@@ -91,6 +91,8 @@ pub const HTTP_CONNECTIONS: usize = 10_000;
 pub const HTTP_DRAIN_SECONDS: u64 = 10;
 /// How long the receiver of a backup may take nothing: files are kept for it meanwhile.
 pub const BACKUP_STALL_SECONDS: u64 = 60;
+/// Dead letters that one call gives back.
+pub const REPLAY_LETTERS: usize = 1_000;
 /// Most events that one read of a topic answers as one document.
 pub const READ_EVENTS: usize = 5_000;
 /// Longest wait of a read for its first event.

@@ -19,6 +19,18 @@ pub struct Received<'a> {
     /// Counted from 1.
     pub delivery_count: u32,
     pub event: &'a Event,
+    /// Of an event of a stream.
+    pub place: Option<StreamPlace<'a>>,
+}
+
+/// Where an event stands in its stream, as readers of streams are told too.
+#[derive(Clone, Copy, Debug)]
+pub struct StreamPlace<'a> {
+    pub stream: &'a str,
+    pub revision: u64,
+    pub position: u64,
+    /// RFC 3339.
+    pub appended: &'a str,
 }
 
 /// A lock token that could not be settled.
@@ -65,15 +77,26 @@ pub fn write_received<'a>(events: impl IntoIterator<Item = Received<'a>>, out: &
     write_array(events, out, |received, out| {
         out.extend_from_slice(b"{\"brokerProperties\":{\"lockToken\":");
         json::write_string(out, received.lock_token);
-        let count = format!(
-            ",\"deliveryCount\":{}}},\"event\":",
-            received.delivery_count
-        );
+        let count = format!(",\"deliveryCount\":{}}},", received.delivery_count);
         out.extend_from_slice(count.as_bytes());
+        if let Some(place) = received.place {
+            write_place(place, out);
+        }
+        out.extend_from_slice(b"\"event\":");
         write_event(received.event, out);
         out.push(b'}');
     });
     out.push(b'}');
+}
+
+fn write_place(place: StreamPlace<'_>, out: &mut Vec<u8>) {
+    out.extend_from_slice(b"\"stream\":");
+    json::write_string(out, place.stream);
+    let (revision, position) = (place.revision, place.position);
+    let numbers = format!(",\"revision\":{revision},\"position\":{position},\"appended\":");
+    out.extend_from_slice(numbers.as_bytes());
+    json::write_string(out, place.appended);
+    out.push(b',');
 }
 
 /// Appends the answer to a settle call. Both lists are always there: one client walks the
@@ -182,7 +205,19 @@ mod tests {
             lock_token: "a\"b",
             delivery_count: 2,
             event: &event,
+            place: None,
         };
+        let place = Some(StreamPlace {
+            stream: "a-\"1",
+            revision: 3,
+            position: 7,
+            appended: "2026-01-01T00:00:00Z",
+        });
+        let of_stream = Received { place, ..received };
+        assert_eq!(
+            written(|out| write_received([of_stream], out)),
+            r#"{"value":[{"brokerProperties":{"lockToken":"a\"b","deliveryCount":2},"stream":"a-\"1","revision":3,"position":7,"appended":"2026-01-01T00:00:00Z","event":{"specversion":"1.0","id":"1","source":"/s","type":"t","data":null}}]}"#
+        );
         assert_eq!(
             written(|out| write_received([received, received].into_iter().take(1), out)),
             r#"{"value":[{"brokerProperties":{"lockToken":"a\"b","deliveryCount":2},"event":{"specversion":"1.0","id":"1","source":"/s","type":"t","data":null}}]}"#

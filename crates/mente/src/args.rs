@@ -263,7 +263,8 @@ pub(crate) enum Verb {
     /// What topics there are
     #[command(subcommand)]
     Topic(Topic),
-    /// Who wants the events of a topic
+    /// Who wants the events of a topic, or of all streams: for these TOPIC is '$store', in quotes since the
+    /// shell takes it for a variable
     #[command(subcommand)]
     Subscription(Subscription),
     /// State kept as events
@@ -351,10 +352,11 @@ pub(crate) enum Subscription {
     Create {
         topic: String,
         name: String,
-        /// Where it begins
+        /// Where it begins: earliest, latest, or of '$store' a position
         #[arg(long, default_value = "latest")]
-        from: End,
-        /// Which events it wants, such as {"prefix":{"type":"order."}}
+        from: Begin,
+        /// Which events it wants, such as {"prefix":{"type":"order."}}; of '$store' also by stream and
+        /// category, such as {"exact":{"category":"order"}}
         #[arg(long, value_name = "JSON")]
         filter: Option<String>,
         /// How long a received event stays out before it is delivered again
@@ -366,7 +368,7 @@ pub(crate) enum Subscription {
         /// Older events go to the dead letters untried
         #[arg(long, value_name = "MS")]
         time_to_live_ms: Option<u64>,
-        /// Never have two events of one key out at a time
+        /// Never have two events of one key, or of one stream, out at a time
         #[arg(long)]
         ordered: bool,
         #[command(flatten)]
@@ -405,12 +407,23 @@ pub(crate) enum Subscription {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Give the oldest dead letters back, to be delivered again as if for the first time
+    Replay {
+        topic: String,
+        name: String,
+        /// Most of them; those that remain are told
+        #[arg(long, value_name = "COUNT", default_value_t = mente_engine::limits::REPLAY_LETTERS as u32)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show the dead letters
     Dlq {
         topic: String,
         name: String,
-        #[arg(long, default_value_t = 0)]
-        from: u64,
+        /// First offset; behind those that were given back, if absent
+        #[arg(long, value_name = "OFFSET")]
+        from: Option<u64>,
         #[arg(long, default_value_t = 100)]
         limit: u32,
         #[command(flatten)]
@@ -756,10 +769,22 @@ pub(crate) struct Tail {
     pub(crate) connection: Connection,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum End {
-    Earliest,
-    Latest,
+/// Where a subscription begins, as the server takes it.
+#[derive(Clone, Debug)]
+pub(crate) struct Begin(pub(crate) serde_json::Value);
+
+impl std::str::FromStr for Begin {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "earliest" | "latest" => Ok(Self(text.into())),
+            _ => text
+                .parse::<u64>()
+                .map(|position| Self(position.into()))
+                .map_err(|_| "say earliest, latest or a position"),
+        }
+    }
 }
 
 /// How a verb reaches its server and shows what came. A key is taken from MENTE_KEY.

@@ -10,6 +10,7 @@ mod past;
 mod publish;
 mod read;
 mod receiving;
+mod replay;
 mod retention;
 mod streams;
 mod subscriptions;
@@ -27,13 +28,13 @@ use futures::channel::mpsc;
 use futures::future::try_join_all;
 use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, SetName, limits};
 
-use crate::access::Access;
+use crate::access::{Access, Action, Principal, authorize};
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
 use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
-use crate::name::{EntityName, set_name};
+use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
 use crate::peers::Peers;
 use crate::restore::{Logs, StoreLogs};
@@ -51,6 +52,7 @@ pub use past::{
 pub use publish::Position;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};
+pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
@@ -58,8 +60,6 @@ pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
 const CATALOGUE_SHARD: usize = 0;
-/// The set of the namespace's store; its one log is owned by the shard of this key.
-const STORE: &str = "$store";
 /// The set of its index, whose one log holds the blocks.
 const INDEX: &str = "$index";
 
@@ -259,7 +259,19 @@ impl Broker {
         self.catalogue.topic(name)
     }
 
-    /// The shard of a topic and of all that belongs to it.
+    /// What a subscription reads, as if it were a topic: the store has one log.
+    pub(super) async fn source(&self, who: &Principal, name: &EntityName) -> Result<Topic> {
+        if !name.is_store() {
+            return self.topic(who, name).await;
+        }
+        authorize(self.options.access, who, Action::Listen, name)?;
+        Ok(Topic {
+            set: self.store.set,
+            partitions: 1,
+        })
+    }
+
+    /// The shard of a topic, or of the store, and of all that belongs to it.
     pub(super) fn shard_of(&self, topic: &EntityName) -> usize {
         shard_of(topic.as_str(), self.shards.len() as u32) as usize
     }

@@ -27,6 +27,8 @@ pub enum Start {
     Latest,
     At(Offset),
     Time(Timestamp),
+    /// Of the store, which has positions beside its offsets.
+    Position(u64),
 }
 
 impl Broker {
@@ -44,6 +46,10 @@ impl Broker {
             Start::Latest => self.engine.bounds(log).await?.end,
             Start::At(offset) => offset,
             Start::Time(time) => self.engine.offset_at(log, time).await?,
+            Start::Position(_) => {
+                let message = format!("topic {name} has no positions, which only the store has");
+                return Err(Error::invalid(message));
+            }
         })
     }
 
@@ -61,7 +67,8 @@ impl Broker {
             .await
     }
 
-    /// Reads the dead letters of a subscription.
+    /// Reads the dead letters of a subscription from `from` on, also those that were given back and are
+    /// still there: others lie behind [`SubscriptionInfo::revived_upto`](crate::SubscriptionInfo).
     pub async fn read_dead_letters(
         &self,
         who: &Principal,
@@ -70,16 +77,15 @@ impl Broker {
         max: usize,
     ) -> Result<(Vec<StoredEvent>, Offset)> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        let set = name.dead_letter_set();
-        let listed = self.engine.list(set.as_str()).await?;
-        let Some(info) = listed.into_iter().find(|info| info.name == set) else {
+        let Some(log) = self.dead_letter_log(name).await? else {
             return Ok((Vec::new(), from));
         };
+        let from = from.max(self.engine.bounds(log).await?.start);
         let origin = format!(
             "/topics/{}/subscriptions/{}/deadletters",
             name.topic, name.name
         );
-        self.read_log(info.id.log(0), &origin, from, max).await
+        self.read_log(log, &origin, from, max).await
     }
 
     pub(super) async fn read_log(

@@ -1,9 +1,9 @@
 //! Streams of the namespace's store.
 
 use futures::future::try_join_all;
-use mente_engine::{Bounds, Event, Limit, Offset, Record, Timestamp, limits};
+use mente_engine::{Bounds, Event, Limit, LogId, Offset, Record, Timestamp, limits};
 
-use super::read::records;
+use super::read::{Start, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -16,6 +16,8 @@ use crate::store::{
 
 /// Streams whose lengths are asked for at a time.
 const LENGTHS_AT_ONCE: usize = 64;
+/// Where events of the store come from that do not say it.
+pub(super) const STREAMS: &str = "/streams";
 
 /// An event of the store and where it lies.
 #[derive(Clone, Debug, PartialEq)]
@@ -339,6 +341,47 @@ impl Broker {
         }
     }
 
+    /// Where `start` lies in the log of the store.
+    pub(super) async fn locate_in_store(&self, who: &Principal, start: Start) -> Result<Offset> {
+        // Before the look: what comes after it lies behind this.
+        let bounds = self.store_bounds(who).await?;
+        let position = match start {
+            Start::Earliest => return Ok(bounds.start),
+            Start::Latest => return Ok(bounds.end),
+            Start::At(offset) => return Ok(offset),
+            Start::Position(position) => Some(position),
+            Start::Time(time) => self.position_at(who, time).await?,
+        };
+        let Some(position) = position else {
+            return Ok(bounds.end);
+        };
+        let all = Query::default();
+        let found = self.find_events(who, &all, position, Direction::Forwards, 1);
+        let found = found.await?;
+        match found.events.first() {
+            Some(event) => Ok(event.place.offset),
+            None if position <= found.end => Ok(bounds.end),
+            None => {
+                let message = format!(
+                    "position {position} lies beyond the end of the store, where {} comes next",
+                    found.end
+                );
+                Err(Error::new(Kind::OutOfRange, message))
+            }
+        }
+    }
+
+    /// The stream of a record of the store, and where it stands there.
+    pub(super) fn stream_place(
+        &self,
+        log: LogId,
+        offset: Offset,
+        record: &Record,
+    ) -> Option<(StreamName, Place)> {
+        let is_store = log == self.store;
+        is_store.then(|| stream_and_place(offset, record).ok().flatten())?
+    }
+
     /// Reads the events at these places, which rise or fall, until they are
     /// [`limits::STREAM_READ_BYTES`].
     pub(super) async fn events_at(&self, places: &[Place]) -> Result<Vec<StreamEvent>> {
@@ -422,12 +465,10 @@ impl Broker {
 
 /// `None` for a record that is not the store's own.
 fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
-    let Some(place) = store::place_of(offset, record) else {
+    let Some((stream, place)) = stream_and_place(offset, record)? else {
         return Ok(None);
     };
-    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
-    let stream = StreamName::stored(&key)?;
-    let event = Event::from_record(record, "/streams", 0, offset);
+    let event = Event::from_record(record, STREAMS, 0, offset);
     Ok(Some(StreamEvent {
         stream,
         place,
@@ -435,4 +476,12 @@ fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> 
         actor: store::actor_of(record),
         event,
     }))
+}
+
+fn stream_and_place(offset: Offset, record: &Record) -> Result<Option<(StreamName, Place)>> {
+    let Some(place) = store::place_of(offset, record) else {
+        return Ok(None);
+    };
+    let key = String::from_utf8_lossy(record.key.as_deref().unwrap_or_default());
+    Ok(Some((StreamName::stored(&key)?, place)))
 }

@@ -6,20 +6,22 @@ use bytes::Bytes;
 use mente_engine::{self as engine, Offset, Record, limits};
 
 use super::read::{Start, StoredEvent, near, records};
+use super::streams::STREAMS;
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::bell::Bell;
 use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
-use crate::name::{EntityName, SubscriptionName};
+use crate::name::{EntityName, StreamName, SubscriptionName};
 use crate::queue::{Delivery, LockToken, Settings, Settlement};
 use crate::shard::{Command, Made, Reply, SubscriptionInfo};
+use crate::store::Place;
 
 /// How long counts may take to have all that was published before somebody asked.
 pub(super) const COUNT_WAIT: Duration = Duration::from_secs(2);
 /// Between two looks whether they have.
-const COUNT_PAUSE: Duration = Duration::from_millis(5);
+pub(super) const COUNT_PAUSE: Duration = Duration::from_millis(5);
 
 /// A received event and the lock on it.
 #[derive(Clone, Debug, PartialEq)]
@@ -27,6 +29,8 @@ pub struct Received {
     pub token: LockToken,
     pub count: u32,
     pub stored: StoredEvent,
+    /// Where it stands in its stream, if it is an event of the store.
+    pub of_stream: Option<(StreamName, Place)>,
 }
 
 /// What came of deliveries. One that is neither received nor left keeps its lease until that runs out.
@@ -50,13 +54,13 @@ impl Broker {
     ) -> Result<Made> {
         authorize(self.options.access, who, Action::Manage, name)?;
         settings.validate()?;
-        let topic = match self.find_topic(&name.topic).await? {
-            Some(topic) => topic,
-            None if self.options.create_topics => self.create_topic(who, &name.topic, 1).await?.0,
-            None => return Err(Error::not_found("topic", name.topic.as_str())),
+        let (topic, starts) = match name.topic.is_store() {
+            true => {
+                let begin = self.locate_in_store(who, start).await?;
+                (self.source(who, &name.topic).await?, vec![begin])
+            }
+            false => self.topic_to_read(who, &name.topic, start).await?,
         };
-        let located = (0..topic.partitions).map(|p| self.locate(who, &name.topic, p, start));
-        let starts = futures::future::try_join_all(located).await?;
         let command = Command::CreateSubscription {
             name: name.clone(),
             topic,
@@ -67,6 +71,23 @@ impl Broker {
             Reply::Subscription(made) => Ok(made),
             other => Err(unexpected(&other)),
         }
+    }
+
+    /// The topic, made if that is wanted, and where its logs are read from.
+    async fn topic_to_read(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        start: Start,
+    ) -> Result<(Topic, Vec<Offset>)> {
+        let topic = match self.find_topic(name).await? {
+            Some(topic) => topic,
+            None if self.options.create_topics => self.create_topic(who, name, 1).await?.0,
+            None => return Err(Error::not_found("topic", name.as_str())),
+        };
+        let located = (0..topic.partitions).map(|p| self.locate(who, name, p, start));
+        let starts = futures::future::try_join_all(located).await?;
+        Ok((topic, starts))
     }
 
     pub async fn delete_subscription(
@@ -98,7 +119,7 @@ impl Broker {
         topic: &EntityName,
     ) -> Result<Vec<SubscriptionInfo>> {
         authorize(self.options.access, who, Action::Manage, topic)?;
-        let Topic { set, partitions } = self.topic(who, topic).await?;
+        let Topic { set, partitions } = self.source(who, topic).await?;
         let bounds = (0..partitions).map(|index| async move {
             let log = set.log(index);
             Ok::<_, Error>((log, self.engine.bounds(log).await?))
@@ -153,7 +174,7 @@ impl Broker {
         wait: Duration,
     ) -> Result<Vec<Received>> {
         authorize(self.options.access, who, Action::Listen, name)?;
-        let topic = self.topic(who, &name.topic).await?;
+        let topic = self.source(who, &name.topic).await?;
         let (receiving, deliveries) = self.start_receiving(name, max, wait).await?;
         let fetched = self.fetch(&topic, name, deliveries).await?;
         receiving.hand_over(&fetched.left);
@@ -171,7 +192,10 @@ impl Broker {
         name: &SubscriptionName,
         deliveries: Vec<Delivery>,
     ) -> Result<Fetched> {
-        let origin = format!("/topics/{}", name.topic);
+        let origin = match name.topic.is_store() {
+            true => STREAMS.to_owned(),
+            false => format!("/topics/{}", name.topic),
+        };
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
         let mut room = limits::RECEIVE_BYTES;
@@ -226,11 +250,11 @@ impl Broker {
                 if let Some(record) = records.next_if(wanted) {
                     let (offset, record) = record?;
                     room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
-                    let stored = self.stored(log, &origin, offset, &record);
                     received.push(Received {
                         token: delivery.token,
                         count: delivery.count,
-                        stored,
+                        stored: self.stored(log, &origin, offset, &record),
+                        of_stream: self.stream_place(log, offset, &record),
                     });
                 }
             }
@@ -263,7 +287,7 @@ impl Broker {
     }
 }
 
-fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {
+pub(super) fn subscriptions(reply: Reply) -> Result<Vec<SubscriptionInfo>> {
     match reply {
         Reply::Subscriptions(list) => Ok(list),
         other => Err(unexpected(&other)),

@@ -27,6 +27,8 @@ impl Broker {
         partitions: u32,
     ) -> Result<(Topic, Made)> {
         authorize(self.options.access, who, Action::Manage, name)?;
+        // Its set would be the store's.
+        EntityName::new(name.as_str())?;
         if let Some(topic) = self.find_topic(name).await? {
             return if topic.partitions == partitions {
                 Ok((topic, Made::Before))

@@ -14,6 +14,7 @@
 
 mod ahead;
 mod partition;
+mod revival;
 mod secret;
 mod settings;
 
@@ -30,6 +31,7 @@ use crate::planted::{Planted, planted};
 
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
+pub use revival::{Letter, Revival, Stop};
 pub use secret::Secret;
 pub use settings::{Push, RetrySchedule, Settings};
 
@@ -75,6 +77,14 @@ pub enum Verdict {
         from: u64,
         upto: u64,
         matches: u64,
+    },
+    /// Given back from the dead letters at `at_ms` on the wall clock: to be delivered again, as if for the
+    /// first time. Letters below `upto` in their log are done with.
+    Revived {
+        partition: u32,
+        offsets: Vec<u64>,
+        at_ms: i64,
+        upto: u64,
     },
 }
 
@@ -221,7 +231,8 @@ impl Queue {
         | Verdict::Failed { partition, .. }
         | Verdict::Dead { partition, .. }
         | Verdict::Buried { partition, .. }
-        | Verdict::Counted { partition, .. }) = verdict;
+        | Verdict::Counted { partition, .. }
+        | Verdict::Revived { partition, .. }) = verdict;
         if let Some(p) = self.partitions.get_mut(*partition as usize) {
             p.apply(verdict);
         }
@@ -256,30 +267,31 @@ impl Queue {
         key: Option<u64>,
         now: Now,
     ) {
-        let Some(p) = self.partitions.get_mut(partition as usize) else {
-            return;
-        };
-        let failure = p.durable.failed.get(&offset).copied();
-        let Some(entry) = p.arrive(offset, time, key) else {
-            return;
-        };
+        let p = self.partitions.get_mut(partition as usize);
+        if p.is_some_and(|p| p.arrive(offset, time, key)) {
+            self.admit(partition, offset, key, now);
+        }
+    }
+
+    /// The record has its entry: it is ready, waits for its next try, or behind another one of its key.
+    fn admit(&mut self, partition: u32, offset: Offset, key: Option<u64>, now: Now) {
         let in_order = self.settings.ordered && !planted(Planted::IgnoreKeys);
         if let (true, Some(key)) = (in_order, key) {
             if let Some(line) = self.lines.get_mut(&key) {
-                entry.state = State::Behind;
-                entry.attempts = failure.map_or(0, |f| f.attempts);
                 line.push_back((partition, offset));
+                self.entry(partition, offset).state = State::Behind;
                 return;
             }
             self.lines.insert(key, VecDeque::new());
         }
+        let p = self.partitions.get(partition as usize);
+        let failure = p.and_then(|p| p.durable.failed.get(&offset));
         // Scanned again after a restart: wait for what is left of the delay, never longer than it.
         let left = failure.map_or(Duration::ZERO, |f| f.due.since(now.wall).min(f.delay));
-        entry.attempts = failure.map_or(0, |f| f.attempts);
         if left.is_zero() {
-            p.ready.insert(offset);
+            self.make_ready(partition, offset);
         } else {
-            entry.state = State::Delayed;
+            self.entry(partition, offset).state = State::Delayed;
             self.delay(partition, offset, now.monotone + left);
         }
     }
@@ -318,6 +330,7 @@ impl Queue {
         while let Some(lost) = self.first_waiting(partition, start) {
             self.leave(partition, lost);
         }
+        self.lose_revived(partition, start, effects);
         self.rise(partition, effects);
         self.serve(now, effects);
     }
@@ -458,7 +471,7 @@ impl Queue {
         let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
         let waiting: u64 = self.partitions.iter().map(Partition::waiting).sum();
         Counts {
-            ready: waiting + sum(|p| p.ready.len() + p.in_state(State::Behind)),
+            ready: waiting + sum(|p| p.ready.len() + p.sought.len() + p.in_state(State::Behind)),
             leased: self.leases.len() as u64,
             delayed: sum(|p| p.in_state(State::Delayed)),
             dying: sum(|p| p.durable.dying.len()),
@@ -500,10 +513,8 @@ impl Queue {
         if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {
             return;
         }
-        match &verdict {
-            Verdict::Settled { offsets, .. } => self.completed += offsets.len() as u64,
-            Verdict::Dead { .. } => self.dead += 1,
-            Verdict::Failed { .. } | Verdict::Buried { .. } | Verdict::Counted { .. } => {}
+        if let Verdict::Dead { .. } = &verdict {
+            self.dead += 1;
         }
         // One record per log and round for what was completed.
         if let (
@@ -523,6 +534,9 @@ impl Queue {
         {
             before.extend_from_slice(offsets);
             *lower = *floor;
+            return;
+        }
+        if revival::joins(&verdict, effects.verdicts.last_mut()) {
             return;
         }
         effects.verdicts.push(verdict);
@@ -631,14 +645,14 @@ impl Queue {
 
     fn finish(&mut self, partition: u32, offset: Offset, effects: &mut Effects) {
         let floor = self.leave(partition, offset).0;
-        self.decide(
-            Verdict::Settled {
-                partition,
-                offsets: vec![offset.0],
-                floor,
-            },
-            effects,
-        );
+        let offsets = vec![offset.0];
+        let settled = Verdict::Settled {
+            partition,
+            offsets,
+            floor,
+        };
+        self.decide(settled, effects);
+        self.completed += 1;
     }
 
     fn bury(
@@ -653,9 +667,7 @@ impl Queue {
         let floor = self.leave(partition, offset).0;
         let (reason, detail) = (reason.to_owned(), detail.to_owned());
         let offset = offset.0;
-        // Copies that are confirmed by now were written before this one can be.
-        let confirmed = self.partitions.iter().filter_map(|p| p.durable.buried_at);
-        let since = confirmed.max().map_or(0, |at| at.0 + 1);
+        let since = self.next_letter();
         self.decide(
             Verdict::Dead {
                 partition,
@@ -668,6 +680,13 @@ impl Queue {
             },
             effects,
         );
+    }
+
+    /// Where the next dead letter may lie, at the earliest: copies that are confirmed by now were written
+    /// before that of what is decided now can be.
+    fn next_letter(&self) -> u64 {
+        let confirmed = self.partitions.iter().filter_map(|p| p.durable.buried_at);
+        confirmed.max().map_or(0, |at| at.0 + 1)
     }
 
     /// Counts a failed attempt: the next one after `delay`, or the dead letters.

@@ -30,6 +30,12 @@ pub struct Durable {
     pub buried_at: Option<Offset>,
     /// Matches of long stretches, those wholly at or above the floor.
     pub counted: Stretches,
+    /// Given back from the dead letters and not at their end again, and since when; the floor says nothing
+    /// of them.
+    pub revived: BTreeMap<Offset, Timestamp>,
+    /// Dead letters that lie below this in their log were given back. That of the view is the highest one
+    /// of its partitions.
+    pub revived_upto: Offset,
 }
 
 /// The last failed attempt of a record.
@@ -59,6 +65,8 @@ pub(super) struct Partition {
     /// Every record from the floor to `scanned` that matches and is not settled.
     pub(super) entries: BTreeMap<Offset, Entry>,
     pub(super) ready: BTreeSet<Offset>,
+    /// Given back and without an entry: still to be read again.
+    pub(super) sought: BTreeSet<Offset>,
     ahead: Ahead,
 }
 
@@ -139,11 +147,22 @@ impl Durable {
                 self.counted
                     .insert(Offset(*from), Stretch { upto, matches });
             }
+            Verdict::Revived {
+                offsets,
+                at_ms,
+                upto,
+                ..
+            } => {
+                let since = offsets.iter().map(|o| (Offset(*o), Timestamp(*at_ms)));
+                self.revived.extend(since);
+                self.revived_upto = self.revived_upto.max(Offset(*upto));
+            }
         }
     }
 
     fn settle(&mut self, offset: Offset) {
         self.failed.remove(&offset);
+        self.revived.remove(&offset);
         if offset >= self.floor {
             self.settled.insert(offset);
         }
@@ -153,7 +172,10 @@ impl Durable {
         if floor > self.floor {
             self.floor = floor;
             self.settled = self.settled.split_off(&floor);
-            self.failed = self.failed.split_off(&floor);
+            let above = self.failed.split_off(&floor);
+            let below = std::mem::replace(&mut self.failed, above).into_iter();
+            let revived = below.filter(|(offset, _)| self.revived.contains_key(offset));
+            self.failed.extend(revived);
             self.counted.forget_below(floor);
         }
     }
@@ -169,6 +191,7 @@ impl Durable {
         let mut verdicts = vec![settled(&[])];
         let offsets: Vec<_> = self.settled.iter().map(|o| o.0).collect();
         verdicts.extend(offsets.chunks(SETTLED_PER_VERDICT).map(settled));
+        verdicts.extend(self.retell_revived(partition));
         verdicts.extend(self.failed.iter().map(|(offset, failure)| Verdict::Failed {
             partition,
             offset: offset.0,
@@ -199,6 +222,32 @@ impl Durable {
     }
 }
 
+impl Durable {
+    fn retell_revived(&self, partition: u32) -> Vec<Verdict> {
+        let mut by_time: BTreeMap<Timestamp, Vec<u64>> = BTreeMap::new();
+        for (offset, since) in &self.revived {
+            by_time.entry(*since).or_default().push(offset.0);
+        }
+        if by_time.is_empty() && self.revived_upto > Offset(0) {
+            // Only the position is to be told.
+            by_time.insert(Timestamp(0), Vec::new());
+        }
+        let of_time = |(since, offsets): (&Timestamp, &Vec<u64>)| {
+            let revived = |offsets: &[u64]| Verdict::Revived {
+                partition,
+                offsets: offsets.to_vec(),
+                at_ms: since.0,
+                upto: self.revived_upto.0,
+            };
+            match offsets.is_empty() {
+                true => vec![revived(&[])],
+                false => offsets.chunks(SETTLED_PER_VERDICT).map(revived).collect(),
+            }
+        };
+        by_time.iter().flat_map(of_time).collect()
+    }
+}
+
 impl Partition {
     pub(super) fn new(start: Offset) -> Self {
         Self {
@@ -209,12 +258,20 @@ impl Partition {
             scanned: start,
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
+            sought: BTreeSet::new(),
             ahead: Ahead::new(start),
         }
     }
 
     pub(super) fn apply(&mut self, verdict: &Verdict) {
         self.durable.apply(verdict);
+        if let Verdict::Revived { offsets, .. } = verdict {
+            self.sought.extend(offsets.iter().map(|o| Offset(*o)));
+        }
+        if !self.sought.is_empty() {
+            let revived = &self.durable.revived;
+            self.sought.retain(|offset| revived.contains_key(offset));
+        }
         // A restored view begins at its floor; a live one has scanned beyond it.
         self.ahead.begin_at(self.durable.floor);
         if let Verdict::Counted {
@@ -257,27 +314,54 @@ impl Partition {
         self.ahead.count(matches, next)
     }
 
-    /// The new entry, unless the record is behind the view or settled.
-    pub(super) fn arrive(
-        &mut self,
-        offset: Offset,
-        time: Timestamp,
-        key: Option<u64>,
-    ) -> Option<&mut Entry> {
+    /// Makes an entry, unless the record is behind the view or settled.
+    pub(super) fn arrive(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) -> bool {
         if offset < self.scanned || offset < self.durable.floor {
-            return None;
+            return false;
         }
         self.ahead.scan(offset);
-        if self.durable.settled.contains(&offset) {
-            return None;
+        // One that was given back is among the settled too, and read for itself.
+        let is_settled = self.durable.settled.contains(&offset);
+        if !is_settled {
+            self.enter(offset, time, key);
         }
-        let entry = Entry {
-            state: State::Ready,
-            attempts: 0,
+        !is_settled
+    }
+
+    /// Makes an entry of a record that was given back, unless it has one.
+    pub(super) fn revisit(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) -> bool {
+        let is_sought = self.sought.remove(&offset);
+        if is_sought {
+            let since = self.durable.revived.get(&offset).copied();
+            // It has its whole time to live again.
+            self.enter(offset, since.map_or(time, |since| since.max(time)), key);
+        }
+        is_sought
+    }
+
+    fn enter(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) {
+        let attempts = self.durable.failed.get(&offset).map_or(0, |f| f.attempts);
+        let state = State::Ready;
+        self.entries.entry(offset).or_insert(Entry {
+            state,
+            attempts,
             time,
             key,
-        };
-        Some(self.entries.entry(offset).or_insert(entry))
+        });
+    }
+
+    /// Whether the record is at its end: nobody is to have it any more.
+    pub(super) fn is_at_its_end(&self, offset: Offset) -> bool {
+        let durable = &self.durable;
+        let is_settled = offset < durable.floor || durable.settled.contains(&offset);
+        is_settled && !durable.revived.contains_key(&offset)
+    }
+
+    /// What was given back and lies below `start`, where the log begins now, unless somebody has it.
+    pub(super) fn revived_below(&self, start: Offset) -> Vec<u64> {
+        let below = self.durable.revived.range(..start);
+        let lost = below.filter(|(offset, _)| !self.entries.contains_key(offset));
+        lost.map(|(offset, _)| offset.0).collect()
     }
 
     pub(super) fn in_state(&self, state: State) -> usize {
@@ -311,9 +395,10 @@ impl Partition {
         self.floor()
     }
 
-    /// Nothing below is needed any more.
+    /// Nothing below is needed any more, but for what was given back.
     pub(super) fn floor(&self) -> Offset {
-        let first = self.entries.first_key_value();
-        first.map_or(self.scanned, |(first, _)| *first)
+        let is_revived = |offset: &&Offset| self.durable.revived.contains_key(offset);
+        let first = self.entries.keys().find(|offset| !is_revived(offset));
+        first.copied().unwrap_or(self.scanned)
     }
 }

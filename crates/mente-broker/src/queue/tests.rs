@@ -345,3 +345,171 @@ fn a_key_that_is_stuck_does_not_hold_up_the_others() {
     assert!(bench.settle(out[0].token, &Settlement::Complete));
     assert_eq!(bench.offsets(9), [1], "the line moves up");
 }
+
+fn dead(bench: &mut Bench, ids: &[u64]) {
+    let out = bench.receive(99);
+    for delivery in out {
+        let how = match ids.contains(&(delivery.offset.0 / 10)) {
+            true => Settlement::Reject {
+                reason: "Rejected".into(),
+                detail: String::new(),
+            },
+            false => Settlement::Complete,
+        };
+        assert!(bench.settle(delivery.token, &how));
+    }
+    for (letter, id) in ids.iter().enumerate() {
+        let at = Offset(letter as u64);
+        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(at), out));
+    }
+}
+
+fn letters(ids: &[u64]) -> Vec<Letter> {
+    let letter = |(at, id): (u64, &u64)| Letter {
+        at: Offset(at),
+        record: Some((0, Offset(id * 10))),
+    };
+    (0..).zip(ids).map(letter).collect()
+}
+
+impl Bench {
+    fn revive(&mut self, from: u64, letters: &[Letter]) -> (u64, u64, Option<Stop>) {
+        let (done, _) = self.act(|q, now, out| q.revive(now, Offset(from), letters, out));
+        (done.revived, done.upto.0, done.stopped)
+    }
+
+    /// Reads what is sought, `records` a read.
+    fn reread(&mut self, records: u64) {
+        while let Some(from) = self.queue.sought(0) {
+            for i in 0..records {
+                let at = Offset(from.0 + i * 10);
+                self.queue
+                    .revisit(0, at, Timestamp(0), Some(at.0 / 10 % 2), self.now);
+            }
+            let next = Offset(from.0 + records * 10);
+            self.act(|q, now, out| q.revisited(0, next, now, out));
+        }
+    }
+}
+
+#[test]
+fn what_is_given_back_comes_as_if_for_the_first_time_and_once() {
+    let mut bench = bench(Settings::default(), 6);
+    dead(&mut bench, &[1, 4]);
+    let letters = letters(&[1, 4]);
+    let counts = |bench: &Bench| (bench.queue.counts().ready, bench.queue.counts().completed);
+    assert_eq!(counts(&bench), (0, 4));
+    assert_eq!(bench.revive(0, &letters), (2, 2, None));
+    assert_eq!(bench.revive(0, &letters), (0, 2, Some(Stop::Moved)));
+    assert_eq!(bench.revive(2, &letters), (0, 2, None), "they wait already");
+    assert_eq!(counts(&bench), (2, 4), "counted before they are read again");
+    assert!(bench.receive(9).is_empty());
+    bench.reread(2);
+    let out = bench.receive(9);
+    let told: Vec<_> = out.iter().map(|d| (d.offset.0 / 10, d.count)).collect();
+    assert_eq!(told, [(1, 1), (4, 1)]);
+    assert!(bench.settle(out[0].token, &Settlement::Complete));
+    assert!(bench.settle(out[1].token, &release(Duration::ZERO)));
+    assert_eq!(bench.receive(9)[0].count, 2);
+    assert_eq!(bench.queue.durable().next().unwrap().floor, Offset(60));
+}
+
+#[test]
+fn letters_that_name_nothing_are_passed_over() {
+    let mut bench = bench(Settings::default(), 4);
+    dead(&mut bench, &[1]);
+    bench.scan(4, 6);
+    let forged = [
+        None,
+        Some((7, Offset(0))),
+        Some((0, Offset(40))),
+        Some((0, Offset(10))),
+        Some((0, Offset(10))),
+    ];
+    let letters: Vec<_> = (3..)
+        .zip(forged)
+        .map(|(at, record)| Letter {
+            at: Offset(at),
+            record,
+        })
+        .collect();
+    // Of these one is dead; one is still to be delivered, whatever the letter says.
+    assert_eq!(bench.revive(0, &letters), (1, 8, None));
+    let upto = |at| Letter {
+        at: Offset(at),
+        record: None,
+    };
+    assert_eq!(bench.revive(8, &[upto(u64::MAX)]), (0, u64::MAX, None));
+    bench.reread(1);
+    assert_eq!(bench.offsets(9), [1, 4, 5]);
+}
+
+#[test]
+fn one_whose_copy_is_not_confirmed_waits_and_a_window_is_an_end() {
+    let mut bench = bench(Settings::default(), 3);
+    let out = bench.receive(3);
+    let reject = Settlement::Reject {
+        reason: "Rejected".into(),
+        detail: String::new(),
+    };
+    out.iter()
+        .for_each(|d| assert!(bench.settle(d.token, &reject)));
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), out));
+    let all = letters(&[0, 1, 2]);
+    assert_eq!(bench.revive(0, &all), (1, 1, Some(Stop::Unconfirmed)));
+    for (id, at) in [(1, 1), (2, 2)] {
+        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(Offset(at)), out));
+    }
+    assert_eq!(bench.revive(1, &all[1..]), (2, 3, None));
+
+    let window = partition::WINDOW as u64;
+    let mut bench = self::bench(Settings::default(), 2 * window);
+    let many: Vec<_> = (0..window + 3).collect();
+    dead(&mut bench, &many);
+    let letters = letters(&many);
+    assert_eq!(
+        bench.revive(0, &letters),
+        (window, window, Some(Stop::Full))
+    );
+    bench.reread(1);
+    let out = bench.receive(2);
+    out.iter()
+        .for_each(|d| assert!(bench.settle(d.token, &Settlement::Complete)));
+    let rest = &letters[window as usize..];
+    assert_eq!(
+        bench.revive(window, rest),
+        (2, window + 2, Some(Stop::Full))
+    );
+}
+
+#[test]
+fn what_cannot_be_read_again_dies_again_and_what_retention_took_is_lost() {
+    let mut bench = bench(Settings::default(), 4);
+    dead(&mut bench, &[0, 1, 2, 3]);
+    assert_eq!(bench.revive(0, &letters(&[0, 1, 2, 3])).0, 4);
+    // The first one is not there, the second cannot be read, the log begins at the last one then.
+    bench.act(|q, now, out| q.revisited(0, Offset(5), now, out));
+    bench.act(|q, _, out| q.unreadable(0, Offset(10), out));
+    assert_eq!(bench.queue.counts().dying, 2);
+    bench.act(|q, now, out| q.trimmed(0, Offset(30), now, out));
+    bench.reread(1);
+    assert_eq!(bench.offsets(9), [3]);
+    let revived = &bench.queue.durable().next().unwrap().revived;
+    assert_eq!(revived.keys().collect::<Vec<_>>(), [&Offset(30)]);
+}
+
+#[test]
+fn what_is_given_back_has_its_whole_time_to_live_again() {
+    let settings = Settings {
+        time_to_live_ms: Some(1_000),
+        ..Settings::default()
+    };
+    let mut bench = bench(settings, 1);
+    bench.pass(Duration::from_secs(2));
+    assert!(bench.receive(5).is_empty());
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), out));
+    assert_eq!(bench.revive(0, &letters(&[0])).0, 1);
+    bench.reread(1);
+    bench.pass(Duration::from_millis(900));
+    assert_eq!(bench.offsets(5), [0]);
+}

@@ -1,12 +1,12 @@
 //! Restored = live: whatever commands come, the fold of the journal is the state of its owner.
 
-use mente_engine::{Batch, BatchBuilder, SetId};
+use mente_engine::{Batch, BatchBuilder, Event, SetId};
 use proptest::prelude::*;
 
 use super::*;
 use crate::filter::Filter;
 use crate::journal;
-use crate::queue::{Secret, Verdict};
+use crate::queue::{Letter, Secret, Stop, Verdict};
 use crate::snapshot::{self, Replay};
 
 #[derive(Clone, Debug)]
@@ -30,6 +30,13 @@ enum Step {
         seconds: i64,
     },
     Bury,
+    /// Dead letters are copied, and the owner dies before it hears of it.
+    CopyAndRestart,
+    /// The first so many dead letters are given back.
+    Replay {
+        view: usize,
+        letters: usize,
+    },
     /// Retention takes some of the oldest records.
     Trim {
         records: usize,
@@ -66,10 +73,36 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
         1 => (-3_600i64..3_600).prop_map(|seconds| Step::SetClock { seconds }),
         1 => Just(Step::Bury),
+        1 => Just(Step::CopyAndRestart),
+        2 => (0usize..2, 1usize..12).prop_map(|(view, letters)| Step::Replay { view, letters }),
         1 => (0usize..2, prop::collection::vec(0u8..3, 0..3))
             .prop_map(|(view, secrets)| Step::Sign { view, secrets }),
         1 => Just(Step::Snapshot),
         1 => (1usize..6).prop_map(|records| Step::HalfSnapshot { records }),
+        1 => Just(Step::Restart),
+    ]
+}
+
+/// Of those that die, are given back, and die again.
+fn rough_step() -> impl Strategy<Value = Step> {
+    let reject = Settlement::Reject {
+        reason: "Rejected".into(),
+        detail: "no".into(),
+    };
+    let release = Settlement::Release {
+        delay: Duration::from_millis(500),
+        detail: "later".into(),
+    };
+    let how = prop_oneof![4 => Just(reject), 2 => Just(release), 1 => Just(Settlement::Complete)];
+    prop_oneof![
+        1 => (1u8..6).prop_map(|records| Step::Publish { records }),
+        4 => (0usize..2, 2usize..6).prop_map(|(view, max)| Step::Receive { view, max }),
+        6 => (0usize..8, how).prop_map(|(nth, how)| Step::Settle { nth, how }),
+        1 => (0u64..4_000).prop_map(|millis| Step::Pass { millis }),
+        3 => Just(Step::Bury),
+        1 => Just(Step::CopyAndRestart),
+        4 => (0usize..2, 1usize..12).prop_map(|(view, letters)| Step::Replay { view, letters }),
+        1 => Just(Step::Snapshot),
         1 => Just(Step::Restart),
     ]
 }
@@ -87,6 +120,8 @@ struct World {
     decided: Vec<Decision>,
     out: Vec<(usize, LockToken)>,
     next_ticket: u64,
+    /// The dead-letter log of each view: where the letter lies, and the offset of its record.
+    letters: [Vec<(Offset, Offset)>; 2],
 }
 
 const VIEWS: [&str; 2] = ["all", "some"];
@@ -110,6 +145,7 @@ impl World {
             decided: Vec::new(),
             out: Vec::new(),
             next_ticket: 1,
+            letters: Default::default(),
         };
         let topic = Topic {
             set: SetId(9),
@@ -207,6 +243,64 @@ impl World {
         (left.count() + out.count()) as u64
     }
 
+    /// Makes the copy, unless it is there.
+    fn copy(&mut self, burial: &Burial) -> Offset {
+        let view = usize::from(burial.name == name(1));
+        let log = &mut self.letters[view];
+        let mut behind = log.iter().filter(|(at, _)| *at >= burial.revived_upto);
+        if let Some((at, _)) = behind.find(|(_, offset)| *offset == burial.offset) {
+            return *at;
+        }
+        let at = Offset(log.last().map_or(1, |(at, _)| at.0 + 2));
+        log.push((at, burial.offset));
+        at
+    }
+
+    /// Letters that were not given back.
+    fn parked(&self, view: usize) -> Vec<Letter> {
+        let upto = self.shard.views[&self.shard.names[&name(view)]]
+            .queue
+            .revived_upto();
+        let log = self.letters[view].iter().filter(|(at, _)| *at >= upto);
+        log.map(|(at, offset)| Letter {
+            at: *at,
+            record: Some((0, *offset)),
+        })
+        .collect()
+    }
+
+    fn replay(&mut self, view: usize, letters: usize) {
+        let id = self.shard.names[&name(view)];
+        let from = self.shard.views[&id].queue.revived_upto();
+        let letters: Vec<_> = self.parked(view).into_iter().take(letters).collect();
+        let command = |letters: &[Letter]| Command::Revive {
+            name: name(view),
+            view: id,
+            from,
+            letters: letters.to_vec(),
+        };
+        let Ok(Reply::Revived(done)) = self.command(command(&letters)) else {
+            panic!("not revived")
+        };
+        let passed: Vec<_> = letters.iter().filter(|l| l.at < done.upto).collect();
+        let distinct: std::collections::BTreeSet<_> = passed.iter().map(|l| l.record).collect();
+        assert_eq!(
+            done.revived,
+            distinct.len() as u64,
+            "each once: {done:?} {letters:?}"
+        );
+        assert_eq!(done.stopped.is_none(), passed.len() == letters.len());
+        // Said again, by somebody who did not hear of it.
+        if !passed.is_empty() {
+            let again = self.command(command(&letters));
+            let Ok(Reply::Revived(again)) = again else {
+                panic!()
+            };
+            let told = (again.revived, again.upto, again.stopped);
+            assert_eq!(told, (0, done.upto, Some(Stop::Moved)));
+        }
+    }
+
     fn take(&mut self, step: Step) {
         match step {
             Step::Publish { records } => {
@@ -266,9 +360,17 @@ impl World {
             }
             Step::Bury => {
                 for burial in self.shard.burials() {
-                    self.round(|shard, _, _, out| shard.buried(&burial, Some(Offset(7)), out));
+                    let at = self.copy(&burial);
+                    self.round(|shard, _, _, out| shard.buried(&burial, Some(at), out));
                 }
             }
+            Step::CopyAndRestart => {
+                for burial in self.shard.burials() {
+                    self.copy(&burial);
+                }
+                self.take(Step::Restart);
+            }
+            Step::Replay { view, letters } => self.replay(view, letters),
             Step::Trim { records } => {
                 self.taken = (self.taken + records).min(self.log.len());
                 let (log, start) = (SetId(9).log(0), self.start());
@@ -313,6 +415,16 @@ fn trim() -> impl Strategy<Value = Step> {
     (1usize..30).prop_map(|records| Step::Trim { records })
 }
 
+fn stories(
+    step: impl Strategy<Value = Step>,
+    rough: impl Strategy<Value = Step>,
+) -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        prop::collection::vec(step, 1..60),
+        prop::collection::vec(rough, 20..90)
+    ]
+}
+
 fn restored(journal: &[Batch], last: Term) -> Shard {
     let mut replay = Replay::new();
     for record in journal.iter().flat_map(Batch::records) {
@@ -334,36 +446,69 @@ fn open(shard: &Shard) -> Vec<(u64, u32, Offset, u32)> {
 }
 
 /// How often the journal says that each record of a view came to its end.
+/// Without those after which it was given back.
 fn ends(world: &World, id: u64, filter: Option<&Filter>) -> BTreeMap<u64, u32> {
     let matching = world
         .log
         .iter()
         .filter(|a| filter.is_none_or(|f| f.matches(&a.event)));
     let mut ends: BTreeMap<u64, u32> = matching.map(|a| (a.offset.0, 0)).collect();
-    let mut count = |offset| *ends.get_mut(&offset).expect("published and matching") += 1;
+    let mut count = |offset, by: u32| {
+        let ends = ends.get_mut(&offset).expect("published and matching");
+        *ends = ends.wrapping_add(by);
+    };
     for decision in &world.decided {
         match decision {
             Decision::View {
                 view,
                 verdict: Verdict::Settled { offsets, .. },
             } if *view == id => {
-                offsets.iter().copied().for_each(&mut count);
+                offsets.iter().for_each(|offset| count(*offset, 1));
+            }
+            Decision::View {
+                view,
+                verdict: Verdict::Revived { offsets, .. },
+            } if *view == id => {
+                offsets.iter().for_each(|offset| count(*offset, u32::MAX));
             }
             Decision::View {
                 view,
                 verdict: Verdict::Dead { offset, .. },
-            } if *view == id => count(*offset),
+            } if *view == id => count(*offset, 1),
             _ => {}
         }
     }
     ends
 }
 
+/// Records that are dead and were not given back since.
+fn dead(world: &World, id: u64) -> Vec<u64> {
+    let mut dead = std::collections::BTreeSet::new();
+    for decision in &world.decided {
+        match decision {
+            Decision::View {
+                view,
+                verdict: Verdict::Dead { offset, .. },
+            } if *view == id => {
+                dead.insert(*offset);
+            }
+            Decision::View {
+                view,
+                verdict: Verdict::Revived { offsets, .. },
+            } if *view == id => offsets.iter().for_each(|offset| {
+                assert!(dead.remove(offset), "given back and not dead");
+            }),
+            _ => {}
+        }
+    }
+    dead.into_iter().collect()
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
-    fn restored_is_live(steps in prop::collection::vec(prop_oneof![20 => step(), 1 => trim()], 1..60)) {
+    fn restored_is_live(steps in stories(prop_oneof![20 => step(), 1 => trim()], prop_oneof![40 => rough_step(), 1 => trim()])) {
         let mut world = World::new();
         for step in steps {
             world.take(step);
@@ -377,6 +522,7 @@ proptest! {
                 decided: world.decided.clone(),
                 out: Vec::new(),
                 next_ticket: 1,
+                letters: world.letters.clone(),
             };
             prop_assert_eq!(other.shard.durable_state(), world.shard.durable_state());
             prop_assert_eq!(other.shard.digest().state, world.shard.digest().state);
@@ -385,8 +531,15 @@ proptest! {
                 // One may have scanned further than the other; what is beyond is only counted.
                 let (one, two) = (live.queue.open(), restored.queue.open());
                 let start = world.start();
-                let seen = |(_, offset, _): &(u32, Offset, u32)| *offset >= start;
+                let revived = &live.queue.durable().next().unwrap().revived;
+                let is_revived = |(_, offset, _): &(u32, Offset, u32)| revived.contains_key(offset);
+                let seen = |entry: &(u32, Offset, u32)| entry.1 >= start && !is_revived(entry);
                 prop_assert!(one.filter(seen).zip(two.filter(seen)).all(|(one, two)| one == two));
+                let back = |view: &View| {
+                    let back = |entry: &(u32, Offset, u32)| entry.1 >= start && is_revived(entry);
+                    view.queue.open().filter(back).collect::<Vec<_>>()
+                };
+                prop_assert_eq!(back(live), back(restored));
                 let waiting = |view: &View| {
                     let counts = view.queue.counts();
                     counts.ready + counts.leased + counts.delayed
@@ -398,12 +551,12 @@ proptest! {
     }
 
     #[test]
-    fn every_record_comes_to_one_end(steps in prop::collection::vec(step(), 1..60)) {
+    fn every_record_comes_to_one_end(steps in stories(step(), rough_step())) {
         let mut world = World::new();
         for step in steps {
             world.take(step);
         }
-        // Drain: every lease runs out, then everything is received and completed.
+        // Who dies only now stays parked, then every lease runs out, and everything else is received and completed.
         for _ in 0..100 {
             world.take(Step::Pass { millis: 3_000 });
             for view in 0..VIEWS.len() {
@@ -415,6 +568,13 @@ proptest! {
             }
         }
         prop_assert_eq!(open(&world.shard), vec![]);
+        world.take(Step::Bury);
+        for view in 0..VIEWS.len() {
+            let id = world.shard.names[&name(view)];
+            let mut parked: Vec<_> = world.parked(view).iter().map(|l| l.record.unwrap().1.0).collect();
+            parked.sort_unstable();
+            prop_assert_eq!(parked, dead(&world, id), "what is dead has a letter, and nothing else has");
+        }
         for (id, view) in &world.shard.views {
             let ends = ends(&world, *id, view.queue.settings().filter.as_ref());
             prop_assert!(ends.values().all(|count| *count == 1), "view {}: {:?}", id, ends);

@@ -4,5 +4,6 @@ mod clock;
 mod crank;
 mod full;
 mod nodes;
+mod replay;
 mod rounds;
 mod states;

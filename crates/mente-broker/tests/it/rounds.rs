@@ -93,7 +93,7 @@ impl World {
         world
     }
 
-    fn crash(self) -> Self {
+    pub(crate) fn crash(self) -> Self {
         let (engine, clock) = (self.engine.clone(), self.clock.clone());
         drop(self);
         open(engine, clock)
@@ -141,21 +141,21 @@ impl World {
         self.pool.run_until_stalled();
     }
 
-    fn log_of_orders(&mut self) -> LogId {
+    pub(crate) fn log_of_orders(&mut self) -> LogId {
         let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let topic = sets.iter().find(|s| s.name.as_str().ends_with("/orders"));
         topic.unwrap().id.log(0)
     }
 
     /// The offset of every event of the topic.
-    fn places(&mut self) -> Vec<Offset> {
+    pub(crate) fn places(&mut self) -> Vec<Offset> {
         let (broker, topic) = (self.broker.clone(), topic());
         let read = broker.read(&ME, &topic, 0, Offset(0), 1_000);
         let (events, _) = self.pool.run_until(read).unwrap();
         events.iter().map(|event| event.position.offset).collect()
     }
 
-    fn dead_letters(&mut self) -> Vec<Event> {
+    pub(crate) fn dead_letters(&mut self) -> Vec<Event> {
         let (broker, name) = (self.broker.clone(), shipping());
         let read = broker.read_dead_letters(&ME, &name, Offset(0), 1_000);
         let (dead, _) = self.pool.run_until(read).unwrap();
@@ -163,13 +163,13 @@ impl World {
     }
 
     /// Dead letters whose copy is not confirmed.
-    fn dying(&mut self) -> u64 {
+    pub(crate) fn dying(&mut self) -> u64 {
         let (broker, topic) = (self.broker.clone(), topic());
         let listed = self.pool.run_until(broker.subscriptions(&ME, &topic));
         listed.unwrap()[0].counts.dying
     }
 
-    fn journal_of_shipping(&mut self) -> LogId {
+    pub(crate) fn journal_of_shipping(&mut self) -> LogId {
         let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let journal = sets
             .iter()

@@ -4,6 +4,9 @@
 //!
 //! Waits and delays may be shorter than Azure takes them: a receive with `maxWaitTime=0` looks
 //! and comes back, a release may be for any number of seconds up to an hour.
+//!
+//! With `$store` as topic these are the calls of the store's subscriptions, whose events come with `stream`,
+//! `revision`, `position` and `appended` beside them, as when they are read.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,7 +18,7 @@ use axum::response::Response;
 use mente_broker::queue::{LockToken, Settlement};
 use mente_broker::{EntityName, Principal, SubscriptionName};
 use mente_engine::limits;
-use mente_wire::eventgrid;
+use mente_wire::eventgrid::{self, StreamPlace};
 use serde::Deserialize;
 
 use super::caller::Caller;
@@ -145,14 +148,26 @@ async fn receive(
         () = door.stopping.wait() => Vec::new(),
     };
     door.metrics.received.add(received.len());
-    let tokens: Vec<_> = received.iter().map(|r| r.token.to_string()).collect();
+    let texts: Vec<_> = received
+        .iter()
+        .map(|r| (r.token.to_string(), r.stored.time.to_rfc3339()))
+        .collect();
     let events = received
         .iter()
-        .zip(&tokens)
-        .map(|(received, lock_token)| eventgrid::Received {
+        .zip(&texts)
+        .map(|(received, (lock_token, appended))| eventgrid::Received {
             lock_token,
             delivery_count: received.count,
             event: &received.stored.event,
+            place: received
+                .of_stream
+                .as_ref()
+                .map(|(stream, place)| StreamPlace {
+                    stream: stream.as_str(),
+                    revision: place.revision,
+                    position: place.position,
+                    appended,
+                }),
         });
     let mut out = Vec::new();
     eventgrid::write_received(events, &mut out);

@@ -16,6 +16,7 @@ mod tail;
 mod grid;
 mod past;
 mod projections;
+mod replay;
 mod store;
 mod streams;
 mod subscriptions;
@@ -192,6 +193,10 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         (
             "/topics/{topic}/subscriptions/{subscription}/deadletters",
             get(read::dead_letters),
+        ),
+        (
+            "/topics/{topic}/subscriptions/{subscription}/deadletters:replay",
+            post(replay::replay),
         ),
         ("/streams", get(streams::list)),
         ("/store/events", get(store::events).post(store::append)),

@@ -36,9 +36,10 @@ impl<S: Send + Sync, T: DeserializeOwned + Send> FromRequestParts<S> for Asked<T
     }
 }
 
+/// A subscription of a topic, or of the store.
 pub(super) fn subscription_name(topic: String, name: String) -> Result<SubscriptionName> {
     Ok(SubscriptionName {
-        topic: EntityName::new(topic)?,
+        topic: EntityName::source(topic)?,
         name: EntityName::new(name)?,
     })
 }

@@ -111,7 +111,7 @@ pub(super) async fn events(
     Ok(tail::answer(door, reader, form, follow, left))
 }
 
-/// The dead letters of a subscription, oldest first.
+/// The dead letters of a subscription, oldest first: those that were not given back, or from `from` on.
 pub(super) async fn dead_letters(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -120,8 +120,9 @@ pub(super) async fn dead_letters(
     headers: HeaderMap,
 ) -> Result<Response> {
     let name = subscription_name(topic, name)?;
-    subscriptions::find(&door, &who, &name).await?;
-    let (from, limit) = (Offset(asked.from.unwrap_or(0)), limit(asked.limit)?);
+    let limit = limit(asked.limit)?;
+    let upto = subscriptions::find(&door, &who, &name).await?.revived_upto;
+    let from = asked.from.map_or(upto, Offset);
     let (events, next) = door
         .broker
         .read_dead_letters(&who, &name, from, limit)

@@ -53,7 +53,7 @@ impl Reader {
             let next = broker.locate(&who, &topic, partition, start).await?;
             let since = match start {
                 Start::Time(time) => Some(time),
-                Start::Earliest | Start::Latest | Start::At(_) => None,
+                Start::Earliest | Start::Latest | Start::At(_) | Start::Position(_) => None,
             };
             places.push(Place {
                 partition,

@@ -2,6 +2,10 @@
 //!
 //! A PUT takes the settings and `"from": "earliest" | "latest"` (latest if absent); what comes
 //! back has the settings, without secrets, apart from the counts.
+//!
+//! With `$store` as topic: who wants the events of the store, of all its streams. There `from` may be a
+//! position, filters see the attributes `stream` and `category` too, and the key of an event is its stream,
+//! so that `ordered` keeps the order of every stream.
 
 use std::sync::Arc;
 
@@ -52,7 +56,7 @@ pub(super) async fn list(
     Caller(who): Caller,
     Named(topic): Named<String>,
 ) -> Result<Response> {
-    let topic = EntityName::new(topic)?;
+    let topic = EntityName::source(topic)?;
     let found = door.broker.subscriptions(&who, &topic).await?;
     let subscriptions = found.into_iter().map(Subscription::from).collect();
     json_of(StatusCode::OK, &List { subscriptions })
@@ -114,10 +118,15 @@ fn wanted(mut body: Map<String, Value>) -> Result<(Settings, Start)> {
         None => Start::Latest,
         Some(Value::String(word)) if word == "latest" => Start::Latest,
         Some(Value::String(word)) if word == "earliest" => Start::Earliest,
-        Some(other) => {
-            let message = format!("from is {other}, but must be \"earliest\" or \"latest\"");
-            return Err(Refusal::bad_request(message));
-        }
+        Some(other) => match other.as_u64() {
+            Some(position) => Start::Position(position),
+            None => {
+                let message = format!(
+                    "from is {other}, but must be \"earliest\", \"latest\", or a position of the store"
+                );
+                return Err(Refusal::bad_request(message));
+            }
+        },
     };
     let settings = serde_json::from_value(Value::Object(body))
         .map_err(|error| Refusal::bad_request(format!("the settings: {error}")))?;
@@ -160,7 +169,9 @@ mod tests {
             r#"{"from":"earliest","max_delivery_count":3}"#,
             Some(Start::Earliest),
         );
-        check(r#"{"from":5}"#, None);
+        check(r#"{"from":5}"#, Some(Start::Position(5)));
+        check(r#"{"from":-5}"#, None);
+        check(r#"{"from":"5"}"#, None);
         check(r#"{"max_deliveries":3}"#, None);
     }
 }

@@ -156,6 +156,13 @@ impl Sender {
             Some(signature) => request.header("webhook-signature", signature),
             None => request,
         };
+        let request = match &received.of_stream {
+            Some((stream, place)) => request
+                .header("mente-stream", escaped(stream.as_str()))
+                .header("mente-revision", place.revision)
+                .header("mente-position", place.position),
+            None => request,
+        };
         request
             .body(Full::new(body))
             .expect("the path was parsed, names and numbers are plain")
@@ -183,6 +190,16 @@ impl Sender {
 fn webhook_id(name: &SubscriptionName, position: Position) -> String {
     let Position { partition, offset } = position;
     format!("{}/{}/{partition}-{offset}", name.topic, name.name).replace('.', ":")
+}
+
+/// As in a path: a header holds no text beyond ASCII.
+fn escaped(stream: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    let escape = |byte: u8| match plain(byte) {
+        true => char::from(byte).to_string(),
+        false => format!("%{byte:02X}"),
+    };
+    stream.bytes().map(escape).collect()
 }
 
 async fn converse<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>
@@ -262,6 +279,12 @@ mod tests {
             let attempt = verdict(StatusCode::from_u16(status).unwrap(), None);
             assert!(matches!(attempt, Attempt::Refused { .. }), "{status}");
         }
+    }
+
+    #[test]
+    fn any_stream_has_a_header() {
+        assert_eq!(escaped("order-17"), "order-17");
+        assert_eq!(escaped("a b/\u{e4}%"), "a%20b%2F%C3%A4%25");
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::{Caller, JSON, confirm, items, json as answer, tail};
-use crate::args::{Connection, End, Output, Subscription};
+use crate::args::{Begin, Connection, Output, Subscription};
 use crate::failure::{Code, Failure, Result};
 use crate::output::{cell, line, table};
 
@@ -56,15 +56,13 @@ pub(super) async fn run(verb: Subscription) -> Result<()> {
                 }
             }
             body.insert("ordered".into(), ordered.into());
-            let from = match from {
-                End::Earliest => "earliest",
-                End::Latest => "latest",
-            };
-            body.insert("from".into(), from.into());
+            let Begin(from) = from;
+            let begin = cell(Some(&from));
+            body.insert("from".into(), from);
             let caller = Caller::new(&connection)?;
             let path = format!("/topics/{topic}/subscriptions/{name}");
             let body = Value::Object(body).to_string();
-            let show = |_: &Value| line(&format!("subscription {topic}/{name} from {from}"));
+            let show = |_: &Value| line(&format!("subscription {topic}/{name} from {begin}"));
             caller.print("PUT", &path, body, show).await
         }
         Subscription::Get {
@@ -106,11 +104,38 @@ pub(super) async fn run(verb: Subscription) -> Result<()> {
             limit,
             connection,
         } => {
-            let path = format!(
-                "/topics/{topic}/subscriptions/{name}/deadletters?from={from}&limit={limit}"
-            );
+            let from = from.map_or(String::new(), |from| format!("&from={from}"));
+            let path =
+                format!("/topics/{topic}/subscriptions/{name}/deadletters?limit={limit}{from}");
             dead_letters(&connection, &path).await
         }
+        Subscription::Replay {
+            topic,
+            name,
+            limit,
+            connection,
+        } => {
+            let path =
+                format!("/topics/{topic}/subscriptions/{name}/deadletters:replay?limit={limit}");
+            let caller = Caller::new(&connection)?;
+            caller.print("POST", &path, "", replayed).await
+        }
+    }
+}
+
+fn replayed(answer: &Value) -> Result<()> {
+    let of = |name: &str| cell(answer.get(name));
+    let (replayed, passed, remaining) = (of("replayed"), of("passed"), of("remaining"));
+    let more = match answer.get("exact") {
+        Some(Value::Bool(true)) => "",
+        _ => "+",
+    };
+    line(&format!("{replayed} replayed, {remaining}{more} remain"))?;
+    match passed.as_str() {
+        "0" => Ok(()),
+        _ => line(&format!(
+            "{passed} passed over: their events are not to be had any more (dlq --from 0 shows them)"
+        )),
     }
 }
 
@@ -152,7 +177,10 @@ async fn receive(
                     at("/brokerProperties/lockToken"),
                     at("/brokerProperties/deliveryCount"),
                 );
-                let event = [at("/event/type"), at("/event/subject"), at("/event/data")];
+                let mut event = vec![at("/event/type"), at("/event/subject"), at("/event/data")];
+                if item.get("stream").is_some() {
+                    event.insert(0, format!("{}@{}", at("/stream"), at("/revision")));
+                }
                 line(&format!("{token}  try {count}  {}", event.join("  ")))?;
             }
         }

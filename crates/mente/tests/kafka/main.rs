@@ -48,12 +48,16 @@ mod pull;
 mod reducers;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/replay.rs"]
+mod replay;
 #[path = "../it/retention.rs"]
 mod retention;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
 #[path = "../it/store.rs"]
 mod store;
+#[path = "../it/store_subscriptions.rs"]
+mod store_subscriptions;
 #[path = "../it/tail.rs"]
 mod tail;
 #[path = "../it/tls.rs"]

@@ -173,6 +173,57 @@ async fn any_node_answers_and_a_dead_one_is_replaced() {
     assert_eq!(a.ok("POST", "/verify", "").await["equal"], true);
 }
 
+/// A subscription of the store is made at one node, received from and replayed at the others.
+#[tokio::test]
+async fn the_store_is_subscribed_to_at_any_node() {
+    let all = nodes(3);
+    let [a, b, c] = [&all[0], &all[1], &all[2]];
+    settled(&[a, b, c]).await;
+    a.ok(
+        "PUT",
+        "/topics/$store/subscriptions/s",
+        r#"{"from":"earliest"}"#,
+    )
+    .await;
+    for id in 0..12 {
+        let stream = format!("s-{}", id % 4);
+        let node = &all[id % 3];
+        crate::store_subscriptions::append(node, &stream, &id.to_string(), "t").await;
+    }
+    // Each node gives up on one.
+    for (at, then) in [(a, b), (b, c), (c, a)] {
+        let pull = "/topics/$store/eventsubscriptions/s";
+        let path = format!("{pull}:receive?maxEvents=1&maxWaitTime=20");
+        let received = at.ok("POST", &path, "").await;
+        let token = &received["value"][0]["brokerProperties"]["lockToken"];
+        let body = json!({ "lockTokens": [token] }).to_string();
+        then.ok("POST", &format!("{pull}:reject"), &body).await;
+    }
+    let letters = async |node: &Server| {
+        let path = "/topics/$store/subscriptions/s/deadletters";
+        let read = parsed(&node.call("GET", path, "").await);
+        read.as_array().map_or(0, Vec::len)
+    };
+    eventually(async || letters(a).await == 3).await;
+    let mut replayed = 0;
+    for node in &all {
+        let path = "/topics/$store/subscriptions/s/deadletters:replay?limit=1";
+        let done = node.ok("POST", path, "").await;
+        replayed += done["replayed"].as_u64().unwrap();
+    }
+    assert_eq!((replayed, letters(b).await), (3, 0));
+    drain(&[a, b, c], "$store", 0..12).await;
+    for node in &all {
+        let list = node.ok("GET", "/topics/$store/subscriptions", "").await;
+        let counts = &list["subscriptions"][0]["counts"];
+        assert_eq!(
+            (&counts["ready"], &counts["completed"]),
+            (&json!(0), &json!(12))
+        );
+    }
+    assert_eq!(b.ok("POST", "/verify", "").await["equal"], true);
+}
+
 /// Whoever does not know the secret that went through Kafka is no node.
 #[tokio::test]
 async fn nodes_know_each_other_by_their_secrets() {

@@ -1,0 +1,117 @@
+//! What views read: each log and position once, then the next, or a wait for more.
+
+use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
+
+use super::{Io, Tenure};
+use crate::shard::{Arrival, Outcome};
+use crate::structured::{ParseEvent, event_of, tell_stream};
+
+/// What is read at once of where a record lies that was given back: others may be near, or far away.
+const SOUGHT_BYTES: usize = 64 << 10;
+
+impl Tenure<'_> {
+    pub(super) fn start_reads(&mut self) {
+        for (log, from) in self.shard.wants() {
+            if self.reading.insert((log, from)) {
+                let limit = match self.shard.seeks(log, from) {
+                    true => Limit {
+                        bytes: SOUGHT_BYTES,
+                    },
+                    false => Limit::default(),
+                };
+                let read = self.runtime.engine.read(log, from, limit);
+                let parse = self.runtime.parse;
+                let is_store = self.runtime.logs.store.is_some_and(|s| s.events == log);
+                self.io.push(Box::pin(async move {
+                    let result = read.await.map(|chunk| {
+                        let (mut found, next) = arrivals(log, from, &chunk, parse);
+                        if is_store {
+                            found
+                                .iter_mut()
+                                .for_each(|found| tell_stream(&mut found.event));
+                        }
+                        (found, next)
+                    });
+                    Io::Read { log, from, result }
+                }));
+            }
+        }
+    }
+
+    pub(super) fn arrived(
+        &mut self,
+        log: LogId,
+        from: Offset,
+        result: Result<(Vec<Arrival>, Offset), engine::Error>,
+        out: &mut Outcome,
+    ) {
+        let now = self.runtime.clock.now();
+        match result {
+            Ok((_, next)) if next <= from => {
+                self.reading.insert((log, from));
+                let grown = self.runtime.engine.watch(log, from);
+                let pause = self.pause();
+                self.io.push(Box::pin(async move {
+                    if grown.await.is_err() {
+                        pause.await;
+                    }
+                    Io::Look { log, from }
+                }));
+            }
+            Ok((records, next)) => self.shard.arrive(now, log, from, &records, next, out),
+            Err(engine::Error::Trimmed(start)) => {
+                let views = self.shard.trimmed(now, log, start, out);
+                tracing::warn!(%log, %from, %start, views, "retention took records before they were delivered");
+            }
+            Err(engine::Error::Corrupt(at)) if self.shard.unreadable(log, from, out) > 0 => {
+                tracing::error!(%log, %from, %at, "a dead letter is not replayed: its record is damaged");
+            }
+            Err(error) => {
+                tracing::warn!(%log, %from, %error, "views cannot read on");
+                self.reading.insert((log, from));
+                let pause = self.pause();
+                self.io.push(Box::pin(async move {
+                    pause.await;
+                    Io::Look { log, from }
+                }));
+            }
+        }
+    }
+}
+
+/// The events of a chunk from `from` on.
+fn arrivals(
+    log: LogId,
+    from: Offset,
+    chunk: &engine::Chunk,
+    parse: ParseEvent,
+) -> (Vec<Arrival>, Offset) {
+    let mut found = Vec::new();
+    let mut bytes = 0;
+    let is_data = |batch: &&Batch| batch.term().is_none() && !batch.is_control();
+    for batch in chunk.batches.iter().filter(is_data) {
+        if bytes > limits::UNPACKED_PER_READ_BYTES {
+            // Events hold on to what was unpacked.
+            return (found, batch.base_offset());
+        }
+        let records = batch.records();
+        bytes += records.bytes();
+        for record in records {
+            match record {
+                Ok((offset, record)) if offset >= from => {
+                    let event = event_of(&record, "", log.index, offset, parse);
+                    found.push(Arrival {
+                        offset,
+                        time: record.timestamp,
+                        event,
+                    });
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    tracing::error!(%log, ?batch, %error, "a batch that views cannot read is passed over")
+                }
+            }
+        }
+    }
+    (found, chunk.next)
+}

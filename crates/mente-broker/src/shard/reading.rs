@@ -1,0 +1,158 @@
+//! What views read of their logs, and what they make of it.
+
+use std::hash::{DefaultHasher, Hasher};
+
+use mente_engine::{Event, LogId, Now, Offset, Timestamp};
+
+use super::{Outcome, Shard, View};
+use crate::queue::Queue;
+
+/// One record of a log, read for the views.
+#[derive(Clone, Debug)]
+pub struct Arrival {
+    pub offset: Offset,
+    pub time: Timestamp,
+    pub event: Event,
+}
+
+impl Shard {
+    /// Where views want to read on, to deliver or to count, and what they seek: each log and position once.
+    pub fn wants(&self) -> Vec<(LogId, Offset)> {
+        let logs = |view: &View| {
+            let (set, queue) = (view.topic.set, &view.queue);
+            let on = |index| queue.wants(index).or_else(|| queue.counts_from(index));
+            let wanted = |index| {
+                let places = [on(index), queue.sought(index)].into_iter().flatten();
+                places.map(move |place| (set.log(index), place))
+            };
+            (0..view.topic.partitions)
+                .flat_map(wanted)
+                .collect::<Vec<_>>()
+        };
+        let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
+        wanted.sort_unstable();
+        wanted.dedup();
+        wanted
+    }
+
+    /// Whether somebody seeks just the record there, of those that were given back.
+    pub fn seeks(&self, log: LogId, at: Offset) -> bool {
+        let seeks =
+            |view: &View| view.topic.set == log.set && view.queue.sought(log.index) == Some(at);
+        self.views.values().any(seeks)
+    }
+
+    /// Records of one log read from `from` on: every view that stands there takes them.
+    pub fn arrive(
+        &mut self,
+        now: Now,
+        log: LogId,
+        from: Offset,
+        records: &[Arrival],
+        next: Offset,
+        out: &mut Outcome,
+    ) {
+        let seeks = |queue: &Queue| queue.sought(log.index) == Some(from);
+        let reads_on = |queue: &Queue| {
+            queue.wants(log.index) == Some(from) || queue.counts_from(log.index) == Some(from)
+        };
+        let at = |queue: &Queue| seeks(queue) || reads_on(queue);
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| view.topic.set == log.set && at(&view.queue))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in views {
+            self.with_view(id, out, |queue, effects| {
+                if seeks(queue) {
+                    // The filter let them through once.
+                    for Arrival {
+                        offset,
+                        time,
+                        event,
+                    } in records
+                    {
+                        let key = event.key.as_deref().map(key_hash);
+                        queue.revisit(log.index, *offset, *time, key, now);
+                    }
+                    queue.revisited(log.index, next, now, effects);
+                }
+                if !reads_on(queue) {
+                    return;
+                }
+                let filter = queue.settings().filter.clone();
+                let matching = records
+                    .iter()
+                    .filter(|a| filter.as_ref().is_none_or(|f| f.matches(&a.event)));
+                if queue.wants(log.index).is_none() {
+                    let matches: Vec<_> = matching.map(|arrival| arrival.offset).collect();
+                    queue.count(log.index, &matches, next, effects);
+                    return;
+                }
+                for Arrival {
+                    offset,
+                    time,
+                    event,
+                } in matching
+                {
+                    let key = event.key.as_deref().map(key_hash);
+                    queue.arrive(log.index, *offset, *time, key, now);
+                }
+                queue.scanned(log.index, next, now, effects);
+            });
+        }
+    }
+
+    /// The log begins only at `start` now: views that wanted less have lost records.
+    /// Gives how many views that concerns.
+    pub fn trimmed(&mut self, now: Now, log: LogId, start: Offset, out: &mut Outcome) -> usize {
+        let behind = |view: &View| {
+            let floor = view
+                .queue
+                .durable()
+                .nth(log.index as usize)
+                .map(|d| d.floor);
+            let is_behind = floor.is_some_and(|floor| floor < start);
+            view.topic.set == log.set
+                && (is_behind || view.queue.has_revived_below(log.index, start))
+        };
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| behind(view))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &views {
+            self.with_view(*id, out, |queue, effects| {
+                queue.trimmed(log.index, start, now, effects);
+            });
+        }
+        views.len()
+    }
+
+    /// A record cannot be read: whoever seeks just it gives it up again. Gives how many views that concerns.
+    pub fn unreadable(&mut self, log: LogId, at: Offset, out: &mut Outcome) -> usize {
+        let seeks =
+            |view: &View| view.topic.set == log.set && view.queue.sought(log.index) == Some(at);
+        let views: Vec<_> = self
+            .views
+            .iter()
+            .filter(|(_, view)| seeks(view))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in &views {
+            self.with_view(*id, out, |queue, effects| {
+                queue.unreadable(log.index, at, effects);
+            });
+        }
+        views.len()
+    }
+}
+
+/// The same for equal keys in every run; a collision only orders two keys needlessly.
+fn key_hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
+}
