@@ -66,7 +66,7 @@ function look() {
 async function work() {
   if (working) return;
   working = true;
-  for (let done = 0; done !== turn;) {
+  for (let done = 0; done !== turn && select.value;) {
     const mine = turn;
     let past = null;
     try {
