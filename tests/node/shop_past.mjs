@@ -28,6 +28,8 @@ export async function aSliderShowsAnOrdersPast(page, { order, folder, faults, pi
   await aSilentServerIsWaitedFor(page, { order, faults, pid });
   assert.deepEqual(await json(`${stream}?limit=1000`), written, "looking back wrote something");
   await aTruncatedStreamBeginsLater(page, order, stream);
+  await whatOthersWriteIsText(page, order, stream);
+  await page.screenshot({ path: join(folder, "shop-page-strange.png"), fullPage: true });
 }
 
 /** State, change, type, time and blame of one revision. */
@@ -125,6 +127,30 @@ async function aTruncatedStreamBeginsLater(page, order, stream) {
   await theServerSaysTheSame(page, stream, 1);
 }
 
+/** Whoever may append to the stream may write anything; on the page it is words, and not too many. */
+async function whatOthersWriteIsText(page, order, stream) {
+  const name = "<img src=x onerror=alert(1)>";
+  const event = {
+    specversion: "1.0", id: "strange", source: "/test", type: "shop.OrderPlaced",
+    data: { [name]: { within: "<b>".repeat(400) } },
+  };
+  const post = await fetch(stream, {
+    method: "POST", headers: { "content-type": "application/cloudevents+json" }, body: JSON.stringify(event),
+  });
+  assert.ok(post.ok, await post.text());
+  // The page's end is at 2 until it asks again: the end is then where the stream has got to.
+  await page.locator("#past-at").focus();
+  await page.keyboard.press("End");
+  await shown(page, order, 3);
+  assert.deepEqual(await ends(page.locator("#past-at")), ["1", "3"]);
+  const field = `[data-field="${name}.within"]`;
+  assert.equal(await page.locator(`#past-fields ${field} td`).first().innerText(), `${name}.within`);
+  const value = await page.locator(`#past-changes ${field} .after`).innerText();
+  assert.match(value, /^(<b>)+<?\.\.\.$/);
+  assert.ok(value.length < 500, `${value.length} characters`);
+  assert.equal(await page.locator("#past img, #past b").count(), 0);
+}
+
 async function shown(page, order, revision) {
   await page.locator(`#past[data-stream="${order}"][data-at="${revision}"]:not(.stale)`).waitFor();
   assert.equal(await page.locator("#past-at").inputValue(), String(revision));
@@ -148,8 +174,9 @@ function changes(all) {
   ]);
 }
 
+/** JSON as the page shows it, with spaces. */
 function text(value) {
-  return typeof value === "string" ? value : JSON.stringify(value);
+  return typeof value === "string" ? value : JSON.stringify(value, null, 1).replace(/\n */g, " ");
 }
 
 function short(type) {

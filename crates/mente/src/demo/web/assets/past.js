@@ -66,7 +66,7 @@ function look() {
 async function work() {
   if (working) return;
   working = true;
-  for (let done = 0; done !== turn;) {
+  for (let done = 0; done !== turn && select.value;) {
     const mine = turn;
     let past = null;
     try {
@@ -125,7 +125,7 @@ function fields({ state, fields, at }) {
     const { revision = "", type = "" } = by.get(JSON.stringify(path)) ?? {};
     return el("tr", { className: revision === at ? "now" : "", dataset: { field: dotted(path), by: revision } },
       el("td", { className: "mono", textContent: dotted(path) }),
-      el("td", { className: "mono value", textContent: shown(value) }),
+      el("td", { className: "mono", textContent: shown(value) }),
       el("td", { className: "by", textContent: `${revision} ${short(type)}` }));
   });
   if (all.length > ROWS_MAX) {
@@ -178,8 +178,9 @@ async function thinkAway() {
 const dotted = (path) => path.join(".") || "(all of it)";
 const short = (type) => type.replace(/^shop\./, "");
 
+/** JSON with spaces, where lines may break. */
 function shown(value) {
-  const text = typeof value === "string" ? value : JSON.stringify(value);
+  const text = typeof value === "string" ? value : JSON.stringify(value, null, 1).replace(/\n */g, " ");
   return text.length > VALUE_CHARS_MAX ? `${text.slice(0, VALUE_CHARS_MAX)}...` : text;
 }
 
