@@ -1,9 +1,10 @@
 //! Long proofs: each runs in release and leaves its report in `docs/proof`.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
-use crate::{Outcome, root};
+use crate::{Outcome, execute, root, setup};
 
 /// A program that proves something in a while.
 struct Proof {
@@ -24,9 +25,11 @@ enum Program {
         package: &'static str,
         name: &'static str,
     },
+    /// A program in Python in that folder, which measures the binary of release.
+    Python(&'static str),
 }
 
-const PROOFS: [Proof; 11] = [
+const PROOFS: [Proof; 12] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -109,6 +112,13 @@ const PROOFS: [Proof; 11] = [
         flags: &[],
         purpose: "What Mente costs on a Kafka cluster of three brokers (records on all three, acknowledged by two), beside the same client straight on that cluster; 64 and 1,024 shards; how long a node that is killed is missed. Nodes, brokers and client share two cores.",
     },
+    Proof {
+        name: "bench-eventstore",
+        program: Program::Python("bench/eventstore"),
+        words: &[],
+        flags: &[],
+        purpose: "The event store beside UmaDB and PostgreSQL: the same machine, disk, events and language of the client, all durable on acknowledge, in turn in one run. What is not comparable is said at the end.",
+    },
 ];
 
 /// `flags` take the place of the proof's own; the report says which ran.
@@ -127,16 +137,25 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     let mut command = Command::new("cargo");
     let program = match proof.program {
         Program::Binary(package) => {
-            command.args(["run", "--release", "--quiet", "--package", package]);
+            command.args(["run", "--release", "--quiet", "--package", package, "--"]);
             package.to_owned()
         }
         Program::Test { package, name } => {
             command.args(["test", "--release", "--quiet", "--package", package]);
-            command.args(["--test", name]);
+            command.args(["--test", name, "--"]);
             format!("the test {name} of {package}:")
         }
+        Program::Python(folder) => {
+            let python = setup::bench(folder)?;
+            let build = ["build", "--release", "--quiet", "--package", "mente"];
+            execute(Command::new("cargo").args(build))?;
+            command = Command::new(python);
+            command.arg(format!("{folder}/run.py")).arg("--mente");
+            command.arg(binaries().join("mente"));
+            format!("{folder}/run.py")
+        }
     };
-    command.arg("--").args(&words);
+    command.args(&words);
     // What is about to run: the checkout may go on while it does.
     let commit = said("git", &["describe", "--always", "--dirty"]);
     eprintln!("xtask: {name}, this takes a while");
@@ -144,12 +163,12 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
         .current_dir(root())
         .stderr(std::process::Stdio::inherit())
         .output();
-    let output = output.map_err(|error| format!("cannot run cargo: {error}"))?;
+    let output = output.map_err(|error| format!("cannot run {program}: {error}"))?;
     let shown = String::from_utf8_lossy(&output.stdout);
     print!("{shown}");
     let report = format!(
-        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`{program} {}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
-        words.join(" "),
+        "# {name}\n\n{purpose}\n\n| | |\n|---|---|\n| command | `cargo xtask long {asked}` (`{}`) |\n| commit | {} |\n| date | {} |\n| machine | {} |\n| result | {} |\n\n```text\n{}\n```\n",
+        format!("{program} {}", words.join(" ")).trim_end(),
         commit,
         said("date", &["-u", "+%Y-%m-%d %H:%M UTC"]),
         machine(),
@@ -164,6 +183,12 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     } else {
         Err(format!("{name} ended with {}", output.status))
     }
+}
+
+/// Where Cargo leaves what it builds in release.
+fn binaries() -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or("target".into(), PathBuf::from);
+    root().join(target).join("release")
 }
 
 /// Processor, cores, memory, kernel and the file system of temporary files.

@@ -1,7 +1,7 @@
 //! Sets up what the tests need beyond Rust. As root on Debian it installs what is missing;
 //! elsewhere it names it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::{Outcome, execute, root};
@@ -63,12 +63,33 @@ pub(crate) fn run() -> Outcome {
 
 /// The virtual environment `.venv` with the clients that the tests drive.
 fn python() -> Outcome {
-    let requirements = root().join("tests/python/requirements.txt");
-    let (venv, stamp) = (root().join(".venv"), root().join(".venv/requirements.txt"));
+    venv(&root().join("tests/python"), &root().join(".venv"))
+}
+
+/// What a benchmark in Python needs: its packages in a virtual environment of its own, whose Python is told, and
+/// the database beside which it measures. What is missing in spite of that, it names itself.
+pub(crate) fn bench(folder: &str) -> Result<PathBuf, String> {
+    if !Path::new("/usr/lib/postgresql").exists() && !works("initdb") && can_install() {
+        let _ = run_quietly("apt-get", ["update"]);
+        let install = ["install", "--yes", "--no-install-recommends"];
+        let _ = run_quietly(
+            "apt-get",
+            install.into_iter().chain(["postgresql", "strace"]),
+        );
+    }
+    let place = root().join(".venv-bench");
+    venv(&root().join(folder), &place)?;
+    Ok(place.join("bin/python"))
+}
+
+/// A virtual environment with the packages that `folder` requires.
+fn venv(folder: &Path, venv: &Path) -> Outcome {
+    let requirements = folder.join("requirements.txt");
+    let stamp = venv.join("requirements.txt");
     if !requirements.exists() || same(&requirements, &stamp) {
         return Ok(());
     }
-    let create = || execute(Command::new("python3").args(["-m", "venv"]).arg(&venv));
+    let create = || execute(Command::new("python3").args(["-m", "venv"]).arg(venv));
     if create().is_err() && can_install() {
         let _ = run_quietly("apt-get", ["install", "--yes", "python3-venv"]);
         create()?;

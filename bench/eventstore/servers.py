@@ -1,0 +1,305 @@
+"""Starts, stops, holds and measures the servers: loopback, free ports, data below one temporary directory."""
+
+import ctypes
+import glob
+import os
+import pwd
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from clients import CLIENTS, Postgres
+
+TICKS = os.sysconf("SC_CLK_TCK")
+SYNCS = "fsync,fdatasync,sync_file_range,msync,io_uring_enter"
+
+
+def die_with_parent():
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def stat_of(pid):
+    """Parent, and processor seconds: own, and of children that ended."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    except (FileNotFoundError, ProcessLookupError):
+        return None
+    return int(fields[1]), sum(map(int, fields[11:13])) / TICKS, sum(map(int, fields[13:15])) / TICKS
+
+
+def alone_of(pid):
+    """Processor seconds of a process of one thread: finer than the ticks of `stat`, which are as long as what one
+    of hundreds of processes takes in a round."""
+    try:
+        if len(os.listdir(f"/proc/{pid}/task")) == 1:
+            return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e9
+    except (FileNotFoundError, ProcessLookupError):
+        pass
+    return None
+
+
+class Server:
+    """One system at work."""
+
+    name = ""
+    user = None
+
+    def __init__(self, folder, options):
+        self.folder = folder / self.name.lower()
+        self.folder.mkdir()
+        self.out = open(folder / f"{self.name.lower()}.out", "wb")
+        self.process, self.options = None, options
+        self.start()
+
+    def launch(self, command):
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=self.out,
+            stderr=subprocess.STDOUT,
+            preexec_fn=die_with_parent,
+            cwd=self.folder,
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
+            start_new_session=True,
+        )
+        self.ready()
+
+    def ready(self):
+        end = time.monotonic() + 30
+        while True:
+            try:
+                client = self.client()
+                client.null()
+                client.close()
+                return
+            except Exception as error:
+                if self.process.poll() is not None or time.monotonic() > end:
+                    said = Path(self.out.name).read_text(errors="replace")[-2000:]
+                    raise SystemExit(f"{self.name} does not answer: {error}\n{said}") from error
+                time.sleep(0.1)
+
+    def client(self, **how):
+        return CLIENTS[self.name](self.address, **how)
+
+    def pids(self):
+        """The server's process and its children, parents first."""
+        tree, stats = [self.process.pid], {}
+        for entry in os.listdir("/proc"):
+            if entry.isdigit() and (stat := stat_of(entry)):
+                stats.setdefault(stat[0], []).append(int(entry))
+        for pid in tree:
+            tree += stats.get(pid, [])
+        return tree
+
+    def tell(self, number):
+        for pid in self.pids():
+            try:
+                os.kill(pid, number)
+            except ProcessLookupError:
+                pass
+
+    def hold(self):
+        """Takes no processor and no disk until `go_on`."""
+        self.tell(signal.SIGSTOP)
+
+    def go_on(self):
+        self.tell(signal.SIGCONT)
+
+    def cpu(self):
+        """Seconds, of what runs and of children that ended."""
+        total = 0
+        for pid in self.pids():
+            if stat := stat_of(pid):
+                total += stat[2] + (alone_of(pid) or stat[1])
+        return total
+
+    def resident_mib(self):
+        """Proportional, since the processes of PostgreSQL share memory."""
+        total = 0
+        for pid in self.pids():
+            try:
+                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
+                    if line.startswith("Pss:"):
+                        total += int(line.split()[1])
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+        return total / 1024
+
+    def disk_mib(self):
+        """Blocks that are in use, so that files made longer in advance count as what they hold."""
+        files = (Path(top) / name for top, _, names in os.walk(self.folder) for name in names)
+        total = 0
+        for file in files:
+            try:
+                total += file.stat().st_blocks * 512
+            except FileNotFoundError:
+                pass
+        return total / (1 << 20)
+
+    def syncs(self, appends, make):
+        """What strace counts of calls that wait for the disk, while one client appends."""
+        if not shutil.which("strace"):
+            return "strace is missing"
+        report = self.folder.parent / "strace"
+        targets = [word for pid in self.pids() for word in ("-p", str(pid))]
+        command = ["strace", "-f", "-c", "-o", str(report), "-e", f"trace={SYNCS}", *targets]
+        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
+        try:
+            time.sleep(1)
+            client = self.client()
+            for number in range(appends):
+                client.append([make(number)])
+            client.close()
+        finally:
+            tracer.send_signal(signal.SIGINT)
+            tracer.wait()
+        found = []
+        for line in report.read_text().splitlines():
+            words = line.split()
+            if words and words[-1] in SYNCS.split(","):
+                found.append(f"{int(words[3]) / appends:.2f} {words[-1]}")
+        return ", ".join(found) or "strace saw none"
+
+    def stop(self):
+        if self.process and self.process.poll() is None:
+            self.go_on()
+            self.process.send_signal(self.end)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.tell(signal.SIGKILL)
+                self.process.wait()
+        self.out.close()
+
+    end = signal.SIGTERM
+
+
+class MenteServer(Server):
+    name = "Mente"
+    how = "one data file of the log overwritten in place and synced, shared by all appends that wait"
+
+    def start(self):
+        binary = str(Path(self.options.mente).resolve())
+        ports = self.folder / "ports.json"
+        data = self.folder / "data"
+        self.address = f"127.0.0.1:{free_port()}"
+        words = ["--data-dir", str(data), "--http", self.address, "--ports-file", str(ports)]
+        self.launch([binary, "server", *words])
+        said = subprocess.run([binary, "--version"], capture_output=True, text=True).stdout.strip()
+        self.version = f"{said}, one process, as it comes"
+
+
+class UmadbServer(Server):
+    name = "UmaDB"
+    how = "pages are written and synced, then the header is written and synced; shared by all appends that wait"
+    end = signal.SIGINT
+
+    def start(self):
+        from importlib.metadata import version
+
+        self.address = f"127.0.0.1:{free_port()}"
+        binary = Path(sys.executable).parent / "umadb"
+        data = ["--listen", self.address, "--db-path", str(self.folder / "uma.db")]
+        more = (self.options.umadb or "").split()
+        self.launch([sys.executable, str(binary), *data, *more])
+        said = " ".join(more) or "as it comes"
+        self.version = f"umadb {version('umadb')}, the server of its Python package, {said}"
+
+
+class PostgresServer(Server):
+    name = "PostgreSQL"
+    how = "wal_sync_method=fdatasync, synchronous_commit=on, fsync=on, full_page_writes=on; commits share a sync"
+    end = signal.SIGINT
+    SETTINGS = {
+        "listen_addresses": "127.0.0.1",
+        "unix_socket_directories": "",
+        "max_connections": 300,
+        "shared_buffers": "1GB",
+        "max_wal_size": "4GB",
+        "fsync": "on",
+        "synchronous_commit": "on",
+        "full_page_writes": "on",
+        "wal_sync_method": "fdatasync",
+    }
+    SAID = "shared_buffers=1GB, max_wal_size=4GB, else as it comes"
+
+    @staticmethod
+    def programs():
+        def number(path):
+            word = path.split("/")[-2]
+            return int(word) if word.isdigit() else 0
+
+        found = sorted(glob.glob("/usr/lib/postgresql/*/bin"), key=number)
+        if not found and (postgres := shutil.which("initdb")):
+            found = [str(Path(postgres).resolve().parent)]
+        return Path(found[-1]) if found else None
+
+    def start(self):
+        programs = self.programs()
+        data = self.folder / "data"
+        if os.geteuid() == 0:
+            # It refuses to be root.
+            self.user = "postgres"
+            owner = pwd.getpwnam(self.user)
+            os.chown(self.folder, owner.pw_uid, owner.pw_gid)
+        make = ["initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
+        subprocess.run(
+            [str(programs / make[0]), *make[1:]],
+            check=True,
+            stdout=self.out,
+            stderr=self.out,
+            cwd=self.folder,
+            user=self.user,
+            group=self.user,
+            extra_groups=[] if self.user else None,
+        )
+        port = free_port()
+        self.address = f"127.0.0.1:{port}"
+        settings = [word for name, value in self.SETTINGS.items() for word in ("-c", f"{name}={value}")]
+        self.launch([str(programs / "postgres"), "-D", str(data), "-p", str(port), *settings])
+        said = subprocess.run([str(programs / "postgres"), "--version"], capture_output=True, text=True)
+        self.version = f"{said.stdout.strip()}, {self.SAID}"
+        client = self.client()
+        client.run(Postgres.TABLE)
+        client.close()
+
+    def loaded(self):
+        client = self.client()
+        for sql in Postgres.INDEXES:
+            client.run(sql)
+        client.close()
+
+
+def missing(name, options):
+    """Why a system is not here, or nothing."""
+    if name == "Mente" and not Path(options.mente).exists():
+        return f"no binary {options.mente}: cargo build --release --package mente"
+    if name == "UmaDB":
+        try:
+            import umadb  # noqa: F401
+        except ImportError as error:
+            return f"its Python package does not load here: {error}"
+    if name == "PostgreSQL":
+        if not PostgresServer.programs():
+            return "no initdb: install Debian's package postgresql"
+        if os.geteuid() == 0:
+            try:
+                pwd.getpwnam("postgres")
+            except KeyError:
+                return "it refuses to be root, and there is no user postgres"
+    return None
+
+
+SERVERS = {"Mente": MenteServer, "UmaDB": UmadbServer, "PostgreSQL": PostgresServer}
