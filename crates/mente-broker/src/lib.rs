@@ -41,9 +41,9 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Found, Head, Options, Position,
-    Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamState,
-    Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Effect, Effects, Found, Head,
+    Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
+    StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

@@ -130,8 +130,7 @@ pub(crate) mod events {
                 .key
                 .as_deref()
                 .and_then(|key| std::str::from_utf8(key).ok());
-            let stream =
-                StreamName::stored(key.unwrap_or_default()).map_err(D::Error::custom)?;
+            let stream = StreamName::stored(key.unwrap_or_default()).map_err(D::Error::custom)?;
             Ok((stream, event))
         };
         batch.records().map(event).collect()

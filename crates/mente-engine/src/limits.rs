@@ -97,6 +97,8 @@ pub const REPLAY_LETTERS: usize = 1_000;
 pub const READ_EVENTS: usize = 5_000;
 /// Longest wait of a read for its first event.
 pub const READ_WAIT_MS: u64 = 120_000;
+/// Events of an alternative of which is told to whom they would have been sent, and how often that is told.
+pub const EFFECTS: usize = 1_000;
 /// Largest declaration of a fold, a projection or a subscription.
 pub const DEFINITION_BYTES: usize = 64 << 10;
 /// Largest state that a stream is folded to.

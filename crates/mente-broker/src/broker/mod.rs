@@ -47,7 +47,8 @@ use past::{Folds, States};
 use turns::Turns;
 
 pub use past::{
-    Alternative, AsOf, Aside, Blamed, Cause, Promoted, Step, StreamState, WhatIf, on_the_spot,
+    Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
+    on_the_spot,
 };
 pub use publish::Position;
 pub use read::{Start, StoredEvent};

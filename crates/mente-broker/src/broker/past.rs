@@ -5,6 +5,7 @@
 //! [`limits::STATE_EVENTS`] events.
 
 mod blame;
+mod effects;
 mod folding;
 mod pages;
 mod promote;
@@ -29,6 +30,7 @@ use states::UpTo;
 pub(super) use folding::Folds;
 pub(super) use states::States;
 
+pub use effects::{Effect, Effects};
 pub use folding::{Aside, on_the_spot};
 pub use promote::Promoted;
 
@@ -100,6 +102,7 @@ pub struct Alternative {
     pub before: Value,
     pub after: Value,
     pub changes: Vec<Change>,
+    pub effects: Effects,
 }
 
 impl Broker {
@@ -277,6 +280,7 @@ impl Broker {
                 format!("stream {stream} is folded up to revision {revision}, without {beyond}");
             return Err(Error::new(Kind::OutOfRange, message));
         }
+        let effects = self.effects(who, stream, revision, &what_if).await?;
         if !what_if.append.is_empty() {
             let last = self.read_stream(who, stream, revision, 1).await?;
             let last = last.into_iter().next();
@@ -292,6 +296,7 @@ impl Broker {
         Ok(Alternative {
             revision,
             changes: before.difference(&after)?,
+            effects,
             before: before.into_value()?,
             after: after.into_value()?,
         })

@@ -21,7 +21,9 @@ use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use mente_broker::{Alternative, AsOf, Blamed, Cause, Change, Principal, StreamName, WhatIf};
+use mente_broker::{
+    Alternative, AsOf, Blamed, Cause, Change, Effect, Principal, StreamName, WhatIf,
+};
 use mente_engine::{Event, Shown, limits};
 use mente_wire::cloudevents;
 use serde::Deserialize;
@@ -177,8 +179,9 @@ pub(super) async fn blame(
 }
 
 /// Takes `{"drop":[3],"replace":[{"revision":4,"event":{…}}],"append":[{…}]}`, events as CloudEvents in
-/// JSON; answers `{"stream":…,"revision":9,"before":{…},"after":{…},"changes":[…]}`. Nothing is written or
-/// sent.
+/// JSON; answers `{"stream":…,"revision":9,"before":{…},"after":{…},"changes":[…],"effects":[…],"allEffects":true}`.
+/// An effect is `{"subscription":"mail","url":…,"wouldBeSent":false,"revision":3,"id":…,"type":…}`: what a
+/// subscription of the store would have been given, or would not. Nothing is written or sent.
 pub(super) async fn what_if(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -243,7 +246,23 @@ pub(super) fn alternative(stream: &StreamName, told: Alternative) -> Value {
         "before": told.before,
         "after": told.after,
         "changes": changes,
+        "effects": told.effects.told.into_iter().map(effect).collect::<Vec<_>>(),
+        "allEffects": told.effects.is_all,
     })
+}
+
+fn effect(effect: Effect) -> Value {
+    let mut told = json!({
+        "subscription": effect.subscription.as_str(),
+        "wouldBeSent": effect.would_be_sent,
+        "revision": effect.revision,
+        "id": effect.id,
+        "type": effect.kind,
+    });
+    if let Some(url) = effect.url {
+        told["url"] = url.into();
+    }
+    told
 }
 
 pub(super) fn as_of(at: Option<u64>, time: Option<&str>) -> Result<AsOf> {

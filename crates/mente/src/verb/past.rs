@@ -129,7 +129,27 @@ pub(super) async fn what_if(
 ) -> Result<()> {
     let path = format!("/streams/{}/whatif{}", escape(stream), asked(when, None));
     let caller = Caller::new(connection)?;
-    caller.print("POST", &path, otherwise, show_changes).await
+    caller
+        .print("POST", &path, otherwise, show_alternative)
+        .await
+}
+
+/// What would be other, and what would have been sent.
+fn show_alternative(answer: &Value) -> Result<()> {
+    show_changes(answer)?;
+    for effect in items(answer, "effects") {
+        let of = |name: &str| printable(&cell(effect.get(name)));
+        let would = match effect["wouldBeSent"].as_bool() {
+            Some(true) => "would be sent",
+            _ => "would not be sent",
+        };
+        let (kind, id, to) = (of("type"), of("id"), of("subscription"));
+        line(&format!("{would} to {to}: {kind} {id}"))?;
+    }
+    if answer["allEffects"] == Value::Bool(false) {
+        line("… and more: not all that would be sent is told")?;
+    }
+    Ok(())
 }
 
 /// Keeps a what-if under a name.
@@ -186,7 +206,7 @@ pub(super) async fn alternative(verb: Alternative) -> Result<()> {
         Alternative::Get { name, connection } => {
             let path = format!("/alternatives/{}", escape(&name));
             let caller = Caller::new(&connection)?;
-            caller.print("GET", &path, "", show_changes).await
+            caller.print("GET", &path, "", show_alternative).await
         }
         Alternative::Promote {
             name,

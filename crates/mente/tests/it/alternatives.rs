@@ -206,3 +206,59 @@ async fn a_kept_alternative_follows_its_stream_until_it_is_made_true() {
     let put = server.call("PUT", "/alternatives/x", &large);
     assert_eq!(put.await.status, 413);
 }
+
+#[tokio::test]
+async fn what_would_have_been_sent_is_told_and_not_sent() {
+    let server = Server::start();
+    let mail = r#"{"from": 0, "filter": {"exact": {"type": "CouponUsed"}}}"#;
+    server
+        .ok("PUT", "/topics/$store/subscriptions/mail", mail)
+        .await;
+    let all = "/topics/$store/subscriptions/all";
+    server
+        .ok(
+            "PUT",
+            all,
+            r#"{"from": 0, "filter": {"exact": {"category": "cart"}}}"#,
+        )
+        .await;
+    let others = r#"{"from": 0, "filter": {"exact": {"category": "order"}}}"#;
+    server
+        .ok("PUT", "/topics/$store/subscriptions/orders", others)
+        .await;
+    cart(&server, "cart-1").await;
+    let coupon = event("late", "CouponUsed", &json!({}));
+    let other = event("b2", "ItemAdded", &json!({"sku": "b2"}));
+    let otherwise =
+        json!({"drop": [2], "replace": [{"revision": 1, "event": other}], "append": [coupon]});
+    let told = server
+        .ok("POST", "/streams/cart-1/whatif", &otherwise.to_string())
+        .await;
+    let told: Vec<_> = told["effects"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|e| {
+            format!(
+                "{} {} {} {}",
+                e["subscription"], e["revision"], e["id"], e["wouldBeSent"]
+            )
+        })
+        .collect();
+    let expect = [
+        r#""all" 1 "b" false"#,
+        r#""all" 1 "b2" true"#,
+        r#""all" 2 "coupon" false"#,
+        r#""mail" 2 "coupon" false"#,
+        r#""all" 4 "late" true"#,
+        r#""mail" 4 "late" true"#,
+    ];
+    assert_eq!(told, expect);
+    let counts = server.ok("GET", all, "").await;
+    assert_eq!(counts["counts"]["ready"], 4, "{counts}");
+    let shown = ok(&server, &["stream", "whatif", "cart-1", "--drop", "2"]);
+    assert!(
+        shown.contains("would not be sent to mail: CouponUsed coupon"),
+        "{shown}"
+    );
+}
