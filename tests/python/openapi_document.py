@@ -273,7 +273,7 @@ def streams_and_views(call):
     call("delete", one, 204, **kept)
     call("get", one, 404, **kept)
     call("post", "/streams/{stream}/promote", 409, otherwise, query={"at": 1}, **s)
-    call("post", "/streams/{stream}/promote", 200, {"drop": [0]}, query={"id": "c2"}, **s)
+    call("post", "/streams/{stream}/promote", 200, {"append": [event("p1")]}, query={"id": "c2"}, **s)
     call("get", "/streams", 200, query={"from": 1})
     call("delete", "/folds/{category}", 204, category="order")
 

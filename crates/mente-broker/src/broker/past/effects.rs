@@ -44,7 +44,8 @@ impl Broker {
         revision: u64,
         what_if: &WhatIf,
     ) -> Result<Effects> {
-        let subscriptions = self.subscriptions_of_store().await?;
+        let mut subscriptions = self.subscriptions_of_store().await?;
+        subscriptions.sort_by(|a, b| a.name.cmp(&b.name));
         let mut effects = Effects {
             told: Vec::new(),
             is_all: true,
