@@ -138,7 +138,7 @@ class Server:
         return total / 1024
 
     def disk_mib(self):
-        """Blocks that are in use, so that files made longer in advance count as what they hold."""
+        """Blocks that the files have, those that were taken in advance included."""
         files = (Path(top) / name for top, _, names in os.walk(self.folder) for name in names)
         total = 0
         for file in files:
