@@ -29,6 +29,8 @@ HERE = Path(__file__).parent
 SYSTEMS = list(SERVERS)
 PROCESSES = 2
 BATCH = 100
+# Ratio of two syncs up to which a disk was the same for two systems.
+SAME_DISK = 1.5
 # Threads of each of these processes while a store is loaded.
 LOADERS = 16
 # Events that one turn appends at most, so that the stores stay of one size.
@@ -72,16 +74,15 @@ Of unlike things, and whom it favours:
   fails. PostgreSQL's table has the id in no index (for PostgreSQL).
 - UmaDB indexes no types; every condition and read here names a tag, which is what it is good at (for UmaDB).
 - The clients differ: a raw socket and JSON in Python for Mente, Rust behind Python for UmaDB, C (libpq) for
-  PostgreSQL. Reads are decoded into Python by each, most dearly by Mente's, in JSON. The calls of nothing, and
-  client us (processor time of the client for one call) beside srv us (of the server), tell how much of a row is
-  the client; what is left is the server's and the disk's.
+  PostgreSQL. Reads are decoded into Python by each, most dearly by Mente's, in JSON. The calls of nothing, and the
+  processor time of client and server, tell how much of a row is the client.
 - UmaDB's client is shared by the threads of a process, two HTTP/2 connections in all, which was the faster way;
   Mente and PostgreSQL have a connection for each of 32 and 256 clients, as their users have.
 - PostgreSQL was given memory and a longer WAL; Mente and UmaDB run as they come.
 - Clients and servers share the processors, so a server that needs less of them leaves more to its client.
 - Idle servers are stopped, so each does its background work in its own time; what the kernel writes later is
-  synced before the next turn, outside what is measured (for whoever leaves more to write: PostgreSQL and Mente's
-  checkpoints, not commits).
+  synced before the next turn, outside what is measured (for who leaves more for later: PostgreSQL its
+  tables, Mente its packs and index; UmaDB writes all before it answers).
 - How the store came to be tells in reads of Mente: events that are found one by one take a whole batch of the
   log each, so those that came 1000 an append are several times dearer than those that came 10 an append (--load-batch;
   UmaDB and PostgreSQL do not mind).
@@ -93,22 +94,23 @@ def say(text):
 
 
 def filesystem(folder):
-    done = subprocess.run(["stat", "-f", "-c", "%T", str(folder)], capture_output=True, text=True)
-    return done.stdout.strip()
+    done = subprocess.run(["df", "--output=fstype", str(folder)], capture_output=True, text=True)
+    return done.stdout.split()[-1] if done.returncode == 0 else "unknown"
 
 
-def disk_sync(folder, times=300):
+def disk_sync(folder, times):
     """p50 and p99 of 4 KiB overwritten and synced, in us: what no durable store here can be below."""
     path, took = folder / "sync", []
-    with open(path, "wb", buffering=0) as file:
-        file.write(bytes(1 << 20))
-        os.fsync(file.fileno())
+    if not path.exists():
+        with open(path, "wb") as file:
+            file.write(bytes(1 << 20))
+            os.fsync(file.fileno())
+    with open(path, "r+b", buffering=0) as file:
         for number in range(times):
             before = time.perf_counter_ns()
             os.pwrite(file.fileno(), os.urandom(4096), number % 256 * 4096)
             os.fdatasync(file.fileno())
             took.append((time.perf_counter_ns() - before) / 1000)
-    path.unlink()
     took.sort()
     return took[len(took) // 2], took[len(took) * 99 // 100]
 
@@ -257,7 +259,7 @@ class Bench:
             "batch": batch,
             "threads": share,
             "seconds": self.options.seconds,
-            "most": MOST // clients,
+            "most": sys.maxsize if kind.startswith(("null", "read")) else MOST // clients,
             "first_stream": self.first_stream(row),
         }
         try:
@@ -267,6 +269,7 @@ class Bench:
                 if worker.stdout.readline() != "ready\n":
                     raise SystemExit(f"{server.name}, {row[0]}: a client could not begin")
             os.sync()
+            sync = disk_sync(self.folder, 25)[0]
             cpu = server.cpu()
             for worker in workers:
                 worker.stdin.write("go\n")
@@ -295,6 +298,7 @@ class Bench:
             "p99": times[calls * 99 // 100] / 1000,
             "rate": total / wall,
             "calls": calls,
+            "sync": sync,
             "server": cpu / calls * 1e6,
             "client": sum(a["cpu"] for a in answers) / calls * 1e6,
         }
@@ -357,6 +361,14 @@ def spread(turns, what):
     return f"{min(values):.0f}-{max(values):.0f}"
 
 
+def doubt(results, other, kind):
+    """A mark if the disk was not the same for both while they appended."""
+    if kind.startswith(("null", "read")):
+        return ""
+    syncs = [median(results[name], "sync") for name in ("Mente", other)]
+    return " ?" if max(syncs) > SAME_DISK * min(syncs) else ""
+
+
 def table(bench):
     """Columns as wide as they need."""
     names = list(bench.servers)
@@ -384,19 +396,20 @@ def table(bench):
                 line.append("-")
                 continue
             ours, theirs = median(results["Mente"], what), median(results[system], what)
-            line.append(f"{theirs / ours if what == 'p50' else ours / theirs:.2f} x")
+            ratio = theirs / ours if what == "p50" else ours / theirs
+            line.append(f"{ratio:.2f} x{doubt(results, system, kind)}")
         lines.append(line)
     return lines
 
 
 def costs(bench):
     names = list(bench.servers)
-    lines = [["ROW", *(f"{name.upper()} SRV US  CLIENT US" for name in names)]]
+    lines = [["ROW", *(f"{name.upper()} SRV  CLIENT  SYNC" for name in names)]]
     for name, *_ in ROWS:
         results = bench.results.get(name)
         if results and results["Mente"]:
             told = (
-                f"{median(t, 'server'):.0f}  {median(t, 'client'):.0f}" if t else "-"
+                "  ".join(f"{median(t, what):.0f}" for what in ("server", "client", "sync")) if t else "-"
                 for t in (results[system] for system in names)
             )
             lines.append([name, *told])
@@ -411,6 +424,8 @@ def show(lines):
 
 def report(bench, before, after, syncs, took):
     options = bench.options
+    if options.quick:
+        print("A smoke: a small store and short rounds, whose figures say little.\n")
     for name in SYSTEMS:
         server = bench.servers.get(name)
         print(f"{name}: {server.version}" if server else f"{name}: MISSING, {bench.absent[name]}")
@@ -423,17 +438,18 @@ def report(bench, before, after, syncs, took):
     print(f"{after[0]:.0f} us (p99 {after[1]:.0f}) after\n")
     show(table(bench))
     print("\nRatios above 1 say that Mente is the faster one: of times theirs / Mente's, of rates Mente's / theirs.")
+    print(f"?: the disk's own sync beside the two differed by more than {SAME_DISK:g} times, so that the ratio says little.")
     for name, _, _, _, what in ROWS:
         if what and name in bench.results:
             print(f"{name.removesuffix('-1')}: {what}")
-    print("\nProcessor time of one call, server and client, in us:\n")
+    print("\nProcessor time of one call, server and client, and a sync of 4 KiB right before the turns, each in us:\n")
     show(costs(bench))
     print("\nWhat an acknowledged append waits for, by strace while one client appends 200 events, one each:")
     for name, server in bench.servers.items():
         print(f"- {name}: {syncs[name]} an append. {server.how}")
     print("\nThe store once it was loaded (no row: COPY and indexes later for PostgreSQL, appends of 32 clients for the others):")
     for name, (seconds, disk, memory) in bench.loads.items():
-        print(f"- {name}: {seconds:.0f} s, {disk:.0f} MiB on the disk, {memory:.0f} MiB of memory")
+        print(f"- {name}: {seconds:.0f} s, {disk:.0f} MiB on the disk (what is taken in advance included), {memory:.0f} MiB of memory")
     held = ", ".join(f"{name} {count}" for name, count in bench.checked.items())
     print(f"\nChecked after every turn by the ids: all that was acknowledged is there once, nothing else ({held}).")
     print("Every read was of as many events as are there, in order; conditions that do not hold were refused.\n")
@@ -478,13 +494,13 @@ def main():
     folder.chmod(0o711)
     bench = Bench(options, folder)
     try:
-        before = disk_sync(folder)
+        before = disk_sync(folder, 300)
         bench.start()
         bench.load()
         bench.probe()
         syncs = bench.syncs()
         bench.rows(began + options.minutes * 60)
-        after = disk_sync(folder)
+        after = disk_sync(folder, 300)
         report(bench, before, after, syncs, time.monotonic() - began)
     finally:
         bench.stop()

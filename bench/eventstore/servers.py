@@ -138,7 +138,7 @@ class Server:
         return total / 1024
 
     def disk_mib(self):
-        """Blocks that are in use, so that files made longer in advance count as what they hold."""
+        """Blocks that the files have, those that were taken in advance included."""
         files = (Path(top) / name for top, _, names in os.walk(self.folder) for name in names)
         total = 0
         for file in files:
@@ -255,16 +255,17 @@ class PostgresServer(Server):
             owner = pwd.getpwnam(self.user)
             os.chown(self.folder, owner.pw_uid, owner.pw_gid)
         make = ["initdb", "-D", str(data), "-U", "postgres", "-A", "trust", "-E", "UTF8", "--locale=C"]
-        subprocess.run(
+        made = subprocess.run(
             [str(programs / make[0]), *make[1:]],
-            check=True,
-            stdout=self.out,
-            stderr=self.out,
+            capture_output=True,
+            text=True,
             cwd=self.folder,
             user=self.user,
             group=self.user,
             extra_groups=[] if self.user else None,
         )
+        if made.returncode:
+            raise SystemExit(f"PostgreSQL cannot make its data in {data}: {made.stderr}")
         port = free_port()
         self.address = f"127.0.0.1:{port}"
         settings = [word for name, value in self.SETTINGS.items() for word in ("-c", f"{name}={value}")]
