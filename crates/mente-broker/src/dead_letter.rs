@@ -107,7 +107,8 @@ impl Letters {
     async fn forget(&self, log: LogId, failed: &Arc<Known>) {
         let slot = self.slot(log);
         let mut known = slot.lock().await;
-        known.take_if(|known| Arc::ptr_eq(known, failed));
+        // Without a fence it may land behind a look that was begun meanwhile.
+        known.take_if(|known| known.fence.is_none() || Arc::ptr_eq(known, failed));
     }
 }
 
@@ -125,7 +126,8 @@ pub(crate) async fn bury(
         ..LogConfig::default()
     };
     let log = engine.create(&set, 1, config).await?.log(0);
-    let known = letters.of(engine, log, burial.look_from).await?;
+    let look_from = burial.look_from.max(burial.revived_upto);
+    let known = letters.of(engine, log, look_from).await?;
     let origin = format!("{}-{}", burial.log.index, burial.offset);
     let copy = known.copies.get(origin.as_bytes()).copied();
     if let Some(at) = copy.filter(|at| *at >= burial.since.max(burial.revived_upto)) {

@@ -46,38 +46,40 @@ impl Broker {
             });
         };
         let from = info.revived_upto;
-        let (mut done, upto) = self.give_back(who, &info, log, limit).await?;
+        let (mut done, upto, is_alone) = self.give_back(who, &info, log, limit).await?;
         (done.remaining, done.exact) = self.count_letters(log, upto).await?;
-        if upto > from && done.passed == 0 {
+        if upto > from && done.passed == 0 && is_alone {
             self.let_go_of_letters(log, from, upto).await;
         }
         Ok(done)
     }
 
-    /// And up to where letters are done with.
+    /// And up to where letters are done with, and whether nobody else gave any back meanwhile, of which it is not
+    /// known what was passed over.
     async fn give_back(
         &self,
         who: &Principal,
         info: &SubscriptionInfo,
         log: LogId,
         limit: usize,
-    ) -> Result<(Replayed, Offset)> {
+    ) -> Result<(Replayed, Offset, bool)> {
         // What dies again meanwhile is for the next time.
         let end = self.engine.bounds(log).await?.end;
         let latest = self.now().monotone + COUNT_WAIT;
         let starts = self.starts(who, &info.name).await?;
         let from = info.revived_upto;
         let (mut done, mut upto, mut next) = (Replayed::default(), from, from);
+        let mut is_alone = true;
         loop {
             let left = limit.saturating_sub(done.replayed as usize);
             if left == 0 || next >= end {
-                return Ok((done, upto));
+                return Ok((done, upto, is_alone));
             }
             let (letters, behind) = self.letters(log, next, left, &starts).await?;
             let letters: Vec<_> = letters.into_iter().filter(|l| l.at < end).collect();
             if letters.is_empty() {
                 if behind <= next {
-                    return Ok((done, upto));
+                    return Ok((done, upto, is_alone));
                 }
                 next = behind;
                 continue;
@@ -91,10 +93,13 @@ impl Broker {
             upto = revival.upto;
             next = match revival.stopped {
                 None => behind.max(upto),
-                Some(Stop::Moved) => upto,
-                Some(Stop::Full) => return Ok((done, upto)),
+                Some(Stop::Moved) => {
+                    is_alone = false;
+                    upto
+                }
+                Some(Stop::Full) => return Ok((done, upto, is_alone)),
                 Some(Stop::Unconfirmed) if self.now().monotone >= latest => {
-                    return Ok((done, upto));
+                    return Ok((done, upto, is_alone));
                 }
                 Some(Stop::Unconfirmed) => {
                     self.sleep(COUNT_PAUSE).await;

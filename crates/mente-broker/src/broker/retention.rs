@@ -2,7 +2,7 @@
 
 use mente_engine::Timestamp;
 
-use super::Broker;
+use super::{Broker, StreamEvent};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
@@ -30,7 +30,8 @@ impl Broker {
         stream: &StreamName,
     ) -> Result<(Metadata, Option<u64>)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        self.metadata_of(stream).await
+        let (metadata, said) = self.metadata_of(stream).await?;
+        Ok((metadata, said.map(|said| said.place.revision)))
     }
 
     /// Says what holds for a stream from now on, instead of what held before; with `expected` only if that was
@@ -76,6 +77,10 @@ impl Broker {
         for _ in 0..TRIES {
             let end = self.end_of(stream).await?;
             let (mut metadata, said) = self.metadata_of(stream).await?;
+            if let Some(said) = said.as_ref().filter(|said| said.event.id == id) {
+                return Ok(repeated(said));
+            }
+            let said = said.map(|said| said.place.revision);
             if metadata.tombstone {
                 return Err(is_tombstone(stream));
             }
@@ -103,6 +108,7 @@ impl Broker {
             };
             // If nobody wrote meanwhile, it is not as the caller expects.
             let (_, now_said) = self.metadata_of(stream).await?;
+            let now_said = now_said.map(|said| said.place.revision);
             let now_said = now_said.map_or(Expected::NoStream, Expected::Revision);
             if self.end_of(stream).await? == end && now_said == said {
                 return Err(error);
@@ -129,14 +135,14 @@ impl Broker {
         Ok(to)
     }
 
-    async fn metadata_of(&self, stream: &StreamName) -> Result<(Metadata, Option<u64>)> {
+    /// And the event that said it.
+    async fn metadata_of(&self, stream: &StreamName) -> Result<(Metadata, Option<StreamEvent>)> {
         let beside = stream.of_metadata();
         let backwards = Direction::Backwards;
         let (last, _) = self.places(&beside, u64::MAX, 0, backwards, 1).await?;
-        let events = self.events_at(&last).await?;
-        match events.first() {
+        match self.events_at(&last).await?.pop() {
             None => Ok((Metadata::default(), None)),
-            Some(said) => Ok((Metadata::of_event(&said.event)?, Some(said.place.revision))),
+            Some(said) => Ok((Metadata::of_event(&said.event)?, Some(said))),
         }
     }
 
@@ -187,5 +193,15 @@ impl Broker {
         let records = read_at(&*self.engine, self.store, place).await?;
         let time = records.first().map(|record| record.timestamp);
         time.ok_or_else(|| Error::new(Kind::Corrupt, "an event that the index names is not there"))
+    }
+}
+
+/// The answer to a call that was answered so before.
+fn repeated(said: &StreamEvent) -> AppendedTo {
+    AppendedTo {
+        first_revision: said.place.revision,
+        last_revision: said.place.revision,
+        last_position: said.place.position,
+        repeated: true,
     }
 }

@@ -14,6 +14,8 @@ use crate::store::{
     Query, check_tags, no_event, read_at,
 };
 
+/// What a record of the store has beside its event, at most, for a name of usual length of who appends.
+const RECORD_BYTES: usize = 256;
 /// Streams whose lengths are asked for at a time.
 const LENGTHS_AT_ONCE: usize = 64;
 /// Where events of the store come from that do not say it.
@@ -64,7 +66,9 @@ impl Broker {
             authorize(self.options.access, who, Action::Send, stream)?;
             event.validate()?;
             check_tags(event)?;
-            size += event.size_bytes();
+            // With its key, the store's own headers, and the names of the event's.
+            let names = 16 * event.extensions.len();
+            size += event.size_bytes() + stream.as_str().len() + names + RECORD_BYTES;
         }
         if append.checks.len() > limits::CHECKS_PER_APPEND {
             let message = format!("an append has at most {} checks", limits::CHECKS_PER_APPEND);
@@ -443,7 +447,7 @@ impl Broker {
         let found = self
             .find_events(who, &firsts, from, Direction::Forwards, max)
             .await?;
-        let next = found.next.filter(|_| !found.events.is_empty());
+        let next = found.next.filter(|next| *next < found.end);
         let mut events = found.events;
         events.retain(|event| event.stream.about().is_none());
         let mut streams = Vec::with_capacity(events.len());

@@ -82,7 +82,7 @@ impl State {
             return Ok(());
         };
         let correction: Correction = serde_json::from_slice(data).unwrap_or_default();
-        let is_path = |put: &Put| (1..limits::NESTING_DEPTH).contains(&put.path.len());
+        let is_path = |put: &Put| (1..=limits::NESTING_DEPTH).contains(&put.path.len());
         let (puts, gone): (Vec<Put>, Vec<Put>) = (correction.changes.into_iter())
             .filter(is_path)
             .partition(|put| put.after.is_some());
@@ -162,6 +162,22 @@ mod tests {
             state.correct(&event).unwrap();
             prop_assert_eq!(state.to_value(), after);
         }
+    }
+
+    /// A state may nest as deep as this, and what is in it may be corrected.
+    #[test]
+    fn the_deepest_field_is_corrected() {
+        let deepest = vec!["a".to_owned(); limits::NESTING_DEPTH];
+        let change = Change {
+            path: deepest,
+            before: None,
+            after: Some(json!(1)),
+        };
+        let event = event("c".into(), vec![change], vec![], vec![]);
+        let mut state = State::default();
+        state.correct(&event).unwrap();
+        let deep = (0..limits::NESTING_DEPTH).fold(json!(1), |inner, _| json!({ "a": inner }));
+        assert_eq!(state.to_value(), deep);
     }
 
     #[test]

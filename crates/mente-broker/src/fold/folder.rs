@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use mente_engine::{Clock, Event, limits};
+use mente_engine::{Clock, Event};
 use serde_json::{Map, Value};
 
 use super::correction::CORRECTION;
@@ -171,11 +171,10 @@ impl Folded {
             Self::Reduced(text) => {
                 let mut state = State {
                     fields: text.fields()?,
-                    // So that it is measured.
-                    unmeasured_bytes: limits::STATE_BYTES,
+                    unmeasured_bytes: 0,
                 };
                 state.correct(event)?;
-                *text = Text::of(&state.into_value().to_string());
+                *text = Text::checked(state.into_value().to_string())?;
                 Ok(())
             }
         }

@@ -111,6 +111,12 @@ impl Script {
             let message = "the source has a character NUL: take it out";
             return Some(Err(Error::invalid(message)));
         }
+        // A comment for scripts and an expression for modules: what one sees of a source the other does not.
+        if source.contains("<!--") {
+            let message =
+                "a reducer holds no <!--, which is a comment to some: put a space into it";
+            return Some(Err(Error::invalid(message)));
+        }
         if let Some(literal) = big_integer(source) {
             let message = format!(
                 "{literal:?} is a BigInt, which a reducer has none of: use numbers, or text"
@@ -135,6 +141,12 @@ impl Text {
 
     pub(super) fn of(kept: &str) -> Self {
         Self(kept.to_owned())
+    }
+
+    /// A state that did not come from a reducer, within the bounds of those that do.
+    pub(super) fn checked(text: String) -> Result<Self> {
+        check(&text)?;
+        Ok(Self(text))
     }
 
     pub(super) fn as_str(&self) -> &str {

@@ -686,7 +686,7 @@ impl Queue {
     /// before that of what is decided now can be.
     fn next_letter(&self) -> u64 {
         let confirmed = self.partitions.iter().filter_map(|p| p.durable.buried_at);
-        confirmed.max().map_or(0, |at| at.0 + 1)
+        confirmed.max().unwrap_or_default().0
     }
 
     /// Counts a failed attempt: the next one after `delay`, or the dead letters.

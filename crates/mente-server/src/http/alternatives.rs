@@ -14,8 +14,8 @@ use axum::response::Response;
 use mente_broker::{Definition, EntityName, Error, Kind, Principal, StreamName, WhatIf};
 use mente_engine::limits;
 use serde::Deserialize;
+use serde_json::json;
 use serde_json::value::RawValue;
-use serde_json::{Value, json};
 
 use super::caller::Caller;
 use super::error::{Refusal, Result};
@@ -60,7 +60,7 @@ impl Kept {
         let catalogue = door.broker.catalogue(who)?;
         let key = (Definition::Alternative, name.clone());
         match catalogue.definitions.get(&key) {
-            Some(kept) => Self::read(&kept.to_string()),
+            Some(kept) => Self::read(kept["told"].as_str().unwrap_or_default()),
             None => Err(Error::not_found("alternative", name.as_str()).into()),
         }
     }
@@ -94,7 +94,6 @@ pub(super) async fn put(
         );
         return Err(Error::new(Kind::TooLarge, message).into());
     }
-    Kept::read(&text)?;
     let catalogue = door.broker.catalogue(&who)?;
     let of_kind = |(kind, known): &&(Definition, EntityName)| {
         *kind == Definition::Alternative && *known != name
@@ -103,10 +102,13 @@ pub(super) async fn put(
         let message = format!("{KEPT} alternatives are kept, the most there may be: delete one");
         return Err(Error::new(Kind::Throttled, message).into());
     }
-    let kept: Value = body::json(&held.bytes)?;
+    let told: Box<RawValue> = body::json(&held.bytes)?;
+    let (stream, ..) = Kept::read(told.get())?;
+    // As it was told: the data of its events keep their bytes.
+    let kept = json!({ "stream": stream.as_str(), "told": told.get() });
     let kind = Definition::Alternative;
-    door.broker.define(&who, kind, &name, kept.clone()).await?;
-    json_of(StatusCode::OK, &kept)
+    door.broker.define(&who, kind, &name, kept).await?;
+    json_of(StatusCode::OK, &told)
 }
 
 /// What the stream would be, by what it holds now: the answer of `whatif`.

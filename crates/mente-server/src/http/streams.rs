@@ -73,7 +73,7 @@ pub(super) async fn append(
 }
 
 /// `{"streams":[{"name":…,"position":7,"events":3}],"next":8}`: in the order in which they began; read on
-/// from `next` until none come.
+/// from `next` until there is none.
 pub(super) async fn list(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,

@@ -9,9 +9,6 @@ use crate::args::{Connection, Fold, Stream};
 use crate::failure::{Failure, Result};
 use crate::output::{cell, line, table};
 
-/// What the server lists at a time.
-const STREAMS_PER_LIST: usize = 1_000;
-
 pub(super) async fn run(verb: Stream) -> Result<()> {
     match verb {
         Stream::Ls { from, connection } => {
@@ -22,8 +19,7 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 };
                 let rows: Vec<_> = items(answer, "streams").map(row).collect();
                 table(&["STREAM", "EVENTS", "BEGAN AT"], &rows)?;
-                if rows.len() == STREAMS_PER_LIST {
-                    let next = cell(answer.get("next"));
+                if let Some(next) = answer.get("next") {
                     eprintln!("there may be more: --from {next}");
                 }
                 Ok(())

@@ -194,6 +194,12 @@ async fn a_kept_alternative_follows_its_stream_until_it_is_made_true() {
     assert!(why.contains("nothing to make true"), "{why}");
     ok(&server, &["alternative", "rm", "no-coupon"]);
     assert_ne!(mente(&server, &["alternative", "get", "no-coupon"]).0, 0);
+    // What is kept keeps its bytes.
+    let exact = r#"{"stream":"cart-1","append":[{"specversion":"1.0","id":"n","source":"/t","type":"T","data":{"n":1.10}}]}"#;
+    server.ok("PUT", "/alternatives/exact", exact).await;
+    server.ok("POST", "/alternatives/exact/promote", "").await;
+    let events = server.call("GET", "/streams/cart-1", "").await.text();
+    assert!(events.contains(r#"{"n":1.10}"#), "{events}");
     let put = server.call(
         "PUT",
         "/alternatives/x",
@@ -205,6 +211,30 @@ async fn a_kept_alternative_follows_its_stream_until_it_is_made_true() {
     let large = large.to_string();
     let put = server.call("PUT", "/alternatives/x", &large);
     assert_eq!(put.await.status, 413);
+}
+
+/// What is allowed is as large for a reducer's state as it is for a correction of it.
+#[tokio::test]
+async fn a_correction_of_a_large_state_can_be_folded() {
+    let server = Server::start();
+    let reducer = json!({ "javascript": "function reduce(state, event) {
+        if (event.type === 'Many') { state.many = new Array(event.data).fill(7); }
+        else { state.last = event.data; }
+        return state;
+    }" });
+    server.ok("PUT", "/folds/big", &reducer.to_string()).await;
+    let many = event("m", "Many", &json!(150_000));
+    let one = event("x", "One", &json!("x"));
+    append(&server, "big-1", vec![many, one]).await;
+    let promoted = server
+        .ok("POST", "/streams/big-1/promote", r#"{"drop":[1]}"#)
+        .await;
+    assert_eq!(promoted["lastRevision"], 2);
+    let told = state(&server, "big-1").await;
+    assert_eq!(
+        (told["many"].as_array().unwrap().len(), told.get("last")),
+        (150_000, None)
+    );
 }
 
 #[tokio::test]

@@ -131,6 +131,24 @@ async fn a_deleted_stream_is_not_there_until_the_next_event_which_goes_on() {
 }
 
 #[tokio::test]
+async fn a_deletion_that_is_repeated_deletes_nothing_more() {
+    let server = Server::start();
+    append(&server, "a-1", "none", &[0, 1]).await;
+    let path = "/streams/a-1?id=d1";
+    let first = server.ok("DELETE", path, "").await;
+    append(&server, "a-1", "any", &[2]).await;
+    let again = server.ok("DELETE", path, "").await;
+    assert_eq!(
+        (&again["repeated"], &again["position"]),
+        (&json!(true), &first["position"])
+    );
+    assert_eq!(revisions(&server, "").await, [2]);
+    let forever = "/streams/a-1?id=d2&forever=true";
+    server.ok("DELETE", forever, "").await;
+    assert_eq!(server.ok("DELETE", forever, "").await["repeated"], true);
+}
+
+#[tokio::test]
 async fn what_is_deleted_for_good_takes_nothing_any_more() {
     let server = Server::start();
     append(&server, "a-1", "none", &[0, 1]).await;

@@ -57,11 +57,9 @@ impl Broker {
         let named: std::collections::BTreeSet<u64> = named.copied().collect();
         let mut looks = limits::EFFECTS;
         for at in named {
-            if looks == 0 {
-                effects.is_all = false;
+            if effects.is_enough(&mut looks) {
                 return Ok(effects);
             }
-            looks -= 1;
             let happened = self.read_stream(who, stream, at, 1).await?;
             for StreamEvent { event, place, .. } in happened {
                 if place.revision == at {
@@ -73,10 +71,11 @@ impl Broker {
             }
         }
         for (ahead, event) in (1..).zip(&what_if.append) {
+            if effects.is_enough(&mut looks) {
+                break;
+            }
             effects.take(&subscriptions, stream, revision + ahead, event, true);
         }
-        effects.told.truncate(limits::EFFECTS);
-        effects.is_all = effects.told.len() < limits::EFFECTS;
         Ok(effects)
     }
 
@@ -94,6 +93,17 @@ impl Broker {
 }
 
 impl Effects {
+    /// Whether no more events are looked at.
+    fn is_enough(&mut self, looks: &mut usize) -> bool {
+        let is_enough = *looks == 0 || self.told.len() > limits::EFFECTS;
+        *looks = looks.saturating_sub(1);
+        if is_enough {
+            self.told.truncate(limits::EFFECTS);
+            self.is_all = false;
+        }
+        is_enough
+    }
+
     fn take(
         &mut self,
         subscriptions: &[SubscriptionInfo],

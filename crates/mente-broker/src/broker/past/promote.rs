@@ -3,7 +3,7 @@
 use super::{AsOf, WhatIf};
 use crate::access::{Action, Principal, authorize};
 use crate::broker::Broker;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::fold::correction;
 use crate::fold::difference::{Change, between};
 use crate::name::StreamName;
@@ -57,6 +57,16 @@ impl Broker {
         if events.is_empty() {
             let message = "the state would be the same: there is nothing to make true";
             return Err(Error::invalid(message));
+        }
+        // An event that cannot be folded, or makes another state, would be there for ever.
+        let made = WhatIf {
+            append: events.clone(),
+            ..WhatIf::default()
+        };
+        let made = self.stream_what_if(who, stream, at, &made).await?;
+        if made.after != wanted.after {
+            let message = "no correction makes this state";
+            return Err(Error::new(Kind::Unsupported, message));
         }
         let expected = Expected::Revision(wanted.revision);
         let appended = self.append_stream(who, stream, expected, events).await?;
