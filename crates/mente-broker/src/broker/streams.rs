@@ -14,7 +14,7 @@ use crate::store::{
     Query, check_tags, no_event, read_at,
 };
 
-/// What a record of the store has beside its event, at most, for a name of usual length of who appends.
+/// What a record of the store has beside its event and the name of who appends, at most.
 const RECORD_BYTES: usize = 256;
 /// Streams whose lengths are asked for at a time.
 const LENGTHS_AT_ONCE: usize = 64;
@@ -61,6 +61,7 @@ impl Broker {
 
     /// Appends to one stream or several, all events or none, if the checks hold; durable on return.
     pub async fn append_store(&self, who: &Principal, append: Append) -> Result<Appended> {
+        let own = RECORD_BYTES + actor(who).map_or(0, str::len);
         let mut size = 0;
         for (stream, event) in &append.events {
             authorize(self.options.access, who, Action::Send, stream)?;
@@ -68,7 +69,7 @@ impl Broker {
             check_tags(event)?;
             // With its key, the store's own headers, and the names of the event's.
             let names = 16 * event.extensions.len();
-            size += event.size_bytes() + stream.as_str().len() + names + RECORD_BYTES;
+            size += event.size_bytes() + stream.as_str().len() + names + own;
         }
         if append.checks.len() > limits::CHECKS_PER_APPEND {
             let message = format!("an append has at most {} checks", limits::CHECKS_PER_APPEND);
@@ -112,10 +113,7 @@ impl Broker {
         who: &Principal,
         mut append: Append,
     ) -> Result<Appended> {
-        append.actor = match who {
-            Principal::Anonymous => None,
-            Principal::Key(name) => Some(name.clone()),
-        };
+        append.actor = actor(who).map(str::to_owned);
         match self
             .ask(self.store_shard(), Command::Append(append))
             .await?
@@ -464,6 +462,14 @@ impl Broker {
             streams.extend(found.filter(|(.., events)| *events > 0));
         }
         Ok((streams, next))
+    }
+}
+
+/// Who appends, by the name of the key that was shown.
+fn actor(who: &Principal) -> Option<&str> {
+    match who {
+        Principal::Anonymous => None,
+        Principal::Key(name) => Some(name),
     }
 }
 

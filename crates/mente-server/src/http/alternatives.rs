@@ -85,11 +85,10 @@ pub(super) async fn put(
 ) -> Result<Response> {
     let name = EntityName::new(name)?;
     let held = body::read(&door, body).await?;
-    let text = String::from_utf8_lossy(&held.bytes);
-    if text.len() > limits::DEFINITION_BYTES {
+    let size = held.bytes.len();
+    if size > limits::DEFINITION_BYTES {
         let message = format!(
-            "the alternative has {} bytes, more than the limit of {}",
-            text.len(),
+            "the alternative has {size} bytes, more than the limit of {}",
             limits::DEFINITION_BYTES
         );
         return Err(Error::new(Kind::TooLarge, message).into());

@@ -66,7 +66,7 @@ pub(super) async fn put(
     let told: Map<String, Value> = body::json(&held.bytes)?;
     let metadata: Metadata = serde_json::from_value(told.into())
         .map_err(|error| Refusal::bad_request(format!("the metadata: {error}")))?;
-    let id = id(asked.id);
+    let id = event_id(asked.id);
     let broker = &door.broker;
     let said = broker
         .set_stream_metadata(&who, &stream, &id, expected, &metadata)
@@ -86,12 +86,13 @@ pub(super) async fn delete(
         true => Deletion::ForGood,
         false => Deletion::Soft,
     };
-    let id = id(asked.id);
+    let id = event_id(asked.id);
     let deleted = door.broker.delete_stream(&who, &stream, &id, expected, how);
     json_of(StatusCode::OK, &lies(deleted.await?))
 }
 
-fn id(asked: Option<String>) -> String {
+/// The id that the caller gave, so that the call can be repeated, or a new one.
+pub(super) fn event_id(asked: Option<String>) -> String {
     asked.unwrap_or_else(|| uuid::Uuid::now_v7().to_string())
 }
 

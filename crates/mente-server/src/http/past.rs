@@ -33,6 +33,7 @@ use serde_json::{Map, Value, json};
 use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
+use super::metadata;
 use super::position;
 use super::query::{Asked, Named, within};
 use super::{Door, body};
@@ -223,7 +224,7 @@ pub(super) async fn promoted(
     id: Option<String>,
     what_if: &WhatIf,
 ) -> Result<Response> {
-    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let id = metadata::event_id(id);
     let broker = &door.broker;
     let promoted = broker.stream_promote(who, stream, at, &id, what_if).await?;
     let changes: Vec<_> = promoted.changes.into_iter().map(change).collect();

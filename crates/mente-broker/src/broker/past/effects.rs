@@ -57,9 +57,10 @@ impl Broker {
         let named: std::collections::BTreeSet<u64> = named.copied().collect();
         let mut looks = limits::EFFECTS;
         for at in named {
-            if effects.is_enough(&mut looks) {
-                return Ok(effects);
+            if looks == 0 || effects.are_enough() {
+                return Ok(effects.cut_off());
             }
+            looks -= 1;
             let happened = self.read_stream(who, stream, at, 1).await?;
             for StreamEvent { event, place, .. } in happened {
                 if place.revision == at {
@@ -71,12 +72,16 @@ impl Broker {
             }
         }
         for (ahead, event) in (1..).zip(&what_if.append) {
-            if effects.is_enough(&mut looks) {
-                break;
+            if looks == 0 || effects.are_enough() {
+                return Ok(effects.cut_off());
             }
+            looks -= 1;
             effects.take(&subscriptions, stream, revision + ahead, event, true);
         }
-        Ok(effects)
+        match effects.are_enough() {
+            true => Ok(effects.cut_off()),
+            false => Ok(effects),
+        }
     }
 
     async fn subscriptions_of_store(&self) -> Result<Vec<SubscriptionInfo>> {
@@ -93,15 +98,15 @@ impl Broker {
 }
 
 impl Effects {
-    /// Whether no more events are looked at.
-    fn is_enough(&mut self, looks: &mut usize) -> bool {
-        let is_enough = *looks == 0 || self.told.len() > limits::EFFECTS;
-        *looks = looks.saturating_sub(1);
-        if is_enough {
-            self.told.truncate(limits::EFFECTS);
-            self.is_all = false;
-        }
-        is_enough
+    /// Whether there are more than are told.
+    fn are_enough(&self) -> bool {
+        self.told.len() > limits::EFFECTS
+    }
+
+    fn cut_off(mut self) -> Self {
+        self.told.truncate(limits::EFFECTS);
+        self.is_all = false;
+        self
     }
 
     fn take(

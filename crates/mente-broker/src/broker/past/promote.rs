@@ -32,13 +32,13 @@ impl Broker {
     ) -> Result<Promoted> {
         authorize(self.options.access, who, Action::Send, stream)?;
         let as_of = at.map_or(AsOf::Now, AsOf::Revision);
-        let wanted = self.stream_what_if(who, stream, as_of, what_if).await?;
+        let wanted = self.told_otherwise(who, stream, as_of, what_if).await?;
         let only_appended = WhatIf {
             append: what_if.append.clone(),
             ..WhatIf::default()
         };
         let at = AsOf::Revision(wanted.revision);
-        let left = self.stream_what_if(who, stream, at, &only_appended).await?;
+        let left = self.told_otherwise(who, stream, at, &only_appended).await?;
         let changes = match (left.after.as_object(), wanted.after.as_object()) {
             (Some(is), Some(wanted)) => between(is, wanted),
             _ => Vec::new(),
@@ -63,7 +63,7 @@ impl Broker {
             append: events.clone(),
             ..WhatIf::default()
         };
-        let made = self.stream_what_if(who, stream, at, &made).await?;
+        let made = self.told_otherwise(who, stream, at, &made).await?;
         if made.after != wanted.after {
             let message = "no correction makes this state";
             return Err(Error::new(Kind::Unsupported, message));
