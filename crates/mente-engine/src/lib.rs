@@ -26,6 +26,7 @@ pub mod limits;
 pub mod shown;
 
 pub mod conformance;
+pub mod fork;
 pub mod memory;
 
 pub use batch::{Batch, BatchBuilder};
