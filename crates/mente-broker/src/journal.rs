@@ -92,6 +92,8 @@ pub enum Definition {
     Fold,
     /// A stream's events told otherwise.
     Alternative,
+    /// The whole namespace forked, and where it is served.
+    Branch,
 }
 
 /// What the catalogue knows of a topic.

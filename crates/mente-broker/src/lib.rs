@@ -18,6 +18,7 @@ pub mod store;
 pub mod fuzz;
 
 mod bell;
+mod branch;
 pub mod catalogue;
 mod duty;
 pub mod journal;
@@ -40,10 +41,11 @@ pub mod partition;
 
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
+pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Effect, Effects, Found, Head,
-    Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
-    StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, Deletion, Effect, Effects, Forked,
+    Found, Head, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step,
+    StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

@@ -124,6 +124,11 @@ impl Replay {
         self.shard.sealed()
     }
 
+    /// Whether a whole snapshot was taken in: nothing before it matters.
+    pub(crate) fn has_snapshot(&self) -> bool {
+        self.written.snapshot > 0
+    }
+
     /// Number of the last decision in the state.
     pub(crate) fn seq(&self) -> u64 {
         self.shard.seq()

@@ -6,6 +6,7 @@
 //! One file an idea; this one opens the broker and asks shards.
 
 mod asking;
+mod branches;
 mod past;
 mod publish;
 mod read;
@@ -43,9 +44,11 @@ use crate::shard::{Command, Reply};
 use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
+use branches::Lent;
 use past::{Folds, States};
 use turns::Turns;
 
+pub use branches::{Branch, Forked};
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,
@@ -115,6 +118,7 @@ pub struct Broker {
     folds: Arc<Folds>,
     reducers: Arc<Turns>,
     states: Arc<States>,
+    lent: Lent,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -216,6 +220,7 @@ impl Broker {
             blocks,
             folds: Arc::default(),
             states: Arc::default(),
+            lent: Lent::default(),
             reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,

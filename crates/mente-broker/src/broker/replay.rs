@@ -48,7 +48,8 @@ impl Broker {
         let from = info.revived_upto;
         let (mut done, upto, is_alone) = self.give_back(who, &info, log, limit).await?;
         (done.remaining, done.exact) = self.count_letters(log, upto).await?;
-        if upto > from && done.passed == 0 && is_alone {
+        let is_free = is_alone && !self.lent.holds(log.set);
+        if upto > from && done.passed == 0 && is_free {
             self.let_go_of_letters(log, from, upto).await;
         }
         Ok(done)

@@ -96,11 +96,21 @@ impl Broker {
         name: &SubscriptionName,
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
+        self.check_dead_letters(name.dead_letter_set().as_str())
+            .await?;
         let command = Command::DeleteSubscription { name: name.clone() };
         self.ask(self.shard_of(&name.topic), command).await?;
         // Its full name: no other set's begins with it.
         self.delete_dead_letters(name.dead_letter_set().as_str())
             .await
+    }
+
+    /// Refuses to have dead letters deleted that a branch reads.
+    pub(super) async fn check_dead_letters(&self, prefix: &str) -> Result<()> {
+        for info in self.engine.list(prefix).await? {
+            self.lent.check("its dead letters", info.id)?;
+        }
+        Ok(())
     }
 
     /// Dead letters go with their subscription, or the next one of that name would have them.

@@ -66,6 +66,8 @@ impl Broker {
     pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.topic(who, name).await?;
+        self.lent.check(&format!("topic {name}"), topic.set)?;
+        self.check_dead_letters(&name.dead_letter_sets()).await?;
         if self.engine.room().takes < Takes::Decisions {
             // No shard may decide; without the events there may be room to, in a moment.
             self.delete_set(topic.set).await?;

@@ -80,6 +80,9 @@ struct Shared {
 }
 
 impl Fork {
+    /// How the name of the set ends that every fork has, after its namespace.
+    pub const MARK: &str = "/$fork";
+
     /// Forks these sets of the namespace `of` into the namespace `name`, which holds no set yet.
     pub async fn create(
         inner: Arc<dyn Engine>,
@@ -251,7 +254,7 @@ impl Spaces {
     }
 
     fn cuts(&self) -> Result<SetName, Error> {
-        set_name(format!("{}/$fork", self.own))
+        set_name(format!("{}{}", self.own, Fork::MARK))
     }
 
     /// The fork's own side of a shared set.
