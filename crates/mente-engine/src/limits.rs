@@ -91,6 +91,12 @@ pub const HTTP_CONNECTIONS: usize = 10_000;
 pub const HTTP_DRAIN_SECONDS: u64 = 10;
 /// How long the receiver of a backup may take nothing: files are kept for it meanwhile.
 pub const BACKUP_STALL_SECONDS: u64 = 60;
+/// Branches of one server.
+pub const BRANCHES: usize = 16;
+/// Events that a comparison of a branch looks at, of both sides together.
+pub const DIFFERENCE_EVENTS: u64 = 200_000;
+/// Things of each kind that it names at most.
+pub const DIFFERENCES: usize = 1_000;
 /// Dead letters that one call gives back.
 pub const REPLAY_LETTERS: usize = 1_000;
 /// Most events that one read of a topic answers as one document.

@@ -9,6 +9,7 @@
 //!
 //! Start reading at [`http`], then `http/events.rs` as the model of a verb.
 
+pub mod branches;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;

@@ -1,5 +1,6 @@
 //! Flags. Each has an environment twin where it makes sense; a flag wins.
 
+mod branch;
 mod stream;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use mente_cluster::Prefix;
 
+pub(crate) use branch::Branch;
 pub(crate) use stream::{Alternative, Fold, Stream, When};
 
 /// Where a server listens unless told otherwise.
@@ -283,6 +285,9 @@ pub(crate) enum Verb {
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
+    /// Everything forked at a moment: an alternative for a whole system
+    #[command(subcommand)]
+    Branch(Branch),
     /// Fold journals, streams and views again and compare
     Verify {
         /// A directory that no server has open, instead of a server: reads every log too, views

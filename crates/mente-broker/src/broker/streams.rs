@@ -426,6 +426,11 @@ impl Broker {
         Ok(self.engine.bounds(self.store).await?)
     }
 
+    /// The log that holds the store.
+    pub fn store_log(&self) -> LogId {
+        self.store
+    }
+
     /// Resolves once the store has grown beyond `seen`.
     pub async fn store_grown(&self, seen: Offset) -> Result<Offset> {
         Ok(self.engine.watch(self.store, seen).await?)

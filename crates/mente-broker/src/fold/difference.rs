@@ -29,7 +29,8 @@ pub fn difference(before: &State, after: &State) -> Vec<Change> {
     between(&before.fields, &after.fields)
 }
 
-pub(crate) fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
+/// The same of plain values.
+pub fn between(before: &Map<String, Value>, after: &Map<String, Value>) -> Vec<Change> {
     let mut changes = Vec::new();
     within(&mut Vec::new(), before, after, &mut changes);
     changes

@@ -25,6 +25,7 @@ mod topics;
 mod admin;
 mod alternatives;
 mod backup;
+mod branches;
 mod openapi;
 
 mod body;
@@ -51,11 +52,13 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
 use metrics::Metrics;
+pub(crate) use past::change as told_change;
 
 /// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
 #[derive(Clone)]
@@ -75,6 +78,8 @@ pub struct Options {
     pub projections: Option<Arc<Projections>>,
     /// Copies what this server keeps.
     pub backups: Option<Arc<dyn Backups>>,
+    /// The branches of this server; none at the door of a branch.
+    pub branches: Option<Arc<Branches>>,
     /// The nodes of a cluster; none where this is the only one that there can be.
     pub nodes: Option<Arc<Nodes>>,
 }
@@ -96,6 +101,7 @@ struct Door {
     metrics: Metrics,
     projections: Option<Arc<Projections>>,
     backups: Option<Arc<dyn Backups>>,
+    branches: Option<Arc<Branches>>,
     nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
@@ -132,6 +138,7 @@ impl Http {
             metrics: Metrics::default(),
             projections: self.options.projections,
             backups: self.options.backups,
+            branches: self.options.branches,
             nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
@@ -242,6 +249,14 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
                 .delete(projections::delete),
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
+        ("/branches", get(branches::list)),
+        (
+            "/branches/{branch}",
+            get(branches::get)
+                .put(branches::put)
+                .delete(branches::delete),
+        ),
+        ("/branches/{branch}/diff", get(branches::diff)),
         ("/verify", post(admin::verify)),
         ("/backup", get(backup::get)),
         ("/api/cluster", get(nodes::cluster)),

@@ -66,6 +66,7 @@ mod tests {
             metrics: Metrics::default(),
             projections: None,
             backups: None,
+            branches: None,
             nodes: None,
             backing_up: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(1 << 20)),

@@ -300,7 +300,7 @@ pub(super) fn event_of(raw: &RawValue) -> Result<Event> {
     cloudevents::parse_event(&bytes).map_err(|error| Refusal::bad_request(error.to_string()))
 }
 
-fn change(change: Change) -> Value {
+pub(crate) fn change(change: Change) -> Value {
     let mut told = Map::new();
     told.insert("path".to_owned(), change.path.into());
     for (name, value) in [("before", change.before), ("after", change.after)] {

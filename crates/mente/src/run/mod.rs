@@ -25,6 +25,7 @@ use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, Peers, ShardTask};
 use mente_cluster::Seat;
 use mente_engine::{Event, limits};
+use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
@@ -288,12 +289,26 @@ async fn serve(
             data_dir: data_dir.to_owned(),
         }) as Arc<dyn Backups>
     });
-    let options = http::Options {
+    let door = http::Options {
         keys: plan.keys.clone(),
         tls: plan.tls.clone(),
+        ..http::Options::default()
+    };
+    let branches = running.log().map(|_| {
+        let options = branches::Options {
+            host: plan.http.ip(),
+            door: door.clone(),
+            directory: data_dir.join("branches"),
+        };
+        let projections = Arc::clone(&projections);
+        Arc::new(Branches::new(broker.clone(), projections, options))
+    });
+    let options = http::Options {
         projections: Some(Arc::clone(&projections)),
         backups,
+        branches: branches.clone(),
         nodes: nodes.clone(),
+        ..door
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
@@ -331,6 +346,11 @@ async fn serve(
             return Ok(());
         }
     }
+    if let Some(branches) = &branches
+        && let Err(error) = branches.open().await
+    {
+        tracing::error!(%error, "branches are not open");
+    }
     let door = match (door, http) {
         (Some(door), _) => door,
         (None, Some(http)) => tokio::spawn(http.run(stopping.clone())),
@@ -359,6 +379,9 @@ async fn serve(
     // The doors hold the last handles; shards end when those are gone.
     let _ = stop.send(true);
     door.await.context("the HTTP door failed")?;
+    if let Some(branches) = branches {
+        branches.close().await;
+    }
     // Nobody is served here any more: others may decide.
     let _ = leave.send(true);
     if let Some(part) = part {

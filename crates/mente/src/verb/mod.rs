@@ -1,6 +1,7 @@
 //! Verbs: each is one or a few HTTP calls to a running server.
 
 mod backup;
+mod branch;
 mod cluster;
 mod past;
 mod projection;
@@ -48,6 +49,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Projection(projection) => projection::run(projection).await,
+            Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {
                 connection, noted, ..
             } => projection::verify(connection, noted.as_deref()).await,

@@ -239,7 +239,7 @@ fn show_changes(answer: &Value) -> Result<()> {
     changes.map(changed).try_for_each(|text| line(&text))
 }
 
-fn changed(change: &Value) -> String {
+pub(super) fn changed(change: &Value) -> String {
     let field = dotted(change);
     match (change.get("before"), change.get("after")) {
         (None, Some(after)) => format!("+ {field}  {}", short(after)),
