@@ -1,6 +1,6 @@
 //! Branches: the whole namespace forked as it was at a moment, with a broker of its own on it.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, PoisonError, RwLock};
 
 use futures::future::try_join_all;
@@ -30,14 +30,14 @@ pub struct Branch {
     pub fork: Fork,
 }
 
-/// Sets that branches read, so that nobody deletes them meanwhile.
+/// The forks that branches read, so that nobody deletes what they share meanwhile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lent(Arc<RwLock<BTreeMap<EntityName, HashSet<SetId>>>>);
+pub(super) struct Lent(Arc<RwLock<BTreeMap<EntityName, Fork>>>);
 
 impl Lent {
-    fn lend(&self, to: &EntityName, sets: Vec<SetId>) {
+    fn lend(&self, to: &EntityName, fork: Fork) {
         let mut lent = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        lent.insert(to.clone(), sets.into_iter().collect());
+        lent.insert(to.clone(), fork);
     }
 
     fn take_back(&self, from: &EntityName) {
@@ -48,7 +48,7 @@ impl Lent {
     /// A branch that reads this one.
     fn reader(&self, set: SetId) -> Option<EntityName> {
         let lent = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let reader = lent.iter().find(|(_, sets)| sets.contains(&set));
+        let reader = lent.iter().find(|(_, fork)| fork.shares(set));
         reader.map(|(name, _)| name.clone())
     }
 
@@ -161,7 +161,7 @@ impl Broker {
     pub async fn open_branch(&self, name: &EntityName) -> Result<Branch> {
         let engine = Arc::clone(&self.engine);
         let fork = Fork::open(engine, name.as_str(), DEFAULT_NAMESPACE).await?;
-        self.lent.lend(name, fork.shares());
+        self.lent.lend(name, fork.clone());
         let engine = Arc::new(fork.clone());
         let (broker, shards) = Self::open(engine, Arc::clone(&self.clock), self.options).await?;
         Ok(Branch {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use crate::batch::Batch;
 use crate::clock::Timestamp;
 use crate::engine::{Bounds, Chunk, Engine, Limit};
 use crate::error::Error;
@@ -142,8 +143,44 @@ impl Place {
         if chunk.next >= cut.upto {
             chunk.next = cut.goes_on;
         }
-        let is_progress = !chunk.batches.is_empty() || chunk.next < cut.goes_on;
-        Ok(is_progress.then_some(chunk))
+        if chunk.batches.is_empty() && chunk.next == cut.goes_on {
+            return Ok(None);
+        }
+        if chunk.next == cut.goes_on {
+            self.read_on(inner, &mut chunk, limit).await?;
+        }
+        Ok(Some(chunk))
+    }
+
+    /// Fills up what was read of the parent's with the fork's own: the cut is no end of a page.
+    async fn read_on(
+        &self,
+        inner: &dyn Engine,
+        chunk: &mut Chunk,
+        limit: Limit,
+    ) -> Result<(), Error> {
+        let read: usize = chunk.batches.iter().map(Batch::size).sum();
+        let Some(left) = limit.bytes.checked_sub(read).filter(|left| *left > 0) else {
+            return Ok(());
+        };
+        let own = match self
+            .read_own(inner, self.goes_on(), Limit { bytes: left })
+            .await
+        {
+            // Told to whoever comes there.
+            Err(Error::Trimmed(_) | Error::Corrupt(_)) => return Ok(()),
+            own => own?,
+        };
+        // A first batch comes whole, however large it is.
+        if own
+            .batches
+            .first()
+            .is_some_and(|first| first.size() <= left)
+        {
+            chunk.batches.extend(own.batches);
+            chunk.next = own.next;
+        }
+        Ok(())
     }
 
     async fn read_own(
@@ -159,7 +196,7 @@ impl Place {
             error => error,
         })?;
         if self.cut.is_some() {
-            let shown = |batch: &crate::Batch| batch.at(self.up(batch.base_offset()));
+            let shown = |batch: &Batch| batch.at(self.up(batch.base_offset()));
             chunk.batches = chunk.batches.iter().map(shown).collect();
             chunk.next = self.up(chunk.next);
         }

@@ -166,9 +166,9 @@ impl Fork {
         Ok(())
     }
 
-    /// The sets of the parent that this fork reads, in no order.
-    pub fn shares(&self) -> Vec<SetId> {
-        self.read_known().shared.keys().copied().collect()
+    /// Whether this fork reads that set of the parent.
+    pub fn shares(&self, set: SetId) -> bool {
+        self.read_known().shared.contains_key(&set)
     }
 
     /// Where the fork's own part of a shared log begins; what the parent has up to its cut lies below.

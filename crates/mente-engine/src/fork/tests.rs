@@ -93,6 +93,13 @@ fn both_go_on_from_the_cut_and_neither_sees_the_other() {
         assert!(put(&fork, log, "fork").await >= noted);
         put(&engine, log, "parent too").await;
         assert_eq!(values(&fork, log).await, ["1", "2", "fork"]);
+        let chunk = fork.read(log, Offset(0), Limit::default()).await.unwrap();
+        assert_eq!(chunk.batches.len(), 3, "the cut is no end of a page");
+        let chunk = fork
+            .read(log, Offset(0), Limit { bytes: 150 })
+            .await
+            .unwrap();
+        assert_eq!(chunk.batches.len(), 2);
         let parents = ["1", "2", "parent", "parent too"];
         assert_eq!(values(&engine, log).await, parents);
         assert_eq!(values(&again(&engine).await, log).await, ["1", "2", "fork"]);

@@ -8,6 +8,7 @@ mod server;
 mod alternatives;
 mod audit;
 mod backup;
+mod branches;
 mod chaos;
 mod cloudevents_sdks;
 mod demo;
