@@ -319,8 +319,38 @@ def operation(call):
     call("post", "/verify", 200, {"noted": {"position": 0, "hash": "A" * 43}})
     call("get", "/api/cluster", 200)
     call("get", "/backup", int(sys.argv[2]))
+    branches(call, int(sys.argv[2]) == 200)
     for path in ["/livez", "/readyz", "/metrics", "/openapi.json"]:
         call("get", path, 200)
+
+
+def branches(call, are_there):
+    one, names = "/branches/{branch}", {"branch": "b"}
+    if not are_there:
+        for method, path, body in [("get", "/branches", None), ("get", one, None), ("put", one, {"from": "default"})]:
+            call(method, path, 501, body, **(names if path == one else {}))
+        call("get", one + "/diff", 501, **names)
+        call("delete", one, 501, **names)
+        return
+    at = f"default@{int(time.time() * 1000) - 1}ms"
+    made = call("put", one, 201, {"from": at}, **names).json()
+    call("put", one, 409, {"from": "default"}, **names)
+    call("put", one, 400, {"from": "elsewhere"}, branch="c")
+    call("get", "/branches", 200)
+    call("get", one, 200, **names)
+    requests.put(made["url"] + "/topics/branched", json={}, timeout=30).raise_for_status()
+    fold = {"test": [{"merge": "data"}]}
+    requests.put(made["url"] + "/folds/branched", json=fold, timeout=30).raise_for_status()
+    for path in ["/topics/branched/events", "/streams/branched-1"]:
+        sent = json.dumps(event("1"))
+        answer = requests.post(made["url"] + path, data=sent, headers={"content-type": STRUCTURED}, timeout=30)
+        answer.raise_for_status()
+    told = call("get", one + "/diff", 200, query={"limit": 5}, **names).json()
+    if [t["topic"] for t in told["topics"]] != ["branched"] or not told["streams"]:
+        raise SystemExit(f"what differs: {told}")
+    call("get", one + "/diff", 400, query={"limit": 0}, **names)
+    call("delete", one, 204, **names)
+    call("get", one, 404, **names)
 
 
 def planted(document):

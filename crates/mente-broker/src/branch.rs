@@ -170,3 +170,79 @@ impl Told {
         missing
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::journal::{Subscription, Topic};
+    use crate::name::SubscriptionName;
+    use crate::queue::Settings;
+    use crate::store::{Chain, Sealed};
+
+    #[test]
+    fn what_speaks_of_events_beyond_the_cut_is_left_out() {
+        let (topic, gone, store) = (SetId(1), SetId(2), SetId(3).log(0));
+        let name = |name: &str| EntityName::new(name).unwrap();
+        let made = |of: &str, set| Decision::TopicCreated {
+            name: name(of),
+            topic: Topic { set, partitions: 1 },
+        };
+        let subscribed = |of: &str, view, set| Decision::SubscriptionCreated {
+            name: SubscriptionName {
+                topic: name(of),
+                name: name("s"),
+            },
+            subscription: Subscription {
+                view,
+                topic: Topic { set, partitions: 1 },
+                starts: vec![0],
+                settings: Settings::default(),
+            },
+        };
+        let counted = |view, upto| Decision::View {
+            view,
+            verdict: Verdict::Counted {
+                partition: 0,
+                from: 0,
+                upto,
+                matches: 1,
+            },
+        };
+        let sealed = |next| {
+            Decision::Sealed(Sealed {
+                footer: Offset(0),
+                end: next,
+                next: Offset(next),
+                chain: Chain::default(),
+            })
+        };
+        let branch = Decision::Defined {
+            kind: Definition::Branch,
+            name: name("b"),
+            body: serde_json::json!({}),
+        };
+        let kept = [
+            made("kept", topic),
+            sealed(5),
+            subscribed("kept", 1, topic),
+            counted(1, 10),
+        ];
+        let left = [
+            made("gone", gone),
+            branch,
+            sealed(21),
+            sealed(7),
+            subscribed("gone", 2, gone),
+            counted(2, 1),
+            counted(1, 11),
+        ];
+        let mut told = Told {
+            seq: 11,
+            decisions: kept.iter().chain(&left).cloned().collect(),
+            later: None,
+        };
+        let ends = Ends::from([(topic.log(0), Offset(10)), (store, Offset(20))]);
+        assert_eq!(told.fit(store, &ends), [name("gone")]);
+        assert_eq!(told.decisions, kept);
+    }
+}

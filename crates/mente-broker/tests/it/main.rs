@@ -1,5 +1,6 @@
 //! The broker as a door sees it, on one thread, with a clock that only we move.
 
+mod branches;
 mod clock;
 mod crank;
 mod full;
