@@ -41,9 +41,10 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Effect, Effects, Found, Head,
-    Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
-    StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Delivery, Effect, Effects, Found,
+    Head, Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step,
+    StoredEvent, StreamEvent, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
+    Whither,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;
@@ -59,7 +60,7 @@ pub use peers::{Answer, Peers, show};
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::{
-    Append, Appended, AppendedTo, Chain, Check, Direction, Expected, METADATA, Metadata, Query,
-    QueryItem,
+    Append, Appended, AppendedTo, CAUSATION, CORRELATION, Chain, Check, Direction, Expected,
+    METADATA, Metadata, Query, QueryItem,
 };
-pub use structured::ParseEvent;
+pub use structured::{ACTOR, ParseEvent};

@@ -15,6 +15,7 @@ mod retention;
 mod streams;
 mod subscriptions;
 mod topics;
+mod trace;
 mod turns;
 mod verify;
 
@@ -57,6 +58,7 @@ pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
+pub use trace::{Delivery, Looked, StreamPlace, Told, Trace, Traced, Whither};
 pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
@@ -115,6 +117,7 @@ pub struct Broker {
     folds: Arc<Folds>,
     reducers: Arc<Turns>,
     states: Arc<States>,
+    traces: Arc<Turns>,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -216,7 +219,12 @@ impl Broker {
             blocks,
             folds: Arc::default(),
             states: Arc::default(),
-            reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
+            reducers: Turns::new(
+                "folds in JavaScript",
+                limits::REDUCERS,
+                limits::REDUCERS_WAITING,
+            ),
+            traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),
