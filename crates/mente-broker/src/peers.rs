@@ -168,6 +168,10 @@ mod tests {
                 from: mente_engine::Offset(1),
                 letters: vec![letter],
             },
+            Command::Whereabouts {
+                topic: EntityName::store(),
+                places: vec![(0, mente_engine::Offset(7))],
+            },
             Command::DeleteSubscription { name },
         ];
         for command in commands {

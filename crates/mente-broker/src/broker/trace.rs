@@ -264,7 +264,7 @@ impl<'a> Search<'a> {
         if self.places.contains(&traced.place) {
             return;
         }
-        if self.is_full() {
+        if self.places.len() >= limits::TRACE_PLACES {
             self.miss(too_many());
             return;
         }
@@ -275,9 +275,9 @@ impl<'a> Search<'a> {
         self.found.push(traced.clone());
     }
 
-    /// One more place would be too many.
+    /// There was one more place than may be told.
     fn is_full(&self) -> bool {
-        self.places.len() >= limits::TRACE_PLACES && self.incomplete.contains(&too_many())
+        self.incomplete.contains(&too_many())
     }
 
     fn miss(&mut self, what: String) {

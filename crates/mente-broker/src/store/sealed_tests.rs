@@ -303,3 +303,39 @@ fn blocks_of_the_first_version_answer_too() {
     (0..20).for_each(|seed| both_answer_alike(seed, false, 75));
     (20..30).for_each(|seed| both_answer_alike(seed, true, 150));
 }
+
+#[test]
+fn a_trace_goes_through_blocks_of_both_versions() {
+    let mut world = World::open(MemoryEngine::new(1), 3);
+    for n in 0..40_usize {
+        seal_as_before(n < 20);
+        let cause = n
+            .checked_sub(1)
+            .map_or("nobody".to_owned(), |n| n.to_string());
+        let event = Event {
+            id: n.to_string(),
+            source: "/t".into(),
+            kind: "t".into(),
+            extensions: vec![(CAUSATION.to_owned(), Attribute::Text(cause))],
+            ..Event::default()
+        };
+        let append = Append::to(&name(n), Expected::Any, vec![event]);
+        let appended = world.run(async |broker| broker.append_store(&ME, append).await);
+        appended.unwrap();
+    }
+    let mut world = world.crash();
+    assert!(world.broker.blocks() > 10);
+    for asked in ["0", "17", "39"] {
+        let trace = world.run(async |broker| broker.trace(&ME, asked, None).await);
+        let trace = trace.unwrap();
+        let found = trace
+            .places
+            .iter()
+            .map(|place| (place.event.id.clone(), place.depth));
+        let expected: Vec<_> = (0..40).map(|n| (n.to_string(), n)).collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected, "from {asked}");
+        assert_eq!(trace.incomplete, Vec::<String>::new());
+    }
+    let unknown = world.run(async |broker| broker.trace(&ME, "nobody", None).await);
+    assert_eq!(unknown.unwrap_err().kind, Kind::NotFound);
+}

@@ -35,5 +35,6 @@ mod store;
 mod store_subscriptions;
 mod tail;
 mod tls;
+mod trace;
 mod verbs;
 mod webhooks;

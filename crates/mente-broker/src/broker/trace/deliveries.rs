@@ -41,10 +41,11 @@ impl Broker {
                     topic: topic.clone(),
                     places: records.clone(),
                 };
-                let heard = match self.ask(self.shard_of(&topic), command).await? {
+                let mut heard = match self.ask(self.shard_of(&topic), command).await? {
                     Reply::Whereabouts(heard) => heard,
                     other => return Err(unexpected(&other)),
                 };
+                heard.sort_by(|a, b| a.name.cmp(&b.name));
                 for heard in heard {
                     for (index, at) in some.iter().enumerate() {
                         let Some(mut one) = of_place(&heard, index, &trace.places[*at]) else {
