@@ -41,10 +41,10 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Delivery, Effect, Effects, Found,
-    Head, Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step,
-    StoredEvent, StreamEvent, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
-    Whither,
+    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Delivery, Effect, Effects,
+    EventPlace, Found, Head, Looked, Options, Position, Promoted, Received, Replayed, ShardTask,
+    Start, Step, StoredEvent, StreamEvent, StreamPlace, StreamState, Told, Trace, Traced, Verified,
+    WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

@@ -58,7 +58,7 @@ pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
-pub use trace::{Delivery, Looked, StreamPlace, Told, Trace, Traced, Whither};
+pub use trace::{Delivery, EventPlace, Looked, StreamPlace, Told, Trace, Traced};
 pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.

@@ -43,7 +43,7 @@ pub struct Trace {
 /// An event at one of the places where it lies.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Traced {
-    pub place: Whither,
+    pub place: EventPlace,
     pub time: Timestamp,
     /// Who published or appended it, by the name of the key that was shown.
     pub actor: Option<String>,
@@ -58,7 +58,7 @@ pub struct Traced {
 
 /// Where an event lies.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Whither {
+pub enum EventPlace {
     Stream(StreamName, StreamPlace),
     Topic(EntityName, u32, Offset),
 }
@@ -147,7 +147,7 @@ struct Search<'a> {
     who: &'a Principal,
     id: &'a str,
     found: Vec<Traced>,
-    places: BTreeSet<Whither>,
+    places: BTreeSet<EventPlace>,
     /// What each event of these says to have been caused by; the first of its places that says so counts.
     causes: BTreeMap<String, Option<String>>,
     looked: Looked,
@@ -330,10 +330,10 @@ impl Traced {
             revision,
             offset,
         };
-        Self::new(Whither::Stream(stream, place), time, actor, event)
+        Self::new(EventPlace::Stream(stream, place), time, actor, event)
     }
 
-    fn new(place: Whither, time: Timestamp, actor: Option<String>, event: Event) -> Self {
+    fn new(place: EventPlace, time: Timestamp, actor: Option<String>, event: Event) -> Self {
         Self {
             place,
             time,

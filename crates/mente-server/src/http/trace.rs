@@ -25,7 +25,7 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use mente_broker::{Delivery, Looked, StreamPlace, Told, Trace, Traced, Whither};
+use mente_broker::{Delivery, EventPlace, Looked, StreamPlace, Told, Trace, Traced};
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
@@ -80,7 +80,7 @@ fn place(traced: &Traced) -> Value {
     put("depth", traced.depth.into());
     put("parent", traced.parent.clone().into());
     match &traced.place {
-        Whither::Stream(stream, place) => {
+        EventPlace::Stream(stream, place) => {
             let StreamPlace {
                 position, revision, ..
             } = place;
@@ -88,7 +88,7 @@ fn place(traced: &Traced) -> Value {
             put("revision", (*revision).into());
             put("position", (*position).into());
         }
-        Whither::Topic(topic, partition, offset) => {
+        EventPlace::Topic(topic, partition, offset) => {
             put("topic", topic.as_str().into());
             put("partition", (*partition).into());
             put("offset", offset.0.into());

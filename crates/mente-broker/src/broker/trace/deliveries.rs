@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 
 use mente_engine::{Attribute, Bounds, Event, Offset, limits};
 
-use super::{Delivery, Told, Trace, Traced, Whither};
+use super::scan::is_of_the_log;
+use super::{Delivery, EventPlace, Told, Trace, Traced};
 use crate::broker::{Broker, unexpected};
 use crate::dead_letter::{ORIGIN, REASON};
 use crate::error::Result;
@@ -112,7 +113,15 @@ impl Broker {
             trace.incomplete.push(message);
         }
         while next < end {
-            let (found, behind) = self.read_log(log, "", next, LETTERS as usize).await?;
+            let read = self.read_log(log, "", next, LETTERS as usize).await;
+            let (found, behind) = match read {
+                Err(error) if is_of_the_log(error.kind) => {
+                    let message = format!("the dead letters of {name} could not be read: {error}");
+                    trace.incomplete.push(message);
+                    break;
+                }
+                read => read?,
+            };
             trace.looked.dead_letters += found.len() as u64;
             for letter in found {
                 let text = |name| letter.event.extension(name).map(Attribute::to_text);
@@ -131,15 +140,15 @@ impl Broker {
 
 fn topic(traced: &Traced) -> EntityName {
     match &traced.place {
-        Whither::Stream(..) => EntityName::store(),
-        Whither::Topic(topic, ..) => topic.clone(),
+        EventPlace::Stream(..) => EntityName::store(),
+        EventPlace::Topic(topic, ..) => topic.clone(),
     }
 }
 
 fn record(traced: &Traced) -> (u32, Offset) {
     match &traced.place {
-        Whither::Stream(_, place) => (0, place.offset),
-        Whither::Topic(_, partition, offset) => (*partition, *offset),
+        EventPlace::Stream(_, place) => (0, place.offset),
+        EventPlace::Topic(_, partition, offset) => (*partition, *offset),
     }
 }
 
@@ -177,7 +186,7 @@ fn as_filtered(traced: &Traced) -> Event {
         let actor = Attribute::Text(actor.clone());
         event.extensions.push((ACTOR.to_owned(), actor));
     }
-    if let Whither::Stream(..) = traced.place {
+    if let EventPlace::Stream(..) = traced.place {
         tell_stream(&mut event);
     }
     event

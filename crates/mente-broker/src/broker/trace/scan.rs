@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use futures::future::try_join_all;
 use mente_engine::{LogId, Offset, Timestamp, limits};
 
-use super::{Traced, Whither};
+use super::{EventPlace, Traced};
 use crate::access::Principal;
 use crate::broker::Broker;
 use crate::error::{Error, Kind, Result};
@@ -151,24 +151,11 @@ impl Broker {
             let stretch = |(name, log): &(&EntityName, LogId)| {
                 let (topic, log) = ((*name).clone(), *log);
                 async move {
-                    let bounds = match self.engine.bounds(log).await {
+                    match self.stretch(topic, log, since).await {
                         // It was deleted just now.
-                        Err(mente_engine::Error::Gone) => return Ok(None),
-                        bounds => bounds?,
-                    };
-                    let from = match since {
-                        None => bounds.start,
-                        Some(since) => {
-                            let since = Timestamp(since.0.saturating_sub(SLACK_MS));
-                            self.engine.offset_at(log, since).await?
-                        }
-                    };
-                    Ok::<_, Error>(Some(Stretch {
-                        topic,
-                        partition: log.index,
-                        from: from.max(bounds.start).min(bounds.end),
-                        end: bounds.end,
-                    }))
+                        Err(mente_engine::Error::Gone) => Ok(None),
+                        stretch => Ok::<_, Error>(Some(stretch?)),
+                    }
                 }
             };
             stretches.extend(
@@ -179,6 +166,28 @@ impl Broker {
             );
         }
         Ok((stretches, left_out))
+    }
+
+    async fn stretch(
+        &self,
+        topic: EntityName,
+        log: LogId,
+        since: Option<Timestamp>,
+    ) -> Result<Stretch, mente_engine::Error> {
+        let bounds = self.engine.bounds(log).await?;
+        let from = match since {
+            None => bounds.start,
+            Some(since) => {
+                let since = Timestamp(since.0.saturating_sub(SLACK_MS));
+                self.engine.offset_at(log, since).await?
+            }
+        };
+        Ok(Stretch {
+            topic,
+            partition: log.index,
+            from: from.max(bounds.start).min(bounds.end),
+            end: bounds.end,
+        })
     }
 
     async fn scan(
@@ -210,7 +219,7 @@ impl Broker {
                 let actor = event.extension(ACTOR).map(mente_engine::Attribute::to_text);
                 forget_actor(&mut event);
                 let offset = stored.position.offset;
-                let place = Whither::Topic(topic.clone(), stretch.partition, offset);
+                let place = EventPlace::Topic(topic.clone(), stretch.partition, offset);
                 scanned.take(Traced::new(place, stored.time, actor, event));
             }
             if behind <= next {
@@ -223,7 +232,7 @@ impl Broker {
 }
 
 /// What is wrong with one log is no reason to tell nothing of the others.
-fn is_of_the_log(kind: Kind) -> bool {
+pub(super) fn is_of_the_log(kind: Kind) -> bool {
     matches!(kind, Kind::Corrupt | Kind::OutOfRange | Kind::NotFound)
 }
 

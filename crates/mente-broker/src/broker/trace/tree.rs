@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use mente_engine::Timestamp;
 
-use super::{Traced, Whither};
+use super::{EventPlace, Traced};
 
 /// An event at all its places.
 #[derive(Default)]
@@ -89,7 +89,7 @@ fn first((id, node): (&String, &Node)) -> (String, Timestamp) {
     (id.clone(), time.unwrap_or_default())
 }
 
-fn order(traced: &Traced) -> (&Whither, Timestamp) {
+fn order(traced: &Traced) -> (&EventPlace, Timestamp) {
     (&traced.place, traced.time)
 }
 
@@ -110,7 +110,7 @@ mod tests {
                 extensions: vec![text("causationid", cause), text("correlationid", "c")],
                 ..Event::default()
             };
-            let place = Whither::Topic(EntityName::new("t").unwrap(), 0, Offset(at));
+            let place = EventPlace::Topic(EntityName::new("t").unwrap(), 0, Offset(at));
             Traced::new(place, Timestamp(at as i64), None, event)
         };
         (0..).zip(told).map(traced).collect()
