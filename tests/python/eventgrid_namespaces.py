@@ -58,7 +58,7 @@ def main(endpoint, key, topic, subscription):
     check((first.source, first.type, first.subject), ("/shop", "order.placed", "order/1"), "attributes")
     check(received[1].event.data, "text", "text data")
     check(received[2].event.data, b"\x00\xff", "binary data")
-    check(received[3].event.extensions, {"level": 3}, "extensions")
+    check(received[3].event.extensions, {"level": 3, "menteactor": "sdk"}, "extensions and the name of the key")
     tokens = [detail.broker_properties.lock_token for detail in received]
 
     settled(consumer.renew_locks(lock_tokens=tokens[:2]), tokens[:2], "renewed")

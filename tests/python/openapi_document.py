@@ -226,10 +226,18 @@ def streams_and_views(call):
     call("post", "/store/events", 409, {"events": [{"stream": "order-3", "event": event("9")}], "checks": checks})
     call("post", "/store/events", 400, {"events": []})
     call("get", "/store/events", 200, query={"tag": "a,b", "type": "test", "category": "order", "correlation": "c"})
+    call("get", "/store/events", 200, query={"causation": "1"})
     call("get", "/store/events", 200, query={"query": '[{"tags":["a"]}]', "direction": "backwards", "limit": 1})
     call("get", "/store/events", 200, query={"time": "2000-01-01T00:00:00Z"}, headers=lines)
     call("get", "/store/events", 200, query={"follow": "false"}, headers={"accept": "text/event-stream"})
     call("get", "/store/events", 400, query={"time": "1ms", "from": 0})
+    caused = event("caused", causationid="1", correlationid="c")
+    call("post", "/topics/{topic}/events", 200, caused, STRUCTURED, topic="orders")
+    if len(call("get", "/trace/{id}", 200, id="1").json()["places"]) < 3:
+        raise SystemExit("the trace of an event lacks what it caused")
+    call("get", "/trace/{id}", 200, query={"time": "2000-01-01T00:00:00Z"}, id="c")
+    call("get", "/trace/{id}", 404, id="nobody")
+    call("get", "/trace/{id}", 400, query={"time": "noon"}, id="c")
     m = "/streams/{stream}/metadata"
     call("get", m, 200, **s)
     call("put", m, 200, {"maxCount": 1000, "custom": {"a": 1}}, query={"expected": "none", "id": "m1"}, **s)

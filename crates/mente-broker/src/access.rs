@@ -13,6 +13,16 @@ pub enum Principal {
     Key(String),
 }
 
+impl Principal {
+    /// Of the key that was shown.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Self::Anonymous => None,
+            Self::Key(name) => Some(name),
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Publish to a topic, append to a stream.

@@ -196,6 +196,7 @@ mod tests {
                 view,
                 topic: Topic { set, partitions: 1 },
                 starts: vec![0],
+                began: Vec::new(),
                 settings: Settings::default(),
             },
         };

@@ -19,8 +19,8 @@ use mente_engine::{
 
 use crate::planted::{Planted, planted};
 use crate::shard::Burial;
-use crate::store::place_of;
-use crate::structured::{ParseEvent, event_of};
+use crate::store::{actor_header, place_of};
+use crate::structured::{ACTOR, ParseEvent, event_of, forget_actor};
 
 /// Extension attribute of a dead letter: why, such as `MaxDeliveryAttemptsExceeded`.
 pub const REASON: &str = "deadletterreason";
@@ -133,11 +133,15 @@ pub(crate) async fn bury(
     if let Some(at) = copy.filter(|at| *at >= burial.since.max(burial.revived_upto)) {
         return Ok(Some(at));
     }
-    let Some(event) = letter(engine, burial, origin, parse).await? else {
+    let Some(mut event) = letter(engine, burial, origin, parse).await? else {
         return Ok(None);
     };
+    // The copy is Mente's; who published the event is told of it as of the event.
+    let actor = event.extension(ACTOR).map(Attribute::to_text);
+    forget_actor(&mut event);
+    let first = actor.as_deref().map(actor_header).into_iter().collect();
     let mut batch = BatchBuilder::default();
-    batch.push(&event.to_record(now));
+    batch.push(&event.to_record_with(now, first));
     let held: Vec<_> = known.fence.into_iter().collect();
     let appended = engine.append(&held, vec![(log, batch.finish())]).await;
     if appended.is_err() {

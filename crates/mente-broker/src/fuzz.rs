@@ -35,6 +35,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
                 view: 4,
                 topic: topic(),
                 starts: vec![0, u64::MAX, 7],
+                began: vec![0, 1, 7],
                 settings,
             },
         })

@@ -114,6 +114,9 @@ pub struct Subscription {
     /// Where it begins, by partition.
     pub starts: Vec<u64>,
     pub settings: Settings,
+    /// In a snapshot: where it began once, by partition.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub began: Vec<u64>,
 }
 
 /// One record of a journal.

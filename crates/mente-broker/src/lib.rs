@@ -43,9 +43,10 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, Deletion, Effect, Effects, Forked,
-    Found, Head, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step,
-    StoredEvent, StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, Deletion, Delivery, Effect, Effects,
+    EventPlace, Forked, Found, Head, Looked, Options, Position, Promoted, Received, Replayed,
+    ShardTask, Start, Step, StoredEvent, StreamEvent, StreamPlace, StreamState, Told, Trace,
+    Traced, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;
@@ -61,7 +62,7 @@ pub use peers::{Answer, Peers, show};
 pub use planted::{Planted, plant};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::{
-    Append, Appended, AppendedTo, Chain, Check, Direction, Expected, METADATA, Metadata, Query,
-    QueryItem,
+    Append, Appended, AppendedTo, CAUSATION, CORRELATION, Chain, Check, Direction, Expected,
+    METADATA, Metadata, Query, QueryItem,
 };
-pub use structured::ParseEvent;
+pub use structured::{ACTOR, ParseEvent};

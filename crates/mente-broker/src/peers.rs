@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Reply};
 
 /// Changes with every change of a command's or a reply's shape.
-const VERSION: u32 = 3;
+const VERSION: u32 = 4;
 
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
@@ -167,6 +167,10 @@ mod tests {
                 view: 4,
                 from: mente_engine::Offset(1),
                 letters: vec![letter],
+            },
+            Command::Whereabouts {
+                topic: EntityName::store(),
+                places: vec![(0, mente_engine::Offset(7))],
             },
             Command::DeleteSubscription { name },
         ];

@@ -6,6 +6,7 @@
 
 mod durable;
 mod reading;
+mod whereabouts;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -16,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
-use crate::name::{EntityName, StreamName, SubscriptionName, some_source};
+use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
 use crate::queue::{
     Counts, Delivery, Effects, Letter, LockToken, Queue, Revival, Settings, Settlement, Ticket,
 };
@@ -24,6 +25,7 @@ use crate::store::{Append, Appended, Direction, Facts, InMemory, Place, Query, S
 
 pub use durable::Digest;
 pub use reading::Arrival;
+pub use whereabouts::Heard;
 
 /// What a door asks of a shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -103,6 +105,12 @@ pub enum Command {
     Blocks {
         from: usize,
     },
+    /// What became of these records, by partition and offset, in the subscriptions of the topic.
+    Whereabouts {
+        #[serde(deserialize_with = "source")]
+        topic: EntityName,
+        places: Vec<(u32, Offset)>,
+    },
     /// A digest of the state, to compare with a fold of the journal.
     Digest,
     /// Answers once the shard has its state.
@@ -123,6 +131,7 @@ impl Command {
             | Self::Places { .. }
             | Self::Find { .. }
             | Self::Blocks { .. }
+            | Self::Whereabouts { .. }
             | Self::Digest
             | Self::Ping => Takes::Nothing,
             _ => Takes::Decisions,
@@ -159,6 +168,7 @@ pub enum Reply {
     },
     /// Each with its number of events.
     Blocks(Vec<Sealed>),
+    Whereabouts(Vec<Heard>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -225,6 +235,8 @@ pub struct Shard {
 struct View {
     name: SubscriptionName,
     topic: Topic,
+    /// Where it began, by partition; of a view that an earlier Mente made, where a snapshot found it.
+    began: Vec<u64>,
     queue: Queue,
 }
 
@@ -352,6 +364,7 @@ impl Shard {
             Command::Blocks { from } => Ok(Reply::Blocks(
                 self.sealed.get(from..).unwrap_or_default().to_vec(),
             )),
+            Command::Whereabouts { topic, places } => Ok(self.whereabouts(&topic, &places)),
             Command::Digest => Ok(Reply::Digest(self.digest())),
             Command::Ping => Ok(Reply::Done),
         };
@@ -383,9 +396,14 @@ impl Shard {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let settings = subscription.settings.clone();
                 let queue = Queue::new(settings, self.term, subscription.view, &starts);
+                let began = match subscription.began.is_empty() {
+                    true => &subscription.starts,
+                    false => &subscription.began,
+                };
                 let view = View {
                     name: name.clone(),
                     topic: subscription.topic.clone(),
+                    began: began.clone(),
                     queue,
                 };
                 self.names.insert(name.clone(), subscription.view);
@@ -590,6 +608,7 @@ impl Shard {
             topic,
             starts,
             settings,
+            began: Vec::new(),
         };
         self.push(Decision::SubscriptionCreated { name, subscription }, out);
         Ok(Reply::Subscription(Made::Now))

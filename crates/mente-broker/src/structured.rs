@@ -6,6 +6,7 @@ use bytes::Bytes;
 use mente_engine::{Attribute, Event, Offset, Record};
 
 use crate::name::StreamName;
+use crate::store::actor_of;
 
 /// Reads one event in a CloudEvents format; `None` for bytes that are none.
 pub type ParseEvent = fn(&Bytes) -> Option<Event>;
@@ -13,6 +14,10 @@ pub type ParseEvent = fn(&Bytes) -> Option<Event>;
 const CONTENT_TYPE: &str = "content-type";
 const SPECVERSION: &str = "ce_specversion";
 const FORMAT: &[u8] = b"application/cloudevents+json";
+
+/// The extension attribute by which readers are told who published or appended an event, by the name of the
+/// key that was shown: Mente's to say, whatever a client says.
+pub const ACTOR: &str = "menteactor";
 
 const STREAM: &str = "stream";
 const CATEGORY: &str = "category";
@@ -34,13 +39,24 @@ pub(crate) fn event_of(
     let is_binary = record.header(SPECVERSION).is_some();
     let is_structured = !is_binary && record.header(CONTENT_TYPE).is_some_and(is_format);
     let whole = record.value.as_ref().filter(|_| is_structured);
-    match whole.and_then(parse) {
+    let mut event = match whole.and_then(parse) {
         Some(event) => Event {
             key: record.key.clone(),
             ..event
         },
         None => Event::from_record(record, origin, partition, offset),
+    };
+    forget_actor(&mut event);
+    if let Some(actor) = actor_of(record) {
+        let actor = Attribute::Text(actor);
+        event.extensions.push((ACTOR.to_owned(), actor));
     }
+    event
+}
+
+/// What a client says of who it is.
+pub(crate) fn forget_actor(event: &mut Event) {
+    event.extensions.retain(|(name, _)| name != ACTOR);
 }
 
 /// Lets filters see of an event of the store what is no attribute of it: the stream, which is its key, and the

@@ -141,6 +141,18 @@ pub const REDUCERS: usize = 4;
 pub const REDUCERS_WAITING: usize = 256;
 /// Longest message of what a reducer threw.
 pub const THROWN_CHARS: usize = 300;
+/// Most places of events that one trace tells.
+pub const TRACE_PLACES: usize = 1_000;
+/// Most events of topics that are read for one trace, all topics together.
+pub const TRACE_EVENTS: usize = 20_000;
+/// Most that these events have in bytes, but for what the last read took it over.
+pub const TRACE_BYTES: usize = 64 << 20;
+/// Most deliveries to subscriptions that one trace tells.
+pub const TRACE_DELIVERIES: usize = 5_000;
+/// Traces that are made at one time.
+pub const TRACES: usize = 2;
+/// Traces that wait for their turn.
+pub const TRACES_WAITING: usize = 64;
 /// Projections that are kept at one time; each has a thread.
 pub const PROJECTIONS: usize = 100;
 /// Most instructions of SQLite's machine for one statement of a projection.

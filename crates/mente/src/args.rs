@@ -300,6 +300,17 @@ pub(crate) enum Verb {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Show what caused an event and what came of it: over streams, topics, subscriptions and webhooks, as far as
+    /// events name their causes (causationid, correlationid)
+    Trace {
+        /// Of an event, or a correlation
+        id: String,
+        /// Read topics from there on (2026-11-30T12:00:00Z): 20,000 events at most
+        #[arg(long, value_name = "TIME")]
+        time: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show the nodes, which shards each decides for, and which of those are not at work
     Cluster(Connection),
     /// Copy everything that is acknowledged by now into a file, while the server goes on
@@ -508,6 +519,8 @@ pub(crate) struct Publish {
     #[arg(long)]
     pub(crate) key: Option<String>,
     #[command(flatten)]
+    pub(crate) causes: Causes,
+    #[command(flatten)]
     pub(crate) connection: Connection,
 }
 
@@ -527,6 +540,31 @@ pub(crate) struct Tail {
     pub(crate) no_follow: bool,
     #[command(flatten)]
     pub(crate) connection: Connection,
+}
+
+/// What an event names as its causes.
+#[derive(Debug, Group)]
+pub(crate) struct Causes {
+    /// The id of the event that caused it
+    #[arg(long, value_name = "ID")]
+    pub(crate) causation: Option<String>,
+    /// What it belongs to: the same as of what caused it, or the id of that
+    #[arg(long, value_name = "ID")]
+    pub(crate) correlation: Option<String>,
+}
+
+impl Causes {
+    /// As attributes of an event.
+    pub(crate) fn put(&self, event: &mut serde_json::Value) {
+        for (name, id) in [
+            ("causationid", &self.causation),
+            ("correlationid", &self.correlation),
+        ] {
+            if let Some(id) = id {
+                event[name] = id.as_str().into();
+            }
+        }
+    }
 }
 
 /// Where a subscription begins, as the server takes it.

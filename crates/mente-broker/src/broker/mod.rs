@@ -16,6 +16,7 @@ mod retention;
 mod streams;
 mod subscriptions;
 mod topics;
+mod trace;
 mod turns;
 mod verify;
 
@@ -60,6 +61,7 @@ pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
+pub use trace::{Delivery, EventPlace, Looked, StreamPlace, Told, Trace, Traced};
 pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
@@ -119,6 +121,7 @@ pub struct Broker {
     reducers: Arc<Turns>,
     states: Arc<States>,
     lent: Lent,
+    traces: Arc<Turns>,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -221,7 +224,12 @@ impl Broker {
             folds: Arc::default(),
             states: Arc::default(),
             lent: Lent::default(),
-            reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
+            reducers: Turns::new(
+                "folds in JavaScript",
+                limits::REDUCERS,
+                limits::REDUCERS_WAITING,
+            ),
+            traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),

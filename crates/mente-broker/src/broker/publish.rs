@@ -11,6 +11,8 @@ use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::EntityName;
 use crate::partition;
+use crate::store::actor_header;
+use crate::structured::forget_actor;
 
 /// Where a published event came to lie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,12 +46,14 @@ impl Broker {
         let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
         let mut appends = Vec::new();
         let now = self.clock.now().wall;
+        let actor = who.name().map(actor_header);
         for mut event in events {
             let index = results.len();
             if let Err(invalid) = event.validate() {
                 results.push(Err(invalid.into()));
                 continue;
             }
+            forget_actor(&mut event);
             event.place();
             let partition = match &event.key {
                 Some(key) => partition::for_key(key, topic.partitions),
@@ -58,7 +62,7 @@ impl Broker {
             };
             // Replaced by the outcome of its batch.
             results.push(Err(Error::new(Kind::Unknown, "no answer")));
-            let record = event.to_record(now);
+            let record = event.to_record_with(now, actor.iter().cloned().collect());
             let open = pending.entry(partition).or_default();
             open.batch.push(&record);
             open.events.push(index);

@@ -13,6 +13,7 @@ use crate::store::{
     self, Append, Appended, AppendedTo, Check, Direction, Expected, InMemory, Metadata, Place,
     Query, check_tags, no_event, read_at,
 };
+use crate::structured::forget_actor;
 
 /// What a record of the store has beside its event and the name of who appends, at most.
 const RECORD_BYTES: usize = 256;
@@ -61,7 +62,7 @@ impl Broker {
 
     /// Appends to one stream or several, all events or none, if the checks hold; durable on return.
     pub async fn append_store(&self, who: &Principal, append: Append) -> Result<Appended> {
-        let own = RECORD_BYTES + actor(who).map_or(0, str::len);
+        let own = RECORD_BYTES + who.name().map_or(0, str::len);
         let mut size = 0;
         for (stream, event) in &append.events {
             authorize(self.options.access, who, Action::Send, stream)?;
@@ -113,7 +114,11 @@ impl Broker {
         who: &Principal,
         mut append: Append,
     ) -> Result<Appended> {
-        append.actor = actor(who).map(str::to_owned);
+        append.actor = who.name().map(str::to_owned);
+        append
+            .events
+            .iter_mut()
+            .for_each(|(_, event)| forget_actor(event));
         match self
             .ask(self.store_shard(), Command::Append(append))
             .await?
@@ -470,20 +475,14 @@ impl Broker {
     }
 }
 
-/// Who appends, by the name of the key that was shown.
-fn actor(who: &Principal) -> Option<&str> {
-    match who {
-        Principal::Anonymous => None,
-        Principal::Key(name) => Some(name),
-    }
-}
-
 /// `None` for a record that is not the store's own.
 fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
     let Some((stream, place)) = stream_and_place(offset, record)? else {
         return Ok(None);
     };
-    let event = Event::from_record(record, STREAMS, 0, offset);
+    let mut event = Event::from_record(record, STREAMS, 0, offset);
+    // Who appended stands beside it.
+    forget_actor(&mut event);
     Ok(Some(StreamEvent {
         stream,
         place,

@@ -10,6 +10,8 @@ use futures::lock::Mutex;
 use crate::error::{Error, Kind, Result};
 
 pub(super) struct Turns {
+    /// In words, what waits.
+    what: &'static str,
     free: Mutex<mpsc::UnboundedReceiver<()>>,
     /// Never more in it than there are turns.
     back: mpsc::UnboundedSender<()>,
@@ -23,9 +25,10 @@ pub(super) struct Turn(mpsc::UnboundedSender<()>);
 struct Waiting<'a>(&'a AtomicUsize);
 
 impl Turns {
-    pub(super) fn new(turns: usize, waiting_max: usize) -> Arc<Self> {
+    pub(super) fn new(what: &'static str, turns: usize, waiting_max: usize) -> Arc<Self> {
         let (back, free) = mpsc::unbounded();
         let turns_new = Self {
+            what,
             free: Mutex::new(free),
             back,
             waiting: AtomicUsize::new(0),
@@ -42,7 +45,10 @@ impl Turns {
         let before = self.waiting.fetch_add(1, Ordering::Relaxed);
         let _waiting = Waiting(&self.waiting);
         if before >= self.waiting_max {
-            let message = "too many folds in JavaScript wait for their turn: repeat a little later";
+            let message = format!(
+                "too many {} wait for their turn: repeat a little later",
+                self.what
+            );
             return Err(Error::new(Kind::Throttled, message));
         }
         // A sender lives as long as this does, so there is a next one.
@@ -72,7 +78,7 @@ mod tests {
 
     #[test]
     fn a_turn_comes_back() {
-        let turns = Turns::new(2, 2);
+        let turns = Turns::new("tests", 2, 2);
         let take = || turns.turn().now_or_never().map(Result::unwrap);
         let (first, second) = (take(), take());
         assert!(first.is_some() && second.is_some() && take().is_none());

@@ -17,6 +17,7 @@ mod partition;
 mod revival;
 mod secret;
 mod settings;
+mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
@@ -34,6 +35,7 @@ use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use revival::{Letter, Revival, Stop};
 pub use secret::Secret;
 pub use settings::{Push, RetrySchedule, Settings};
+pub use whereabouts::Whereabouts;
 
 /// A decision about records of one view. Its fold is [`Durable`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

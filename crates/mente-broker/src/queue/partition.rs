@@ -339,6 +339,11 @@ impl Partition {
         is_sought
     }
 
+    /// Whether it was read on beyond the record, or nobody needs to.
+    pub(super) fn has_passed(&self, offset: Offset) -> bool {
+        offset < self.scanned || self.is_at_its_end(offset)
+    }
+
     fn enter(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) {
         let attempts = self.durable.failed.get(&offset).map_or(0, |f| f.attempts);
         let state = State::Ready;

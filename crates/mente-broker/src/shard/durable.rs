@@ -76,7 +76,8 @@ impl Shard {
                 let mut secrets = DefaultHasher::new();
                 settings.secrets().hash(&mut secrets);
                 let secrets = secrets.finish();
-                format!("{id} {} {settings:?} {secrets} {logs:?}", view.name)
+                let (name, began) = (&view.name, &view.began);
+                format!("{id} {name} {began:?} {settings:?} {secrets} {logs:?}")
             })
             .collect();
         format!(
@@ -95,6 +96,7 @@ impl View {
             topic: self.topic.clone(),
             starts: starts.collect(),
             settings: self.queue.settings().clone(),
+            began: self.began.clone(),
         };
         Decision::SubscriptionCreated {
             name: self.name.clone(),

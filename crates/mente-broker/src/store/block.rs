@@ -20,7 +20,9 @@ use super::query::Key;
 
 /// Bytes of a page, about: what one look costs.
 const PAGE_BYTES: usize = 8 << 10;
-const VERSION: u8 = 1;
+/// Since the second one events are found by what caused them and by their ids alone.
+const VERSION: u8 = 2;
+const WITHOUT_CAUSES: u8 = 1;
 
 /// Positions of one key, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +58,7 @@ impl<'a> Group<'a> {
 /// What is kept of a block in memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Footer {
+    version: u8,
     pub(super) first: u64,
     /// Position behind the last one.
     pub(super) end: u64,
@@ -80,6 +83,28 @@ pub(crate) struct Draft {
 impl Draft {
     /// `groups` in the order of their keys; `offsets` of the positions from `first` on.
     pub(super) fn new(first: u64, offsets: &[Offset], groups: &[Group<'_>], chain: Chain) -> Self {
+        #[cfg(test)]
+        if super::tests::seals_as_before() {
+            return Self::without_causes(first, offsets, groups, chain);
+        }
+        Self::of_version(VERSION, first, offsets, groups, chain)
+    }
+
+    /// As the first version wrote it.
+    #[cfg(test)]
+    fn without_causes(first: u64, offsets: &[Offset], groups: &[Group<'_>], chain: Chain) -> Self {
+        let is_known = |group: &&Group<'_>| !Key(group.key).is_of_causes();
+        let groups: Vec<_> = groups.iter().filter(is_known).copied().collect();
+        Self::of_version(WITHOUT_CAUSES, first, offsets, &groups, chain)
+    }
+
+    fn of_version(
+        version: u8,
+        first: u64,
+        offsets: &[Offset],
+        groups: &[Group<'_>],
+        chain: Chain,
+    ) -> Self {
         let mut runs: Vec<(u64, u64)> = Vec::new();
         let mut expected = None;
         for (position, offset) in (first..).zip(offsets) {
@@ -91,6 +116,7 @@ impl Draft {
         let mut draft = Self {
             pages: Vec::new(),
             footer: Footer {
+                version,
                 first,
                 end: first + offsets.len() as u64,
                 runs,
@@ -139,7 +165,7 @@ impl Draft {
 impl Footer {
     pub(super) fn encode(&self) -> Bytes {
         let mut out = BytesMut::new();
-        out.put_u8(VERSION);
+        out.put_u8(self.version);
         put(&mut out, self.first);
         put(&mut out, self.end);
         for list in [&self.runs, &self.pages] {
@@ -154,7 +180,8 @@ impl Footer {
     }
 
     pub(super) fn decode(mut bytes: Bytes) -> Option<Self> {
-        if bytes.try_get_u8().ok()? != VERSION {
+        let version = bytes.try_get_u8().ok()?;
+        if !(WITHOUT_CAUSES..=VERSION).contains(&version) {
             return None;
         }
         let (first, end) = (take(&mut bytes)?, take(&mut bytes)?);
@@ -167,6 +194,7 @@ impl Footer {
         let [runs, pages] = lists;
         let bloom = Bloom::read(bytes)?;
         Some(Self {
+            version,
             first,
             end,
             runs,
@@ -177,7 +205,12 @@ impl Footer {
     }
 
     pub(super) fn may_hold(&self, key: u64) -> bool {
-        self.bloom.may_hold(key)
+        (!self.knows_causes() && Key(key).is_of_causes()) || self.bloom.may_hold(key)
+    }
+
+    /// Whether it finds events by their causes and ids.
+    pub(super) fn knows_causes(&self) -> bool {
+        self.version > WITHOUT_CAUSES
     }
 
     /// Where the pages lie that may hold `key`.
@@ -303,6 +336,7 @@ pub(crate) fn read_block(input: &Bytes) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::name::StreamName;
 
     /// Keys with one position, with many, and two groups of one key.
     fn groups() -> Vec<(u64, Found)> {
@@ -377,6 +411,48 @@ mod tests {
         }
         assert_eq!(find(8), []);
         assert_eq!(find(50_000), []);
+    }
+
+    /// What the first version wrote of three events of a stream, byte for byte.
+    #[test]
+    fn a_block_of_the_first_version_opens() {
+        const PAGE: &str = "236d421f29f3eb440000030001a4026bb475c74bee17e4076f726465722d3104030001a40271aa1278284b412200000100735fa23992b52680000001a502746626cc594e475d00000101";
+        const FOOTER: &str = "0107b6020400000000000000070700000000000000646700000000000000c8ce01000000000000012cb50201236d421f29f3eb4403c0040100000020000802008000802000180000000400002400000006a00020010000805044c00200002240020008000100000000000000001000800081000000";
+        let bytes = |hex: &str| -> Bytes {
+            let byte = |at: usize| u8::from_str_radix(&hex[at..at + 2], 16).unwrap();
+            (0..hex.len()).step_by(2).map(byte).collect()
+        };
+        let footer = Footer::decode(bytes(FOOTER)).unwrap();
+        assert!(!footer.knows_causes());
+        assert_eq!(
+            footer.encode(),
+            bytes(FOOTER),
+            "and it is written as it was"
+        );
+        assert_eq!((footer.first, footer.end), (7, 310));
+        assert_eq!(footer.offset(300), Some(Offset(309)));
+        let stream = StreamName::new("order-1").unwrap();
+        let found = |key: Key| {
+            assert!(footer.may_hold(key.0));
+            assert_eq!(footer.pages_of(key.0).collect::<Vec<_>>(), [Offset(3)]);
+            groups_of(bytes(PAGE), 7, key.0).unwrap().remove(0)
+        };
+        let events = found(Key::of_stream(&stream));
+        assert_eq!(
+            (events.revision, &events.positions[..]),
+            (4, &[7, 8, 300][..])
+        );
+        assert_eq!(found(Key::of_type("order.placed")).positions, [7, 8, 300]);
+        let id = Key::of_id(&stream, super::super::record::id_hash("b"));
+        assert_eq!(found(id).positions, [8]);
+        // Of causes it knows nothing, so it may hold any.
+        let draft = Draft::new(7, &[Offset(7)], &[], Chain::default());
+        let (newer, cause) = (draft.footer(&[]), Key::of_cause("a"));
+        assert!(newer.knows_causes() && !newer.may_hold(cause.0));
+        assert!(footer.may_hold(cause.0));
+        let mut later = bytes(FOOTER).to_vec();
+        later[0] = VERSION + 1;
+        assert_eq!(Footer::decode(later.into()), None);
     }
 
     #[test]

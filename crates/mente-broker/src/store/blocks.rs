@@ -230,6 +230,16 @@ impl Blocks {
                 continue;
             }
             let footer = self.footer(&block).await?;
+            if !footer.knows_causes() && query.asks_causes() {
+                let left = max - found.len();
+                let looked =
+                    self.look_for_causes(&footer, query, from, direction, begin..end, left);
+                found.extend(looked.await?);
+                if found.len() == max {
+                    return Ok(found);
+                }
+                continue;
+            }
             let Some(index) = self.index_of(&footer, query).await? else {
                 continue;
             };
@@ -278,7 +288,7 @@ impl Blocks {
     }
 
     /// An index of what the query asks for; `None` if nothing in the block can match.
-    async fn index_of(&self, footer: &Footer, query: &Sought) -> Result<Option<Index>> {
+    pub(super) async fn index_of(&self, footer: &Footer, query: &Sought) -> Result<Option<Index>> {
         if !may_match(footer, query) {
             return Ok(None);
         }
@@ -337,7 +347,7 @@ impl Blocks {
         }
     }
 
-    fn place(&self, footer: &Footer, revision: u64, position: u64) -> Result<Place> {
+    pub(super) fn place(&self, footer: &Footer, revision: u64, position: u64) -> Result<Place> {
         let offset = footer.offset(position).ok_or_else(|| {
             let message =
                 format!("a block of the index does not say where position {position} lies");

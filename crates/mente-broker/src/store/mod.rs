@@ -12,6 +12,7 @@ mod append;
 mod block;
 mod blocks;
 mod bloom;
+mod causes;
 mod chain;
 mod facts;
 mod index;
@@ -47,9 +48,9 @@ pub use facts::Facts;
 pub use lookup::Lookup;
 pub(crate) use metadata::is_tombstone;
 pub use metadata::{METADATA, Metadata};
-pub use query::{CORRELATION, Query, QueryItem, TAGS, check_tags};
+pub use query::{CAUSATION, CORRELATION, Query, QueryItem, TAGS, check_tags};
 pub(crate) use reading::{no_event, read_at};
-pub use record::{actor_of, place_of};
+pub use record::{ACTOR, actor_header, actor_of, place_of};
 
 /// One event of a stream, by where it lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]

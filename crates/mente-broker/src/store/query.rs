@@ -15,6 +15,8 @@ use crate::name::StreamName;
 pub const TAGS: &str = "tags";
 /// The extension attribute that says what an event belongs to.
 pub const CORRELATION: &str = "correlationid";
+/// The extension attribute that names the event that caused an event, by its id.
+pub const CAUSATION: &str = "causationid";
 
 /// Events that match at least one item; without items all events.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,10 @@ pub struct QueryItem {
     pub category: Option<String>,
     /// With this correlation.
     pub correlation: Option<String>,
+    /// Caused by the event of this id.
+    pub causation: Option<String>,
+    /// With this id, in whatever stream.
+    pub id: Option<String>,
     /// Only the first event of each stream.
     pub is_first: bool,
 }
@@ -53,6 +59,9 @@ enum Kind {
     Id = 7,
     /// The first event of a stream.
     First = 8,
+    Causation = 9,
+    /// An event by its id alone.
+    Event = 10,
 }
 
 impl Query {
@@ -126,6 +135,28 @@ impl Sought {
         Err(Error::new(crate::error::Kind::TooLarge, message))
     }
 
+    /// Whether it asks for what blocks of the first version do not know.
+    pub(super) fn asks_causes(&self) -> bool {
+        let mut keys = self.items.iter().flatten().flatten();
+        keys.any(|key| key.is_of_causes())
+    }
+
+    /// The same without that: more matches it.
+    pub(super) fn without_causes(&self) -> Self {
+        let is_known = |group: &&Vec<Key>| !group.iter().any(|key| key.is_of_causes());
+        let known = |groups: &Vec<Vec<Key>>| groups.iter().filter(is_known).cloned().collect();
+        Self {
+            items: self.items.iter().map(known).collect(),
+            left: AtomicU64::new(self.left.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Whether something with these keys is what is looked for.
+    pub(super) fn is_met_by(&self, keys: &BTreeSet<Key>) -> bool {
+        let has = |group: &Vec<Key>| group.iter().any(|key| keys.contains(key));
+        self.items.is_empty() || self.items.iter().any(|groups| groups.iter().all(has))
+    }
+
     /// The keys that are looked for.
     pub(super) fn keys(&self) -> BTreeSet<Key> {
         self.items.iter().flatten().flatten().copied().collect()
@@ -143,6 +174,8 @@ impl QueryItem {
         }
         groups.extend(self.category.iter().map(|c| one(Kind::Category, c)));
         groups.extend(self.correlation.iter().map(|c| one(Kind::Correlation, c)));
+        groups.extend(self.causation.iter().map(|id| one(Kind::Causation, id)));
+        groups.extend(self.id.iter().map(|id| one(Kind::Event, id)));
         if self.is_first {
             groups.push(vec![Key::of(Kind::First, "")]);
         }
@@ -165,6 +198,11 @@ impl QueryItem {
                 .correlation
                 .as_deref()
                 .is_none_or(|c| c == text(CORRELATION))
+            && self
+                .causation
+                .as_deref()
+                .is_none_or(|id| id == text(CAUSATION))
+            && self.id.as_deref().is_none_or(|id| id == event.event.id)
             && (!self.is_first || event.place.revision == 0)
     }
 }
@@ -174,6 +212,16 @@ impl Key {
     fn of(kind: Kind, value: &str) -> Self {
         let hash = hash(kind as u8, value) & (u64::MAX >> KIND_BITS);
         Self((kind as u64) << (u64::BITS - KIND_BITS) | hash)
+    }
+
+    /// Whether it is of a kind that blocks of the first version do not hold.
+    pub(super) fn is_of_causes(self) -> bool {
+        self.0 >> (u64::BITS - KIND_BITS) >= Kind::Causation as u64
+    }
+
+    #[cfg(test)]
+    pub(super) fn of_cause(id: &str) -> Self {
+        Self::of(Kind::Causation, id)
     }
 
     /// The events of a type.
@@ -198,6 +246,8 @@ impl Key {
         let mut keys: BTreeSet<Self> = tags.map(|tag| Self::of(Kind::Tag, tag)).collect();
         keys.extend(header("ce_type").map(|kind| Self::of(Kind::Type, kind)));
         keys.extend(header("ce_correlationid").map(|id| Self::of(Kind::Correlation, id)));
+        keys.extend(header("ce_causationid").map(|id| Self::of(Kind::Causation, id)));
+        keys.extend(header("ce_id").map(|id| Self::of(Kind::Event, id)));
         keys.insert(Self::of(Kind::Category, stream.category()));
         if revision == 0 {
             keys.insert(Self::of(Kind::First, ""));

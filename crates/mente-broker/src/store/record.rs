@@ -12,8 +12,8 @@ use crate::name::StreamName;
 
 pub(super) const POSITION: &str = "mente-position";
 const REVISION: &str = "mente-revision";
-/// Who appended, by the name of the key that was shown.
-const ACTOR: &str = "mente-actor";
+/// Who appended or published, by the name of the key that was shown.
+pub const ACTOR: &str = "mente-actor";
 
 /// What the index takes in of a record.
 pub(super) struct Facts {
@@ -57,7 +57,7 @@ pub fn place_of(offset: Offset, record: &Record) -> Option<Place> {
     })
 }
 
-/// Who appended it, if a key was shown.
+/// Who appended or published it, if a key was shown.
 pub fn actor_of(record: &Record) -> Option<String> {
     let actor = std::str::from_utf8(record.header(ACTOR)?).ok()?;
     Some(actor.to_owned())
@@ -75,11 +75,14 @@ pub(super) fn headers(
         )
     };
     let mut headers = vec![header(POSITION, position), header(REVISION, revision)];
-    headers.extend(actor.map(|actor| {
-        let value = Bytes::copy_from_slice(actor.as_bytes());
-        (Bytes::from_static(ACTOR.as_bytes()), Some(value))
-    }));
+    headers.extend(actor.map(actor_header));
     headers
+}
+
+/// The header that names who did it.
+pub fn actor_header(actor: &str) -> (Bytes, Option<Bytes>) {
+    let value = Bytes::copy_from_slice(actor.as_bytes());
+    (Bytes::from_static(ACTOR.as_bytes()), Some(value))
 }
 
 pub(super) fn corrupt(offset: Offset, what: &str) -> Error {

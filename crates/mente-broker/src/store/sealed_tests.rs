@@ -11,8 +11,8 @@ use futures::task::LocalSpawnExt;
 use mente_engine::memory::{Fault, MemoryEngine};
 use mente_engine::{Attribute, Clock, Engine, Event, Now, Timestamp};
 
-use super::tests::weaken;
-use super::{Append, Check, Direction, Expected, Query, QueryItem, TAGS};
+use super::tests::{seal_as_before, weaken};
+use super::{Append, CAUSATION, Check, Direction, Expected, Query, QueryItem, TAGS};
 use super::{AppendedTo, Metadata};
 use crate::access::Principal;
 use crate::broker::{Broker, Deletion, Options};
@@ -93,12 +93,16 @@ fn name(at: usize) -> StreamName {
 
 fn event(random: &mut fastrand::Rng, id: usize) -> Event {
     let tags = ["", "x", "x,y", "y", "z"][random.usize(..5)];
-    let tags = (TAGS.to_owned(), Attribute::Text(tags.to_owned()));
+    let mut extensions = vec![(TAGS.to_owned(), Attribute::Text(tags.to_owned()))];
+    if random.bool() {
+        let cause = Attribute::Text(random.usize(..30).to_string());
+        extensions.push((CAUSATION.to_owned(), cause));
+    }
     Event {
         id: id.to_string(),
         source: "/t".into(),
         kind: format!("t{}", random.usize(..4)),
-        extensions: vec![tags],
+        extensions,
         ..Event::default()
     }
 }
@@ -114,6 +118,8 @@ fn query(random: &mut fastrand::Rng) -> Query {
         category: random
             .bool()
             .then(|| ["a", "b"][random.usize(..2)].to_owned()),
+        causation: (random.u8(..4) == 0).then(|| random.usize(..30).to_string()),
+        id: (random.u8(..6) == 0).then(|| random.usize(..30).to_string()),
         ..QueryItem::default()
     };
     let items = (0..random.usize(..3)).map(|_| item(random));
@@ -228,13 +234,15 @@ fn say(
     said.map_err(|error| (error.kind, error.message))
 }
 
-fn both_answer_alike(seed: u64, is_weak: bool) {
+/// Of the first `before` steps blocks are of the first version.
+fn both_answer_alike(seed: u64, is_weak: bool, before: usize) {
     weaken(is_weak);
     let mut random = fastrand::Rng::with_seed(seed);
     let mut made = Vec::new();
     let mut worlds =
         [(1, 3), (2, 1_000_000)].map(|(holes, tail)| World::open(MemoryEngine::new(holes), tail));
     for step in 0..150 {
+        seal_as_before(step < before);
         if random.u8(..12) == 0 {
             // Of a block that is not written nothing is heard, and another one is.
             let fault = [Fault::UnknownAndLost, Fault::UnknownButDone][random.usize(..2)];
@@ -282,10 +290,52 @@ fn both_answer_alike(seed: u64, is_weak: bool) {
 
 #[test]
 fn sealed_events_answer_as_those_in_memory() {
-    (0..40).for_each(|seed| both_answer_alike(seed, false));
+    (0..40).for_each(|seed| both_answer_alike(seed, false, 0));
 }
 
 #[test]
 fn keys_that_meet_do_not_mislead() {
-    (0..20).for_each(|seed| both_answer_alike(seed, true));
+    (0..20).for_each(|seed| both_answer_alike(seed, true, 0));
+}
+
+#[test]
+fn blocks_of_the_first_version_answer_too() {
+    (0..20).for_each(|seed| both_answer_alike(seed, false, 75));
+    (20..30).for_each(|seed| both_answer_alike(seed, true, 150));
+}
+
+#[test]
+fn a_trace_goes_through_blocks_of_both_versions() {
+    let mut world = World::open(MemoryEngine::new(1), 3);
+    for n in 0..40_usize {
+        seal_as_before(n < 20);
+        let cause = n
+            .checked_sub(1)
+            .map_or("nobody".to_owned(), |n| n.to_string());
+        let event = Event {
+            id: n.to_string(),
+            source: "/t".into(),
+            kind: "t".into(),
+            extensions: vec![(CAUSATION.to_owned(), Attribute::Text(cause))],
+            ..Event::default()
+        };
+        let append = Append::to(&name(n), Expected::Any, vec![event]);
+        let appended = world.run(async |broker| broker.append_store(&ME, append).await);
+        appended.unwrap();
+    }
+    let mut world = world.crash();
+    assert!(world.broker.blocks() > 10);
+    for asked in ["0", "17", "39"] {
+        let trace = world.run(async |broker| broker.trace(&ME, asked, None).await);
+        let trace = trace.unwrap();
+        let found = trace
+            .places
+            .iter()
+            .map(|place| (place.event.id.clone(), place.depth));
+        let expected: Vec<_> = (0..40).map(|n| (n.to_string(), n)).collect();
+        assert_eq!(found.collect::<Vec<_>>(), expected, "from {asked}");
+        assert_eq!(trace.incomplete, Vec::<String>::new());
+    }
+    let unknown = world.run(async |broker| broker.trace(&ME, "nobody", None).await);
+    assert_eq!(unknown.unwrap_err().kind, Kind::NotFound);
 }

@@ -5,6 +5,7 @@ use crate::error::Kind;
 
 thread_local! {
     static WEAK: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
+    static AS_BEFORE: std::cell::Cell<bool> = const { std::cell::Cell::new(false) };
 }
 
 /// Makes the keys of this thread's stores meet all the time.
@@ -14,6 +15,15 @@ pub(super) fn weaken(is_weak: bool) {
 
 pub(super) fn is_weak() -> bool {
     WEAK.get()
+}
+
+/// Lets the stores of this thread seal blocks of the first version.
+pub(super) fn seal_as_before(is_so: bool) {
+    AS_BEFORE.set(is_so);
+}
+
+pub(super) fn seals_as_before() -> bool {
+    AS_BEFORE.get()
 }
 
 fn events(ids: &[&str]) -> Vec<Event> {

@@ -21,6 +21,7 @@ mod store;
 mod streams;
 mod subscriptions;
 mod topics;
+mod trace;
 
 mod admin;
 mod alternatives;
@@ -208,6 +209,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ("/streams", get(streams::list)),
         ("/store/events", get(store::events).post(store::append)),
         ("/store/head", get(admin::head)),
+        ("/trace/{id}", get(trace::get)),
         (
             "/streams/{stream}",
             get(store::stream)

@@ -6,7 +6,7 @@
 //! | `from` | first position (of a stream: revision); backwards the end if absent |
 //! | `time` | in place of `from`: the first event that was appended then or later |
 //! | `direction=backwards` | the newest first |
-//! | `type=a,b` `tag=x,y` `category=` `correlation=` | events of one of these types, with all of these tags, … (not of a stream) |
+//! | `type=a,b` `tag=x,y` `category=` `correlation=` `causation=` | events of one of these types, with all of these tags, … (not of a stream) |
 //! | `query=[{"types":["a"],"tags":["x","y"]},…]` | events that match at least one item (not beside the ones above) |
 //! | `follow=true` | a tail without end, as of a topic (`tail.rs`); SSE ids are positions, of a stream revisions |
 //!
@@ -66,6 +66,7 @@ pub(super) struct OfStore {
     tag: Option<String>,
     category: Option<String>,
     correlation: Option<String>,
+    causation: Option<String>,
     query: Option<String>,
     limit: Option<usize>,
     follow: Option<bool>,
@@ -78,6 +79,7 @@ struct Item {
     tags: Vec<String>,
     category: Option<String>,
     correlation: Option<String>,
+    causation: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -372,11 +374,13 @@ impl OfStore {
             tags: split(&self.tag),
             category: self.category.clone(),
             correlation: self.correlation.clone(),
+            causation: self.causation.clone(),
         };
         let is_said = !item.types.is_empty()
             || !item.tags.is_empty()
             || item.category.is_some()
-            || item.correlation.is_some();
+            || item.correlation.is_some()
+            || item.causation.is_some();
         let Some(text) = &self.query else {
             let items = if is_said {
                 vec![item.into()]
@@ -386,7 +390,8 @@ impl OfStore {
             return Ok(Query { items });
         };
         if is_said {
-            let message = "query says all: leave type, tag, category and correlation out";
+            let message =
+                "query says all: leave type, tag, category, correlation and causation out";
             return Err(Refusal::bad_request(message));
         }
         let items: Vec<Item> = serde_json::from_str(text).map_err(|error| {
@@ -409,6 +414,7 @@ impl From<Item> for QueryItem {
             tags: item.tags,
             category: item.category,
             correlation: item.correlation,
+            causation: item.causation,
             ..Self::default()
         }
     }

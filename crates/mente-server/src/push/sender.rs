@@ -8,7 +8,8 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper::{Request, Response, StatusCode, body::Incoming, header};
 use hyper_util::rt::TokioIo;
 use mente_broker::queue::{Push, Settlement};
-use mente_broker::{Position, Received, SubscriptionName};
+use mente_broker::{CORRELATION, Position, Received, SubscriptionName};
+use mente_engine::{Attribute, Event};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
@@ -19,6 +20,8 @@ use super::signature::Signer;
 
 /// What is read of an answer; the rest closes the connection.
 const ANSWER_BYTES: usize = 64 << 10;
+/// Longest id, escaped, that stands in a header: receivers take heads of a few KiB.
+const CAUSE_BYTES: usize = 1 << 10;
 /// The longest wait that a receiver can ask for with Retry-After.
 const RETRY_AFTER_MAX: Duration = Duration::from_secs(3_600);
 
@@ -163,7 +166,9 @@ impl Sender {
                 .header("mente-position", place.position),
             None => request,
         };
-        request
+        causes(&received.stored.event)
+            .into_iter()
+            .fold(request, |request, (name, id)| request.header(name, id))
             .body(Full::new(body))
             .expect("the path was parsed, names and numbers are plain")
     }
@@ -183,6 +188,21 @@ impl Sender {
         }
         Ok(attempt)
     }
+}
+
+/// What the receiver writes into the events that it makes of this one: it caused them, and they belong to what it
+/// belongs to. Ids that are no header's are left out; they are in the body too.
+fn causes(event: &Event) -> Vec<(&'static str, String)> {
+    let correlation = match event.extension(CORRELATION) {
+        Some(Attribute::Text(id)) if !id.is_empty() => id,
+        _ => &event.id,
+    };
+    let headers = [
+        ("mente-causationid", escaped(&event.id)),
+        ("mente-correlationid", escaped(correlation)),
+    ];
+    let fits = |(_, id): &(&str, String)| id.len() <= CAUSE_BYTES;
+    headers.into_iter().filter(fits).collect()
 }
 
 /// No `.`, which is what parts the id from the rest where it is signed; and no sign of names
@@ -285,6 +305,36 @@ mod tests {
     fn any_stream_has_a_header() {
         assert_eq!(escaped("order-17"), "order-17");
         assert_eq!(escaped("a b/\u{e4}%"), "a%20b%2F%C3%A4%25");
+    }
+
+    #[test]
+    fn causes_are_passed_on() {
+        let event = |id: &str, correlation: Option<&str>| Event {
+            id: id.to_owned(),
+            extensions: correlation
+                .map(|id| (CORRELATION.to_owned(), Attribute::Text(id.to_owned())))
+                .into_iter()
+                .collect(),
+            ..Event::default()
+        };
+        let of = |id: &str, correlation| -> Vec<String> {
+            let causes = causes(&event(id, correlation));
+            causes
+                .into_iter()
+                .map(|(name, id)| format!("{name}: {id}"))
+                .collect()
+        };
+        let both = |a, b| {
+            vec![
+                format!("mente-causationid: {a}"),
+                format!("mente-correlationid: {b}"),
+            ]
+        };
+        assert_eq!(of("e 1", Some("c")), both("e%201", "c"));
+        assert_eq!(of("e1", None), both("e1", "e1"));
+        assert_eq!(of("e1", Some("")), both("e1", "e1"));
+        let long = "x".repeat(2_000);
+        assert_eq!(of("e1", Some(&long)), [both("e1", "").remove(0)]);
     }
 
     #[test]

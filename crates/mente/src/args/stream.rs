@@ -2,7 +2,7 @@
 
 use clap::{Args as Group, Subcommand};
 
-use super::Connection;
+use super::{Causes, Connection};
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Stream {
@@ -30,6 +30,8 @@ pub(crate) enum Stream {
         /// What queries find it by, with commas between them
         #[arg(long, value_name = "TAG,…")]
         tags: Option<String>,
+        #[command(flatten)]
+        causes: Causes,
         #[command(flatten)]
         connection: Connection,
     },
@@ -87,6 +89,9 @@ pub(crate) enum Stream {
         /// With this correlationid
         #[arg(long, value_name = "ID")]
         correlation: Option<String>,
+        /// Caused by the event of this id (their causationid)
+        #[arg(long, value_name = "ID")]
+        causation: Option<String>,
         /// First position; backwards the end if absent
         #[arg(long, value_name = "POSITION")]
         from: Option<u64>,

@@ -91,6 +91,16 @@ pub(crate) fn event(
     event
 }
 
+/// The same, caused by another event and belonging to what that belongs to.
+pub(crate) fn caused_by(cause: &Value, mut event: Value) -> Value {
+    event["causationid"] = cause["id"].clone();
+    event["correlationid"] = match &cause["correlationid"] {
+        Value::Null => cause["id"].clone(),
+        correlation => correlation.clone(),
+    };
+    event
+}
+
 /// Publishes one event; answers its offset.
 pub(crate) async fn publish(client: &Client, topic: &str, event: &Value) -> Result<u64> {
     let answer = ask(client, "POST", &format!("/topics/{topic}/events"), event).await?;

@@ -10,6 +10,7 @@ mod stream;
 mod subscription;
 mod tail;
 mod topic;
+mod trace;
 
 use std::io::{IsTerminal, Write};
 
@@ -53,6 +54,11 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Verify {
                 connection, noted, ..
             } => projection::verify(connection, noted.as_deref()).await,
+            Verb::Trace {
+                id,
+                time,
+                connection,
+            } => trace::trace(&id, time.as_deref(), &connection).await,
             Verb::Cluster(connection) => cluster::cluster(connection).await,
             Verb::Backup { file, connection } => backup::backup(file, &connection).await,
         }

@@ -63,6 +63,7 @@ fn event(verb: &Publish, data: &str) -> Result<String> {
             members.insert(name.to_owned(), Value::from(value.as_str()));
         }
     }
+    verb.causes.put(&mut event);
     let mut text = event.to_string();
     text.pop();
     Ok(format!("{text},\"data\":{data}}}"))

@@ -35,6 +35,7 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             id,
             expected,
             tags,
+            causes,
             connection,
         } => {
             let data: Value = serde_json::from_str(&json)
@@ -44,6 +45,7 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             if let Some(tags) = tags {
                 event["tags"] = tags.into();
             }
+            causes.put(&mut event);
             let path = format!("/streams/{}?expected={expected}", escape(&stream));
             let caller = Caller::new(&connection)?;
             let content_type = Some("application/cloudevents+json");
@@ -57,6 +59,7 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             tags,
             category,
             correlation,
+            causation,
             from,
             time,
             backwards,
@@ -69,6 +72,7 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 ("tag", tags),
                 ("category", category),
                 ("correlation", correlation),
+                ("causation", causation),
                 ("time", time),
                 ("from", from.map(|from| from.to_string())),
                 ("limit", limit.map(|limit| limit.to_string())),

@@ -36,5 +36,6 @@ mod store;
 mod store_subscriptions;
 mod tail;
 mod tls;
+mod trace;
 mod verbs;
 mod webhooks;

@@ -62,6 +62,8 @@ mod store_subscriptions;
 mod tail;
 #[path = "../it/tls.rs"]
 mod tls;
+#[path = "../it/trace.rs"]
+mod trace;
 #[path = "../it/verbs.rs"]
 mod verbs;
 #[path = "../it/webhooks.rs"]

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use anyhow::Result;
 use serde_json::{Value, json};
 
-use super::{Seen, ask, event, publish};
+use super::{Seen, ask, caused_by, event, publish};
 use crate::client::Client;
 use crate::demo::notes::Notes;
 
@@ -76,13 +76,9 @@ impl Shipping {
         let day = day(order, count);
         match day {
             Day::Good | Day::Forgotten => {
-                let shipped = event(
-                    &format!("shipped-{order}"),
-                    "/shop/shipping",
-                    "shop.OrderShipped",
-                    order,
-                    None,
-                );
+                let id = format!("shipped-{order}");
+                let shipped = event(&id, "/shop/shipping", "shop.OrderShipped", order, None);
+                let shipped = caused_by(&delivery["event"], shipped);
                 let stream = format!("/streams/{order}?expected=exists");
                 ask(&self.client, "POST", &stream, &shipped).await?;
                 publish(&self.client, "shipments", &shipped).await?;

@@ -17,7 +17,7 @@ use super::board::Board;
 use super::fold::Line;
 use super::{listener, recall};
 use crate::client::Client;
-use crate::demo::roles::{ask, event, insist, publish};
+use crate::demo::roles::{ask, caused_by, event, insist, publish};
 
 /// Id, name and usual price in cents.
 const PRODUCTS: [(&str, &str, u64); 6] = [
@@ -133,7 +133,7 @@ impl Clerk {
         tokio::time::sleep(PACKING).await;
         let id = format!("shipped-{order}");
         let shipped = event(&id, "/shop/shipping", "shop.OrderShipped", order, None);
-        let shipped = now(shipped);
+        let shipped = now(caused_by(placed, shipped));
         recall::append(&self.client, order, &shipped).await?;
         self.board.passed("shipping-stream", true);
         publish(&self.client, "shipments", &shipped).await.map(drop)
@@ -180,7 +180,7 @@ impl Webhook {
         }
         let id = format!("notified-{order}");
         let told = event(&id, "/shop/webhook", "shop.CustomerNotified", order, None);
-        let told = now(told);
+        let told = now(caused_by(&shipped, told));
         let told = async {
             recall::append(&self.client, order, &told).await?;
             self.board.passed("webhook-stream", true);
