@@ -72,6 +72,13 @@ impl Decision {
         )
     }
 
+    pub(crate) fn changes_schemas(&self) -> bool {
+        let (Self::Defined { kind, .. } | Self::Undefined { kind, .. }) = self else {
+            return false;
+        };
+        *kind == Definition::Schema
+    }
+
     pub(crate) fn changes_subscriptions(&self) -> bool {
         matches!(
             self,
@@ -92,6 +99,8 @@ pub enum Definition {
     Fold,
     /// A stream's events told otherwise.
     Alternative,
+    /// The versions of an event type.
+    Schema,
 }
 
 /// What the catalogue knows of a topic.

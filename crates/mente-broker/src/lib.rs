@@ -20,11 +20,13 @@ pub mod fuzz;
 mod bell;
 pub mod catalogue;
 mod duty;
+pub mod identity;
 pub mod journal;
 mod peers;
 mod planted;
 mod restore;
 mod runtime;
+pub mod schema;
 mod snapshot;
 mod structured;
 
@@ -41,9 +43,9 @@ pub mod partition;
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Broker, Cause, Deletion, Effect, Effects, Found, Head,
-    Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
-    StreamEvent, StreamState, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Broker, Cause, CheckedSchema, Deletion, Effect, Effects,
+    FailedEvent, Found, Head, Options, Position, Promoted, Received, Replayed, ShardTask, Start,
+    Step, StoredEvent, StreamEvent, StreamPage, StreamState, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

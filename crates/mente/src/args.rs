@@ -1,5 +1,6 @@
 //! Flags. Each has an environment twin where it makes sense; a flag wins.
 
+mod schema;
 mod stream;
 
 use std::net::SocketAddr;
@@ -8,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use mente_cluster::Prefix;
 
+pub(crate) use schema::Schema;
 pub(crate) use stream::{Alternative, Fold, Stream, When};
 
 /// Where a server listens unless told otherwise.
@@ -280,6 +282,9 @@ pub(crate) enum Verb {
     /// What-ifs that were kept (mente stream whatif --keep)
     #[command(subcommand)]
     Alternative(Alternative),
+    /// Versions of event types, and how events of earlier ones are told
+    #[command(subcommand)]
+    Schema(Schema),
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),

@@ -14,6 +14,7 @@ mod replay;
 mod retention;
 mod streams;
 mod subscriptions;
+mod telling;
 mod topics;
 mod turns;
 mod verify;
@@ -46,6 +47,8 @@ use crate::structured::{ParseEvent, no_format};
 use past::{Folds, States};
 use turns::Turns;
 
+pub(crate) use telling::Teller;
+
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,
@@ -57,6 +60,7 @@ pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
+pub use telling::{CheckedSchema, FailedEvent, StreamPage};
 pub use verify::{Head, Verified};
 
 /// The shard whose journal is the catalogue.
@@ -115,6 +119,9 @@ pub struct Broker {
     folds: Arc<Folds>,
     reducers: Arc<Turns>,
     states: Arc<States>,
+    teller: Arc<Teller>,
+    /// This handle reads events as they were written.
+    is_as_written: bool,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -170,6 +177,13 @@ impl Broker {
         let blocks = Arc::new(Blocks::new(Arc::clone(&engine), store, index));
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
+        let reducers = Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING);
+        let teller = Arc::new(Teller::new(
+            catalogue.clone(),
+            Arc::clone(&reducers),
+            options.aside,
+            Arc::clone(&clock),
+        ));
         let subscriptions = Bell::default();
         let refused: Arc<AtomicU64> = Arc::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
@@ -195,6 +209,7 @@ impl Broker {
                 tail_events: options.tail_events,
                 blocks: (shard == store_shard).then(|| Arc::clone(&blocks)),
                 parse: options.parse_event,
+                teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),
@@ -216,7 +231,9 @@ impl Broker {
             blocks,
             folds: Arc::default(),
             states: Arc::default(),
-            reducers: Turns::new(limits::REDUCERS, limits::REDUCERS_WAITING),
+            reducers,
+            teller,
+            is_as_written: false,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),

@@ -44,10 +44,12 @@ impl Broker {
         let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
         let mut appends = Vec::new();
         let now = self.clock.now().wall;
+        let schemas = self.admitting(&events.iter().collect::<Vec<_>>()).await?;
         for mut event in events {
             let index = results.len();
-            if let Err(invalid) = event.validate() {
-                results.push(Err(invalid.into()));
+            let valid = event.validate().map_err(Error::from);
+            if let Err(error) = valid.and_then(|()| schemas.admit(&event)) {
+                results.push(Err(error));
                 continue;
             }
             event.place();
