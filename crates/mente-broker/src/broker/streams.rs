@@ -4,7 +4,7 @@ use futures::future::try_join_all;
 use mente_engine::{Bounds, Event, Limit, LogId, Offset, Record, Timestamp, limits};
 
 use super::read::{Start, records};
-use super::telling::{Stopped, StreamPage};
+use super::telling::{Stopped, StreamPage, in_direction};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -209,6 +209,7 @@ impl Broker {
         let mut found = self.find_written(&wide, from, direction, max).await?;
         let page = self.teller.page(&schemas, found.events).await?;
         found.events = page.told;
+        in_direction(&mut found.events, direction);
         if let Some(Stopped { at, error, .. }) = page.stopped {
             if let (Some(error), true) = (error, found.events.is_empty()) {
                 return Err(error);

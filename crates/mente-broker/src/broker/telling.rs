@@ -380,7 +380,8 @@ impl Broker {
             Direction::Backwards => last.and_then(|last| last.checked_sub(1)),
         };
         let page = self.teller.page(&self.schemas().await?, written).await?;
-        let events = page.told;
+        let mut events = page.told;
+        in_direction(&mut events, direction);
         match page.stopped {
             Some(Stopped {
                 error: Some(error), ..
@@ -540,6 +541,14 @@ fn untold(mut letter: StoredEvent, error: &Error) -> StoredEvent {
 fn reason(error: &Error) -> String {
     let plain = error.message.chars().filter(|c| !c.is_control());
     plain.take(REASON_CHARS).collect()
+}
+
+/// Backwards the last part of an event comes first.
+pub(super) fn in_direction(events: &mut [StreamEvent], direction: Direction) {
+    if direction == Direction::Backwards {
+        let parts = events.chunk_by_mut(|a, b| a.place == b.place);
+        parts.for_each(<[_]>::reverse);
+    }
 }
 
 fn at_place<T: Carrier>(carrier: &T, error: &Error) -> Error {

@@ -52,6 +52,10 @@ mod refusals;
 mod replay;
 #[path = "../it/retention.rs"]
 mod retention;
+#[path = "../it/schema_readers.rs"]
+mod schema_readers;
+#[path = "../it/schemas.rs"]
+mod schemas;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
 #[path = "../it/store.rs"]
