@@ -80,6 +80,8 @@ mod bodies;
 mod connections;
 #[path = "../hostile/reducers.rs"]
 mod hostile_reducers;
+#[path = "../hostile/schemas.rs"]
+mod hostile_schemas;
 #[path = "../hostile/webhooks.rs"]
 mod hostile_webhooks;
 #[path = "../hostile/names.rs"]

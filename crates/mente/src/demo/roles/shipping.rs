@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Result;
+use mente_broker::identity::derived;
 use serde_json::{Value, json};
 
 use super::{Seen, ask, event, publish};
@@ -76,8 +77,9 @@ impl Shipping {
         let day = day(order, count);
         match day {
             Day::Good | Day::Forgotten => {
+                // Shipped again after a crash it is the same event.
                 let shipped = event(
-                    &format!("shipped-{order}"),
+                    &derived(&["shop.OrderShipped", order]),
                     "/shop/shipping",
                     "shop.OrderShipped",
                     order,
