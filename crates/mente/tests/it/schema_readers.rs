@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
@@ -71,6 +72,9 @@ const KINDS: [Kind; 6] = [
         told: &[],
     },
 ];
+
+/// Longest pause of a reader that follows.
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What one way of reading saw; it also says which of the events it is to see.
 type Seen = Vec<String>;
@@ -184,7 +188,9 @@ async fn set(server: &Server, kind: &Kind) {
 async fn lines(server: &Server, path: &str, accept: &str) -> Vec<Value> {
     let mut lines = server.client.lines(path, accept).await.unwrap();
     let mut found = Vec::new();
-    while let Some(line) = lines.next().await.unwrap() {
+    // Who follows gets no end: what does not come is missed.
+    while let Ok(line) = tokio::time::timeout(QUIET, lines.next()).await {
+        let Some(line) = line.unwrap() else { break };
         let text = line.strip_prefix("data: ").unwrap_or(&line);
         if text.starts_with('{') {
             let read: Value = serde_json::from_str(text).unwrap();

@@ -560,3 +560,24 @@ async fn a_correction_without_an_id_can_be_repeated() {
     let id = last["events"][0]["event"]["id"].as_str().unwrap();
     assert_eq!(id.as_bytes()[14], b'5', "{id}");
 }
+
+/// What was folded from other events is not gone on from.
+#[tokio::test]
+async fn states_that_are_kept_follow_a_schema() {
+    let server = Server::start();
+    for n in 0..3 {
+        put(
+            &server,
+            "/streams/s-1",
+            &event(&format!("{n}"), "T", json!({"n": n})),
+        )
+        .await;
+    }
+    let state = async || server.ok("GET", "/streams/s-1/state", "").await["state"].clone();
+    assert_eq!(state().await, json!({"n": 2}));
+    let rename: Value = serde_json::from_str(RENAME).unwrap();
+    assert_eq!(set(&server, "T", &rename).await.0, 200);
+    assert_eq!(state().await, json!({"number": 2}));
+    server.ok("DELETE", "/schemas/T", "").await;
+    assert_eq!(state().await, json!({"n": 2}));
+}
