@@ -268,11 +268,14 @@ async fn rows(server: &Server, name: &str, expect: usize) -> Seen {
     seen
 }
 
+/// A `webhook-id` and an event.
+type Posted = (String, Value);
+
 /// Webhooks that are posted to, by the path.
 #[derive(Clone)]
 struct Hooks {
     port: u16,
-    posted: Arc<Mutex<BTreeMap<String, Vec<(String, Value)>>>>,
+    posted: Arc<Mutex<BTreeMap<String, Vec<Posted>>>>,
 }
 
 impl Hooks {
