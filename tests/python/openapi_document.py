@@ -285,6 +285,27 @@ def streams_and_views(call):
     call("get", "/streams", 200, query={"from": 1})
     call("delete", "/folds/{category}", 204, category="order")
 
+    kind, upcast = {"type": "Renamed"}, {"version": 2, "upcasters": {"1": [{"rename": {"n": "number"}}]}}
+    call("put", "/schemas/{type}", 200, upcast, **kind)
+    call("put", "/schemas/{type}", 400, {"version": 2}, **kind)
+    call("put", "/schemas/{type}", 409, {"version": 1}, **kind)
+    call("put", "/schemas/{type}", 400, {"version": 1}, type="a b")
+    call("get", "/schemas", 200)
+    call("get", "/schemas/{type}", 200, **kind)
+    call("post", "/streams/{stream}", 200, event("r1", type="Renamed"), STRUCTURED, stream="renamed-1")
+    call("post", "/schemas/{type}/check", 200, upcast, query={"replay": "true"}, **kind)
+    split = {"version": 2, "upcasters": {"1": {"split": [{"data": {"a": "$.data.n"}}, {"type": "Other"}]}}}
+    call("post", "/schemas/{type}/check", 200, split, query={"replay": "true"}, **kind)
+    program = {"version": 2, "upcasters": {"1": {"javascript": "function upcast() { throw 1 }", "types": ["X"]}}}
+    checked = call("post", "/schemas/{type}/check", 200, program, query={"replay": "true"}, **kind).json()
+    if checked["failed"] != 1:
+        raise SystemExit(f"a schema that fails was checked: {checked}")
+    call("post", "/schemas/{type}/check", 400, {"version": 0}, **kind)
+    call("get", "/streams/{stream}", 200, query={"schema": "written"}, stream="renamed-1")
+    call("get", "/streams/{stream}", 400, query={"schema": "raw"}, stream="renamed-1")
+    call("delete", "/schemas/{type}", 204, **kind)
+    call("get", "/schemas/{type}", 404, **kind)
+
     p, names = "/projections/{projection}", {"projection": "counts"}
     declared = {
         "source": {"topic": "orders"},

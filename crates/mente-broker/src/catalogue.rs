@@ -2,6 +2,7 @@
 //! with the doors as of the last durable decision.
 
 use std::collections::BTreeMap;
+use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
@@ -19,6 +20,13 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
+    /// The versions of event types, by type.
+    pub fn schemas(&self) -> impl Iterator<Item = (&EntityName, &serde_json::Value)> {
+        let schemas = self.definitions.iter();
+        let schemas = schemas.filter(|((kind, _), _)| *kind == Definition::Schema);
+        schemas.map(|((_, name), declared)| (name, declared))
+    }
+
     /// Folds a decision; most are not about the catalogue.
     pub(crate) fn apply(&mut self, decision: &Decision) {
         match decision {
@@ -55,7 +63,10 @@ pub(crate) struct SharedCatalogue {
 #[derive(Debug, Default)]
 struct Followed {
     next: AtomicU64,
+    /// Rung when it was read, or read on.
     bell: Bell,
+    /// How often schemas may have changed.
+    schemas: AtomicU64,
 }
 
 impl SharedCatalogue {
@@ -91,6 +102,16 @@ impl SharedCatalogue {
         }
     }
 
+    /// Another one after every change of a schema, in this process.
+    pub(crate) fn schemas_number(&self) -> u64 {
+        self.followed.schemas.load(Ordering::Acquire)
+    }
+
+    /// Resolves once it is read, or read on.
+    pub(crate) fn rung(&self) -> impl Future<Output = ()> + Send + use<> {
+        self.followed.bell.after(self.followed.bell.rings())
+    }
+
     pub(crate) fn is_read(&self) -> bool {
         self.read().is_some()
     }
@@ -100,7 +121,16 @@ impl SharedCatalogue {
     }
 
     pub(crate) fn replace(&self, catalogue: Catalogue) {
-        *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(catalogue));
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        let before = known.replace(Arc::new(catalogue));
+        let after = known.as_deref();
+        let is_same = before
+            .is_some_and(|before| after.is_some_and(|after| before.schemas().eq(after.schemas())));
+        drop(known);
+        if !is_same {
+            self.followed.schemas.fetch_add(1, Ordering::AcqRel);
+        }
+        self.followed.bell.ring();
     }
 
     /// Takes durable decisions in, in place where no door looks at it just now.
@@ -114,7 +144,15 @@ impl SharedCatalogue {
         }
         let mut shared = self.known.write().unwrap_or_else(PoisonError::into_inner);
         let catalogue = Arc::make_mut(shared.get_or_insert_default());
-        news.for_each(|decision| catalogue.apply(decision));
+        let mut are_schemas = false;
+        news.for_each(|decision| {
+            are_schemas |= decision.changes_schemas();
+            catalogue.apply(decision);
+        });
+        drop(shared);
+        if are_schemas {
+            self.followed.schemas.fetch_add(1, Ordering::AcqRel);
+        }
     }
 }
 

@@ -30,6 +30,8 @@ pub enum Kind {
     Throttled,
     /// This node does not decide that now, and did not: ask the one that does.
     NotOwner,
+    /// The schema of its type tells no current version of the event: mend the schema, or read it as written.
+    UpcastFailed,
     /// Not built, or not possible with this engine.
     Unsupported,
     /// It may or may not have happened: look, or repeat it if that does no harm.

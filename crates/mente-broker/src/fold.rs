@@ -37,8 +37,8 @@ pub(crate) mod correction;
 mod decimal;
 pub mod difference;
 pub(crate) mod folder;
-mod javascript;
-mod template;
+pub(crate) mod javascript;
+pub(crate) mod template;
 mod touch;
 
 use std::collections::BTreeMap;
@@ -53,7 +53,7 @@ use crate::nearest::suggestion;
 use decimal::Decimal;
 use template::{Facts, Template};
 
-const OPERATIONS: [&str; 5] = ["merge", "set", "add", "append", "remove"];
+pub(crate) const OPERATIONS: [&str; 5] = ["merge", "set", "add", "append", "remove"];
 
 /// A declared fold. The default merges every event's data.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -70,7 +70,7 @@ pub struct State {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-enum Operation {
+pub(crate) enum Operation {
     Merge(Template),
     Set(Vec<(Field, Template)>),
     Add(Vec<(Field, Template)>),
@@ -81,7 +81,7 @@ enum Operation {
 
 /// Where in the state: names from the outside in, at least one.
 #[derive(Clone, Debug, PartialEq)]
-struct Field(Vec<String>);
+pub(crate) struct Field(Vec<String>);
 
 impl Fold {
     /// Reads a declaration; refuses what it does not know, so that a slip is not a silent no-op.
@@ -156,6 +156,18 @@ impl State {
         })
     }
 
+    /// Of these fields, however they came to be.
+    pub(crate) fn of_fields(fields: Map<String, Value>) -> Self {
+        Self {
+            fields,
+            unmeasured_bytes: 0,
+        }
+    }
+
+    pub(crate) fn fields_mut(&mut self) -> &mut Map<String, Value> {
+        &mut self.fields
+    }
+
     /// A copy of it.
     pub fn to_value(&self) -> Value {
         Value::Object(self.fields.clone())
@@ -199,7 +211,7 @@ impl State {
 }
 
 impl Operation {
-    fn parse(declared: &Value) -> Result<Self> {
+    pub(crate) fn parse(declared: &Value) -> Result<Self> {
         let one = declared.as_object().filter(|map| map.len() == 1);
         let Some((operator, argument)) = one.and_then(|map| map.iter().next()) else {
             return Err(Error::invalid(format!(
@@ -243,7 +255,7 @@ impl Operation {
         }
     }
 
-    fn run(&self, state: &mut State, facts: &Facts<'_>) -> Result<()> {
+    pub(crate) fn run(&self, state: &mut State, facts: &Facts<'_>) -> Result<()> {
         match self {
             Self::Merge(template) => {
                 if let Some(patch @ Value::Object(_)) = template.fill(facts)? {
@@ -311,7 +323,7 @@ fn each(
 }
 
 impl Field {
-    fn parse(dotted: &str) -> Result<Self> {
+    pub(crate) fn parse(dotted: &str) -> Result<Self> {
         let names: Vec<String> = dotted.split('.').map(str::to_owned).collect();
         if names.iter().any(String::is_empty) || names.len() >= limits::NESTING_DEPTH {
             let message = format!("{dotted:?} is no field: names with dots between them are");
@@ -320,8 +332,19 @@ impl Field {
         Ok(Self(names))
     }
 
+    /// Whether the field is there.
+    pub(crate) fn is_in(&self, fields: &Map<String, Value>) -> bool {
+        let Some((name, path)) = self.0.split_last() else {
+            return false;
+        };
+        let within = path.iter().try_fold(fields, |within, step| {
+            within.get(step).and_then(Value::as_object)
+        });
+        within.is_some_and(|within| within.contains_key(name))
+    }
+
     /// The object that holds the field, if there is one, and the field's name in it.
-    fn find<'a>(
+    pub(crate) fn find<'a>(
         &self,
         mut within: &'a mut Map<String, Value>,
     ) -> Option<(&'a mut Map<String, Value>, &str)> {
@@ -333,7 +356,7 @@ impl Field {
     }
 
     /// Puts a value there; what stands in the way and is no object gives way to one.
-    fn put(&self, mut within: &mut Map<String, Value>, value: Value) {
+    pub(crate) fn put(&self, mut within: &mut Map<String, Value>, value: Value) {
         let Some((name, path)) = self.0.split_last() else {
             return;
         };
@@ -349,7 +372,7 @@ impl Field {
     }
 }
 
-fn assignments(operator: &str, argument: &Value) -> Result<Vec<(Field, Template)>> {
+pub(crate) fn assignments(operator: &str, argument: &Value) -> Result<Vec<(Field, Template)>> {
     let Value::Object(fields) = argument else {
         let message = format!("{operator} takes an object of fields, not {argument}");
         return Err(Error::invalid(message));
@@ -442,7 +465,7 @@ fn sum(a: &Number, b: &Number) -> Number {
 }
 
 /// Levels of lists and objects; a plain value has none.
-fn nesting(value: &Value) -> usize {
+pub(crate) fn nesting(value: &Value) -> usize {
     match value {
         Value::Array(items) => 1 + items.iter().map(nesting).max().unwrap_or(0),
         Value::Object(members) => 1 + members.values().map(nesting).max().unwrap_or(0),

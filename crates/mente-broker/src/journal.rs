@@ -72,6 +72,13 @@ impl Decision {
         )
     }
 
+    pub(crate) fn changes_schemas(&self) -> bool {
+        let (Self::Defined { kind, .. } | Self::Undefined { kind, .. }) = self else {
+            return false;
+        };
+        *kind == Definition::Schema
+    }
+
     pub(crate) fn changes_subscriptions(&self) -> bool {
         matches!(
             self,
@@ -94,6 +101,8 @@ pub enum Definition {
     Alternative,
     /// The whole namespace forked, and where it is served.
     Branch,
+    /// The versions of an event type.
+    Schema,
 }
 
 /// What the catalogue knows of a topic.

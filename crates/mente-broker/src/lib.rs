@@ -21,11 +21,13 @@ mod bell;
 mod branch;
 pub mod catalogue;
 mod duty;
+pub mod identity;
 pub mod journal;
 mod peers;
 mod planted;
 mod restore;
 mod runtime;
+pub mod schema;
 mod snapshot;
 mod structured;
 
@@ -43,10 +45,10 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, Deletion, Delivery, Effect, Effects,
-    EventPlace, Forked, Found, Head, Looked, Options, Position, Promoted, Received, Replayed,
-    ShardTask, Start, Step, StoredEvent, StreamEvent, StreamPlace, StreamState, Told, Trace,
-    Traced, Verified, WhatIf,
+    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, CheckedSchema, Deletion, Delivery,
+    Effect, Effects, EventPlace, FailedEvent, Forked, Found, Head, Looked, Options, Position,
+    Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamPage,
+    StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
 pub use duty::Progress;

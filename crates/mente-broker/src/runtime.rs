@@ -34,6 +34,7 @@ use mente_engine::{
 };
 
 use crate::bell::Bell;
+use crate::broker::Teller;
 use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::Letters;
 use crate::duty::{Duty, Progress};
@@ -89,6 +90,8 @@ pub(crate) struct Runtime {
     pub(crate) blocks: Option<Arc<Blocks>>,
     /// Reads events that other producers wrote whole.
     pub(crate) parse: ParseEvent,
+    /// Tells filters what readers are told.
+    pub(crate) teller: Arc<Teller>,
     /// Rung when subscriptions came or went.
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.

@@ -153,6 +153,20 @@ pub const TRACE_DELIVERIES: usize = 5_000;
 pub const TRACES: usize = 2;
 /// Traces that wait for their turn.
 pub const TRACES_WAITING: usize = 64;
+/// Event types that have a schema.
+pub const SCHEMAS: usize = 1_000;
+/// Most versions of one event type.
+pub const SCHEMA_VERSIONS: u32 = 100;
+/// Most events that one event is told as.
+pub const UPCAST_PARTS: usize = 16;
+/// Most upcasters that one event goes through.
+pub const UPCAST_STEPS: usize = 256;
+/// Most bytes of all that one event is told as.
+pub const UPCAST_BYTES: usize = 2 << 20;
+/// After so long a page of events is told as far as it is.
+pub const UPCAST_PAGE_MS: u64 = 2_000;
+/// Failures that a check of a schema names.
+pub const CHECK_FAILURES: usize = 20;
 /// Projections that are kept at one time; each has a thread.
 pub const PROJECTIONS: usize = 100;
 /// Most instructions of SQLite's machine for one statement of a projection.

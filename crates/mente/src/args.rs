@@ -1,6 +1,7 @@
 //! Flags. Each has an environment twin where it makes sense; a flag wins.
 
 mod branch;
+mod schema;
 mod stream;
 
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
+pub(crate) use schema::Schema;
 pub(crate) use stream::{Alternative, Fold, Stream, When};
 
 /// Where a server listens unless told otherwise.
@@ -282,6 +284,9 @@ pub(crate) enum Verb {
     /// What-ifs that were kept (mente stream whatif --keep)
     #[command(subcommand)]
     Alternative(Alternative),
+    /// Versions of event types, and how events of earlier ones are told
+    #[command(subcommand)]
+    Schema(Schema),
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),

@@ -15,6 +15,7 @@ mod replay;
 mod retention;
 mod streams;
 mod subscriptions;
+mod telling;
 mod topics;
 mod trace;
 mod turns;
@@ -50,6 +51,8 @@ use past::{Folds, States};
 use turns::Turns;
 
 pub use branches::{Branch, Forked};
+pub(crate) use telling::Teller;
+
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,
@@ -61,6 +64,7 @@ pub use replay::Replayed;
 pub use retention::Deletion;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
+pub use telling::{CheckedSchema, FailedEvent, StreamPage};
 pub use trace::{Delivery, EventPlace, Looked, StreamPlace, Told, Trace, Traced};
 pub use verify::{Head, Verified};
 
@@ -122,6 +126,9 @@ pub struct Broker {
     states: Arc<States>,
     lent: Lent,
     traces: Arc<Turns>,
+    teller: Arc<Teller>,
+    /// This handle reads events as they were written.
+    is_as_written: bool,
     /// Largest append to a stream: it is one batch of this engine.
     append_bytes: usize,
     /// Commands that shards refused for want of room.
@@ -177,6 +184,17 @@ impl Broker {
         let blocks = Arc::new(Blocks::new(Arc::clone(&engine), store, index));
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
+        let reducers = Turns::new(
+            "folds and upcasters in JavaScript",
+            limits::REDUCERS,
+            limits::REDUCERS_WAITING,
+        );
+        let teller = Arc::new(Teller::new(
+            catalogue.clone(),
+            Arc::clone(&reducers),
+            options.aside,
+            Arc::clone(&clock),
+        ));
         let subscriptions = Bell::default();
         let refused: Arc<AtomicU64> = Arc::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
@@ -202,6 +220,7 @@ impl Broker {
                 tail_events: options.tail_events,
                 blocks: (shard == store_shard).then(|| Arc::clone(&blocks)),
                 parse: options.parse_event,
+                teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),
@@ -224,12 +243,10 @@ impl Broker {
             folds: Arc::default(),
             states: Arc::default(),
             lent: Lent::default(),
-            reducers: Turns::new(
-                "folds in JavaScript",
-                limits::REDUCERS,
-                limits::REDUCERS_WAITING,
-            ),
             traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
+            reducers,
+            teller,
+            is_as_written: false,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,
             next_partition: Arc::default(),

@@ -21,9 +21,9 @@ use super::{Broker, StreamEvent};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::fold::difference::Change;
-use crate::fold::folder::{Folded, Machine};
+use crate::fold::folder::Machine;
 use crate::name::StreamName;
-use crate::store::Place;
+use crate::store::{Direction, Place};
 use blame::Fields;
 use states::UpTo;
 
@@ -113,7 +113,7 @@ impl Broker {
         stream: &StreamName,
         as_of: AsOf,
     ) -> Result<StreamState> {
-        let mut folder = self.folder_of(stream)?;
+        let mut folder = self.folder_of(stream).await?;
         let up_to = Some(UpTo::of(as_of));
         let (mut state, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
         while let Some(events) = past.page().await? {
@@ -143,7 +143,7 @@ impl Broker {
         max: usize,
     ) -> Result<Vec<Step>> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let mut folder = self.folder_of(stream)?;
+        let mut folder = self.folder_of(stream).await?;
         let as_of = match before {
             Some(0) => return Ok(Vec::new()),
             Some(before) => AsOf::Revision(before - 1),
@@ -180,18 +180,19 @@ impl Broker {
         from: u64,
         to: u64,
     ) -> Result<Vec<Change>> {
-        let mut folder = self.folder_of(stream)?;
+        let mut folder = self.folder_of(stream).await?;
         let (first, last) = (from.min(to), AsOf::Revision(from.max(to)));
         let up_to = Some(UpTo::revision(first));
         let (mut state, mut past) = self.begin(who, stream, last, &folder, up_to).await?;
-        let mut earlier = state.clone();
+        let mut earlier = None;
         while let Some(events) = past.page().await? {
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
-                    machine.apply(&mut state, event)?;
-                    if event.place.revision == first {
-                        earlier = state.clone();
+                    // Of that revision there may be several events, or none.
+                    if event.place.revision > first {
+                        earlier.get_or_insert_with(|| state.clone());
                     }
+                    machine.apply(&mut state, event)?;
                 }
                 Ok((state, earlier))
             };
@@ -200,6 +201,7 @@ impl Broker {
         }
         past.end()?;
         past.check_readable(first)?;
+        let earlier = earlier.unwrap_or_else(|| state.clone());
         if from <= to {
             earlier.difference(&state)
         } else {
@@ -216,7 +218,7 @@ impl Broker {
         field: Option<&str>,
         as_of: AsOf,
     ) -> Result<(u64, Vec<Blamed>)> {
-        let mut folder = self.folder_of(stream)?;
+        let mut folder = self.folder_of(stream).await?;
         let (mut state, mut past) = self.begin(who, stream, as_of, &folder, None).await?;
         let mut fields = Fields::within(field);
         while let Some(events) = past.page().await? {
@@ -259,7 +261,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Listen, stream)?;
         let mut told = what_if.replace.values().chain(&what_if.append);
         told.try_for_each(Event::validate)?;
-        let mut folder = self.folder_of(stream)?;
+        let mut folder = self.folder_of(stream).await?;
         // Up to the first event that is told otherwise both are one.
         let first = (what_if.drop.first().into_iter())
             .chain(what_if.replace.keys().next())
@@ -270,13 +272,19 @@ impl Broker {
         };
         let (mut before, mut past) = self.begin(who, stream, as_of, &folder, up_to).await?;
         let mut after = before.clone();
-        let what_if = Arc::new(what_if.clone());
-        while let Some(events) = past.page().await? {
-            let what_if = Arc::clone(&what_if);
+        while let Some(written) = past.written().await? {
+            // What is said to have happened is read as if it had been written then.
+            let otherwise = match what_if.told(&written) {
+                Some(otherwise) => Some(past.tell(otherwise).await?),
+                None => None,
+            };
+            let events = past.tell(written).await?;
             let work = move |machine: &Machine<'_>| {
                 for event in &events {
                     machine.apply(&mut before, event)?;
-                    what_if.apply(machine, &mut after, event)?;
+                }
+                for event in otherwise.as_ref().unwrap_or(&events) {
+                    machine.apply(&mut after, event)?;
                 }
                 Ok((before, after))
             };
@@ -296,12 +304,16 @@ impl Broker {
             return Err(Error::new(Kind::OutOfRange, message));
         }
         if !what_if.append.is_empty() {
-            let last = self.read_stream(who, stream, revision, 1).await?;
-            let last = last.into_iter().next();
+            let forwards = Direction::Forwards;
+            let last = self.read_written_page(who, stream, revision, 0, forwards, 1);
+            let last = last.await?.0.into_iter().next();
             let last = last.ok_or_else(|| Error::not_found("stream", stream.as_str()))?;
+            let appended = (1..).zip(&what_if.append);
+            let appended = appended.map(|(ahead, event)| last.ahead(ahead, event.clone()));
+            let appended = past.tell(appended.collect()).await?;
             let work = move |machine: &Machine<'_>| {
-                for (ahead, event) in (1..).zip(&what_if.append) {
-                    machine.apply(&mut after, &last.ahead(ahead, event.clone()))?;
+                for event in &appended {
+                    machine.apply(&mut after, event)?;
                 }
                 Ok(after)
             };
@@ -318,20 +330,30 @@ impl Broker {
 }
 
 impl WhatIf {
-    /// Folds an event in as it is told otherwise.
-    fn apply(&self, machine: &Machine<'_>, state: &mut Folded, event: &StreamEvent) -> Result<()> {
-        let revision = event.place.revision;
-        match self.replace.get(&revision) {
-            Some(other) => machine.apply(state, &event.told(other.clone())),
-            None if self.drop.contains(&revision) => Ok(()),
-            None => machine.apply(state, event),
+    /// These events as they are told otherwise; `None` if they are the same.
+    fn told(&self, events: &[StreamEvent]) -> Option<Vec<StreamEvent>> {
+        let is_other =
+            |revision| self.replace.contains_key(&revision) || self.drop.contains(&revision);
+        if !events.iter().any(|event| is_other(event.place.revision)) {
+            return None;
         }
+        let told = events.iter().filter_map(|event| {
+            let revision = event.place.revision;
+            match self.replace.get(&revision) {
+                Some(other) => Some(event.told(other.clone())),
+                None if self.drop.contains(&revision) => None,
+                None => Some(event.clone()),
+            }
+        });
+        Some(told.collect())
     }
 }
 
 /// The newest steps of a stream, the oldest of them first.
 struct Newest {
     steps: VecDeque<Step>,
+    /// Of so many events in the stream; one may be told as several.
+    revisions: usize,
     max: usize,
     bytes: usize,
 }
@@ -340,6 +362,7 @@ impl Newest {
     fn of(max: usize) -> Self {
         Self {
             steps: VecDeque::with_capacity(max),
+            revisions: 0,
             max,
             bytes: 0,
         }
@@ -348,12 +371,25 @@ impl Newest {
     /// The oldest give way, where they are too many or too large.
     fn push(&mut self, step: Step) {
         self.bytes += step.size_bytes();
+        let newest = self.steps.back().map(|newest| newest.by.revision);
+        self.revisions += usize::from(newest != Some(step.by.revision));
         self.steps.push_back(step);
         let is_much = |bytes| bytes > limits::STREAM_READ_BYTES;
-        while self.steps.len() > self.max || (is_much(self.bytes) && self.steps.len() > 1) {
-            let oldest = self.steps.pop_front();
-            self.bytes -= oldest.map_or(0, |step| step.size_bytes());
+        while self.revisions > self.max || (is_much(self.bytes) && self.revisions > 1) {
+            self.pop_oldest();
         }
+    }
+
+    /// Whole, since who reads on does so before its revision.
+    fn pop_oldest(&mut self) {
+        let oldest = self.steps.front().map(|oldest| oldest.by.revision);
+        while let Some(step) = self
+            .steps
+            .pop_front_if(|step| Some(step.by.revision) == oldest)
+        {
+            self.bytes -= step.size_bytes();
+        }
+        self.revisions -= 1;
     }
 }
 

@@ -47,10 +47,12 @@ impl Broker {
         let mut appends = Vec::new();
         let now = self.clock.now().wall;
         let actor = who.name().map(actor_header);
+        let schemas = self.admitting(&events.iter().collect::<Vec<_>>()).await?;
         for mut event in events {
             let index = results.len();
-            if let Err(invalid) = event.validate() {
-                results.push(Err(invalid.into()));
+            let valid = event.validate().map_err(Error::from);
+            if let Err(error) = valid.and_then(|()| schemas.admit(&event)) {
+                results.push(Err(error));
                 continue;
             }
             forget_actor(&mut event);

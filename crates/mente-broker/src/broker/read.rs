@@ -63,7 +63,7 @@ impl Broker {
         max: usize,
     ) -> Result<(Vec<StoredEvent>, Offset)> {
         let log = self.log(who, name, partition).await?;
-        self.read_log(log, &format!("/topics/{name}"), from, max)
+        self.read_told(log, &format!("/topics/{name}"), from, max)
             .await
     }
 
@@ -85,9 +85,10 @@ impl Broker {
             "/topics/{}/subscriptions/{}/deadletters",
             name.topic, name.name
         );
-        self.read_log(log, &origin, from, max).await
+        self.read_letters(log, &origin, from, max).await
     }
 
+    /// Events as they were written.
     pub(super) async fn read_log(
         &self,
         log: LogId,

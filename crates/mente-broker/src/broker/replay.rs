@@ -130,7 +130,7 @@ impl Broker {
     }
 
     /// As it is now; its counts may not be exact.
-    async fn subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo> {
+    pub(super) async fn subscription(&self, name: &SubscriptionName) -> Result<SubscriptionInfo> {
         let all = Command::ListSubscriptions {
             topic: Some(name.topic.clone()),
             bounds: Vec::new(),

@@ -4,6 +4,7 @@ use futures::future::try_join_all;
 use mente_engine::{Bounds, Event, Limit, LogId, Offset, Record, Timestamp, limits};
 
 use super::read::{Start, records};
+use super::telling::{Stopped, StreamPage, in_direction};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -61,12 +62,15 @@ impl Broker {
     }
 
     /// Appends to one stream or several, all events or none, if the checks hold; durable on return.
-    pub async fn append_store(&self, who: &Principal, append: Append) -> Result<Appended> {
+    pub async fn append_store(&self, who: &Principal, mut append: Append) -> Result<Appended> {
+        let told: Vec<&Event> = append.events.iter().map(|(_, event)| event).collect();
+        let schemas = self.admitting(&told).await?;
         let own = RECORD_BYTES + who.name().map_or(0, str::len);
         let mut size = 0;
         for (stream, event) in &append.events {
             authorize(self.options.access, who, Action::Send, stream)?;
             event.validate()?;
+            schemas.admit(event)?;
             check_tags(event)?;
             // With its key, the store's own headers, and the names of the event's.
             let names = 16 * event.extensions.len();
@@ -106,6 +110,11 @@ impl Broker {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
+        for check in &mut append.checks {
+            if let Check::Query { query, .. } = check {
+                *query = Self::widened(&schemas, query);
+            }
+        }
         self.append_as_checked(who, append).await
     }
 
@@ -138,15 +147,28 @@ impl Broker {
         max: usize,
     ) -> Result<Vec<StreamEvent>> {
         let forwards = Direction::Forwards;
-        let (events, _) = self
-            .read_stream_page(who, stream, from, 0, forwards, max)
-            .await?;
-        Ok(events)
+        let page = self.read_stream_page(who, stream, from, 0, forwards, max);
+        Ok(page.await?.events)
     }
 
     /// The same in either direction, and whether the stream ends with them. Backwards `from` may lie
     /// beyond the end. What lies before position `behind` need not be looked at, as who reads on knows.
     pub async fn read_stream_page(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        from: u64,
+        behind: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<StreamPage> {
+        let written = self.read_written_page(who, stream, from, behind, direction, max);
+        let (written, is_end) = written.await?;
+        self.tell_stream(written, direction, is_end).await
+    }
+
+    /// The events as they were written.
+    pub(super) async fn read_written_page(
         &self,
         who: &Principal,
         stream: &StreamName,
@@ -187,6 +209,33 @@ impl Broker {
     ) -> Result<Found> {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
         query.validate()?;
+        let schemas = self.schemas().await?;
+        let wide = Self::widened(&schemas, query);
+        let mut found = self.find_written(&wide, from, direction, max).await?;
+        let page = self.teller.page(&schemas, found.events).await?;
+        found.events = page.told;
+        in_direction(&mut found.events, direction);
+        if let Some(Stopped { at, error, .. }) = page.stopped {
+            if let (Some(error), true) = (error, found.events.is_empty()) {
+                return Err(error);
+            }
+            found.next = Some(at.place.position);
+        }
+        // What is told may be of another type than what was written.
+        if !schemas.is_empty() {
+            found.events.retain(|event| query.matches(event));
+        }
+        Ok(found)
+    }
+
+    /// The events as they were written.
+    async fn find_written(
+        &self,
+        query: &Query,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Found> {
         let command = Command::Find {
             query: query.clone(),
             from,
@@ -336,7 +385,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
         let mut from = self.engine.offset_at(self.store, time).await?;
         loop {
-            let (events, next) = self.read_store(who, from).await?;
+            let (events, next) = self.read_written_store(from).await?;
             // A batch of that time may hold earlier ones.
             if let Some(event) = events.iter().find(|event| event.time >= time) {
                 return Ok(Some(event.place.position));
@@ -363,7 +412,7 @@ impl Broker {
             return Ok(bounds.end);
         };
         let all = Query::default();
-        let found = self.find_events(who, &all, position, Direction::Forwards, 1);
+        let found = self.find_written(&all, position, Direction::Forwards, 1);
         let found = found.await?;
         match found.events.first() {
             Some(event) => Ok(event.place.offset),
@@ -416,6 +465,19 @@ impl Broker {
         from: Offset,
     ) -> Result<(Vec<StreamEvent>, Offset)> {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
+        let (written, next) = self.read_written_store(from).await?;
+        let page = self.teller.page(&self.schemas().await?, written).await?;
+        match page.stopped {
+            Some(Stopped {
+                error: Some(error), ..
+            }) if page.told.is_empty() => Err(error),
+            Some(stopped) => Ok((page.told, stopped.at.place.offset)),
+            None => Ok((page.told, next)),
+        }
+    }
+
+    /// The events as they were written.
+    async fn read_written_store(&self, from: Offset) -> Result<(Vec<StreamEvent>, Offset)> {
         let chunk = self.engine.read(self.store, from, Limit::default()).await?;
         let mut events = Vec::new();
         for record in records(&chunk, from) {
@@ -453,7 +515,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, &"streams")?;
         let firsts = Query::firsts();
         let found = self
-            .find_events(who, &firsts, from, Direction::Forwards, max)
+            .find_written(&firsts, from, Direction::Forwards, max)
             .await?;
         let next = found.next.filter(|next| *next < found.end);
         let mut events = found.events;

@@ -185,12 +185,20 @@ impl Broker {
     ) -> Result<Vec<Received>> {
         authorize(self.options.access, who, Action::Listen, name)?;
         let topic = self.source(who, &name.topic).await?;
-        let (receiving, deliveries) = self.start_receiving(name, max, wait).await?;
-        let fetched = self.fetch(&topic, name, deliveries).await?;
-        receiving.hand_over(&fetched.left);
-        match fetched.failed {
-            Some(error) if fetched.received.is_empty() => Err(error),
-            _ => Ok(fetched.received),
+        let until = self.now().monotone + wait;
+        loop {
+            let left = until.saturating_sub(self.now().monotone);
+            let (receiving, deliveries) = self.start_receiving(name, max, left).await?;
+            let fetched = self.fetch(&topic, name, deliveries).await?;
+            receiving.hand_over(&fetched.left);
+            let is_any = !fetched.received.is_empty();
+            let told = self.tell_received(who, name, fetched.received).await?;
+            match fetched.failed {
+                Some(error) if told.is_empty() => return Err(error),
+                // All that came was settled by itself: there may be more.
+                None if told.is_empty() && is_any => {}
+                _ => return Ok(told),
+            }
         }
     }
 

@@ -15,6 +15,7 @@ use super::javascript::{Left, Reducer, Script, Text};
 use super::{Fold, State, at_event};
 use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
+use crate::schema::Schemas;
 
 /// How the events of a category of streams make their state.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +44,8 @@ pub(crate) struct Folder {
     rule: Arc<Rule>,
     /// Of this declaration and no other.
     number: u64,
+    /// By which its events are told.
+    schemas: Arc<Schemas>,
     left: Left,
     clock: Arc<dyn Clock>,
 }
@@ -81,13 +84,24 @@ impl Folder {
         Self {
             rule,
             number,
+            schemas: Arc::default(),
             left: Left::default(),
             clock,
         }
     }
 
-    pub(crate) fn number(&self) -> u64 {
-        self.number
+    /// The same over events that are told by these.
+    pub(crate) fn over(self, schemas: Arc<Schemas>) -> Self {
+        Self { schemas, ..self }
+    }
+
+    pub(crate) fn schemas(&self) -> &Arc<Schemas> {
+        &self.schemas
+    }
+
+    /// Of what makes its states: the declaration, and the schemas that its events are told by.
+    pub(crate) fn number(&self) -> (u64, u64) {
+        (self.number, self.schemas.number())
     }
 
     pub(crate) fn is_slow(&self) -> bool {

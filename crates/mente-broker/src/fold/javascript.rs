@@ -17,23 +17,34 @@
 //! **Whoever declares a reducer may be wrong, or mean harm.** It is bounded in memory, in stack, and in
 //! steps: loops and calls, which are counted and not timed, so that a reducer that is refused is refused
 //! again. A time is the second net, for steps that are slow ones.
+//!
+//! An upcaster (`upcaster.rs`) is another program within the same walls.
 
 mod facts;
+mod upcaster;
 
 use std::cell::Cell;
 use std::rc::Rc;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use mente_engine::{Clock, limits};
 use rquickjs::context::{EvalOptions, intrinsic};
+use rquickjs::function::IntoArgs;
 use rquickjs::{Context, Ctx, Exception, Function, Module, Persistent, Runtime};
 use serde_json::{Map, Value};
 
 use crate::broker::StreamEvent;
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use upcaster::Upcaster;
+
 const PRELUDE: &str = include_str!("javascript/prelude.js");
+/// The same walls in words for who wrote an upcaster.
+static PRELUDE_OF_UPCASTERS: LazyLock<String> = LazyLock::new(|| {
+    let spoken = PRELUDE.replace("a reducer", "an upcaster");
+    spoken.replace("the reducer", "the upcaster")
+});
 /// What lines of the source are told of; the prelude has another name.
 const SOURCE_NAME: &str = "fold.js";
 /// Loops and calls between two looks at what a reducer may still do: QuickJS's own number.
@@ -65,17 +76,28 @@ pub(super) struct Left {
 
 /// A compiled reducer. It lives on one thread, and for one page of events: what takes a millisecond to
 /// make need not be held while a page is read.
-pub(crate) struct Reducer {
+pub(crate) struct Reducer(Program);
+
+/// What a source declares, and so what it is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    Reduce,
+    Upcast,
+}
+
+/// A compiled source within its bounds.
+struct Program {
     meter: Rc<Meter>,
-    reduce: Persistent<Function<'static>>,
+    function: Persistent<Function<'static>>,
     /// Behind what lives in it.
     context: Context,
 }
 
 /// Counts what a reducer does. Shared with the handler that QuickJS asks as it goes.
 struct Meter {
+    role: Role,
     clock: Arc<dyn Clock>,
-    deadline: Duration,
+    deadline: Cell<Duration>,
     event_steps: Cell<u64>,
     request_steps: Cell<u64>,
     stopped: Cell<Option<Stopped>>,
@@ -99,31 +121,34 @@ impl Script {
                 "a fold is {\"javascript\": SOURCE} alone, or lists of operations by event type";
             return Some(Err(Error::invalid(message)));
         }
+        Some(Self::of(source))
+    }
+
+    /// A source on its own.
+    pub(crate) fn of(source: &str) -> Result<Self> {
         if source.len() > limits::DEFINITION_BYTES {
             let message = format!(
                 "the source has {} bytes, more than the limit of {}",
                 source.len(),
                 limits::DEFINITION_BYTES
             );
-            return Some(Err(Error::new(Kind::TooLarge, message)));
+            return Err(Error::new(Kind::TooLarge, message));
         }
         if source.contains('\0') {
             let message = "the source has a character NUL: take it out";
-            return Some(Err(Error::invalid(message)));
+            return Err(Error::invalid(message));
         }
         // A comment for scripts and an expression for modules: what one sees of a source the other does not.
         if source.contains("<!--") {
-            let message =
-                "a reducer holds no <!--, which is a comment to some: put a space into it";
-            return Some(Err(Error::invalid(message)));
+            let message = "a source holds no <!--, which is a comment to some: put a space into it";
+            return Err(Error::invalid(message));
         }
         if let Some(literal) = big_integer(source) {
-            let message = format!(
-                "{literal:?} is a BigInt, which a reducer has none of: use numbers, or text"
-            );
-            return Some(Err(Error::invalid(message)));
+            let message =
+                format!("{literal:?} is a BigInt, of which there is none: use numbers, or text");
+            return Err(Error::invalid(message));
         }
-        Some(Ok(Self(source.clone())))
+        Ok(Self(source.to_owned()))
     }
 }
 
@@ -174,55 +199,16 @@ impl Reducer {
         left: Left,
         clock: Arc<dyn Clock>,
     ) -> Result<Self> {
-        let deadline = clock.now().monotone + Duration::from_millis(limits::REDUCER_PAGE_MS);
-        let meter = Rc::new(Meter {
-            clock,
-            deadline,
-            event_steps: Cell::new(limits::REDUCER_EVENT_STEPS),
-            request_steps: Cell::new(left.steps),
-            stopped: Cell::new(None),
-        });
-        let runtime = Runtime::new().map_err(|_| no_memory())?;
-        runtime.set_max_stack_size(limits::REDUCER_STACK_BYTES);
-        let handler = Rc::clone(&meter);
-        runtime.set_interrupt_handler(Some(Box::new(move || handler.look())));
-        let context = Context::custom::<Intrinsics>(&runtime).map_err(|_| no_memory())?;
-        let prepare = context.with(|ctx| {
-            let prepare = prelude(&ctx).map_err(|error| thrown(&ctx, &meter, &error));
-            prepare.map(|prepare| Persistent::save(&ctx, prepare))
-        })?;
-        // Where memory runs out while a context is made, QuickJS ends the process: so its own part, less
-        // than a megabyte, comes before there is a limit.
-        runtime.set_memory_limit(memory_bytes);
-        let reduce = context.with(|ctx| {
-            let prepare = prepare.restore(&ctx);
-            let reduce = prepare.and_then(|prepare| reducer(&ctx, &prepare, &script.0));
-            let reduce = reduce.map_err(|error| thrown(&ctx, &meter, &error));
-            reduce.map(|reduce| Persistent::save(&ctx, reduce))
-        })?;
-        Ok(Self {
-            meter,
-            reduce,
-            context,
-        })
+        Program::compile(Role::Reduce, memory_bytes, script, left, clock).map(Self)
     }
 
     /// Folds one event in. After an error the state is as it was.
     pub(super) fn apply(&self, state: &mut Text, event: &StreamEvent) -> Result<()> {
         let event = facts::text(event)?;
-        self.meter.event_steps.set(limits::REDUCER_EVENT_STEPS);
-        let next = self.context.with(|ctx| {
-            let reduce = self.reduce.clone().restore(&ctx);
-            let next = reduce.and_then(|reduce| reduce.call((state.0.as_str(), event.as_str())));
-            let next: Option<String> = next.map_err(|error| thrown(&ctx, &self.meter, &error))?;
-            next.ok_or_else(no_object)
-        })?;
-        // A reducer that awaits something would be done with it at another event, or never.
-        if self.context.runtime().is_job_pending() {
-            return Err(Error::invalid(
-                "a reducer has no later: no promises, no async",
-            ));
-        }
+        let steps = limits::REDUCER_EVENT_STEPS;
+        let next = self.0.call((state.0.as_str(), event.as_str()), steps);
+        let next = next?.ok_or_else(no_object)?;
+        self.0.check_is_done()?;
         check(&next)?;
         state.0 = next;
         Ok(())
@@ -230,8 +216,106 @@ impl Reducer {
 
     pub(super) fn left(&self) -> Left {
         Left {
-            steps: self.meter.request_steps.get(),
+            steps: self.0.meter.request_steps.get(),
         }
+    }
+}
+
+impl Role {
+    /// The function that a source declares.
+    fn function(self) -> &'static str {
+        match self {
+            Self::Reduce => "reduce",
+            Self::Upcast => "upcast",
+        }
+    }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Reduce => "reducer",
+            Self::Upcast => "upcaster",
+        }
+    }
+
+    fn prelude(self) -> &'static str {
+        match self {
+            Self::Reduce => PRELUDE,
+            Self::Upcast => &PRELUDE_OF_UPCASTERS,
+        }
+    }
+
+    fn has_no_memory(self) -> Error {
+        let message = format!(
+            "the {} takes more than {} bytes of memory: let it keep less",
+            self.word(),
+            limits::REDUCER_MEMORY_BYTES
+        );
+        Error::new(Kind::TooLarge, message)
+    }
+}
+
+impl Program {
+    fn compile(
+        role: Role,
+        memory_bytes: usize,
+        script: &Script,
+        left: Left,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Self> {
+        let no_memory = |_| role.has_no_memory();
+        let deadline = clock.now().monotone + Duration::from_millis(limits::REDUCER_PAGE_MS);
+        let meter = Rc::new(Meter {
+            role,
+            clock,
+            deadline: Cell::new(deadline),
+            event_steps: Cell::new(limits::REDUCER_EVENT_STEPS),
+            request_steps: Cell::new(left.steps),
+            stopped: Cell::new(None),
+        });
+        let runtime = Runtime::new().map_err(no_memory)?;
+        runtime.set_max_stack_size(limits::REDUCER_STACK_BYTES);
+        let handler = Rc::clone(&meter);
+        runtime.set_interrupt_handler(Some(Box::new(move || handler.look())));
+        let context = Context::custom::<Intrinsics>(&runtime).map_err(no_memory)?;
+        let prepare = context.with(|ctx| {
+            let prepare = prelude(&ctx, role).map_err(|error| thrown(&ctx, &meter, &error));
+            prepare.map(|prepare| Persistent::save(&ctx, prepare))
+        })?;
+        // Where memory runs out while a context is made, QuickJS ends the process: so its own part, less
+        // than a megabyte, comes before there is a limit.
+        runtime.set_memory_limit(memory_bytes);
+        let function = context.with(|ctx| {
+            let prepare = prepare.restore(&ctx);
+            let made = prepare.and_then(|prepare| declared(&ctx, &prepare, role, &script.0));
+            let made = made.map_err(|error| thrown(&ctx, &meter, &error));
+            made.map(|function| Persistent::save(&ctx, function))
+        })?;
+        Ok(Self {
+            meter,
+            function,
+            context,
+        })
+    }
+
+    /// From texts to a text, within so many steps.
+    fn call<A: for<'js> IntoArgs<'js>>(&self, arguments: A, steps: u64) -> Result<Option<String>> {
+        self.meter.event_steps.set(steps);
+        self.context.with(|ctx| {
+            let function = self.function.clone().restore(&ctx);
+            let told = function.and_then(|function| function.call(arguments));
+            told.map_err(|error| thrown(&ctx, &self.meter, &error))
+        })
+    }
+
+    /// What awaits something would be done with it at another event, or never.
+    fn check_is_done(&self) -> Result<()> {
+        if self.context.runtime().is_job_pending() {
+            return Err(Error::invalid(match self.meter.role {
+                Role::Reduce => "a reducer has no later: no promises, no async",
+                Role::Upcast => "an upcaster has no later: no promises, no async",
+            }));
+        }
+        Ok(())
     }
 }
 
@@ -246,7 +330,7 @@ impl Meter {
         let stopped = match (event, request) {
             (true, _) => Some(Stopped::EventSteps),
             (_, true) => Some(Stopped::RequestSteps),
-            _ if self.clock.now().monotone >= self.deadline => Some(Stopped::Time),
+            _ if self.clock.now().monotone >= self.deadline.get() => Some(Stopped::Time),
             _ => None,
         };
         if self.stopped.get().is_none() {
@@ -262,45 +346,52 @@ fn named(name: &str) -> EvalOptions {
     options
 }
 
-/// What makes a reducer of a source.
-fn prelude<'js>(ctx: &Ctx<'js>) -> rquickjs::Result<Function<'js>> {
-    ctx.eval_with_options(PRELUDE, named("mente"))
+/// What makes a program of a source.
+fn prelude<'js>(ctx: &Ctx<'js>, role: Role) -> rquickjs::Result<Function<'js>> {
+    ctx.eval_with_options(role.prelude(), named("mente"))
 }
 
-/// The function from the text of a state and of an event to the text of the next state.
-fn reducer<'js>(
+/// The function from texts, of a state and of an event or of an event alone, to the text of what comes of it.
+fn declared<'js>(
     ctx: &Ctx<'js>,
     prepare: &Function<'js>,
+    role: Role,
     source: &str,
 ) -> rquickjs::Result<Function<'js>> {
     // What is whole by itself cannot end the function that it is put into.
     Module::declare(ctx.clone(), SOURCE_NAME, source)?;
+    let name = role.function();
     let wrapped = format!(
-        "(function () {{ \"use strict\"; {source}\n; return typeof reduce === \"undefined\" ? undefined : reduce; }})"
+        "(function () {{ \"use strict\"; {source}\n; return typeof {name} === \"undefined\" ? undefined : {name}; }})"
     );
     let make: Function<'_> = ctx.eval_with_options(wrapped, named(SOURCE_NAME))?;
-    prepare.call((make,))
+    prepare.call((make, name))
 }
 
 /// What went wrong, in words for whoever declared the reducer.
 fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
     let too_much = |message: String| Error::new(Kind::TooLarge, message);
+    let word = meter.role.word();
     match meter.stopped.get() {
         Some(Stopped::EventSteps) => {
             return too_much(format!(
-                "the reducer went on for {} steps and was stopped: look for a loop that does not end",
+                "the {word} went on for {} steps and was stopped: look for a loop that does not end",
                 limits::REDUCER_EVENT_STEPS
             ));
         }
         Some(Stopped::RequestSteps) => {
             return too_much(format!(
-                "the reducer took {} steps for the events so far and was stopped: let it do less, or ask for an earlier revision",
+                "the {word} took {} steps for the events so far and was stopped: let it do less, or ask for an earlier revision",
                 limits::REDUCER_REQUEST_STEPS
             ));
         }
         Some(Stopped::Time) => {
+            let of = match meter.role {
+                Role::Reduce => "a page of events",
+                Role::Upcast => "one event",
+            };
             return too_much(format!(
-                "the reducer took more than {} ms for a page of events and was stopped: let it do less",
+                "the {word} took more than {} ms for {of} and was stopped: let it do less",
                 limits::REDUCER_PAGE_MS
             ));
         }
@@ -313,20 +404,20 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
     let Some(exception) = value.clone().into_object().and_then(Exception::from_object) else {
         let text = value.as_string().and_then(|text| text.to_string().ok());
         return match text {
-            Some(text) => Error::invalid(format!("the reducer threw {:?}", short(&text))),
+            Some(text) => Error::invalid(format!("the {word} threw {:?}", short(&text))),
             // Without memory there is none for the error either.
             None if value.is_null() => too_much(format!(
-                "the reducer threw null, as it does too when its {} bytes of memory are full",
+                "the {word} threw null, as it does too when its {} bytes of memory are full",
                 limits::REDUCER_MEMORY_BYTES
             )),
-            None => Error::invalid("the reducer threw something that is no Error"),
+            None => Error::invalid(format!("the {word} threw something that is no Error")),
         };
     };
     let message = exception.message().unwrap_or_default();
     match message.as_str() {
-        "out of memory" | "string too long" => no_memory(),
+        "out of memory" | "string too long" => meter.role.has_no_memory(),
         "Maximum call stack size exceeded" => too_much(format!(
-            "the reducer calls itself deeper than its stack of {} bytes: let it end earlier",
+            "the {word} calls itself deeper than its stack of {} bytes: let it end earlier",
             limits::REDUCER_STACK_BYTES
         )),
         message => {
@@ -342,14 +433,6 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
 
 fn no_object() -> Error {
     Error::invalid("the state is no object of JSON: let it have no toJSON")
-}
-
-fn no_memory() -> Error {
-    let message = format!(
-        "the reducer takes more than {} bytes of memory: let it keep less",
-        limits::REDUCER_MEMORY_BYTES
-    );
-    Error::new(Kind::TooLarge, message)
 }
 
 fn short(text: &str) -> String {

@@ -6,7 +6,7 @@
 
 use std::cell::OnceCell;
 
-use mente_engine::{Data, limits};
+use mente_engine::{Data, Event, limits};
 use serde_json::{Map, Value};
 
 use super::size_bytes;
@@ -19,7 +19,7 @@ const ROOTS: [&str; 9] = [
 ];
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Template {
+pub(crate) enum Template {
     Literal(Value),
     /// A root and the steps from there.
     Path(String, Vec<String>),
@@ -28,18 +28,20 @@ pub(super) enum Template {
 }
 
 /// An event as templates see it; its data is parsed once, when a path first asks.
-pub(super) struct Facts<'a> {
-    event: &'a StreamEvent,
+pub(crate) struct Facts<'a> {
+    event: &'a Event,
+    /// Where it lies, if it is known and means anything.
+    of_stream: Option<&'a StreamEvent>,
     data: OnceCell<Option<Value>>,
 }
 
 impl Template {
     /// All of the event's data.
-    pub(super) fn data() -> Self {
+    pub(crate) fn data() -> Self {
         Self::Path("data".to_owned(), Vec::new())
     }
 
-    pub(super) fn parse(declared: &Value, depth: usize) -> Result<Self> {
+    pub(crate) fn parse(declared: &Value, depth: usize) -> Result<Self> {
         if depth > limits::NESTING_DEPTH {
             let message = format!("a template nests at most {} deep", limits::NESTING_DEPTH);
             return Err(Error::invalid(message));
@@ -82,7 +84,7 @@ impl Template {
 
     /// The value for this event, or nothing where a path leads nowhere: then a member of an
     /// object or an element of a list is left out.
-    pub(super) fn fill(&self, facts: &Facts<'_>) -> Result<Option<Value>> {
+    pub(crate) fn fill(&self, facts: &Facts<'_>) -> Result<Option<Value>> {
         // One value holds no more than one state, however often it names the data.
         let mut left_bytes = limits::STATE_BYTES;
         self.fill_within(facts, &mut left_bytes)
@@ -115,7 +117,17 @@ impl Template {
 impl<'a> Facts<'a> {
     pub(super) fn new(event: &'a StreamEvent) -> Self {
         Self {
+            event: &event.event,
+            of_stream: Some(event),
+            data: OnceCell::new(),
+        }
+    }
+
+    /// Of an event wherever it lies: paths to its place lead nowhere.
+    pub(crate) fn of(event: &'a Event) -> Self {
+        Self {
             event,
+            of_stream: None,
             data: OnceCell::new(),
         }
     }
@@ -126,26 +138,22 @@ impl<'a> Facts<'a> {
         steps: &[String],
         left_bytes: &mut usize,
     ) -> Result<Option<Value>> {
-        let StreamEvent {
-            stream,
-            place,
-            time,
-            event,
-            ..
-        } = self.event;
+        let Self {
+            event, of_stream, ..
+        } = self;
         let text = |text: &str| Some(Value::String(text.to_owned()));
         Ok(match root {
             "id" => text(&event.id),
             "source" => text(&event.source),
             "type" => text(&event.kind),
             "subject" => event.subject.as_deref().and_then(text),
-            "time" => Some(match &event.time {
-                Some(written) => Value::String(written.clone()),
-                None => Value::String(time.to_rfc3339()),
-            }),
-            "stream" => text(stream.as_str()),
-            "revision" => Some(place.revision.into()),
-            "position" => Some(place.position.into()),
+            "time" => match (&event.time, of_stream) {
+                (Some(written), _) => text(written),
+                (None, of_stream) => of_stream.and_then(|lies| text(&lies.time.to_rfc3339())),
+            },
+            "stream" => of_stream.and_then(|lies| text(lies.stream.as_str())),
+            "revision" => of_stream.map(|lies| lies.place.revision.into()),
+            "position" => of_stream.map(|lies| lies.place.position.into()),
             _ => {
                 let found = self.part(steps);
                 if let Some(value) = found {
@@ -175,7 +183,7 @@ impl<'a> Facts<'a> {
 
     /// The data as a value. Data that is no JSON has no parts, as if it were missing.
     fn data(&self) -> Option<&Value> {
-        let parse = || match &self.event.event.data {
+        let parse = || match &self.event.data {
             Data::Json(bytes) => serde_json::from_slice(bytes).ok(),
             Data::Text(_) | Data::Binary(_) | Data::None => None,
         };

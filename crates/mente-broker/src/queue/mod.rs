@@ -13,6 +13,7 @@
 //! Reading order: [`Queue::receive`], [`Queue::settle`], then `partition.rs`.
 
 mod ahead;
+mod lease;
 mod partition;
 mod revival;
 mod secret;
@@ -20,9 +21,7 @@ mod settings;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::fmt;
 use std::ops::Bound;
-use std::str::FromStr;
 use std::time::Duration;
 
 use mente_engine::{Now, Offset, Term, Timestamp, limits};
@@ -30,6 +29,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::planted::{Planted, planted};
 
+use lease::Lease;
+pub use lease::LockToken;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use revival::{Letter, Revival, Stop};
@@ -108,15 +109,6 @@ pub enum Settlement {
     Return,
 }
 
-/// Identifies a lease. Void after a restart or a change of owner, and for a later subscription of
-/// the same name, whose leases are counted anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct LockToken {
-    term: Term,
-    view: u64,
-    lease: u64,
-}
-
 /// A record handed out under a lease.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
@@ -168,13 +160,6 @@ pub struct Queue {
     lines: BTreeMap<u64, VecDeque<(u32, Offset)>>,
     completed: u64,
     dead: u64,
-}
-
-#[derive(Debug)]
-struct Lease {
-    partition: u32,
-    offset: Offset,
-    until: Duration,
 }
 
 #[derive(Debug)]
@@ -372,7 +357,14 @@ impl Queue {
         how: &Settlement,
         effects: &mut Effects,
     ) -> bool {
-        let Some(lease) = self.end_lease(token, now) else {
+        if !self.is_open(token, now) {
+            return false;
+        }
+        // The last of its parts settles the record.
+        if *how == Settlement::Complete && !self.is_last_part(token) {
+            return true;
+        }
+        let Some(lease) = self.end_lease(token) else {
             return false;
         };
         let (partition, offset) = (lease.partition, lease.offset);
@@ -613,36 +605,19 @@ impl Queue {
                 partition,
                 offset,
                 until,
+                done: 0,
             },
         );
         let entry = self.entry(partition, offset);
         entry.state = State::Leased;
         let attempts = entry.attempts;
-        let token = LockToken {
-            term: self.term,
-            view: self.view,
-            lease,
-        };
+        let token = LockToken::new(self.term, self.view, lease);
         Delivery {
             token,
             partition,
             offset,
             count: attempts + 1,
         }
-    }
-
-    fn end_lease(&mut self, token: LockToken, now: Now) -> Option<Lease> {
-        if (token.term, token.view) != (self.term, self.view) {
-            return None;
-        }
-        // A lease past its end is void even before its timer has run.
-        if self.leases.get(&token.lease)?.until <= now.monotone {
-            return None;
-        }
-        let lease = self.leases.remove(&token.lease)?;
-        self.timers
-            .remove(&(lease.until, Timer::Lease(token.lease)));
-        Some(lease)
     }
 
     fn finish(&mut self, partition: u32, offset: Offset, effects: &mut Effects) {
@@ -770,30 +745,6 @@ impl Queue {
         let p = self.partitions.get_mut(partition as usize);
         p.and_then(|p| p.entries.get_mut(&offset))
             .expect("a touched record has its entry")
-    }
-}
-
-impl fmt::Display for LockToken {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:x}-{:x}-{:x}", self.term.0, self.view, self.lease)
-    }
-}
-
-impl FromStr for LockToken {
-    type Err = ();
-
-    fn from_str(text: &str) -> Result<Self, ()> {
-        let mut numbers = text.split('-');
-        let mut number = || {
-            let digits = numbers.next().ok_or(())?;
-            u64::from_str_radix(digits, 16).map_err(|_| ())
-        };
-        let token = Self {
-            term: Term(number()?),
-            view: number()?,
-            lease: number()?,
-        };
-        numbers.next().map_or(Ok(token), |_| Err(()))
     }
 }
 

@@ -513,3 +513,37 @@ fn what_is_given_back_has_its_whole_time_to_live_again() {
     bench.pass(Duration::from_millis(900));
     assert_eq!(bench.offsets(5), [0]);
 }
+
+#[test]
+fn a_record_of_several_parts_is_settled_when_all_are() {
+    let mut bench = bench(Settings::default(), 3);
+    let parts = |token: LockToken| [0, 1, 2].map(|number| token.of_part(number, 3));
+    let out = parts(bench.receive(1)[0].token);
+    assert!(
+        out.iter()
+            .all(|token| token.to_string().parse() == Ok(*token))
+    );
+    assert!(bench.settle(out[1], &Settlement::Complete));
+    assert!(!bench.settle(out[1], &Settlement::Complete), "twice");
+    assert!(!bench.settle(out[1], &Settlement::Renew));
+    assert!(bench.settle(out[0], &Settlement::Renew));
+    assert!(bench.settle(out[0], &Settlement::Complete));
+    assert_eq!(bench.queue.counts().leased, 1);
+    assert!(bench.settle(out[2], &Settlement::Complete));
+    assert_eq!(bench.queue.counts().completed, 1);
+    // One that is given back takes the others along.
+    let out = parts(bench.receive(1)[0].token);
+    assert!(bench.settle(out[0], &Settlement::Complete));
+    let back = Settlement::Release {
+        delay: Duration::ZERO,
+        detail: String::new(),
+    };
+    assert!(bench.settle(out[1], &back));
+    assert!(!bench.settle(out[2], &Settlement::Complete));
+    let again = bench.receive(1);
+    assert_eq!(again[0].count, 2);
+    assert_eq!(again[0].token.part(), None);
+    for no in ["1-1-1-3-3", "1-1-1-0", "1-1-1-0-21", "1-1", ""] {
+        assert_eq!(no.parse::<LockToken>(), Err(()), "{no}");
+    }
+}

@@ -1,5 +1,7 @@
 //! What views read: each log and position once, then the next, or a wait for more.
 
+use std::sync::Arc;
+
 use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
 
 use super::{Io, Tenure};
@@ -22,16 +24,20 @@ impl Tenure<'_> {
                 let read = self.runtime.engine.read(log, from, limit);
                 let parse = self.runtime.parse;
                 let is_store = self.runtime.logs.store.is_some_and(|s| s.events == log);
+                let teller = Arc::clone(&self.runtime.teller);
                 self.io.push(Box::pin(async move {
-                    let result = read.await.map(|chunk| {
-                        let (mut found, next) = arrivals(log, from, &chunk, parse);
+                    let told = async {
+                        let (found, next) = arrivals(log, from, &read.await?, parse);
+                        let told = teller.arrivals(found, next).await;
+                        let (mut found, next) =
+                            told.map_err(|error| engine::Error::Busy(error.message))?;
                         if is_store {
-                            found
-                                .iter_mut()
-                                .for_each(|found| tell_stream(&mut found.event));
+                            let seen = found.iter_mut().flat_map(Arrival::seen_mut);
+                            seen.for_each(tell_stream);
                         }
-                        (found, next)
-                    });
+                        Ok((found, next))
+                    };
+                    let result = told.await;
                     Io::Read { log, from, result }
                 }));
             }
@@ -104,6 +110,7 @@ fn arrivals(
                         offset,
                         time: record.timestamp,
                         event,
+                        told: None,
                     });
                 }
                 Ok(_) => {}

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hasher};
 use mente_engine::{Event, LogId, Now, Offset, Timestamp};
 
 use super::{Outcome, Shard, View};
+use crate::filter::Filter;
 use crate::queue::Queue;
 
 /// One record of a log, read for the views.
@@ -12,7 +13,26 @@ use crate::queue::Queue;
 pub struct Arrival {
     pub offset: Offset,
     pub time: Timestamp,
+    /// As it was written.
     pub event: Event,
+    /// What readers are told in its place, if that is something else.
+    pub told: Option<Vec<Event>>,
+}
+
+impl Arrival {
+    /// Whether a subscription with this filter gets anything of it.
+    fn is_wanted(&self, filter: Option<&Filter>) -> bool {
+        let is_wanted = |event: &Event| filter.is_none_or(|filter| filter.matches(event));
+        match &self.told {
+            None => is_wanted(&self.event),
+            Some(told) => told.iter().any(is_wanted),
+        }
+    }
+
+    /// What filters see.
+    pub(crate) fn seen_mut(&mut self) -> impl Iterator<Item = &mut Event> {
+        std::iter::once(&mut self.event).chain(self.told.iter_mut().flatten())
+    }
 }
 
 impl Shard {
@@ -71,6 +91,7 @@ impl Shard {
                         offset,
                         time,
                         event,
+                        ..
                     } in records
                     {
                         let key = event.key.as_deref().map(key_hash);
@@ -84,7 +105,7 @@ impl Shard {
                 let filter = queue.settings().filter.clone();
                 let matching = records
                     .iter()
-                    .filter(|a| filter.as_ref().is_none_or(|f| f.matches(&a.event)));
+                    .filter(|arrival| arrival.is_wanted(filter.as_ref()));
                 if queue.wants(log.index).is_none() {
                     let matches: Vec<_> = matching.map(|arrival| arrival.offset).collect();
                     queue.count(log.index, &matches, next, effects);
@@ -94,6 +115,7 @@ impl Shard {
                     offset,
                     time,
                     event,
+                    ..
                 } in matching
                 {
                     let key = event.key.as_deref().map(key_hash);

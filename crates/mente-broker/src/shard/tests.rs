@@ -321,6 +321,7 @@ impl World {
                         offset,
                         time: self.now.wall,
                         event,
+                        told: None,
                     });
                     self.end = Offset(offset.0 + 1);
                 }

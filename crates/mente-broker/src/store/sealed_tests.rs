@@ -190,7 +190,7 @@ fn read(world: &mut World, random: &mut fastrand::Rng) -> Result<Seen, Kind> {
         let page = broker
             .read_stream_page(&ME, stream, from, 0, direction, max)
             .await;
-        page.map(|(events, _)| events)
+        page.map(|page| page.events)
     });
     let seen = events.map_err(|error: crate::error::Error| error.kind)?;
     let seen = seen

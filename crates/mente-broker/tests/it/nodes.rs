@@ -17,8 +17,9 @@ use std::time::Duration;
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
 use mente_broker::queue::Settings;
-use mente_broker::{Broker, Options, Start};
-use mente_engine::{Engine, Offset};
+use mente_broker::{Broker, EntityName, Options, Start};
+use mente_engine::{Attribute, Engine, Event, Offset};
+use serde_json::json;
 
 use crate::rounds::{shipping, topic};
 use clients::{Clients, Law, ME, PARTITIONS, Violation, stream};
@@ -215,7 +216,7 @@ fn heir(world: &World, clients: &Clients, there: &[usize]) {
     }
 }
 
-fn ids(events: impl Iterator<Item = mente_engine::Event>) -> Vec<usize> {
+fn ids(events: impl Iterator<Item = Event>) -> Vec<usize> {
     events.map(|event| event.id.parse().unwrap()).collect()
 }
 
@@ -234,7 +235,7 @@ fn events(memory: &mente_engine::memory::MemoryEngine, end: &str) -> Vec<usize> 
             for batch in chunk.await?.batches.into_iter().filter(events) {
                 for record in batch.records() {
                     let (offset, record) = record.unwrap();
-                    let event = mente_engine::Event::from_record(&record, "", partition, offset);
+                    let event = Event::from_record(&record, "", partition, offset);
                     found.push(event.id.parse().unwrap());
                 }
             }
@@ -294,6 +295,42 @@ fn what_any_node_answered_holds_whoever_owns_what() {
 #[test]
 fn a_seed_is_one_world() {
     assert_eq!(run(7, false), run(7, false));
+}
+
+/// What one node declares the others tell by, and nobody refuses an event of a version that another one knows.
+#[test]
+fn a_schema_is_known_at_every_node() {
+    let mut world = World::new(3, false);
+    begin(&mut world);
+    world.heal();
+    let brokers: Vec<Broker> = world.nodes.iter().map(|node| node.broker.clone()).collect();
+    let kind = EntityName::new("T").unwrap();
+    let event = |id: &str, version| Event {
+        id: id.into(),
+        source: "/t".into(),
+        kind: "T".into(),
+        extensions: vec![("dataversion".into(), Attribute::Integer(version))],
+        ..Event::default()
+    };
+    let work = async {
+        let set = json!({"version": 2, "upcasters": {"1": [{"set": {"a": 1}}]}});
+        brokers[0].define_schema(&ME, &kind, set).await?;
+        for (node, broker) in brokers.iter().enumerate() {
+            let events = vec![event(&format!("{node}"), 2), event("old", 1)];
+            for published in broker.publish(&ME, &topic(), events).await? {
+                published?;
+            }
+            for partition in 0..PARTITIONS {
+                let read = broker.read(&ME, &topic(), partition, Offset(0), 100).await;
+                for read in read?.0 {
+                    let version = read.event.extension("dataversion").map(Attribute::to_text);
+                    assert_eq!(version.as_deref(), Some("2"), "at node {node}: {read:?}");
+                }
+            }
+        }
+        Ok::<_, mente_broker::Error>(())
+    };
+    turn_until(&mut world, work).expect("done in time").unwrap();
 }
 
 #[cfg(feature = "planted")]

@@ -37,6 +37,7 @@ fn answer(kind: Kind) -> (StatusCode, &'static str) {
         Kind::OutOfRange => (StatusCode::RANGE_NOT_SATISFIABLE, "OutOfRange"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
         Kind::Throttled | Kind::NotOwner => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
+        Kind::UpcastFailed => (StatusCode::UNPROCESSABLE_ENTITY, "UpcastFailed"),
         Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "Unsupported"),
         Kind::Unknown => (StatusCode::INTERNAL_SERVER_ERROR, "OutcomeUnknown"),
         Kind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "DataCorrupt"),

@@ -6,7 +6,8 @@
 //! | `application/cloudevents+json` | structured mode: the event as one JSON object |
 //! | anything else | binary mode: attributes as `ce-` headers, the data as the body |
 //!
-//! An event that never was, was trimmed away or is not durable yet is 404. Binary mode has no
+//! An event that never was, was trimmed away or is not durable yet is 404, and so is one that its schema drops;
+//! one that is told as several comes as a batch of them, whatever is accepted. Binary mode has no
 //! types and one empty body (see `mente_wire::cloudevents`); structured mode loses nothing.
 
 use std::sync::Arc;
@@ -17,29 +18,46 @@ use axum::response::{IntoResponse, Response};
 use mente_broker::{EntityName, Kind};
 use mente_engine::{Event, Offset};
 use mente_wire::cloudevents;
+use serde::Deserialize;
 
 use super::Door;
 use super::caller::Caller;
 use super::error::{Refusal, Result};
-use super::query::Named;
+use super::query::{Asked, Named};
+use super::schemas::broker_for;
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Parameters {
+    schema: Option<String>,
+}
 
 pub(super) async fn get(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
     Named((topic, position)): Named<(String, String)>,
+    Asked(asked): Asked<Parameters>,
     headers: HeaderMap,
 ) -> Result<Response> {
     let topic = EntityName::new(topic)?;
     let (partition, offset) = parse(&position)?;
     // A topic that is not there is told apart from a position that is not.
     door.broker.topic(&who, &topic).await?;
-    let found = match door.broker.read(&who, &topic, partition, offset, 1).await {
-        Ok((events, _)) => events.into_iter().next(),
-        Err(error) if error.kind == Kind::OutOfRange => None,
+    let broker = broker_for(&door, asked.schema.as_deref())?;
+    let mut found = match broker.read(&who, &topic, partition, offset, 1).await {
+        Ok((events, _)) => events,
+        Err(error) if error.kind == Kind::OutOfRange => Vec::new(),
         Err(error) => return Err(error.into()),
     };
     // What is read from a position may lie behind it: not every record is an event.
-    let Some(stored) = found.filter(|stored| stored.position.offset == offset) else {
+    found.retain(|stored| stored.position.offset == offset);
+    if found.len() > 1 {
+        door.metrics.read.add(found.len());
+        let mut out = Vec::new();
+        cloudevents::write_batch(found.iter().map(|stored| &stored.event), &mut out);
+        return Ok(([(header::CONTENT_TYPE, cloudevents::BATCH)], out).into_response());
+    }
+    let Some(stored) = found.pop() else {
         let message = format!("topic {topic} has no event at {position}");
         return Err(Refusal::new(StatusCode::NOT_FOUND, "NotFound", message));
     };

@@ -7,6 +7,10 @@
 //!
 //! With `$store` as topic these are the calls of the store's subscriptions, whose events come with `stream`,
 //! `revision`, `position` and `appended` beside them, as when they are read.
+//!
+//! Events come in the current version of their type (`schemas.rs`). Where one is told as several they come together,
+//! whatever `maxEvents` is, under one lock: each has a token, and the event is settled when all are. To release or
+//! reject one of them is to do so with all.
 
 use std::sync::Arc;
 use std::time::Duration;

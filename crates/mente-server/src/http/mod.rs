@@ -17,6 +17,7 @@ mod grid;
 mod past;
 mod projections;
 mod replay;
+mod schemas;
 mod store;
 mod streams;
 mod subscriptions;
@@ -243,6 +244,12 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
                 .put(streams::put_fold)
                 .delete(streams::delete_fold),
         ),
+        ("/schemas", get(schemas::list)),
+        (
+            "/schemas/{type}",
+            get(schemas::get).put(schemas::put).delete(schemas::delete),
+        ),
+        ("/schemas/{type}/check", post(schemas::check)),
         ("/projections", get(projections::list)),
         (
             "/projections/{projection}",

@@ -33,7 +33,6 @@ use serde_json::{Map, Value, json};
 use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
-use super::metadata;
 use super::position;
 use super::query::{Asked, Named, within};
 use super::{Door, body};
@@ -200,8 +199,8 @@ pub(super) async fn what_if(
 
 /// Takes what `whatif` takes, and makes it true: appends what it appends, and a `Mente.Correction` for what it
 /// drops and replaces. Answers `{"firstRevision":10,"lastRevision":10,"lastPosition":77,"repeated":false,
-/// "changes":[…]}`, the changes being those of the correction; 409 if somebody appended meanwhile. With `at`
-/// and `id`, that of the correction, it can be repeated.
+/// "changes":[…]}`, the changes being those of the correction; 409 if somebody appended meanwhile. With `at` it can
+/// be repeated: the correction has the `id` that is given, or one that follows from what it changes.
 pub(super) async fn promote(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
@@ -224,9 +223,8 @@ pub(super) async fn promoted(
     id: Option<String>,
     what_if: &WhatIf,
 ) -> Result<Response> {
-    let id = metadata::event_id(id);
-    let broker = &door.broker;
-    let promoted = broker.stream_promote(who, stream, at, &id, what_if).await?;
+    let promoted = (door.broker).stream_promote(who, stream, at, id.as_deref(), what_if);
+    let promoted = promoted.await?;
     let changes: Vec<_> = promoted.changes.into_iter().map(change).collect();
     let to = promoted.appended;
     let body = json!({

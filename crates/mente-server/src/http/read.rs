@@ -10,6 +10,10 @@
 //! takes anything gets lines). Without it lines end where the topic ends. `wait_ms` lets an
 //! answer without events wait for the first one. Reading takes no locks and moves no
 //! subscription.
+//!
+//! Events are told in the current version of their type (`schemas.rs`), or with `schema=written` as they were
+//! written. One record may be several events, which have its position: they are never parted by `limit`, and
+//! only the last of them has an SSE id.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,6 +32,7 @@ use super::error::{Refusal, Result};
 use super::position::{From, next_text};
 use super::query::{Asked, Named, subscription_name, within};
 use super::reader::Reader;
+use super::schemas::broker_for;
 use super::subscriptions;
 use super::tail::{self, Form};
 
@@ -43,6 +48,7 @@ pub(super) struct Parameters {
     limit: Option<usize>,
     follow: Option<bool>,
     wait_ms: Option<u64>,
+    schema: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -50,6 +56,7 @@ pub(super) struct Parameters {
 pub(super) struct DeadLetterParameters {
     from: Option<u64>,
     limit: Option<usize>,
+    schema: Option<String>,
 }
 
 /// What the client takes.
@@ -102,7 +109,8 @@ pub(super) async fn events(
         0,
         limits::READ_WAIT_MS,
     )?;
-    let reader = Reader::open(&door, who, topic, asked.partition, &from).await?;
+    let broker = broker_for(&door, asked.schema.as_deref())?;
+    let reader = Reader::open(broker, who, topic, asked.partition, &from).await?;
     let Some(form) = accepted.form(follow)? else {
         let limit = limit(asked.limit)?;
         return batch(&door, reader, limit, Duration::from_millis(wait)).await;
@@ -123,10 +131,8 @@ pub(super) async fn dead_letters(
     let limit = limit(asked.limit)?;
     let upto = subscriptions::find(&door, &who, &name).await?.revived_upto;
     let from = asked.from.map_or(upto, Offset);
-    let (events, next) = door
-        .broker
-        .read_dead_letters(&who, &name, from, limit)
-        .await?;
+    let broker = broker_for(&door, asked.schema.as_deref())?;
+    let (events, next) = broker.read_dead_letters(&who, &name, from, limit).await?;
     door.metrics.read.add(events.len());
     if let Accepted::Lines(form) = accepted(&headers) {
         let mut out = Vec::new();

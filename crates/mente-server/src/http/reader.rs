@@ -4,7 +4,6 @@ use futures::future::select_all;
 use mente_broker::{Broker, EntityName, Error, Kind, Principal, Start, StoredEvent};
 use mente_engine::{Offset, Timestamp, limits};
 
-use super::Door;
 use super::error::Result;
 use super::position::From;
 
@@ -28,13 +27,12 @@ struct Place {
 impl Reader {
     /// Stands at `from` in `partition`, or in every partition.
     pub(super) async fn open(
-        door: &Door,
+        broker: Broker,
         who: Principal,
         topic: EntityName,
         partition: Option<u32>,
         from: &From,
     ) -> Result<Self> {
-        let broker = door.broker.clone();
         let count = broker.topic(&who, &topic).await?.partitions;
         let partitions = match partition {
             Some(partition) => partition..partition.saturating_add(1),

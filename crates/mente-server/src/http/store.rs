@@ -8,6 +8,7 @@
 //! | `direction=backwards` | the newest first |
 //! | `type=a,b` `tag=x,y` `category=` `correlation=` `causation=` | events of one of these types, with all of these tags, … (not of a stream) |
 //! | `query=[{"types":["a"],"tags":["x","y"]},…]` | events that match at least one item (not beside the ones above) |
+//! | `schema=written` | events as they were written; else in the current version of their type (`schemas.rs`) |
 //! | `follow=true` | a tail without end, as of a topic (`tail.rs`); SSE ids are positions, of a stream revisions |
 //!
 //! A document is `{"events":[{"stream":…,"revision":0,"position":7,"appended":…,"actor":…,"event":{…}}],"next":8,"head":7}`,
@@ -39,6 +40,7 @@ use super::events::{json as answer, json_of};
 use super::past::event_of;
 use super::query::{Asked, Named, within};
 use super::read::accepted;
+use super::schemas::broker_for;
 use super::streams::expected;
 use super::tail::{self, Form, Source, write_line};
 use super::{Door, body, position};
@@ -53,6 +55,7 @@ pub(super) struct OfStream {
     direction: Option<String>,
     limit: Option<usize>,
     follow: Option<bool>,
+    schema: Option<String>,
 }
 
 /// What a reader of the store says.
@@ -70,6 +73,7 @@ pub(super) struct OfStore {
     query: Option<String>,
     limit: Option<usize>,
     follow: Option<bool>,
+    schema: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -120,7 +124,8 @@ pub(super) async fn stream(
         Some(from) => Some(from),
         None => asked.from,
     };
-    let reader = Reader::new(&door, who, of, from, direction);
+    let broker = broker_for(&door, asked.schema.as_deref())?;
+    let reader = Reader::new(broker, who, of, from, direction);
     read(door, reader, &headers, asked.limit, asked.follow).await
 }
 
@@ -141,7 +146,8 @@ pub(super) async fn events(
         }
         (None, Some(time)) => Some(position_at(&door, &who, time).await?),
     };
-    let reader = Reader::new(&door, who, of, from, direction);
+    let broker = broker_for(&door, asked.schema.as_deref())?;
+    let reader = Reader::new(broker, who, of, from, direction);
     read(door, reader, &headers, asked.limit, asked.follow).await
 }
 
@@ -234,13 +240,19 @@ struct Reader {
 }
 
 impl Reader {
-    fn new(door: &Door, who: Principal, of: Of, from: Option<u64>, direction: Direction) -> Self {
+    fn new(
+        broker: Broker,
+        who: Principal,
+        of: Of,
+        from: Option<u64>,
+        direction: Direction,
+    ) -> Self {
         let first = match direction {
             Direction::Forwards => 0,
             Direction::Backwards => u64::MAX,
         };
         Self {
-            broker: door.broker.clone(),
+            broker,
             who,
             of,
             direction,
@@ -259,6 +271,18 @@ impl Reader {
 
     /// The next events, at most `max`.
     async fn page(&mut self, max: usize) -> Result<Vec<StreamEvent>> {
+        loop {
+            let before = self.next;
+            let events = self.look_on(max).await?;
+            let is_end = self.next.is_none() || self.next == before;
+            // Of what was looked at nothing may be told, and there may be more.
+            if !events.is_empty() || is_end {
+                return Ok(events);
+            }
+        }
+    }
+
+    async fn look_on(&mut self, max: usize) -> Result<Vec<StreamEvent>> {
         let Some(from) = self.next else {
             return Ok(Vec::new());
         };
@@ -286,14 +310,12 @@ impl Reader {
             Of::Stream(stream) => stream,
         };
         let page = broker.read_stream_page(who, stream, from, self.behind, direction, max);
-        let (events, is_all) = page.await?;
-        let last = events.last().map(|event| event.place.revision);
-        let next = match (direction, last) {
-            (Direction::Forwards, last) => Some(last.map_or(from, |last| last + 1)),
-            (Direction::Backwards, _) if is_all => None,
-            (Direction::Backwards, last) => last.and_then(|last| last.checked_sub(1)),
+        let page = page.await?;
+        let next = match direction {
+            Direction::Forwards => Some(page.next.unwrap_or(from)),
+            Direction::Backwards => page.next,
         };
-        let end = 0;
+        let (events, end) = (page.events, 0);
         Ok(Found { events, next, end })
     }
 
@@ -342,18 +364,15 @@ impl Reader {
 impl Source for Reader {
     async fn write(&mut self, max: usize, form: Form, out: &mut Vec<u8>) -> Result<usize> {
         let events = self.page(max).await?;
-        for event in &events {
+        for (at, event) in events.iter().enumerate() {
+            // Who resumes behind one of several parts of an event would miss the others.
+            let is_last = (events.get(at + 1)).is_none_or(|next| next.place != event.place);
             let id = match self.of {
-                Of::Store(_) => event.place.position,
-                Of::Stream(_) => event.place.revision,
+                _ if !is_last => String::new(),
+                Of::Store(_) => event.place.position.to_string(),
+                Of::Stream(_) => event.place.revision.to_string(),
             };
-            write_line(
-                form,
-                &id.to_string(),
-                &self.head_of(event),
-                &event.event,
-                out,
-            );
+            write_line(form, &id, &self.head_of(event), &event.event, out);
         }
         Ok(events.len())
     }

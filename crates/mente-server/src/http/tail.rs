@@ -109,7 +109,8 @@ impl<S: Source> Tail<S> {
             let mut out = Vec::new();
             let count = self.source.write(max, self.form, &mut out).await?;
             if count > 0 {
-                self.left -= count;
+                // The parts of one record stay together.
+                self.left = self.left.saturating_sub(count);
                 self.door.metrics.read.add(count);
                 return Ok(Some(out.into()));
             }
@@ -145,7 +146,12 @@ impl Source for Reader {
     async fn write(&mut self, max: usize, form: Form, out: &mut Vec<u8>) -> Result<usize> {
         let mut seen: BTreeMap<u32, Offset> = self.positions().into_iter().collect();
         let events = self.read(max).await?;
-        for stored in &events {
+        for (at, stored) in events.iter().enumerate() {
+            let is_last = (events.get(at + 1)).is_none_or(|next| next.position != stored.position);
+            if !is_last {
+                write_part(stored, form, out);
+                continue;
+            }
             let others: Vec<_> = seen.iter().map(|(p, next)| (*p, *next)).collect();
             write(stored, form, &others, out);
             // Whatever follows is read from behind this one on.
@@ -160,6 +166,13 @@ impl Source for Reader {
     }
 }
 
+/// Appends one of the events of a record that is not the last of them: who resumes gets all of them again.
+fn write_part(stored: &StoredEvent, form: Form, out: &mut Vec<u8>) {
+    let (partition, offset) = (stored.position.partition, stored.position.offset);
+    let head = format!("{{\"partition\":{partition},\"offset\":{offset},");
+    write_line(form, "", &head, &stored.event, out);
+}
+
 /// Appends one event; `others` is how far the partitions were read before it.
 pub(super) fn write(stored: &StoredEvent, form: Form, others: &[(u32, Offset)], out: &mut Vec<u8>) {
     let (partition, offset) = (stored.position.partition, stored.position.offset);
@@ -171,10 +184,13 @@ pub(super) fn write(stored: &StoredEvent, form: Form, others: &[(u32, Offset)], 
     write_line(form, &id, &head, &stored.event, out);
 }
 
-/// Appends one event behind the `head` of its object.
+/// Appends one event behind the `head` of its object; without an id, where one resumes before it.
 pub(super) fn write_line(form: Form, id: &str, head: &str, event: &Event, out: &mut Vec<u8>) {
     if form == Form::EventStream {
-        out.extend_from_slice(format!("id: {id}\ndata: ").as_bytes());
+        if !id.is_empty() {
+            out.extend_from_slice(format!("id: {id}\n").as_bytes());
+        }
+        out.extend_from_slice(b"data: ");
     }
     out.extend_from_slice(head.as_bytes());
     out.extend_from_slice(b"\"event\":");

@@ -145,7 +145,9 @@ impl Database {
             Err(failed) => failed,
         };
         if let Some(fact) = batch.facts.get(index).filter(|_| index > 0) {
-            let before = self.transact(batch, &batch.facts[..index], fact.offset.0);
+            // Events of one record are folded in together or not at all.
+            let whole = batch.facts.partition_point(|f| f.offset < fact.offset);
+            let before = self.transact(batch, &batch.facts[..whole], fact.offset.0);
             before.map_err(|(_, failure)| failure)?;
         }
         Err(failure)

@@ -115,9 +115,12 @@ fn failure(error: Error) -> Failure {
             "events were removed by retention before they were folded in ({error}): rebuild to \
              begin with what is left"
         )),
-        Kind::Corrupt | Kind::Unsupported | Kind::Unauthenticated | Kind::Forbidden => {
-            Failure::plain(error.message)
-        }
+        // An event that cannot be told is no other one the next time: who mends the schema says resume.
+        Kind::UpcastFailed
+        | Kind::Corrupt
+        | Kind::Unsupported
+        | Kind::Unauthenticated
+        | Kind::Forbidden => Failure::plain(error.message),
         _ => Failure::passing(error.message),
     }
 }

@@ -13,7 +13,7 @@ use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use mente_broker::queue::Push;
+use mente_broker::queue::{Push, Settlement};
 use mente_broker::{Broker, Error, Principal, SubscriptionName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -140,9 +140,14 @@ async fn deliver(broker: Broker, name: SubscriptionName, push: Push, mut sender:
             let attempt = sender.attempt(&name, &received).await;
             tracing::debug!(subscription = %name, id = received.stored.event.id, count = received.count, ?attempt, "webhook attempt");
             let how = settlement(attempt, &push, received.count, jitter());
+            let is_over = how != Settlement::Complete;
             if let Err(error) = broker.settle(&who, &name, vec![received.token], how).await {
                 // Its lock runs out, and it is delivered again.
                 tracing::warn!(subscription = %name, %error, "webhook attempt not recorded");
+            }
+            // They are parts of one record, which was given back as a whole.
+            if is_over {
+                break;
             }
         }
     }

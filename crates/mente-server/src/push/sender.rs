@@ -142,7 +142,7 @@ impl Sender {
         let seconds = std::time::SystemTime::UNIX_EPOCH
             .elapsed()
             .map_or(0, |d| d.as_secs());
-        let id = webhook_id(name, received.stored.position);
+        let id = webhook_id(name, received.stored.position, received.token.part());
         let signature = self.signer.borrow().sign(&id, seconds, &body);
         let request = Request::post(self.target.path.as_str())
             .header(header::HOST, self.target.authority.as_str())
@@ -207,9 +207,10 @@ fn causes(event: &Event) -> Vec<(&'static str, String)> {
 
 /// No `.`, which is what parts the id from the rest where it is signed; and no sign of names
 /// between the names, or two subscriptions could give the same id.
-fn webhook_id(name: &SubscriptionName, position: Position) -> String {
+fn webhook_id(name: &SubscriptionName, position: Position, part: Option<(u32, u32)>) -> String {
     let Position { partition, offset } = position;
-    format!("{}/{}/{partition}-{offset}", name.topic, name.name).replace('.', ":")
+    let part = part.map_or(String::new(), |(number, _)| format!("/{number}"));
+    format!("{}/{}/{partition}-{offset}{part}", name.topic, name.name).replace('.', ":")
 }
 
 /// As in a path: a header holds no text beyond ASCII.
@@ -346,7 +347,7 @@ mod tests {
             };
             let offset = Offset(7);
             let partition = 1;
-            webhook_id(&name, Position { partition, offset })
+            webhook_id(&name, Position { partition, offset }, None)
         };
         assert_eq!(of("shop.eu", "hook"), "shop:eu/hook/1-7");
         assert_ne!(of("a-b", "c"), of("a", "b-c"));

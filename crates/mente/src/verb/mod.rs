@@ -6,6 +6,7 @@ mod cluster;
 mod past;
 mod projection;
 mod publish;
+mod schema;
 mod stream;
 mod subscription;
 mod tail;
@@ -49,6 +50,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Alternative(verb) => past::alternative(verb).await,
+            Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,
             Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {

@@ -15,5 +15,6 @@ mod connections;
 mod names;
 mod readers;
 mod reducers;
+mod schemas;
 mod sql;
 mod webhooks;

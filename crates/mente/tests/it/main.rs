@@ -31,6 +31,8 @@ mod refusals;
 mod replay;
 mod retention;
 mod retire;
+mod schema_readers;
+mod schemas;
 mod shop_page;
 mod store;
 mod store_subscriptions;

@@ -52,6 +52,10 @@ mod refusals;
 mod replay;
 #[path = "../it/retention.rs"]
 mod retention;
+#[path = "../it/schema_readers.rs"]
+mod schema_readers;
+#[path = "../it/schemas.rs"]
+mod schemas;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
 #[path = "../it/store.rs"]
@@ -78,6 +82,8 @@ mod bodies;
 mod connections;
 #[path = "../hostile/reducers.rs"]
 mod hostile_reducers;
+#[path = "../hostile/schemas.rs"]
+mod hostile_schemas;
 #[path = "../hostile/webhooks.rs"]
 mod hostile_webhooks;
 #[path = "../hostile/names.rs"]

@@ -55,6 +55,7 @@ impl Broker {
         }
         let named = what_if.drop.iter().chain(what_if.replace.keys());
         let named: std::collections::BTreeSet<u64> = named.copied().collect();
+        let schemas = self.schemas().await?;
         let mut looks = limits::EFFECTS;
         for at in named {
             if looks == 0 || effects.are_enough() {
@@ -68,7 +69,9 @@ impl Broker {
                 }
             }
             if let Some(other) = what_if.replace.get(&at) {
-                effects.take(&subscriptions, stream, at, other, true);
+                for other in self.teller.all(&schemas, vec![other.clone()]).await? {
+                    effects.take(&subscriptions, stream, at, &other, true);
+                }
             }
         }
         for (ahead, event) in (1..).zip(&what_if.append) {
@@ -76,7 +79,9 @@ impl Broker {
                 return Ok(effects.cut_off());
             }
             looks -= 1;
-            effects.take(&subscriptions, stream, revision + ahead, event, true);
+            for event in self.teller.all(&schemas, vec![event.clone()]).await? {
+                effects.take(&subscriptions, stream, revision + ahead, &event, true);
+            }
         }
         match effects.are_enough() {
             true => Ok(effects.cut_off()),

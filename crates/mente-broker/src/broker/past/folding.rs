@@ -86,7 +86,8 @@ impl Broker {
     }
 
     /// How the events of this stream's category make a state.
-    pub(super) fn folder_of(&self, stream: &StreamName) -> Result<Folder> {
+    pub(super) async fn folder_of(&self, stream: &StreamName) -> Result<Folder> {
+        let schemas = self.schemas().await?;
         let category = EntityName::new(stream.category()).ok();
         let catalogue = self.catalogue.get()?;
         let declared = category.and_then(|category| {
@@ -97,7 +98,8 @@ impl Broker {
             Some(((_, category), declared)) => self.folds.rule(category, declared)?,
             None => (Arc::default(), 0),
         };
-        Ok(Folder::new(rule, number, Arc::clone(&self.clock)))
+        let folder = Folder::new(rule, number, Arc::clone(&self.clock));
+        Ok(folder.over(schemas))
     }
 
     /// The state that is kept nearest to what is asked for, and the events behind it; without one, the
@@ -111,7 +113,8 @@ impl Broker {
         up_to: Option<UpTo>,
     ) -> Result<(Folded, Past<'a>)> {
         authorize(self.options.access, who, Action::Listen, stream)?;
-        let past = Past::new(self, who, stream, as_of);
+        let schemas = Arc::clone(folder.schemas());
+        let past = Past::new(self, who, stream, as_of, schemas);
         let nearest = |up_to| self.states.nearest(folder.number(), stream, up_to);
         let Some(snapshot) = up_to.and_then(nearest) else {
             return Ok((folder.begin(), past));

@@ -1,5 +1,7 @@
 //! A stream's events, a page at a time, for who folds them.
 
+use std::sync::Arc;
+
 use mente_engine::{Timestamp, limits};
 
 use super::AsOf;
@@ -9,6 +11,7 @@ use crate::broker::{Broker, StreamEvent};
 use crate::error::{Error, Kind, Result};
 use crate::fold::folder::Folded;
 use crate::name::StreamName;
+use crate::schema::Schemas;
 use crate::store::Direction;
 
 /// Events that folding a stream holds in memory at a time.
@@ -20,6 +23,8 @@ pub(super) struct Past<'a> {
     who: &'a Principal,
     stream: &'a StreamName,
     as_of: AsOf,
+    /// One request tells all its events by the same ones.
+    schemas: Arc<Schemas>,
     /// Revision of the first event that readers see, once it was read.
     first: u64,
     next: u64,
@@ -38,12 +43,14 @@ impl<'a> Past<'a> {
         who: &'a Principal,
         stream: &'a StreamName,
         as_of: AsOf,
+        schemas: Arc<Schemas>,
     ) -> Self {
         Self {
             broker,
             who,
             stream,
             as_of,
+            schemas,
             first: 0,
             next: 0,
             behind: 0,
@@ -87,8 +94,21 @@ impl<'a> Past<'a> {
         self.stream
     }
 
-    /// The next events, until there are no more.
+    /// The next events, until there are no more; a page of which all are dropped is empty.
     pub(super) async fn page(&mut self) -> Result<Option<Vec<StreamEvent>>> {
+        match self.written().await? {
+            Some(written) => self.tell(written).await.map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Tells events that lie in this stream, or might.
+    pub(super) async fn tell(&self, written: Vec<StreamEvent>) -> Result<Vec<StreamEvent>> {
+        self.broker.teller.all(&self.schemas, written).await
+    }
+
+    /// The next events as they were written.
+    pub(super) async fn written(&mut self) -> Result<Option<Vec<StreamEvent>>> {
         if self.is_over {
             return Ok(None);
         }
@@ -103,7 +123,7 @@ impl<'a> Past<'a> {
         let (broker, who, stream) = (self.broker, self.who, self.stream);
         let forwards = Direction::Forwards;
         let page = broker
-            .read_stream_page(who, stream, self.next, self.behind, forwards, max)
+            .read_written_page(who, stream, self.next, self.behind, forwards, max)
             .await?;
         let (mut events, is_end) = page;
         match events.first().map(|first| first.place.revision) {

@@ -6,6 +6,7 @@ use crate::broker::Broker;
 use crate::error::{Error, Kind, Result};
 use crate::fold::correction;
 use crate::fold::difference::{Change, between};
+use crate::identity::derived;
 use crate::name::StreamName;
 use crate::store::{AppendedTo, Expected};
 
@@ -19,15 +20,15 @@ pub struct Promoted {
 
 impl Broker {
     /// Appends to a stream what makes its state the one that it would have if its events were others: the
-    /// events that `what_if` appends, and one `Mente.Correction` with this id for what they leave. Only if
-    /// nobody appends meanwhile, and nobody did since revision `at`. With `at` and `id` the call can be
-    /// repeated.
+    /// events that `what_if` appends, and one `Mente.Correction` for what they leave, with this id or one that
+    /// follows from it. Only if nobody appends meanwhile, and nobody did since revision `at`. With `at` the
+    /// call can be repeated.
     pub async fn stream_promote(
         &self,
         who: &Principal,
         stream: &StreamName,
         at: Option<u64>,
-        id: &str,
+        id: Option<&str>,
         what_if: &WhatIf,
     ) -> Result<Promoted> {
         authorize(self.options.access, who, Action::Send, stream)?;
@@ -47,12 +48,16 @@ impl Broker {
         if !changes.is_empty() {
             let dropped = what_if.drop.iter().copied().collect();
             let replaced = what_if.replace.keys().copied().collect();
-            events.push(correction::event(
-                id.to_owned(),
-                changes.clone(),
-                dropped,
-                replaced,
-            ));
+            let mut event = correction::event(String::new(), changes.clone(), dropped, replaced);
+            let revision = wanted.revision.to_string();
+            let says = event
+                .data
+                .bytes()
+                .map(|bytes| String::from_utf8_lossy(bytes));
+            let says = says.unwrap_or_default().into_owned();
+            let derive = || derived(&["correction", stream.as_str(), &revision, &says]);
+            event.id = id.map_or_else(derive, str::to_owned);
+            events.push(event);
         }
         if events.is_empty() {
             let message = "the state would be the same: there is nothing to make true";

@@ -40,7 +40,8 @@ pub(super) struct UpTo {
     pub(super) time: Option<Timestamp>,
 }
 
-type Key = (u64, StreamName);
+/// The number of a fold and that of the schemas, and the stream.
+type Key = ((u64, u64), StreamName);
 
 pub(in crate::broker) struct States {
     kept: Mutex<Streams>,
@@ -74,7 +75,12 @@ impl Default for States {
 
 impl States {
     /// The latest state within these bounds.
-    pub(super) fn nearest(&self, fold: u64, stream: &StreamName, up_to: UpTo) -> Option<Snapshot> {
+    pub(super) fn nearest(
+        &self,
+        fold: (u64, u64),
+        stream: &StreamName,
+        up_to: UpTo,
+    ) -> Option<Snapshot> {
         let mut streams = self.lock();
         let key = (fold, stream.clone());
         streams.touch(&key);
@@ -87,13 +93,13 @@ impl States {
     }
 
     /// The revision of the latest state that is kept.
-    pub(super) fn latest(&self, fold: u64, stream: &StreamName) -> Option<u64> {
+    pub(super) fn latest(&self, fold: (u64, u64), stream: &StreamName) -> Option<u64> {
         let streams = self.lock();
         let entry = streams.by_stream.get(&(fold, stream.clone()))?;
         entry.snapshots.last().map(|snapshot| snapshot.revision)
     }
 
-    pub(super) fn keep(&self, fold: u64, stream: &StreamName, snapshot: Snapshot) {
+    pub(super) fn keep(&self, fold: (u64, u64), stream: &StreamName, snapshot: Snapshot) {
         // One large state is no reason to forget all others.
         if snapshot.bytes() > self.bytes_max / 8 {
             return;
@@ -119,7 +125,7 @@ impl States {
     }
 
     /// All that is kept of this stream by this fold: it is of another stream of that name.
-    pub(super) fn forget(&self, fold: u64, stream: &StreamName) {
+    pub(super) fn forget(&self, fold: (u64, u64), stream: &StreamName) {
         let mut streams = self.lock();
         streams.change(&(fold, stream.clone()), Vec::clear);
     }
@@ -219,7 +225,7 @@ mod tests {
     }
 
     fn nearest(states: &States, fold: u64, up_to: UpTo) -> Option<u64> {
-        let found = states.nearest(fold, &stream(1), up_to);
+        let found = states.nearest((fold, 0), &stream(1), up_to);
         found.map(|snapshot| snapshot.revision)
     }
 
@@ -227,7 +233,7 @@ mod tests {
     fn the_nearest_is_found_and_no_other_folds() {
         let states = States::default();
         for revision in [30, 10, 20] {
-            states.keep(1, &stream(1), snapshot(revision, 10));
+            states.keep((1, 0), &stream(1), snapshot(revision, 10));
         }
         for (up_to, expect) in [
             (9, None),
@@ -246,8 +252,8 @@ mod tests {
             None
         );
         assert_eq!(nearest(&states, 2, UpTo::revision(30)), None);
-        assert_eq!(states.latest(1, &stream(1)), Some(30));
-        states.forget(1, &stream(1));
+        assert_eq!(states.latest((1, 0), &stream(1)), Some(30));
+        states.forget((1, 0), &stream(1));
         assert_eq!(nearest(&states, 1, UpTo::revision(30)), None);
     }
 
@@ -258,7 +264,7 @@ mod tests {
             ..States::default()
         };
         for revision in 0..1_000 {
-            states.keep(1, &stream(1), snapshot(revision, 10));
+            states.keep((1, 0), &stream(1), snapshot(revision, 10));
         }
         let kept: Vec<u64> = (0..1_000)
             .filter_map(|at| nearest(&states, 1, UpTo::revision(at)))
@@ -271,10 +277,10 @@ mod tests {
             gaps.max() < Some(300),
             "they lie over the whole stream: {kept:?}"
         );
-        states.keep(1, &stream(1), snapshot(2_000, 50_000));
-        assert_eq!(states.latest(1, &stream(1)), Some(999), "too large");
+        states.keep((1, 0), &stream(1), snapshot(2_000, 50_000));
+        assert_eq!(states.latest((1, 0), &stream(1)), Some(999), "too large");
         for n in 2..200 {
-            states.keep(1, &stream(n), snapshot(1, 2_000));
+            states.keep((1, 0), &stream(n), snapshot(1, 2_000));
             // The first one is asked for all the time.
             assert!(nearest(&states, 1, UpTo::revision(999)).is_some(), "{n}");
             let streams = states.lock();
@@ -282,6 +288,9 @@ mod tests {
             assert_eq!(bytes, streams.bytes);
             assert!(bytes <= 100_000 && streams.by_use.len() == streams.by_stream.len());
         }
-        assert!(states.latest(1, &stream(2)).is_none() && states.latest(1, &stream(199)).is_some());
+        assert!(
+            states.latest((1, 0), &stream(2)).is_none()
+                && states.latest((1, 0), &stream(199)).is_some()
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! An event as a reducer sees it: CloudEvents' JSON form, and where the event lies.
+//! An event as a program sees it: CloudEvents' JSON form, and to a reducer where the event lies.
 //!
 //! `id`, `source`, `type`, `time`, `subject`, `datacontenttype` and `dataschema` if it has them, its
 //! extensions by their names, `data` (or `data_base64`, where that is no JSON and no text), and
@@ -7,7 +7,7 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
-use mente_engine::{Attribute, Data};
+use mente_engine::{Attribute, Data, Event};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
 use serde_json::value::RawValue;
@@ -15,23 +15,35 @@ use serde_json::value::RawValue;
 use crate::broker::StreamEvent;
 use crate::error::{Error, Kind, Result};
 
-struct Facts<'a>(&'a StreamEvent);
+struct Facts<'a> {
+    event: &'a Event,
+    of_stream: Option<&'a StreamEvent>,
+}
 
 /// The text of its JSON.
 pub(super) fn text(event: &StreamEvent) -> Result<String> {
-    serde_json::to_string(&Facts(event))
+    written(&Facts {
+        event: &event.event,
+        of_stream: Some(event),
+    })
+}
+
+/// The same of an event wherever it lies.
+pub(super) fn text_of(event: &Event) -> Result<String> {
+    written(&Facts {
+        event,
+        of_stream: None,
+    })
+}
+
+fn written(facts: &Facts<'_>) -> Result<String> {
+    serde_json::to_string(facts)
         .map_err(|error| Error::new(Kind::Internal, format!("an event is no JSON: {error}")))
 }
 
 impl Serialize for Facts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let StreamEvent {
-            stream,
-            place,
-            time,
-            event,
-            ..
-        } = self.0;
+        let Self { event, of_stream } = self;
         let mut map = serializer.serialize_map(None)?;
         // Extensions first: of two members with one name the later one counts.
         for (name, value) in &event.extensions {
@@ -55,13 +67,16 @@ impl Serialize for Facts<'_> {
                 map.serialize_entry(name, value)?;
             }
         }
-        match &event.time {
-            Some(written) => map.serialize_entry("time", written)?,
-            None => map.serialize_entry("time", &time.to_rfc3339())?,
+        match (&event.time, of_stream) {
+            (Some(written), _) => map.serialize_entry("time", written)?,
+            (None, Some(lies)) => map.serialize_entry("time", &lies.time.to_rfc3339())?,
+            (None, None) => {}
         }
-        map.serialize_entry("stream", stream.as_str())?;
-        map.serialize_entry("revision", &place.revision)?;
-        map.serialize_entry("position", &place.position)?;
+        if let Some(StreamEvent { stream, place, .. }) = of_stream {
+            map.serialize_entry("stream", stream.as_str())?;
+            map.serialize_entry("revision", &place.revision)?;
+            map.serialize_entry("position", &place.position)?;
+        }
         match &event.data {
             Data::None => {}
             // Data that is no JSON after all is missing, as it is to templates.

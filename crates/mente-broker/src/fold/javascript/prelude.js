@@ -135,10 +135,12 @@
     freeze(value);
   }
 
-  return (make) => {
+  return (make, name) => {
     if (typeof make() !== "function") {
-      throw new TypeError("the source declares no function reduce(state, event)");
+      const parameters = name === "reduce" ? "state, event" : "event";
+      throw new TypeError(`the source declares no function ${name}(${parameters})`);
     }
+    if (name === "upcast") return upcaster(make);
     return (before, text) => {
       const state = parse(before);
       const told = make()(state, parse(text));
@@ -151,4 +153,22 @@
       return stringify(next);
     };
   };
+
+  // Null drops the event, an array makes several of it, nothing means the event as it was left.
+  function upcaster(make) {
+    return (text) => {
+      const event = parse(text);
+      const told = make()(event);
+      if (told instanceof Pledge) throw new TypeError(noLater);
+      const left = told === undefined ? event : told;
+      const events = left === null ? [] : isArray(left) ? left : [left];
+      for (let at = 0; at < events.length; at++) {
+        const one = events[at];
+        if (typeof one !== "object" || one === null || isArray(one)) {
+          throw new TypeError("the upcaster returned something else than an event, a list of events or null");
+        }
+      }
+      return stringify(events);
+    };
+  }
 })()

@@ -4,6 +4,7 @@
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use anyhow::Result;
+use mente_broker::identity::derived;
 use serde_json::{Value, json};
 
 use super::{Seen, ask, caused_by, event, publish};
@@ -76,8 +77,14 @@ impl Shipping {
         let day = day(order, count);
         match day {
             Day::Good | Day::Forgotten => {
-                let id = format!("shipped-{order}");
-                let shipped = event(&id, "/shop/shipping", "shop.OrderShipped", order, None);
+                // Shipped again after a crash it is the same event.
+                let shipped = event(
+                    &derived(&["shop.OrderShipped", order]),
+                    "/shop/shipping",
+                    "shop.OrderShipped",
+                    order,
+                    None,
+                );
                 let shipped = caused_by(&delivery["event"], shipped);
                 let stream = format!("/streams/{order}?expected=exists");
                 ask(&self.client, "POST", &stream, &shipped).await?;

@@ -9,6 +9,7 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
 use axum::routing::post;
+use mente_broker::identity::derived;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
@@ -131,7 +132,8 @@ impl Clerk {
         let order = placed["subject"].as_str().unwrap_or_default();
         self.board.passed("orders-shipping", true);
         tokio::time::sleep(PACKING).await;
-        let id = format!("shipped-{order}");
+        // Shipped again after a crash it is the same event.
+        let id = derived(&["shop.OrderShipped", order]);
         let shipped = event(&id, "/shop/shipping", "shop.OrderShipped", order, None);
         let shipped = now(caused_by(placed, shipped));
         recall::append(&self.client, order, &shipped).await?;
@@ -178,7 +180,7 @@ impl Webhook {
             self.board.refused(order);
             return StatusCode::SERVICE_UNAVAILABLE;
         }
-        let id = format!("notified-{order}");
+        let id = derived(&["shop.CustomerNotified", order]);
         let told = event(&id, "/shop/webhook", "shop.CustomerNotified", order, None);
         let told = now(caused_by(&shipped, told));
         let told = async {
