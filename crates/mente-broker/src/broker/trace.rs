@@ -105,7 +105,8 @@ pub struct Looked {
 
 impl Broker {
     /// The tree of what caused the event of this id and what came of it; or of all events of a correlation. Topics
-    /// are read from `since` on, if it is given. An error if nothing is known of the id.
+    /// are read from `since` on, if it is given. Told of events as they were written, which nothing can fail to
+    /// tell and whose ids stay. An error if nothing is known of the id.
     pub async fn trace(
         &self,
         who: &Principal,
@@ -114,11 +115,12 @@ impl Broker {
     ) -> Result<Trace> {
         authorize(self.options.access, who, Action::Listen, &"all events")?;
         let _turn = self.traces.turn().await?;
-        let mut search = Search::new(self, who, id);
+        let broker = self.as_written();
+        let mut search = Search::new(&broker, who, id);
         search.of_id().await?;
         search.climb(&Scanned::default()).await?;
         let known = search.found.iter().map(|traced| traced.time).min();
-        let scanned = self.scan_topics(who, since.or(known)).await?;
+        let scanned = broker.scan_topics(who, since.or(known)).await?;
         search.looked.topics = scanned.events;
         search.incomplete.extend(scanned.incomplete.iter().cloned());
         for traced in scanned.of_id(id).chain(scanned.of_correlation(id)) {
@@ -136,7 +138,7 @@ impl Broker {
             looked: search.looked,
             incomplete: search.incomplete,
         };
-        self.tell_deliveries(&mut trace).await?;
+        broker.tell_deliveries(&mut trace).await?;
         Ok(trace)
     }
 }

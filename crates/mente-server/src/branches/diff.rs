@@ -196,9 +196,8 @@ impl Look<'_> {
             let bounds = self.broker(side).bounds(self.who, name, partition).await?;
             let mut from = since_when(side, cut.filter(|_| is_shared), bounds);
             while from < bounds.end && self.has_room() {
-                let read = self
-                    .broker(side)
-                    .read(self.who, name, partition, from, AT_ONCE);
+                let written = self.broker(side).as_written();
+                let read = written.read(self.who, name, partition, from, AT_ONCE);
                 let (events, next) = read.await?;
                 self.looked += events.len() as u64;
                 since.extend(events.into_iter().map(|stored| {
@@ -222,7 +221,11 @@ impl Look<'_> {
             let bounds = broker.store_bounds(self.who).await?;
             let mut from = since_when(side, cut, bounds);
             while from < bounds.end && self.has_room() {
-                let (events, next) = self.broker(side).read_store(self.who, from).await?;
+                let (events, next) = self
+                    .broker(side)
+                    .as_written()
+                    .read_store(self.who, from)
+                    .await?;
                 self.looked += events.len() as u64;
                 for event in events {
                     let revision = event.place.revision;
