@@ -5,6 +5,7 @@
 //! `MENTE_NODES_SEED=17`; `MENTE_NODES_SEEDS=20000` runs more.
 
 mod clients;
+mod traces;
 mod wire;
 mod world;
 

@@ -4,6 +4,9 @@
 //! object or `{"error":{…}}` per event in the order they came: events of a batch stand or fall
 //! each on their own. The status is 200 if all are durable, 207 if some are, and that of the
 //! first refusal if none is. A batch that cannot be read is refused whole with 400.
+//!
+//! Readers see who published in the attribute `menteactor`, the name of the key that was shown; what a client sends
+//! under this name is dropped.
 
 use std::sync::Arc;
 

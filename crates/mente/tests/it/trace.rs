@@ -419,6 +419,32 @@ async fn too_many_effects_are_told_as_far_as_they_go() {
 }
 
 #[test]
+fn verbs_name_causes_and_find_by_them() {
+    let server = Server::start();
+    ok(
+        &server,
+        &["pub", "orders", "1", "--id", "p1", "--correlation", "c 1"],
+    );
+    let append = [
+        "stream", "append", "order-1", "{}", "--type", "Taken", "--id", "a1",
+    ];
+    ok(
+        &server,
+        &[&append[..], &["--causation", "p1", "--correlation", "c 1"]].concat(),
+    );
+    let found = ok(&server, &["stream", "find", "--causation", "p1"]);
+    assert!(found.contains("0@order-1"), "{found}");
+    for id in ["p1", "a1", "c 1"] {
+        let shown = ok(&server, &["trace", id]);
+        let kinds: Vec<_> = shown
+            .lines()
+            .filter(|line| !line.contains(" at "))
+            .collect();
+        assert_eq!(kinds, ["mente.event p1", "  Taken a1"], "{id}: {shown}");
+    }
+}
+
+#[test]
 fn the_shop_passes_causes_on() {
     let server = Server::start_with(&["--allow-private-webhooks"]);
     let shop = command("demo")
