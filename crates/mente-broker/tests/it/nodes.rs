@@ -216,7 +216,7 @@ fn heir(world: &World, clients: &Clients, there: &[usize]) {
     }
 }
 
-fn ids(events: impl Iterator<Item = mente_engine::Event>) -> Vec<usize> {
+fn ids(events: impl Iterator<Item = Event>) -> Vec<usize> {
     events.map(|event| event.id.parse().unwrap()).collect()
 }
 
@@ -235,7 +235,7 @@ fn events(memory: &mente_engine::memory::MemoryEngine, end: &str) -> Vec<usize> 
             for batch in chunk.await?.batches.into_iter().filter(events) {
                 for record in batch.records() {
                     let (offset, record) = record.unwrap();
-                    let event = mente_engine::Event::from_record(&record, "", partition, offset);
+                    let event = Event::from_record(&record, "", partition, offset);
                     found.push(event.id.parse().unwrap());
                 }
             }
