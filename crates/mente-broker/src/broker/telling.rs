@@ -33,6 +33,7 @@ use crate::schema::{Needs, Schema, Schemas, Upcasting};
 use crate::store::{Direction, Place, Query};
 
 pub use checking::{CheckedSchema, FailedEvent};
+use handing::Filters;
 
 /// How long a reader waits for the catalogue to be read, at the start of a server.
 const CATALOGUE_WAIT: Duration = Duration::from_secs(2);
@@ -51,6 +52,7 @@ pub(crate) struct Teller {
     turns: Arc<Turns>,
     aside: Aside,
     clock: Arc<dyn Clock>,
+    filters: Filters,
 }
 
 /// An event and where it lies.
@@ -102,6 +104,7 @@ impl Teller {
             turns,
             aside,
             clock,
+            filters: Filters::default(),
         }
     }
 

@@ -62,6 +62,11 @@ impl LockToken {
         Self { part, ..self }
     }
 
+    /// The number of the view that it is of.
+    pub(crate) fn view(self) -> u64 {
+        self.view
+    }
+
     /// Which part, from 1, and of how many; `None`: of the whole record.
     pub fn part(self) -> Option<(u32, u32)> {
         self.part.map(|part| (part.number + 1, part.of))

@@ -62,6 +62,7 @@ fn one(upcaster: Value) -> Schemas {
 fn failure(schemas: &Schemas, event: &Event) -> String {
     let error = tell(schemas, event).unwrap_err();
     assert_eq!(error.kind, Kind::UpcastFailed, "{error}");
+    assert!(error.message.contains("version 1"), "{error}");
     error.message
 }
 

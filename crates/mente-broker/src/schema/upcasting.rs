@@ -65,7 +65,7 @@ impl<'a> Upcasting<'a> {
                 None
             };
             if let Some(message) = many {
-                let error = Error::new(Kind::UpcastFailed, message);
+                let error = Error::invalid(message);
                 return Err(at_type(written, &error));
             }
         }
@@ -155,9 +155,6 @@ fn number(written: &Event, told: &mut [Event]) {
 }
 
 fn at_type(event: &Event, error: &Error) -> Error {
-    if error.kind == Kind::UpcastFailed {
-        return error.clone();
-    }
     let kind = Shown(&event.kind);
     let message = match version_of(event) {
         Ok(version) => format!(

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod engine;
+mod hooks;
 mod repositories;
 mod server;
 

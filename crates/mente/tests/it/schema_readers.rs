@@ -4,13 +4,11 @@
 //! told otherwise, and one more. A reader says what it saw as `TYPE:DATA` in the order of the log.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
-use std::net::TcpListener;
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use crate::hooks::Hooks;
 use crate::server::{Server, eventually, parsed};
 use crate::verbs::ok;
 
@@ -268,79 +266,6 @@ async fn rows(server: &Server, name: &str, expect: usize) -> Seen {
     seen
 }
 
-/// A `webhook-id` and an event.
-type Posted = (String, Value);
-
-/// Webhooks that are posted to, by the path.
-#[derive(Clone)]
-struct Hooks {
-    port: u16,
-    posted: Arc<Mutex<BTreeMap<String, Vec<Posted>>>>,
-}
-
-impl Hooks {
-    fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let hooks = Self {
-            port: listener.local_addr().unwrap().port(),
-            posted: Arc::default(),
-        };
-        let posted = Arc::clone(&hooks.posted);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let posted = Arc::clone(&posted);
-                std::thread::spawn(move || {
-                    let mut stream = BufReader::new(stream.unwrap());
-                    while let Some((path, id, event)) = read_post(&mut stream) {
-                        let mut posted = posted.lock().unwrap();
-                        posted.entry(path).or_default().push((id, event));
-                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                        stream.get_mut().write_all(answer).unwrap();
-                    }
-                });
-            }
-        });
-        hooks
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://127.0.0.1:{}/{path}", self.port)
-    }
-
-    /// What was posted there; no two posts have one id.
-    async fn seen(&self, path: &str, expect: usize) -> Seen {
-        let path = format!("/{path}");
-        let posted = || self.posted.lock().unwrap().get(&path).cloned();
-        eventually(async || posted().unwrap_or_default().len() >= expect).await;
-        let posted = posted().unwrap_or_default();
-        let ids: std::collections::BTreeSet<_> = posted.iter().map(|(id, _)| id).collect();
-        assert_eq!(ids.len(), posted.len(), "{ids:?}");
-        posted.iter().map(|(_, event)| shown(event)).collect()
-    }
-}
-
-fn read_post(stream: &mut impl BufRead) -> Option<(String, String, Value)> {
-    let mut line = String::new();
-    stream.read_line(&mut line).ok().filter(|read| *read > 0)?;
-    let path = line.split(' ').nth(1)?.to_owned();
-    let (mut id, mut length) = (String::new(), 0);
-    loop {
-        let mut header = String::new();
-        stream.read_line(&mut header).ok()?;
-        let Some((name, value)) = header.trim().split_once(": ") else {
-            break;
-        };
-        match &*name.to_ascii_lowercase() {
-            "webhook-id" => id = value.to_owned(),
-            "content-length" => length = value.parse().ok()?,
-            _ => {}
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body).ok()?;
-    Some((path, id, serde_json::from_slice(&body).ok()?))
-}
-
 /// Reads in one way, of a topic.
 async fn of_topic(server: &Server, hooks: Option<&Hooks>, kind: &Kind, rows_seen: &mut Vec<Row>) {
     let name = kind.name;
@@ -418,7 +343,11 @@ async fn of_topic(server: &Server, hooks: Option<&Hooks>, kind: &Kind, rows_seen
     .await;
     row("pull, filtered", seen, expect_named(kind));
     if let Some(hooks) = hooks {
-        row("webhook", hooks.seen(name, count).await, expect.clone());
+        row(
+            "webhook",
+            shown_all(&hooks.posted(name, count).await),
+            expect.clone(),
+        );
     }
     let seen = receive(server, name, "dead", "reject", count).await;
     row("pull to reject", seen, expect.clone());
@@ -591,8 +520,8 @@ async fn of_store(server: &Server, hooks: Option<&Hooks>, kind: &Kind, rows_seen
     let seen = receive(server, "$store", &filtered, "acknowledge", named.len());
     row("pull of the store, filtered", seen.await, named);
     if let Some(hooks) = hooks {
-        let seen = hooks.seen(&format!("{name}-store"), count).await;
-        row("webhook of the store", seen, expect.clone());
+        let posted = hooks.posted(&format!("{name}-store"), count).await;
+        row("webhook of the store", shown_all(&posted), expect.clone());
     }
     let dead = format!("{name}dead");
     let seen = receive(server, "$store", &dead, "reject", count).await;
@@ -819,8 +748,8 @@ async fn table(kinds: &[Kind], is_set_first: bool) -> Vec<Row> {
         false => {
             // Views have looked at everything before there is a schema; webhooks have it as it was written.
             for kind in kinds {
-                hooks.seen(kind.name, 3).await;
-                hooks.seen(&format!("{}-store", kind.name), 3).await;
+                hooks.posted(kind.name, 3).await;
+                hooks.posted(&format!("{}-store", kind.name), 3).await;
             }
             for kind in kinds {
                 set(&server, kind).await;

@@ -10,6 +10,8 @@ mod nodes;
 
 #[path = "../it/certificates.rs"]
 mod certificates;
+#[path = "../it/hooks.rs"]
+mod hooks;
 #[path = "../it/repositories.rs"]
 mod repositories;
 #[path = "../it/server.rs"]

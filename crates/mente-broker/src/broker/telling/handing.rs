@@ -4,6 +4,9 @@
 //! the schema may be another by now. What is dropped, or not let through any more, is settled by itself; what
 //! cannot be told goes to the dead letters.
 
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use mente_engine::Event;
 
 use super::{Carrier, reason};
@@ -18,7 +21,36 @@ use crate::structured::tell_stream;
 /// Why a record is a dead letter whose event could not be told.
 const UPCAST_FAILED: &str = "UpcastFailed";
 
+/// Subscriptions whose filters are kept; one more costs to ask for all again.
+const FILTERS: usize = 1_000;
+
+/// The filters of subscriptions by the number of the view, which no other one has; they never change.
+#[derive(Default)]
+pub(super) struct Filters(Mutex<BTreeMap<SubscriptionName, (u64, Kept)>>);
+
+type Kept = Arc<Option<Filter>>;
+
 impl Broker {
+    async fn filter_of(&self, name: &SubscriptionName, token: LockToken) -> Result<Kept> {
+        let lock = || {
+            let kept = self.teller.filters.0.lock();
+            kept.unwrap_or_else(PoisonError::into_inner)
+        };
+        if let Some((view, filter)) = lock().get(name)
+            && *view == token.view()
+        {
+            return Ok(Arc::clone(filter));
+        }
+        let info = self.subscription(name).await?;
+        let filter = Arc::new(info.settings.filter);
+        let mut kept = lock();
+        if kept.len() >= FILTERS {
+            kept.clear();
+        }
+        kept.insert(name.clone(), (info.view, Arc::clone(&filter)));
+        Ok(filter)
+    }
+
     /// Tells what was received; the rest is settled.
     pub(in crate::broker) async fn tell_received(
         &self,
@@ -39,9 +71,10 @@ impl Broker {
             }
         };
         let untold = tokens[each.len()..].to_vec();
-        let filter = match each.iter().any(|(_, told)| told.is_some()) {
-            true => self.subscription(name).await?.settings.filter,
-            false => None,
+        let told = each.iter().find(|(_, told)| told.is_some());
+        let filter = match told.map(|(received, _)| received.token) {
+            Some(token) => self.filter_of(name, token).await?,
+            None => Arc::default(),
         };
         let (mut out, mut done, mut failed) = (Vec::new(), Vec::new(), Vec::new());
         for (received, told) in each {
@@ -49,7 +82,8 @@ impl Broker {
                 None => out.push(received),
                 Some(Ok(mut events)) => {
                     let is_store = name.topic.is_store();
-                    events.retain(|event| is_let_through(filter.as_ref(), event, is_store));
+                    events
+                        .retain(|event| is_let_through(filter.as_ref().as_ref(), event, is_store));
                     if events.is_empty() {
                         done.push(received.token);
                     }
