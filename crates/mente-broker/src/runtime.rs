@@ -611,8 +611,14 @@ impl<'a> Tenure<'a> {
                 count = 0;
             }
             before.push(count);
-            append.records.iter().for_each(|record| batch.push(record));
-            count += append.records.len() as u64;
+            for record in &append.records {
+                batch.push(record);
+                count += 1;
+                if planted(Planted::TearAppends) {
+                    close(std::mem::take(&mut batch), std::mem::take(&mut before));
+                    count = 0;
+                }
+            }
         }
         close(batch, before);
         async move {

@@ -3,6 +3,7 @@
 use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
 
 use super::{Io, Tenure};
+use crate::planted::{Planted, planted};
 use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, event_of, tell_stream};
 
@@ -26,6 +27,9 @@ impl Tenure<'_> {
                     let result = read.await.map(|chunk| {
                         let (mut found, next) = arrivals(log, from, &chunk, parse);
                         if is_store {
+                            if planted(Planted::SkipFirst) && !found.is_empty() {
+                                found.remove(0);
+                            }
                             found
                                 .iter_mut()
                                 .for_each(|found| tell_stream(&mut found.event));
