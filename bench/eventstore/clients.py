@@ -243,6 +243,7 @@ class Postgres:
         b"VACUUM ANALYZE events",
         b"CHECKPOINT",
     )
+    WITHOUT = (b"DROP INDEX events_stream", b"DROP INDEX events_tags")
 
     def __init__(self, address):
         from psycopg import pq

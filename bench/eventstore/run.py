@@ -1,7 +1,7 @@
 """Mente's event store beside UmaDB and PostgreSQL: one machine, one disk, one client language, durable on
 acknowledge, all systems in turn in one run.
 
-usage: run.py [--quick] [--events N] [--rounds N] [--seconds S] [--rows A,B] [--mente FILE] [--dir DIR]
+usage: run.py [--quick] [--events N] [--grown N] [--rounds N] [--seconds S] [--rows A,B] [--mente FILE] [--dir DIR]
 
 Packages in requirements.txt; `cargo xtask long bench-eventstore` sees to them.
 """
@@ -57,6 +57,8 @@ ROWS = [
     ("batch-1", "batch", 1, BATCH, f"{BATCH} events of one stream, all or nothing"),
     ("batch-8", "batch", 8, BATCH, ""),
 ]
+# What is measured again in the store that has grown.
+GROWN = ("read", "append", "expected", "boundary", "absent")
 LACKS = {"expected": ["UmaDB"], "boundary": ["PostgreSQL"], "absent": ["PostgreSQL"]}
 
 NOT_COMPARABLE = """\
@@ -122,7 +124,9 @@ class Bench:
         self.servers, self.absent, self.turn = {}, {}, 0
         self.results, self.checked, self.short = {}, Counter(), []
         self.documents = payloads(options.payload)
-        self.loads = {}
+        # What is loaded and read now: at first all that there is, then all that came later.
+        self.part, self.held = "load", 0
+        self.loads, self.before = {}, None
 
     def start(self):
         for name in SYSTEMS:
@@ -147,21 +151,35 @@ class Bench:
             stdout=subprocess.PIPE,
             text=True,
         )
-        told |= {"payload": self.options.payload, "streams": self.streams}
+        told |= {"payload": self.options.payload, "streams": self.streams, "part": self.part}
         process.stdin.write(json.dumps(told) + "\n")
         process.stdin.flush()
         return process
 
+    def grow(self):
+        """The same stores become large: what comes lies everywhere behind what is there."""
+        self.before = self.results, self.loads
+        self.results, self.loads = {}, {}
+        self.held, self.part = self.options.events, "grown"
+        self.streams = (self.options.grown - self.held) // LENGTH
+        self.load()
+
     def load(self):
+        events = self.streams * LENGTH
         for name, server in self.servers.items():
             server.go_on()
+            client = server.client()
+            behind = client.head()
+            client.close()
             before = time.monotonic()
-            told = {"kind": "fill", "system": name, "address": server.address, "events": self.options.events}
+            told = {"kind": "fill", "system": name, "address": server.address, "events": events, "before": self.held}
             if name == "PostgreSQL":
                 # COPY is one connection's, in order; how much of it is one transaction leaves no trace.
                 step, told = 1, told | {"batch": 1000, "threads": 1}
             else:
                 step, told = PROCESSES, told | {"batch": self.options.load_batch, "threads": LOADERS}
+            if self.held and name == "PostgreSQL":
+                server.unload()
             fillers = [self.worker(**told, first=first, step=step) for first in range(step)]
             ends = [filler.communicate()[0].strip() for filler in fillers]
             if ends != ["done"] * step:
@@ -170,15 +188,14 @@ class Bench:
                 server.loaded()
             took = time.monotonic() - before
             client = server.client()
-            first = 0 if name != "Mente" else -1
-            held = sum(len(page) for page in client.pages_behind(first))
+            held = sum(len(page) for page in client.pages_behind(behind))
             client.close()
-            if held != self.options.events:
-                raise SystemExit(f"{name} holds {held} events of {self.options.events} that were loaded")
+            if held != events:
+                raise SystemExit(f"{name} holds {held} events of {events} that were loaded")
             os.sync()
             self.loads[name] = (took, server.disk_mib(), server.resident_mib())
             server.hold()
-            say(f"bench: {name} holds {held} events after {took:.0f} s")
+            say(f"bench: {name} holds {held} events more after {took:.0f} s")
 
     def probe(self):
         """Conditions that do not hold are refused, so that a row of conditions is one."""
@@ -337,6 +354,8 @@ class Bench:
         for row in ROWS:
             if self.options.rows and row[0] not in self.options.rows:
                 continue
+            if self.before and not row[1].startswith(GROWN):
+                continue
             results = self.results[row[0]] = {name: [] for name in self.servers}
             for number in range(self.options.rounds):
                 if time.monotonic() > end:
@@ -349,7 +368,7 @@ class Bench:
                 for name in names:
                     if name not in LACKS.get(row[1], []):
                         results[name].append(self.one(row, name, self.turn))
-            say(f"bench: {row[0]}")
+            say(f"bench: {row[0]}{' in the large store' if self.before else ''}")
 
 
 def median(turns, what):
@@ -369,7 +388,7 @@ def doubt(results, other, kind):
     return " ?" if max(syncs) > SAME_DISK * min(syncs) else ""
 
 
-def table(bench):
+def table(bench, found):
     """Columns as wide as they need."""
     names = list(bench.servers)
     others = [name for name in names if name != "Mente"]
@@ -379,7 +398,7 @@ def table(bench):
     head += [f"MENTE/{name.upper()}" for name in others]
     lines = [head]
     for name, kind, clients, *_ in ROWS:
-        results = bench.results.get(name)
+        results = found.get(name)
         if not results or not results["Mente"]:
             continue
         what = "p50" if clients == 1 and kind != "batch" else "rate"
@@ -402,11 +421,11 @@ def table(bench):
     return lines
 
 
-def costs(bench):
+def costs(bench, found):
     names = list(bench.servers)
     lines = [["ROW", *(f"{name.upper()} SRV  CLIENT  SYNC" for name in names)]]
     for name, *_ in ROWS:
-        results = bench.results.get(name)
+        results = found.get(name)
         if results and results["Mente"]:
             told = (
                 "  ".join(f"{median(t, what):.0f}" for what in ("server", "client", "sync")) if t else "-"
@@ -422,34 +441,67 @@ def show(lines):
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
 
 
+def grown(bench, small, large):
+    """What each system's rows became."""
+    names = list(bench.servers)
+    lines = [["ROW", "UNIT", *(f"{name.upper()}: SMALL, LARGE" for name in names)]]
+    for name, kind, clients, *_ in ROWS:
+        if not large.get(name) or not small.get(name) or not large[name]["Mente"]:
+            continue
+        what = "p50" if clients == 1 else "rate"
+        line = [name, "us p50" if what == "p50" else "events/s"]
+        for system in names:
+            turns = [results[name][system] for results in (small, large)]
+            if not all(turns):
+                line.append("-")
+                continue
+            figures = [median(some, what) for some in turns]
+            slower = figures[1] / figures[0] if what == "p50" else figures[0] / figures[1]
+            line.append(f"{figures[0]:.0f}, {figures[1]:.0f} ({slower:.2f} x as long)")
+        lines.append(line)
+    return lines
+
+
+def loads(bench, found):
+    for name, (seconds, disk, memory) in found.items():
+        print(f"- {name}: {seconds:.0f} s, {disk:.0f} MiB on the disk (what is taken in advance included), {memory:.0f} MiB of memory")
+
+
 def report(bench, before, after, syncs, took):
     options = bench.options
+    small, small_loads = bench.before or (bench.results, bench.loads)
     if options.quick:
         print("A smoke: a small store and short rounds, whose figures say little.\n")
     for name in SYSTEMS:
         server = bench.servers.get(name)
         print(f"{name}: {server.version}" if server else f"{name}: MISSING, {bench.absent[name]}")
     print(
-        f"\n{options.events} events loaded, {bench.streams} streams of {LENGTH}, data of {options.payload} bytes, two tags "
+        f"\n{options.events} events loaded, {options.events // LENGTH} streams of {LENGTH}, data of {options.payload} bytes, two tags "
         f"each, {options.load_batch} an append; {options.rounds} rounds of {options.seconds:g} s, systems in turn in each; {PROCESSES} client processes "
         f"of threads; {took:.0f} s in all"
     )
     print(f"disk: {filesystem(bench.folder)}; 4 KiB overwritten and synced takes {before[0]:.0f} us (p99 {before[1]:.0f}) before, ", end="")
     print(f"{after[0]:.0f} us (p99 {after[1]:.0f}) after\n")
-    show(table(bench))
+    show(table(bench, small))
     print("\nRatios above 1 say that Mente is the faster one: of times theirs / Mente's, of rates Mente's / theirs.")
     print(f"?: the disk's own sync beside the two differed by more than {SAME_DISK:g} times, so that the ratio says little.")
     for name, _, _, _, what in ROWS:
-        if what and name in bench.results:
+        if what and name in small:
             print(f"{name.removesuffix('-1')}: {what}")
     print("\nProcessor time of one call, server and client, and a sync of 4 KiB right before the turns, each in us:\n")
-    show(costs(bench))
+    show(costs(bench, small))
     print("\nWhat an acknowledged append waits for, by strace while one client appends 200 events, one each:")
     for name, server in bench.servers.items():
         print(f"- {name}: {syncs[name]} an append. {server.how}")
     print("\nThe store once it was loaded (no row: COPY and indexes later for PostgreSQL, appends of 32 clients for the others):")
-    for name, (seconds, disk, memory) in bench.loads.items():
-        print(f"- {name}: {seconds:.0f} s, {disk:.0f} MiB on the disk (what is taken in advance included), {memory:.0f} MiB of memory")
+    loads(bench, small_loads)
+    if bench.before:
+        print(f"\nThe same stores grown to {options.grown} events; reads are of what came then, {bench.streams} streams of {LENGTH}:\n")
+        show(table(bench, bench.results))
+        print("\nWhat each row is in the small store and in the large one:\n")
+        show(grown(bench, small, bench.results))
+        print(f"\nGrown by {bench.streams * LENGTH} events (PostgreSQL: its indexes dropped before and made anew behind):")
+        loads(bench, bench.loads)
     held = ", ".join(f"{name} {count}" for name, count in bench.checked.items())
     print(f"\nChecked after every turn by the ids: all that was acknowledged is there once, nothing else ({held}).")
     print("Every read was of as many events as are there, in order; conditions that do not hold were refused.\n")
@@ -462,9 +514,10 @@ def asked():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help="a smoke: a small store, short rounds")
     parser.add_argument("--events", type=int, help="how many are loaded (default 1000000, quick 20000; at most 10000000)")
+    parser.add_argument("--grown", type=int, metavar="N", help="then so many, of which append, read and absent are measured again")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one system in one round")
-    parser.add_argument("--minutes", type=float, default=23, help="no round begins after that")
+    parser.add_argument("--minutes", type=float, default=23, help="no round begins after that; once a store has grown so many again")
     parser.add_argument("--payload", type=int, default=256, help="bytes of an event's data")
     parser.add_argument("--load-batch", type=int, default=10, help="events of one append while the store is loaded")
     parser.add_argument("--rows", type=lambda text: text.split(","))
@@ -477,6 +530,8 @@ def asked():
     options.seconds = options.seconds or (0.25 if options.quick else 4)
     if not 20_000 <= options.events <= 10_000_000:
         parser.error("--events: 20000 to 10000000")
+    if options.grown is not None and not options.events + 20_000 <= options.grown <= 10_000_000:
+        parser.error("--grown: more than 20000 above --events, 10000000 at most")
     unknown = set(options.rows or []) - {row[0] for row in ROWS}
     if unknown:
         parser.error(f"--rows: there is no {', '.join(unknown)}; there are {', '.join(row[0] for row in ROWS)}")
@@ -500,6 +555,9 @@ def main():
         bench.probe()
         syncs = bench.syncs()
         bench.rows(began + options.minutes * 60)
+        if options.grown:
+            bench.grow()
+            bench.rows(time.monotonic() + options.minutes * 60)
         after = disk_sync(folder, 300)
         report(bench, before, after, syncs, time.monotonic() - began)
     finally:

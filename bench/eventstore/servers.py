@@ -282,6 +282,13 @@ class PostgresServer(Server):
             client.run(sql)
         client.close()
 
+    def unload(self):
+        """Before much comes: indexes are made anew behind it, as PostgreSQL's manual advises."""
+        client = self.client()
+        for sql in Postgres.WITHOUT:
+            client.run(sql)
+        client.close()
+
 
 def missing(name, options):
     """Why a system is not here, or nothing."""

@@ -34,16 +34,21 @@ def id_of(turn, client, count):
     return turn << 96 | client << 64 | count
 
 
-def loaded(number, streams):
-    """The events of the store as it is loaded: those of one stream and those of one tag g:… lie everywhere."""
+def loaded(number, streams, part="load"):
+    """The events of a part of the store: those of one stream and those of one tag g:… lie everywhere in it."""
     stream, revision = number % streams, number // streams
     group = (stream + revision * 37) % streams
-    return f"load-{stream}", [f"s:load-{stream}", f"g:{group}"], revision
+    return f"{part}-{stream}", [f"s:{part}-{stream}", group_of(part, group)], revision
+
+
+def group_of(part, group):
+    return f"g:{group}" if part == "load" else f"g:{part}-{group}"
 
 
 class Load:
     def __init__(self, told, client, documents):
         self.kind, self.turn, self.streams = told["kind"], told["turn"], told["streams"]
+        self.part = told["part"]
         self.client, self.documents, self.count = client, documents, 0
         self.db = CLIENTS[told["system"]](told["address"])
         self.batch = told["batch"]
@@ -89,9 +94,9 @@ class Load:
         # Of the half that nobody appends to.
         number = self.random.randrange(self.streams // 2, self.streams)
         if kind == "read-stream":
-            return lambda: db.read_stream(f"load-{number}"), LENGTH
+            return lambda: db.read_stream(f"{self.part}-{number}"), LENGTH
         if kind == "read-tag":
-            return lambda: db.read_tag(f"g:{number}"), LENGTH
+            return lambda: db.read_tag(group_of(self.part, number)), LENGTH
         raise ValueError(kind)
 
     def run(self, seconds, most):
@@ -118,6 +123,7 @@ class Load:
 def fill(told, documents):
     """Loads a part of the store: every batch whose number is this process's, by several connections at once."""
     events, streams, batch = told["events"], told["streams"], told["batch"]
+    part, before = told["part"], told["before"]
     firsts, lock, failures = iter(range(told["first"] * batch, events, told["step"] * batch)), threading.Lock(), []
 
     def work(db):
@@ -128,8 +134,8 @@ def fill(told, documents):
                 return
             some = []
             for number in range(first, min(first + batch, events)):
-                stream, tags, revision = loaded(number, streams)
-                event = Event(stream, TYPE, tags, id_of(0, 0, number), documents[number % 1000])
+                stream, tags, revision = loaded(number, streams, part)
+                event = Event(stream, TYPE, tags, id_of(0, 0, before + number), documents[number % 1000])
                 some.append((event, revision))
             if hasattr(db, "load"):
                 db.load(some)

@@ -116,7 +116,7 @@ const PROOFS: [Proof; 12] = [
         name: "bench-eventstore",
         program: Program::Python("bench/eventstore"),
         words: &[],
-        flags: &[],
+        flags: &["--grown", "10000000"],
         purpose: "The event store beside UmaDB and PostgreSQL: the same machine, disk, events and language of the client, all durable on acknowledge, in turn in one run. What is not comparable is said at the end.",
     },
 ];

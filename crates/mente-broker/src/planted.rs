@@ -13,6 +13,20 @@ pub enum Planted {
     IgnoreKeys,
     /// An append is decided by what is in memory of the store alone.
     ForgetSealed,
+    /// A check by a query holds whatever came.
+    IgnoreQuery,
+    /// What was truncated or deleted is read as if nobody had said so.
+    ShowTruncated,
+    /// A fold that goes on from a state that was kept passes over the next event.
+    StateOneBehind,
+    /// What was given back is given back again after it came to its end, once the journal is read anew.
+    ReviveAgain,
+    /// Letters are done with, and what they are of does not come again.
+    ReviveNothing,
+    /// The events of one append are written one by one.
+    TearAppends,
+    /// A subscription of the store passes over the first record that it reads.
+    SkipFirst,
     /// After a failed or unknown append the journal is read again, but not claimed again.
     RestoreUnclaimed,
     /// Replies leave before the round is durable.

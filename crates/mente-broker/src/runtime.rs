@@ -82,8 +82,10 @@ pub(crate) struct Runtime {
     pub(crate) peers: Option<Arc<dyn Peers>>,
     pub(crate) mailbox: mpsc::Receiver<Request>,
     pub(crate) snapshot_bytes: usize,
-    /// What a batch of several decisions or appends is kept below.
+    /// What a batch of several decisions is kept below.
     pub(crate) page_bytes: usize,
+    /// What a batch of several appends to the store is kept below.
+    pub(crate) store_bytes: usize,
     /// Events of the store that are in memory before they are sealed.
     pub(crate) tail_events: usize,
     /// Of the store's index; only the shard that owns the store has them.
@@ -586,7 +588,8 @@ impl<'a> Tenure<'a> {
     }
 
     /// Appends to the store, several appends to a batch but each one whole; answers the offset
-    /// of each append's first event.
+    /// of each append's first event. Batches are small: events of a stream lie everywhere, and each that is
+    /// read is read with its batch.
     fn append_to_store(
         &self,
         appends: &[StoreAppend],
@@ -609,13 +612,19 @@ impl<'a> Tenure<'a> {
         };
         for append in appends {
             let bytes: usize = append.records.iter().map(weight).sum();
-            if batch.size() + bytes > self.runtime.page_bytes {
+            if batch.size() + bytes > self.runtime.store_bytes {
                 close(std::mem::take(&mut batch), std::mem::take(&mut before));
                 count = 0;
             }
             before.push(count);
-            append.records.iter().for_each(|record| batch.push(record));
-            count += append.records.len() as u64;
+            for record in &append.records {
+                batch.push(record);
+                count += 1;
+                if planted(Planted::TearAppends) {
+                    close(std::mem::take(&mut batch), std::mem::take(&mut before));
+                    count = 0;
+                }
+            }
         }
         close(batch, before);
         async move {

@@ -260,6 +260,8 @@ fn info(topic: &Topic, settings: &Settings) -> Option<SetInfo> {
             .map(Duration::from_millis),
         bytes: number("retention.bytes").and_then(|bytes| u64::try_from(bytes).ok()),
     };
+    let batch_bytes_max = usize::try_from(number("max.message.bytes")?).ok()?;
+    let batch_bytes_max = batch_bytes_max.min(mente_engine::limits::BATCH_BYTES);
     Some(SetInfo {
         name: topic.set.clone(),
         id: topic.id,
@@ -268,9 +270,9 @@ fn info(topic: &Topic, settings: &Settings) -> Option<SetInfo> {
             owned: topic.owned,
             retention,
         },
-        batch_bytes_max: usize::try_from(number("max.message.bytes")?)
-            .ok()?
-            .min(mente_engine::limits::BATCH_BYTES),
+        batch_bytes_max,
+        // Each batch is a request of its own.
+        batch_bytes_good: batch_bytes_max,
     })
 }
 

@@ -163,6 +163,7 @@ async fn a_set_is_made_once_and_listed(world: World<'_>) {
         .expect("listed");
     assert_eq!((found.id, found.logs, found.config.owned), (id, 3, false));
     assert!(found.batch_bytes_max >= limits::EVENT_BYTES);
+    assert!((1..=found.batch_bytes_max).contains(&found.batch_bytes_good));
     assert!(listed.is_sorted_by(|a, b| a.name < b.name));
     let same = engine.list(name.as_str()).await.unwrap();
     assert!(same.iter().any(|info| info.id == id), "{same:?}");

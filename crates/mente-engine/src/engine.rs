@@ -178,6 +178,9 @@ pub struct SetInfo {
     pub config: LogConfig,
     /// Largest batch that an append to it takes, in bytes.
     pub batch_bytes_max: usize,
+    /// Up to about this size it costs a reader of one record little that he gets its whole batch, and a
+    /// writer of several batches no more than of one.
+    pub batch_bytes_good: usize,
 }
 
 /// Whether the set of this name, with so many logs, owned or not, is the one that [`Engine::create`] was

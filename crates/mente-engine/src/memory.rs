@@ -143,6 +143,7 @@ impl Engine for MemoryEngine {
             logs: set.logs.len() as u32,
             config: set.config,
             batch_bytes_max: limits::BATCH_BYTES,
+            batch_bytes_good: limits::BATCH_BYTES,
         };
         let wanted = logs
             .sets

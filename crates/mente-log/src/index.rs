@@ -16,7 +16,7 @@ use crate::catalogue::Record;
 use crate::files::FileName;
 use crate::read::{Plan, Rot, Source, Step, TimeStep};
 use crate::recent::Recent;
-use crate::run::{Position, Run};
+use crate::run::{GOOD_BATCH_BYTES, Position, Run};
 
 #[derive(Debug)]
 pub(crate) struct Index {
@@ -291,6 +291,7 @@ impl Index {
                 logs: set.logs.len() as u32,
                 config: set.config,
                 batch_bytes_max: self.batch_bytes_max,
+                batch_bytes_good: GOOD_BATCH_BYTES.min(self.batch_bytes_max),
             })
         };
         wanted.filter_map(info).collect()

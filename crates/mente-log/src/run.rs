@@ -17,7 +17,9 @@ use crate::fields::Fields;
 
 pub(crate) const ENTRY_BYTES: usize = 40;
 /// A run ends before it grows beyond this: a reader of one batch fetches no more beside it.
-pub(crate) const RUN_BYTES: u32 = 32 << 10;
+pub(crate) const RUN_BYTES: u32 = 16 << 10;
+/// A reader of one record reads and proves its whole batch.
+pub(crate) const GOOD_BATCH_BYTES: usize = RUN_BYTES as usize / 2;
 const FLAG_TERM: u32 = 1;
 
 /// A place on the disk: file number and byte in it. In the WAL, ordered as written.

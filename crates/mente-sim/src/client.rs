@@ -1,14 +1,16 @@
 //! Clients outside the server: what each knows outlives a crash of the server, what it does is drawn.
 
+mod store;
+
 use std::sync::atomic::Ordering::SeqCst;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use mente_broker::queue::LockToken;
 
-use crate::history::{Expect, How, Value};
+use crate::history::{Boundary, Expect, How, Value};
 use crate::random::Random;
-use crate::scene::{AUDIT, ORDERS, STREAMS, SUBSCRIPTIONS, Scene, key_of};
+use crate::scene::{AUDIT, ORDERS, STREAMS, SUBSCRIPTIONS, Scene, TAGS, key_of};
 
 /// Locks that a client remembers.
 const HELD: usize = 12;
@@ -29,6 +31,10 @@ pub(crate) struct Client {
     held: Vec<(String, LockToken, String)>,
     /// An append that may be tried again as it was.
     last_append: Option<(&'static str, Expect, Vec<String>)>,
+    /// The same over several streams.
+    last_of_many: Option<store::OfMany>,
+    /// What was seen of each tag's events when they were last looked for.
+    boundaries: [Option<Boundary>; TAGS.len()],
     /// How many events each stream had when it was last looked at.
     lengths: [u64; STREAMS.len()],
     /// A topic of its own, with a subscription of its own, that may be deleted.
@@ -44,6 +50,10 @@ enum Action {
     Receive(String, usize, Duration),
     Settle(String, (LockToken, String), How, Duration),
     Append(usize, Expect, Vec<String>),
+    AppendStore(store::OfMany),
+    Hide(usize, u64, bool),
+    State(usize, Option<u64>),
+    Replay(&'static str),
     Read(&'static str, u32),
     ReadStream(usize),
     ReadStore,
@@ -73,6 +83,8 @@ impl Client {
             values: 0,
             held: Vec::new(),
             last_append: None,
+            last_of_many: None,
+            boundaries: [None; TAGS.len()],
             lengths: [0; STREAMS.len()],
             own_topic: None,
             gone: None,
@@ -104,7 +116,8 @@ impl Client {
     }
 
     fn choose(&mut self) -> Action {
-        match self.random.below(40) {
+        match self.random.below(48) {
+            40..=47 => self.choose_of_store(),
             0 => match <[Value; 2]>::try_from(self.values(2)) {
                 Ok(pair) => Action::PublishPair(pair),
                 Err(_) => Action::ReadStore,
@@ -247,6 +260,13 @@ async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
                 None => look(scene, client, process, at).await,
             }
         }
+        Action::AppendStore(append) => store::append(scene, client, process, append).await,
+        Action::Hide(at, before, is_deletion) => {
+            scene.hide(process, STREAMS[at], before, is_deletion).await;
+            look(scene, client, process, at).await;
+        }
+        Action::State(at, revision) => scene.state(process, STREAMS[at], revision).await,
+        Action::Replay(subscription) => scene.replay(process, subscription).await,
         Action::Read(topic, partition) => scene.read(process, topic, partition).await,
         Action::ReadStream(at) => look(scene, client, process, at).await,
         Action::ReadStore => {

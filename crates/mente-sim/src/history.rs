@@ -9,11 +9,15 @@
 //! process ended, one of `ok`, `fail` (certainly not done) and `info` (perhaps done). Answers fill the
 //! same fields that the invocation left empty.
 
+mod store;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
+
+pub use store::{Boundary, Part, Replayed, Told};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Entry {
@@ -129,7 +133,26 @@ pub enum Op {
         ids: Vec<String>,
         to: Option<To>,
     },
-    /// The whole stream.
+    /// To several streams, all or none; each event has the tag.
+    AppendStore {
+        parts: Vec<Part>,
+        tag: Option<String>,
+        check: Option<Boundary>,
+        /// Of each part.
+        to: Vec<To>,
+    },
+    /// Readers of the stream see nothing before this revision any more: it was truncated, or deleted.
+    Hide {
+        stream: String,
+        before: u64,
+    },
+    /// What the server folds of a stream, up to a revision or to its end.
+    State {
+        stream: String,
+        at: Option<u64>,
+        told: Option<Told>,
+    },
+    /// All that readers see of the stream.
     ReadStream {
         stream: String,
         events: Vec<InStream>,
@@ -141,6 +164,11 @@ pub enum Op {
     DeadLetters {
         subscription: String,
         letters: Vec<Letter>,
+    },
+    /// The dead letters are given back, to come as if for the first time.
+    Replay {
+        subscription: String,
+        done: Option<Replayed>,
     },
     /// Everything that this subscription still had was received and completed, and what it gave
     /// up on was copied; fails if that never comes.
@@ -181,6 +209,9 @@ pub struct Value {
     #[serde(default)]
     pub key: String,
 }
+
+/// Where a subscription is of the store: the events of all streams.
+pub const STORE: &str = "$store";
 
 /// Where a record lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]

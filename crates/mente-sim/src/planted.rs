@@ -14,7 +14,7 @@ pub enum Planted {
 }
 
 /// Each with the laws that must show it.
-pub const CLAIMS: [(Planted, &[Law]); 15] = [
+pub const CLAIMS: [(Planted, &[Law]); 22] = [
     (Planted::Log(InLog::AckBeforeSync), &[Law::Lost]),
     (Planted::Log(InLog::SkipDirectorySync), &[Law::Lost]),
     (
@@ -45,6 +45,19 @@ pub const CLAIMS: [(Planted, &[Law]); 15] = [
     ),
     (Planted::Broker(InBroker::IgnoreKeys), &[Law::KeyOutTwice]),
     (Planted::Broker(InBroker::LeaseWhileLive), &[Law::TwoLocks]),
+    (Planted::Broker(InBroker::IgnoreQuery), &[Law::WonTwice]),
+    (
+        Planted::Broker(InBroker::ShowTruncated),
+        &[Law::Resurrected],
+    ),
+    (
+        Planted::Broker(InBroker::StateOneBehind),
+        &[Law::FoldDiffers],
+    ),
+    (Planted::Broker(InBroker::ReviveAgain), &[Law::SettledAgain]),
+    (Planted::Broker(InBroker::ReviveNothing), &[Law::Vanished]),
+    (Planted::Broker(InBroker::TearAppends), &[Law::NotWhole]),
+    (Planted::Broker(InBroker::SkipFirst), &[Law::Vanished]),
 ];
 
 /// Each with what must be told of a run in which one call of the disk fails.

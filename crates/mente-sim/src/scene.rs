@@ -1,5 +1,7 @@
 //! What clients call, each call with its line in the history. The names are those that every world has.
 
+mod store;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
@@ -9,15 +11,15 @@ use bytes::Bytes;
 use mente_broker::error::Kind;
 use mente_broker::queue::{LockToken, Settings, Settlement};
 use mente_broker::{
-    Broker, EntityName, Error, Expected, Filter, Position, Principal, Start, StreamEvent,
-    StreamName, SubscriptionName, dead_letter,
+    AppendedTo, Broker, EntityName, Error, Expected, Filter, Position, Principal, Start,
+    StreamEvent, StreamName, SubscriptionName, dead_letter,
 };
 use mente_engine::engine::Retention;
 use mente_engine::{Appended, BatchBuilder, Data, Engine, Event, LogId, Offset};
 use mente_log::Embedded;
 
 use crate::history::{
-    Delivered, Expect, Found, How, InStream, Letter, Op, Phase, Place, Placed, To, Value,
+    Delivered, Expect, Found, How, InStream, Letter, Op, Phase, Place, Placed, STORE, To, Value,
 };
 use crate::recorder::Recorder;
 
@@ -32,7 +34,10 @@ pub(crate) const AUDIT: &str = "audit";
 pub(crate) const PAIRS: &str = "pairs";
 pub(crate) const TOPICS: [(&str, u32); 3] = [(ORDERS, 2), (AUDIT, 1), (PAIRS, 2)];
 /// Subscriptions that every world has.
-pub(crate) const SUBSCRIPTIONS: [&str; 3] = ["orders/all", "orders/even", "audit/late"];
+pub(crate) const SUBSCRIPTIONS: [&str; 4] =
+    ["orders/all", "orders/even", "audit/late", "$store/appended"];
+/// Events of these tags are appended if none of them came behind a position.
+pub(crate) const TAGS: [&str; 2] = ["seat", "table"];
 pub(crate) const STREAMS: [&str; 3] = ["order-1", "order-2", "cart-1"];
 const AUDIT_BYTES: u64 = 20 << 10;
 
@@ -54,28 +59,39 @@ pub(crate) fn entity(name: &str) -> EntityName {
 pub(crate) fn subscription_name(name: &str) -> SubscriptionName {
     let (topic, own) = name.split_once('/').expect("topic/name");
     SubscriptionName {
-        topic: entity(topic),
+        topic: EntityName::source(topic).expect("worlds use plain names"),
         name: entity(own),
     }
 }
 
+/// What is appended to streams.
+const APPENDED: &str = "appended";
+
 /// What every world declares, and what its history says of it.
 fn settings(subscription: &str) -> (Settings, Op) {
-    let even = serde_json::json!({"exact": {"type": "even"}});
-    let even: Filter = serde_json::from_value(even).expect("a filter");
+    let of_kind = |kind: &str| {
+        let filter = serde_json::json!({"exact": {"type": kind}});
+        serde_json::from_value::<Filter>(filter).expect("a filter")
+    };
     let (lock_ms, max_deliveries) = match subscription {
-        "orders/all" => (1_000, 3),
+        "orders/all" | "$store/appended" => (1_000, 3),
         "orders/even" => (2_000, 5),
         _ => (1_500, 2),
     };
     let is_even = subscription == "orders/even";
+    // It is told of what holds for streams too, which nobody here sent.
+    let is_store = subscription.starts_with(STORE);
     let ttl_ms = (subscription == "audit/late").then_some(6_000);
     let settings = Settings {
-        filter: is_even.then_some(even),
+        filter: match (is_even, is_store) {
+            (true, _) => Some(of_kind("even")),
+            (_, true) => Some(of_kind(APPENDED)),
+            _ => None,
+        },
         lock_duration_ms: lock_ms,
         max_delivery_count: max_deliveries,
         time_to_live_ms: ttl_ms,
-        ordered: is_even,
+        ordered: is_even || is_store,
         push: None,
     };
     let op = Op::Subscribe {
@@ -175,6 +191,7 @@ impl Scene {
         for subscription in SUBSCRIPTIONS {
             self.subscribe(process, subscription).await;
         }
+        self.declare_folds().await;
     }
 
     pub(crate) async fn create_topic(&self, process: u64, topic: &str, partitions: u32) {
@@ -427,7 +444,7 @@ impl Scene {
         expect: Expect,
         ids: Vec<String>,
     ) -> Option<To> {
-        let events = ids.iter().map(|id| event(id, "appended")).collect();
+        let events = ids.iter().map(|id| event(id, APPENDED)).collect();
         let op = Op::Append {
             stream: stream.into(),
             expected: expect,
@@ -441,16 +458,8 @@ impl Scene {
         };
         let name = StreamName::new(stream).expect("worlds use plain names");
         let work = async {
-            let to = self
-                .broker
-                .append_stream(&ME, &name, expected, events)
-                .await?;
-            Ok(To {
-                first_revision: to.first_revision,
-                last_revision: to.last_revision,
-                last_position: to.last_position,
-                repeated: to.repeated,
-            })
+            let to = self.broker.append_stream(&ME, &name, expected, events);
+            Ok(to_of(&to.await?))
         };
         self.call(process, op, work, |op, done| {
             if let Op::Append { to, .. } = op {
@@ -460,7 +469,7 @@ impl Scene {
         .await
     }
 
-    /// How many events the stream has.
+    /// Behind which revision the next event comes, as far as it is to be seen.
     pub(crate) async fn read_stream(&self, process: u64, stream: &str) -> Option<u64> {
         let op = Op::ReadStream {
             stream: stream.into(),
@@ -478,7 +487,8 @@ impl Scene {
                 events.extend(read.iter().map(in_stream));
             }
         });
-        read.await.map(|events| events.len() as u64)
+        let next = |last: &StreamEvent| last.place.revision + 1;
+        read.await.map(|events| events.last().map_or(0, next))
     }
 
     pub(crate) async fn read_store(&self, process: u64) {
@@ -556,7 +566,8 @@ impl Scene {
 
     /// How many records each subscription of a topic has that are not at their end.
     pub(crate) async fn open_records(&self, topic: &str) -> Option<BTreeMap<String, u64>> {
-        let listed = self.broker.subscriptions(&ME, &entity(topic)).await.ok()?;
+        let topic = EntityName::source(topic).ok()?;
+        let listed = self.broker.subscriptions(&ME, &topic).await.ok()?;
         let open = |c: &mente_broker::queue::Counts| c.ready + c.leased + c.delayed + c.dying;
         Some(
             listed
@@ -571,6 +582,15 @@ impl Scene {
         self.budget
             .fetch_update(SeqCst, SeqCst, |left| left.checked_sub(1))
             .is_ok()
+    }
+}
+
+fn to_of(to: &AppendedTo) -> To {
+    To {
+        first_revision: to.first_revision,
+        last_revision: to.last_revision,
+        last_position: to.last_position,
+        repeated: to.repeated,
     }
 }
 

@@ -12,7 +12,7 @@ use mente_log::{Crash, MemDisk};
 use crate::check::{self, Law, Violation};
 use crate::client::{self, AUDITOR, Client, OPERATOR, Shared};
 use crate::clock::SimClock;
-use crate::history::{Entry, How, Op};
+use crate::history::{Entry, How, Op, STORE};
 use crate::life::{Life, State};
 use crate::random::Random;
 use crate::recorder::Recorder;
@@ -380,6 +380,7 @@ async fn audit(scene: Scene) {
     }
     for stream in STREAMS {
         scene.read_stream(AUDITOR, stream).await;
+        scene.state(AUDITOR, stream, None).await;
     }
     scene.read_store(AUDITOR).await;
     scene.verify(AUDITOR).await;
@@ -403,7 +404,7 @@ async fn drain(scene: Scene, drained: Arc<AtomicBool>) {
             }
         }
         let mut open = 0;
-        for (topic, _) in TOPICS {
+        for topic in TOPICS.map(|(topic, _)| topic).into_iter().chain([STORE]) {
             let counts = scene.open_records(topic).await;
             open += counts.map_or(1, |counts| counts.values().sum());
         }

@@ -177,6 +177,7 @@ impl Broker {
         let listed = engine.list(name.as_str()).await.map_err(Error::from)?;
         let journals = listed.iter().find(|info| info.id == set);
         let batch_bytes = journals.map_or(limits::BATCH_BYTES, |info| info.batch_bytes_max);
+        let good_bytes = journals.map_or(batch_bytes, |info| info.batch_bytes_good);
         let made = [STORE, INDEX].map(|name| engine.create(&set_name(name), 1, config));
         let [store, index] = <[_; 2]>::try_from(try_join_all(made).await.map_err(Error::from)?)
             .map_err(|_| Error::new(Kind::Internal, "two sets were asked for"))?
@@ -217,6 +218,7 @@ impl Broker {
                 mailbox,
                 snapshot_bytes: options.snapshot_bytes,
                 page_bytes: batch_bytes / 4,
+                store_bytes: good_bytes.min(batch_bytes / 4),
                 tail_events: options.tail_events,
                 blocks: (shard == store_shard).then(|| Arc::clone(&blocks)),
                 parse: options.parse_event,

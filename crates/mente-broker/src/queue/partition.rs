@@ -7,6 +7,7 @@ use mente_engine::{Offset, Timestamp};
 
 use super::ahead::{Ahead, Stretch, Stretches};
 use super::{NOWHERE, Verdict};
+use crate::planted::{Planted, planted};
 
 /// Scanned records that wait to go out; the rest stays in the log, counted at most.
 pub(super) const WINDOW: usize = if cfg!(test) { 8 } else { 1_000 };
@@ -162,7 +163,9 @@ impl Durable {
 
     fn settle(&mut self, offset: Offset) {
         self.failed.remove(&offset);
-        self.revived.remove(&offset);
+        if !planted(Planted::ReviveAgain) {
+            self.revived.remove(&offset);
+        }
         if offset >= self.floor {
             self.settled.insert(offset);
         }

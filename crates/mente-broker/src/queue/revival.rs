@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use super::partition::{SETTLED_PER_VERDICT, WINDOW};
 use super::{Effects, Queue, Verdict};
+use crate::planted::{Planted, planted};
 
 /// Reason of a dead letter whose record could not be read when it was given back.
 const UNREADABLE: &str = "Unreadable";
@@ -88,6 +89,7 @@ impl Queue {
             room = room.saturating_sub(record.iter().len());
             done.revived += record.iter().len() as u64;
             partition = record.map_or(partition, |(partition, _)| partition);
+            let record = record.filter(|_| !planted(Planted::ReviveNothing));
             done.upto = Offset(letter.at.0.saturating_add(1));
             let verdict = Verdict::Revived {
                 partition,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
 
 use super::{Io, Tenure};
+use crate::planted::{Planted, planted};
 use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, event_of, tell_stream};
 
@@ -32,6 +33,9 @@ impl Tenure<'_> {
                         let (mut found, next) =
                             told.map_err(|error| engine::Error::Busy(error.message))?;
                         if is_store {
+                            if planted(Planted::SkipFirst) && !found.is_empty() {
+                                found.remove(0);
+                            }
                             let seen = found.iter_mut().flat_map(Arrival::seen_mut);
                             seen.for_each(tell_stream);
                         }

@@ -1,11 +1,9 @@
 //! Reads the records at places that an index names.
 
-use std::collections::BTreeMap;
-
-use mente_engine::{Engine, LogId, Offset, Record};
+use mente_engine::{Batch, Chunk, Engine, LogId, Offset, Record};
 
 use super::Place;
-use crate::broker::{near, records};
+use crate::broker::near;
 use crate::error::{Error, Kind, Result};
 
 /// Records that are read at once.
@@ -23,29 +21,50 @@ pub(crate) async fn read_at(
     let mut most = TOGETHER;
     while let Some(first) = places.first() {
         let wanted = together(places, most);
-        let low = wanted.iter().map(|place| place.offset).min();
-        let low = low.unwrap_or(first.offset);
-        let chunk = engine.read(log, low, near(span(wanted))).await?;
-        let high = wanted.iter().map(|place| place.offset).max();
-        let found = records(&chunk, low);
-        // Of a large batch the rest is not decoded.
-        let found = found.take_while(|record| match (record, high) {
-            (Ok((offset, _)), Some(high)) => *offset <= high,
-            _ => true,
-        });
-        let mut found = found.collect::<Result<BTreeMap<_, _>>>()?;
-        let there = wanted.iter().map_while(|place| found.remove(&place.offset));
-        let there: Vec<Record> = there.collect();
-        if !there.is_empty() {
-            return Ok(there);
+        let mut offsets: Vec<Offset> = wanted.iter().map(|place| place.offset).collect();
+        let is_down = wanted.last().is_some_and(|last| last.offset < first.offset);
+        if is_down {
+            offsets.reverse();
         }
-        // Downwards the first of a run is the last of a read, which may end before it.
+        let low = offsets.first().copied().unwrap_or(first.offset);
+        // Upwards what comes is a beginning, so that what lies between need not be reckoned with.
+        let count = if is_down { span(wanted) } else { wanted.len() };
+        let chunk = engine.read(log, low, near(count)).await?;
+        let mut found = pick(&chunk, &offsets)?;
+        if is_down {
+            // The first of a run is the last of a read, which may end before it.
+            let is_whole = found.len() == wanted.len();
+            found = if is_whole { found } else { Vec::new() };
+            found.reverse();
+        }
+        if !found.is_empty() {
+            return Ok(found);
+        }
         most = wanted.len() / 2;
         if most == 0 {
             return Err(no_event(first.offset));
         }
     }
     Ok(Vec::new())
+}
+
+/// The records at the first of these offsets, which rise, as many as are there. Nothing else is decoded.
+fn pick(chunk: &Chunk, offsets: &[Offset]) -> Result<Vec<Record>> {
+    let mut found = Vec::with_capacity(offsets.len());
+    let is_data = |batch: &&Batch| batch.term().is_none() && !batch.is_control();
+    for batch in chunk.batches.iter().filter(is_data) {
+        let end = batch.last_offset();
+        let mut records = batch.records();
+        while let Some(offset) = offsets.get(found.len()).filter(|offset| **offset <= end) {
+            records = records.starting_at(*offset);
+            match records.next() {
+                Some(Ok((at, record))) if at == *offset => found.push(record),
+                Some(Err(error)) => return Err(Error::new(Kind::Corrupt, error.to_string())),
+                _ => return Ok(found),
+            }
+        }
+    }
+    Ok(found)
 }
 
 pub(crate) fn no_event(offset: Offset) -> Error {

@@ -1,11 +1,11 @@
 //! The queue laws of the end: what was sent = what was done + dead letters, once nothing is left, and
 //! nothing dies without cause.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use super::queue::{Check, Delivery};
 use super::{Findings, Law};
-use crate::history::{Call, EXPIRED, How, Letter, Phase};
+use crate::history::{Call, EXPIRED, How, Letter, Phase, STORE};
 
 const MS: u64 = 1_000_000;
 
@@ -15,9 +15,15 @@ impl<'a> Check<'a> {
         let Some((call, letters)) = self.subscription.letters else {
             return;
         };
-        let (mut dead, mut origins) = (BTreeSet::new(), BTreeSet::new());
+        let (mut dead, mut origins) = (BTreeMap::new(), BTreeMap::new());
+        // Each time that they are given back they may die again.
+        let lives = 1 + self.subscription.revivals.before(call);
         for letter in letters {
-            if !origins.insert(&letter.origin) || !dead.insert(letter.value.as_str()) {
+            let of_origin = origins.entry(&letter.origin).or_insert(0);
+            let of_value = dead.entry(letter.value.as_str()).or_insert(0);
+            *of_origin += 1;
+            *of_value += 1;
+            if *of_origin.max(of_value) > lives {
                 let detail = format!("{}: two dead letters of {}", self.name, letter.value);
                 findings.add(Law::TwoEnds, call.ended, detail);
             }
@@ -32,16 +38,20 @@ impl<'a> Check<'a> {
             let is_for_it = self.topic.sent.contains_key(value) && self.is_wanted(value);
             let completed = self.settled(value, How::Complete);
             let rejected = self.settled(value, How::Reject);
-            let fault = match (completed, dead.contains(value)) {
-                (Some(true), true) => Some((Law::TwoEnds, "completed and dead-lettered")),
+            let is_dead = dead.contains_key(value);
+            let fault = match (completed, is_dead) {
+                (Some(true), true) if !self.is_given_back(value) => {
+                    Some((Law::TwoEnds, "completed and dead-lettered"))
+                }
                 (None, false) if rejected != Some(true) => {
                     Some((Law::Vanished, "neither completed nor dead-lettered"))
                 }
-                (_, false) if rejected == Some(true) => {
+                (_, false) if rejected == Some(true) && !self.is_given_back(value) => {
                     Some((Law::Vanished, "rejected, and no dead letter"))
                 }
                 _ => None,
             };
+            let fault = fault.or_else(|| self.never_came(value));
             if let Some((law, why)) = fault.filter(|_| is_for_it && !is_trimmed) {
                 let detail = format!("{}: {value} at {place}: {why}", self.name);
                 findings.add(law, call.ended, detail);
@@ -70,7 +80,9 @@ impl<'a> Check<'a> {
 
     fn wrong_death(&self, call: &Call<'_>, letter: &Letter) -> Option<(Law, &'static str)> {
         let value = letter.value.as_str();
-        let place = self.topic.stored.get(value);
+        // Of the store's offsets nobody here knows.
+        let is_store = self.subscription.topic == STORE;
+        let place = self.topic.stored.get(value).filter(|_| !is_store);
         if place.is_some_and(|place| place.to_string() != letter.origin) || !self.is_wanted(value) {
             return Some((Law::Invented, "is a dead letter of nothing"));
         }
@@ -125,6 +137,10 @@ impl<'a> Check<'a> {
         };
         let (_, born) = self.wall.between(sent.invoked_at, sent.ended_at);
         let call = delivery.call;
+        // Its time begins anew when it is given back.
+        if self.subscription.revivals.within(sent.invoked, call.ended) {
+            return;
+        }
         let (now, _) = self.wall.between(call.invoked_at, call.ended_at);
         // The server counts in milliseconds.
         if now - born > i128::from(ttl + MS) {

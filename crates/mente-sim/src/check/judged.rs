@@ -91,8 +91,15 @@ impl<'a> Seen<'a> {
             Op::Append { stream, .. } if is_ok => {
                 self.streams.insert(stream, false);
             }
+            Op::AppendStore { parts, .. } if is_ok => {
+                let streams = parts.iter().map(|part| (&part.stream[..], false));
+                self.streams.extend(streams);
+            }
             Op::ReadStream { stream, .. } if is_ok => {
                 self.streams.insert(stream, true);
+            }
+            Op::ReadStore { events } if is_ok => {
+                self.found.extend(events.iter().map(|event| &event.id[..]));
             }
             Op::Subscribe { subscription, .. } => {
                 self.subscriptions.entry(subscription).or_default();

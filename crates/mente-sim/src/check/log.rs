@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{Findings, Law};
-use crate::history::{Call, Letter, Op, Phase, Place, Placed};
+use crate::history::{Call, Letter, Op, Phase, Place, Placed, STORE};
 
 /// Topic and partition.
 type Key<'a> = (&'a str, u32);
@@ -138,19 +138,34 @@ fn topic_of(subscription: &str) -> &str {
 
 fn sent<'a>(calls: &[Call<'a>]) -> BTreeMap<&'a str, Sent<'a>> {
     let mut sent = BTreeMap::new();
+    let mut note = |value: &'a str, topic: &'a str, refused| {
+        sent.insert(value, Sent { topic, refused });
+    };
     for call in calls {
-        if let Op::Publish {
-            topic,
-            values,
-            placed,
-            ..
-        } = call.op
-        {
-            for (at, value) in values.iter().enumerate() {
-                let refused = call.phase.is_undone()
-                    || (call.phase == Phase::Ok && placed.get(at) == Some(&Placed::Refused));
-                sent.insert(value.value.as_str(), Sent { topic, refused });
+        match call.op {
+            Op::Publish {
+                topic,
+                values,
+                placed,
+                ..
+            } => {
+                for (at, value) in values.iter().enumerate() {
+                    let refused = call.phase.is_undone()
+                        || (call.phase == Phase::Ok && placed.get(at) == Some(&Placed::Refused));
+                    note(&value.value, topic, refused);
+                }
             }
+            // The last decision counts, as in the law of streams.
+            Op::Append { ids, .. } if call.phase != Phase::Unheard => {
+                let refused = call.phase == Phase::Fail;
+                ids.iter().for_each(|id| note(id, STORE, refused));
+            }
+            Op::AppendStore { parts, .. } if call.phase != Phase::Unheard => {
+                let refused = call.phase == Phase::Fail;
+                let ids = parts.iter().flat_map(|part| &part.ids);
+                ids.for_each(|id| note(id, STORE, refused));
+            }
+            _ => {}
         }
     }
     sent

@@ -3,11 +3,17 @@
 
 mod ends;
 mod fold;
+mod hidden;
 mod judged;
 mod log;
 #[cfg(test)]
 mod outside;
 mod queue;
+mod revival;
+mod state;
+mod store;
+#[cfg(test)]
+mod store_tests;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -127,6 +133,7 @@ fn judge(calls: &[Call<'_>]) -> Findings {
     log::check(calls, &mut findings);
     queue::check(calls, &mut findings);
     stream::check(calls, &mut findings);
+    store::check(calls, &mut findings);
     fold::check(calls, &mut findings);
     whole::check(calls, &mut findings);
     findings

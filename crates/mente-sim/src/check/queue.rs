@@ -4,9 +4,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::revival::Revivals;
 use super::wall::Wall;
 use super::{Findings, Law};
-use crate::history::{Call, Delivered, How, Letter, Op, Phase, Place, Placed};
+use crate::history::{Call, Delivered, How, Letter, Op, Phase, Place, Placed, STORE, To};
 
 const MS: u64 = 1_000_000;
 
@@ -17,7 +18,7 @@ pub(super) struct Delivery<'a> {
 }
 
 pub(super) struct Settled<'a> {
-    call: &'a Call<'a>,
+    pub(super) call: &'a Call<'a>,
     pub(super) how: How,
     delay: u64,
     /// `None`: nobody knows.
@@ -26,7 +27,7 @@ pub(super) struct Settled<'a> {
 
 #[derive(Default)]
 pub(super) struct Subscription<'a> {
-    topic: &'a str,
+    pub(super) topic: &'a str,
     kind: Option<&'a str>,
     lock: u64,
     pub(super) max_deliveries: u32,
@@ -39,7 +40,9 @@ pub(super) struct Subscription<'a> {
     pub(super) heard: BTreeMap<&'a str, Vec<(&'a Call<'a>, u16)>>,
     /// Receives whose deliveries nobody saw.
     pub(super) unseen: Vec<usize>,
+    /// The last ones that were read.
     pub(super) letters: Option<(&'a Call<'a>, &'a [Letter])>,
+    pub(super) revivals: Revivals<'a>,
     drained: bool,
     /// Deleted, or its topic.
     gone: Option<usize>,
@@ -142,7 +145,52 @@ impl<'a> Collected<'a> {
                 of_topic.for_each(|s| s.gone = Some(call.ended));
             }
             Op::Restart { .. } => self.restarts.push((call.invoked, call.ended)),
+            Op::Append { .. }
+            | Op::AppendStore { .. }
+            | Op::ReadStream { .. }
+            | Op::ReadStore { .. } => self.add_of_store(call),
             _ => self.add_to_subscription(call),
+        }
+    }
+
+    /// What is appended and what is read of it is as sent to a topic, whose keys are the streams.
+    fn add_of_store(&mut self, call: &'a Call<'a>) {
+        let topic = self.topics.entry(STORE).or_default();
+        let mut sent = |stream: &'a str, ids: &'a [String], to: Option<&To>| {
+            for (id, back) in ids.iter().rev().zip(0..) {
+                let (kind, key) = ("", stream);
+                // The first one that was answered tells how long it is there.
+                let known = topic.sent.get(&id[..]);
+                if known.is_none_or(|known| known.call.phase != Phase::Ok) {
+                    topic.sent.insert(id, Sent { kind, key, call });
+                }
+                if let Some(to) = to.filter(|_| call.phase == Phase::Ok) {
+                    topic
+                        .stored
+                        .insert(id, in_store(to.last_position.saturating_sub(back)));
+                }
+            }
+        };
+        match call.op {
+            Op::Append {
+                stream, ids, to, ..
+            } => sent(stream, ids, to.as_ref()),
+            Op::AppendStore { parts, to, .. } => {
+                for (at, part) in parts.iter().enumerate() {
+                    sent(&part.stream, &part.ids, to.get(at));
+                }
+            }
+            Op::ReadStream { events, .. } | Op::ReadStore { events } if call.phase == Phase::Ok => {
+                let is_own = |stream: &Option<String>| {
+                    stream
+                        .as_ref()
+                        .is_some_and(|stream| stream.starts_with("$$"))
+                };
+                for event in events.iter().filter(|event| !is_own(&event.stream)) {
+                    topic.stored.insert(&event.id, in_store(event.position));
+                }
+            }
+            _ => {}
         }
     }
 
@@ -213,7 +261,13 @@ impl<'a> Collected<'a> {
                 subscription,
                 letters,
             } if call.phase == Phase::Ok => {
-                self.subscription(subscription).letters = Some((call, letters));
+                let of = self.subscription(subscription);
+                of.letters = Some((call, letters));
+                of.revivals.seen(call, letters);
+            }
+            Op::Replay { subscription, done } if !call.phase.is_undone() => {
+                let revivals = &mut self.subscription(subscription).revivals;
+                revivals.called(call, done.filter(|_| call.phase == Phase::Ok));
             }
             Op::Drained { subscription } if call.phase == Phase::Ok => {
                 self.subscription(subscription).drained = true;
@@ -223,6 +277,14 @@ impl<'a> Collected<'a> {
             }
             _ => {}
         }
+    }
+}
+
+/// The store is one log; where its offsets lie is nobody's business here.
+fn in_store(position: u64) -> Place {
+    Place {
+        partition: 0,
+        offset: position,
     }
 }
 
@@ -394,6 +456,10 @@ impl<'a> Check<'a> {
 
     /// `later` was asked for after `earlier` of the same record had arrived.
     fn check_after(&self, earlier: &Delivery<'_>, later: &Delivery<'_>, findings: &mut Findings) {
+        let given_back = self
+            .subscription
+            .revivals
+            .within(earlier.call.invoked, later.call.ended);
         let mut least = earlier.what.count;
         for settled in self.settles_of(&earlier.what.token) {
             let is_before = settled.call.ended < later.call.invoked;
@@ -402,7 +468,14 @@ impl<'a> Check<'a> {
             }
             match settled.how {
                 How::Complete => self.add(findings, Law::SettledAgain, later, "it was completed"),
-                How::Reject => self.add(findings, Law::SettledAgain, later, "it was rejected"),
+                How::Reject => {
+                    let revivals = &self.subscription.revivals;
+                    if !revivals.within(settled.call.invoked, later.call.ended) {
+                        self.add(findings, Law::SettledAgain, later, "it was rejected");
+                    }
+                }
+                // Of what died while it waited nobody waits for the delay.
+                How::Release if given_back => {}
                 How::Release => {
                     least = least.max(earlier.what.count + 1);
                     let is_same_life = self.is_same_life(earlier, later);
@@ -419,7 +492,8 @@ impl<'a> Check<'a> {
                 self.add(findings, Law::TwoLocks, later, &why);
             }
         }
-        if later.what.count < least {
+        // What was given back comes as if for the first time.
+        if later.what.count < least && !given_back {
             let why = format!("delivery {} was before it", earlier.what.count);
             self.add(findings, Law::DeliveryCount, later, &why);
         }

@@ -3,13 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::hidden::Hidden;
 use super::{Findings, Law};
 use crate::history::{Call, Expect, InStream, Op, Phase, Row, To};
 
 #[derive(Default)]
-struct Check<'a> {
+pub(super) struct Check<'a> {
     /// What lies at each revision, and since which entry that is known.
-    there: BTreeMap<(&'a str, u64), (&'a str, usize)>,
+    pub(super) there: BTreeMap<(&'a str, u64), (&'a str, usize)>,
     positions: BTreeMap<u64, (&'a str, u64)>,
     /// By event: whether it may be there. The last decision counts: an append of unknown outcome that
     /// was decided against when it was repeated was not made.
@@ -17,32 +18,35 @@ struct Check<'a> {
     /// First answer to each append, by its events.
     answers: BTreeMap<(&'a str, &'a [String]), (To, usize)>,
     wins: BTreeMap<(&'a str, u64), &'a [String]>,
-    /// Streams as they were when they were last read.
-    read: BTreeMap<&'a str, &'a [InStream]>,
+    pub(super) hidden: Hidden<'a>,
     /// Highest position that was acknowledged.
     acked: Option<u64>,
     findings: Vec<(Law, usize, String)>,
 }
 
 pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
-    let mut check = Check::default();
+    let mut check = Check {
+        hidden: Hidden::new(calls),
+        ..Check::default()
+    };
     for call in calls {
-        if let Op::Append { stream, ids, .. } = call.op {
-            for id in ids {
-                let may_be = check.tried.entry((stream, id)).or_default();
-                if call.phase != Phase::Unheard {
-                    *may_be = call.phase != Phase::Fail;
+        match call.op {
+            Op::Append { stream, ids, .. } => check.tries(call, stream, ids),
+            Op::AppendStore { parts, .. } => {
+                for part in parts {
+                    check.tries(call, &part.stream, &part.ids);
                 }
             }
+            _ => {}
         }
     }
     let mut moments: Vec<(usize, bool, &Call<'_>)> = Vec::with_capacity(calls.len());
     for call in calls.iter().filter(|call| call.phase == Phase::Ok) {
         match call.op {
-            Op::Append { .. } => {
+            Op::Append { .. } | Op::AppendStore { .. } => {
                 moments.extend([(call.invoked, true, call), (call.ended, false, call)])
             }
-            Op::ReadStream { .. } | Op::ReadStore { .. } | Op::Rows { .. } => {
+            Op::ReadStream { .. } | Op::ReadStore { .. } | Op::State { .. } | Op::Rows { .. } => {
                 moments.push((call.ended, false, call));
             }
             _ => {}
@@ -64,6 +68,18 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
                 let before = acked_before.remove(&call.invoked).flatten();
                 check.appended(call, (stream, *expected, ids), *to, before);
             }
+            Op::AppendStore { parts, to, .. } => {
+                let before = acked_before.remove(&call.invoked).flatten();
+                for (part, to) in parts.iter().zip(to) {
+                    let part = (&part.stream[..], Expect::Any, &part.ids[..]);
+                    check.appended(call, part, *to, before);
+                }
+            }
+            Op::State {
+                stream,
+                at,
+                told: Some(told),
+            } => check.state(call, stream, *at, told),
             Op::ReadStream { stream, events } => check.read_stream(call, stream, events),
             Op::ReadStore { events } => check.read_store(call, events),
             Op::Rows { rows } => check.rows(call, rows),
@@ -76,7 +92,29 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
 }
 
 impl<'a> Check<'a> {
-    fn add(&mut self, law: Law, call: &Call<'_>, detail: String) {
+    fn tries(&mut self, call: &Call<'_>, stream: &'a str, ids: &'a [String]) {
+        for id in ids {
+            let may_be = self.tried.entry((stream, id)).or_default();
+            if call.phase != Phase::Unheard {
+                *may_be = call.phase != Phase::Fail;
+            }
+        }
+    }
+
+    pub(super) fn check_tried(
+        &mut self,
+        call: &Call<'_>,
+        stream: &'a str,
+        revision: u64,
+        id: &'a str,
+    ) {
+        if self.tried.get(&(stream, id)) != Some(&true) {
+            let detail = format!("{stream} at {revision}: {id} was never sent there, or refused");
+            self.add(Law::Invented, call, detail);
+        }
+    }
+
+    pub(super) fn add(&mut self, law: Law, call: &Call<'_>, detail: String) {
         self.findings.push((law, call.ended, detail));
     }
 
@@ -112,7 +150,11 @@ impl<'a> Check<'a> {
             .or_insert((to, call.ended));
         let expected_first = match expected {
             Expect::Any => None,
-            Expect::NoStream => Some(0),
+            // What is deleted begins again with the next revision.
+            Expect::NoStream => {
+                let most = self.hidden.may_begin(stream, call);
+                Some(to.first_revision.min(most))
+            }
             Expect::Revision(last) => Some(last + 1),
         };
         if let Some(first) = expected_first {
@@ -146,13 +188,7 @@ impl<'a> Check<'a> {
         id: &'a str,
     ) {
         let shown = format!("{stream} at {revision}, position {position}: {id}");
-        if self.tried.get(&(stream, id)) != Some(&true) {
-            self.add(
-                Law::Invented,
-                call,
-                format!("{shown} was never sent there, or refused"),
-            );
-        }
+        self.check_tried(call, stream, revision, id);
         let (other, _) = *self
             .there
             .entry((stream, revision))
@@ -176,7 +212,13 @@ impl<'a> Check<'a> {
 
     fn read_stream(&mut self, call: &Call<'a>, stream: &'a str, events: &'a [InStream]) {
         self.events(call, Some(stream), events);
-        for (event, revision) in events.iter().zip(0..) {
+        let first = events.first().map_or(u64::MAX, |first| first.revision);
+        let begin = first.min(self.hidden.may_begin(stream, call));
+        if first < self.hidden.must_begin(stream, call) {
+            let detail = format!("{stream}: {first} was hidden");
+            self.add(Law::Resurrected, call, detail);
+        }
+        for (event, revision) in events.iter().zip(begin..) {
             let is_other = event.stream.as_ref().is_some_and(|of| of != stream);
             if event.revision != revision || is_other {
                 let detail = format!("{stream}: {event:?} at {revision}");
@@ -184,9 +226,9 @@ impl<'a> Check<'a> {
             }
         }
         let count = events.len();
-        let known = self.there.range((stream, 0)..=(stream, u64::MAX));
+        let known = self.there.range((stream, begin)..=(stream, u64::MAX));
         let lost = known.filter(|((_, revision), (id, since))| {
-            let there = events.get(*revision as usize);
+            let there = events.get((*revision - begin) as usize);
             *since < call.invoked && there.is_none_or(|there| there.id != *id)
         });
         let lost: Vec<_> = lost
@@ -194,7 +236,6 @@ impl<'a> Check<'a> {
             .collect();
         lost.into_iter()
             .for_each(|detail| self.add(Law::Lost, call, detail));
-        self.read.insert(stream, events);
     }
 
     fn read_store(&mut self, call: &Call<'a>, events: &'a [InStream]) {
@@ -227,6 +268,10 @@ impl<'a> Check<'a> {
         let mut ids = BTreeSet::new();
         for event in events {
             let stream = event.stream.as_deref().or(of).unwrap_or_default();
+            // What is said of a stream lies in one beside it.
+            if stream.starts_with("$$") {
+                continue;
+            }
             let place = (event.revision, event.position);
             self.seen(call, stream, place, &event.id);
             if !ids.insert((stream, &event.id)) {
@@ -236,15 +281,19 @@ impl<'a> Check<'a> {
     }
 
     fn rows(&mut self, call: &Call<'_>, rows: &[Row]) {
-        let folded = |(stream, events): (&&str, &&[InStream])| {
-            let last = events.last()?;
-            Some(Row {
+        // Who follows the store sees what is hidden in its stream as well.
+        let mut folded: Vec<Row> = Vec::new();
+        for ((stream, revision), (id, _)) in &self.there {
+            let row = Row {
                 stream: (*stream).to_owned(),
-                events: events.len() as u64,
-                last: last.id.clone(),
-            })
-        };
-        let folded: Vec<Row> = self.read.iter().filter_map(folded).collect();
+                events: revision + 1,
+                last: (*id).to_owned(),
+            };
+            match folded.last_mut() {
+                Some(last) if last.stream == *stream => *last = row,
+                _ => folded.push(row),
+            }
+        }
         let is_different = |row: &&Row| !rows.contains(row) || !folded.contains(row);
         let different = rows.iter().chain(&folded).filter(is_different);
         let different: Vec<_> = different.map(|row| format!("{row:?}")).collect();

@@ -7,7 +7,7 @@ use crate::history::{
 
 /// A history in the making. Every call takes a second of its own unless it is left open.
 #[derive(Default)]
-struct Story {
+pub(super) struct Story {
     entries: Vec<Entry>,
     time: u64,
 }
@@ -25,11 +25,11 @@ impl Story {
         self
     }
 
-    fn call(self, op: Op) -> Self {
+    pub(super) fn call(self, op: Op) -> Self {
         self.ended(Phase::Ok, op)
     }
 
-    fn ended(self, phase: Phase, op: Op) -> Self {
+    pub(super) fn ended(self, phase: Phase, op: Op) -> Self {
         let mut story = self.put(1, Phase::Invoke, op.clone()).put(1, phase, op);
         story.time += SECOND / 100;
         story
@@ -41,7 +41,7 @@ impl Story {
     }
 
     #[track_caller]
-    fn breaks(self, laws: &[Law]) {
+    pub(super) fn breaks(self, laws: &[Law]) {
         let mut found: Vec<_> = check(&self.entries).into_iter().map(|v| v.law).collect();
         found.sort();
         found.dedup();
@@ -49,14 +49,14 @@ impl Story {
     }
 }
 
-fn at(offset: u64) -> Place {
+pub(super) fn at(offset: u64) -> Place {
     Place {
         partition: 0,
         offset,
     }
 }
 
-fn publish(value: &str, offset: u64) -> Op {
+pub(super) fn publish(value: &str, offset: u64) -> Op {
     Op::Publish {
         topic: "t".into(),
         values: vec![Value {
@@ -587,7 +587,7 @@ fn streams_keep_their_laws() {
         .breaks(&[Law::Invented]);
     appended()
         .call(stream(&[(0, 0, "a"), (2, 2, "c")]))
-        .breaks(&[Law::Lost, Law::RevisionGap]);
+        .breaks(&[Law::Lost, Law::NotWhole, Law::RevisionGap]);
     let store = |of: &[(u64, u64, &str)]| Op::ReadStore { events: events(of) };
     appended()
         .call(store(&[(0, 0, "a"), (1, 1, "b")]))

@@ -41,12 +41,19 @@ pub(super) struct Report {
     ready_us: Vec<u64>,
 }
 
+/// By subscription, and value or origin: what was counted before.
+#[derive(Default)]
+struct Seen<'a> {
+    delivered: BTreeSet<(&'a str, &'a str)>,
+    dead: BTreeSet<(&'a str, &'a str)>,
+}
+
 impl Report {
     /// Judges one history and counts it in; answers what is wrong with it.
     pub(super) fn take(&mut self, history: &[Entry]) -> Vec<Violation> {
-        let mut delivered = BTreeSet::new();
+        let mut seen = Seen::default();
         for call in calls(history) {
-            self.count(&call, &mut delivered);
+            self.count(&call, &mut seen);
         }
         let violations = check_to_end(history);
         for violation in &violations {
@@ -60,7 +67,7 @@ impl Report {
         violations
     }
 
-    fn count<'a>(&mut self, call: &Call<'a>, delivered: &mut BTreeSet<(&'a str, &'a str)>) {
+    fn count<'a>(&mut self, call: &Call<'a>, seen: &mut Seen<'a>) {
         self.unknown += usize::from(call.phase == Phase::Info);
         if call.phase != Phase::Ok {
             return;
@@ -73,12 +80,22 @@ impl Report {
             Op::Append {
                 ids, to: Some(to), ..
             } if !to.repeated => self.appended += ids.len(),
+            Op::AppendStore { parts, to, .. } => {
+                let made = parts.iter().zip(to).filter(|(_, to)| !to.repeated);
+                self.appended += made.map(|(part, _)| part.ids.len()).sum::<usize>();
+            }
             Op::Settle { held: true, .. } => self.done += 1,
             Op::Settle { held: false, .. } => self.late += 1,
-            Op::DeadLetters { letters, .. } => {
-                let reasons = letters.iter().filter_map(|letter| letter.reason.as_deref());
-                self.expired += reasons.filter(|reason| *reason == EXPIRED).count();
-                self.dead += letters.len();
+            Op::DeadLetters {
+                subscription,
+                letters,
+            } => {
+                let letters = letters.iter();
+                let new = letters.filter(|l| seen.dead.insert((subscription, &l.origin)));
+                for letter in new {
+                    self.dead += 1;
+                    self.expired += usize::from(letter.reason.as_deref() == Some(EXPIRED));
+                }
             }
             Op::Pause { ms } => self.pauses_ms.push(*ms),
             Op::Step { ms } if *ms < 0 => self.steps_back += 1,
@@ -89,14 +106,14 @@ impl Report {
             } => {
                 let again = deliveries
                     .iter()
-                    .filter(|d| !delivered.insert((subscription, &d.value)));
+                    .filter(|d| !seen.delivered.insert((subscription, &d.value)));
                 self.duplicated += again.count();
             }
             Op::Hear {
                 subscription,
                 value,
                 ..
-            } => self.duplicated += usize::from(!delivered.insert((subscription, value))),
+            } => self.duplicated += usize::from(!seen.delivered.insert((subscription, value))),
             Op::Restart { how, ready_us, .. } => {
                 self.kills += usize::from(how == KILL);
                 self.cuts_ext4 += usize::from(how == FileSystem::Ext4.cut());

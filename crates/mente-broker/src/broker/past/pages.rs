@@ -11,6 +11,7 @@ use crate::broker::{Broker, StreamEvent};
 use crate::error::{Error, Kind, Result};
 use crate::fold::folder::Folded;
 use crate::name::StreamName;
+use crate::planted::{Planted, planted};
 use crate::schema::Schemas;
 use crate::store::Direction;
 
@@ -62,7 +63,7 @@ impl<'a> Past<'a> {
 
     /// Goes on behind a state that was kept.
     pub(super) fn behind(mut self, snapshot: &Snapshot) -> Self {
-        self.next = snapshot.revision + 1;
+        self.next = snapshot.revision + 1 + u64::from(planted(Planted::StateOneBehind));
         self.behind = snapshot.position + 1;
         self.newest = snapshot.newest;
         self.kept = self.next;

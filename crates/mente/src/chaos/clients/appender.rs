@@ -76,7 +76,7 @@ async fn insist(
     let path = format!("/streams/{stream}?expected={word}");
     loop {
         hand.diary.note(Phase::Invoke, &op(None))?;
-        match reach(hand, &path, body).await {
+        match reach(hand, &path, BATCH, body).await {
             Answer::Ok(answer) => {
                 let Some(to) = to(&answer) else {
                     bail!("an append is answered with {answer}");
@@ -103,9 +103,9 @@ async fn insist(
 
 /// As long as nothing was sent it is the same call. An earlier one may have been made: that this one
 /// was not is no proof against it.
-async fn reach(hand: &Hand, path: &str, body: &str) -> Answer {
+pub(super) async fn reach(hand: &Hand, path: &str, content_type: &str, body: &str) -> Answer {
     loop {
-        match hand.post(path, BATCH, body.to_owned()).await {
+        match hand.post(path, content_type, body.to_owned()).await {
             Answer::Unreached if !hand.is_over() => tokio::time::sleep(AWAY).await,
             answer => return answer,
         }

@@ -2,13 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use mente_sim::history::{InStream, Letter, Op, Row};
+use anyhow::{Context, Result};
+use mente_sim::history::{Letter, Op, Row};
 use serde_json::{Value, json};
 
 use super::consumer::{drained, left};
+use super::historian::{in_stream, whole};
 use super::reader::read;
-use super::{BRIEF, HOOK, Hand, PARTITIONS, PROJECTION, STREAMS, TOPIC, WORK, lines};
+use super::{
+    BRIEF, HOOK, Hand, LEDGERS, PARTITIONS, PROJECTION, STREAMS, TOPIC, WORK, lines, text,
+};
+use crate::client::Client;
 use crate::demo::ask;
 
 /// How long the webhook and the view may take to catch up.
@@ -18,7 +22,7 @@ const PAGE: usize = 5_000;
 /// When nothing is under way any more and the pulled subscription is drained.
 pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
     pushed(hand).await?;
-    for name in [WORK, BRIEF, HOOK] {
+    for name in [WORK, BRIEF, HOOK, LEDGERS] {
         dead_letters(hand, name).await?;
     }
     topic(hand).await?;
@@ -26,6 +30,7 @@ pub(in crate::chaos) async fn audit(hand: &Hand) -> Result<()> {
     for number in 0..STREAMS {
         events += stream(hand, &format!("ledger-{number}")).await?;
     }
+    store(hand).await?;
     rows(hand, events).await?;
     let verified = ask(hand.client(), "POST", "/verify", &Value::Null).await?;
     let parts = verified["parts"].as_array();
@@ -49,6 +54,13 @@ async fn pushed(hand: &Hand) -> Result<()> {
 }
 
 async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
+    hand.diary.tell(&Op::DeadLetters {
+        subscription: subscription.to_owned(),
+        letters: letters(hand.client(), subscription).await?,
+    })
+}
+
+pub(super) async fn letters(client: &Client, subscription: &str) -> Result<Vec<Letter>> {
     let (topic, name) = subscription.split_once('/').context("subscription")?;
     let (mut letters, mut from) = (Vec::new(), 0);
     loop {
@@ -62,17 +74,13 @@ async fn dead_letters(hand: &Hand, subscription: &str) -> Result<()> {
             };
             (line["offset"].as_u64(), letter)
         };
-        let page = lines(hand.client(), &path, letter).await?;
+        let page = lines(client, &path, letter).await?;
         let Some((last, _)) = page.last() else {
-            break;
+            return Ok(letters);
         };
         from = last.context("a dead letter without its offset")? + 1;
         letters.extend(page.into_iter().map(|(_, letter)| letter));
     }
-    hand.diary.tell(&Op::DeadLetters {
-        subscription: subscription.to_owned(),
-        letters,
-    })
 }
 
 async fn topic(hand: &Hand) -> Result<()> {
@@ -96,35 +104,28 @@ async fn topic(hand: &Hand) -> Result<()> {
     Ok(())
 }
 
-/// Answers how many events it has.
+/// Answers how many events it has, also those that are hidden.
 async fn stream(hand: &Hand, stream: &str) -> Result<u64> {
-    let mut events = Vec::new();
-    loop {
-        let path = format!("/streams/{stream}?from={}&limit={PAGE}", events.len());
-        let response = hand.client().request("GET", &path, None, "").await?;
-        let page: Value = match response.status {
-            200 => serde_json::from_slice(&response.body)?,
-            // Nobody came to append to it.
-            404 => break,
-            other => bail!("{path} is answered with {other}: {}", response.text()),
-        };
-        let page = page["events"].as_array().context("a stream's events")?;
-        if page.is_empty() {
-            break;
-        }
-        events.extend(page.iter().map(|event| InStream {
-            stream: None,
-            revision: event["revision"].as_u64().unwrap_or(u64::MAX),
-            position: event["position"].as_u64().unwrap_or(u64::MAX),
-            id: text(&event["event"]["id"]),
-        }));
-    }
-    let count = events.len() as u64;
+    let events = whole(hand.client(), stream).await?;
+    let count = events.last().map_or(0, |last| last.revision + 1);
     hand.diary.tell(&Op::ReadStream {
         stream: stream.to_owned(),
         events,
     })?;
     Ok(count)
+}
+
+/// Everything that was appended, and what was said of streams.
+async fn store(hand: &Hand) -> Result<()> {
+    let (mut events, mut next) = (Vec::new(), Some(0));
+    while let Some(from) = next {
+        let path = format!("/store/events?from={from}&limit={PAGE}");
+        let page = ask(hand.client(), "GET", &path, &Value::Null).await?;
+        let told = page["events"].as_array().context("the store's events")?;
+        events.extend(told.iter().map(in_stream));
+        next = page["next"].as_u64().filter(|next| *next > from);
+    }
+    hand.diary.tell(&Op::ReadStore { events })
 }
 
 /// The rows once there are as many events in them, or the time is over.
@@ -149,8 +150,4 @@ async fn rows(hand: &Hand, events: u64) -> Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-}
-
-fn text(value: &Value) -> String {
-    value.as_str().unwrap_or_default().to_owned()
 }

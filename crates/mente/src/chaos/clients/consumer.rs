@@ -110,7 +110,7 @@ pub(super) async fn left(client: &Client, subscription: &str) -> Result<u64> {
     }
 }
 
-fn path(subscription: &str, kind: &str) -> Result<String> {
+pub(super) fn path(subscription: &str, kind: &str) -> Result<String> {
     let (topic, name) = subscription.split_once('/').context("subscription")?;
     Ok(format!("/topics/{topic}/{kind}/{name}"))
 }

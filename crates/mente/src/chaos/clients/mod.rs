@@ -4,17 +4,23 @@
 mod appender;
 mod auditor;
 mod ballast;
+mod booker;
 mod consumer;
+mod historian;
 mod publisher;
 mod reader;
+mod reviver;
 mod webhook;
 
 use appender::append;
 use auditor::audit;
 use ballast::fill;
+use booker::book;
 use consumer::{consume, drain};
+use historian::study;
 use publisher::publish;
 use reader::follow;
+use reviver::revive;
 use webhook::Webhook;
 
 use std::net::Ipv4Addr;
@@ -41,6 +47,8 @@ const WORK: &str = "events/work";
 const BRIEF: &str = "events/brief";
 /// Pushed to the webhook: events of [`PUSHED`].
 const HOOK: &str = "events/hook";
+/// Pulled too: everything that is appended to streams.
+const LEDGERS: &str = "$store/ledgers";
 const PLAIN: &str = "chaos.plain";
 const PUSHED: &str = "chaos.pushed";
 const APPENDED: &str = "chaos.appended";
@@ -143,9 +151,13 @@ impl Hand {
     }
 
     async fn post(&self, path: &str, content_type: &str, body: String) -> Answer {
+        self.send("POST", path, content_type, body).await
+    }
+
+    async fn send(&self, method: &str, path: &str, content_type: &str, body: String) -> Answer {
         let request = self
             .client()
-            .request("POST", path, Some(content_type), Bytes::from(body));
+            .request(method, path, Some(content_type), Bytes::from(body));
         let answer = match tokio::time::timeout(PATIENCE, request).await {
             Ok(Ok(response)) => match (response.status, serde_json::from_slice(&response.body)) {
                 (200..300, Ok(body)) => Answer::Ok(body),
@@ -213,6 +225,14 @@ impl Crowd {
         for number in 30..33 {
             work.spawn(append(hand(number, "appender")?));
         }
+        for number in 33..36 {
+            work.spawn(book(hand(number, "booker")?));
+        }
+        for number in 24..26 {
+            work.spawn(consume(hand(number, "clerk")?, LEDGERS, 0));
+        }
+        work.spawn(revive(hand(26, "reviver")?));
+        work.spawn(study(hand(36, "historian")?));
         work.spawn(follow(hand(40, "reader")?));
         work.spawn(fill(hand(50, "ballast")?));
         Ok(Self {
@@ -244,7 +264,7 @@ impl Crowd {
         };
         let finished = tokio::time::timeout(FINISH, finish).await;
         finished.context("a client does not come to its end")??;
-        for subscription in [WORK, BRIEF] {
+        for subscription in [WORK, BRIEF, LEDGERS] {
             drain(&self.drainer, subscription).await?;
         }
         audit(&self.auditor).await
@@ -287,14 +307,25 @@ async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
         ]},
     });
     put(&format!("/projections/{PROJECTION}"), ledgers).await?;
+    let all = json!({
+        "from": "earliest",
+        "lock_duration_ms": LOCK_MS,
+        "max_delivery_count": DELIVERIES_MAX,
+        // What holds for a stream lies in the store too.
+        "filter": {"exact": {"type": APPENDED}},
+    });
+    put("/topics/$store/subscriptions/ledgers", all).await?;
+    let fold = json!({APPENDED: [{"append": {"ids": "$.id"}}, {"add": {"events": 1}}]});
+    put("/folds/ledger", fold).await?;
     for (subscription, kind, ttl_ms) in [
         (WORK, None, None),
+        (LEDGERS, None, None),
         (BRIEF, Some(PUSHED), Some(TIME_TO_LIVE_MS)),
         (HOOK, Some(PUSHED), None),
     ] {
         diary.tell(&Op::Subscribe {
             subscription: subscription.to_owned(),
-            topic: TOPIC.to_owned(),
+            topic: subscription.split('/').next().unwrap_or(TOPIC).to_owned(),
             kind: kind.map(str::to_owned),
             lock_ms: LOCK_MS,
             max_deliveries: DELIVERIES_MAX,
@@ -303,6 +334,10 @@ async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
         })?;
     }
     Ok(())
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
 }
 
 /// An event with some data, now and then with much.
