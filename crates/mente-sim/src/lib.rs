@@ -5,7 +5,7 @@
 //!  Scenario (seed, how each life ends)
 //!      │
 //!  World: clients ──calls──▶ Broker ──▶ Embedded log ──▶ MemDisk, which crashes
-//!      │     └─ record ──▶ History ──▶ check: log, queue, stream and fold laws ──▶ Violations
+//!      │     └─ record ──▶ History ──▶ check: log, queue, stream, store and fold laws ──▶ Violations
 //!      └─ SimClock, Random: no real time, no real chance
 //! ```
 //! One scenario twice gives the same history and the same operations of the disk. Checkers know

@@ -22,8 +22,8 @@ impl<'a> Check<'a> {
             self.add(Law::FoldDiffers, call, detail);
         }
         let known = self.there.range((stream, 0)..=(stream, u64::MAX));
-        let known = known.filter(|(_, (_, since))| *since < call.invoked);
-        if let Some(((_, last), _)) = known.last()
+        let mut known = known.filter(|(_, (_, since))| *since < call.invoked);
+        if let Some(((_, last), _)) = known.next_back()
             && at.is_none()
             && *last > told.revision
         {

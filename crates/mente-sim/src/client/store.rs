@@ -28,7 +28,10 @@ impl Client {
                 let revision = self.random.below(length + 1);
                 Action::State(at, Some(revision).filter(|revision| *revision < length))
             }
-            14 | 15 => Action::Replay(*self.random.pick(&SUBSCRIPTIONS)),
+            14 | 15 => {
+                let at = self.random.below(SUBSCRIPTIONS.len() as u64) as usize;
+                Action::Replay(SUBSCRIPTIONS[at])
+            }
             _ => Action::ReadStream(at),
         }
     }

@@ -54,7 +54,7 @@ pub(in crate::chaos) async fn book(mut hand: Hand) -> Result<()> {
         if insist(&hand, &op, &body).await? && again {
             insist(&hand, &op, &body).await?;
         }
-        hand.pause(40).await;
+        hand.pause(25).await;
     }
     Ok(())
 }

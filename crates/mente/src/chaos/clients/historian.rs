@@ -9,7 +9,7 @@ use crate::client::Client;
 
 const PAGE: usize = 5_000;
 /// Events that a truncation leaves at most.
-const LEFT: u64 = 200;
+const LEFT: u64 = 30;
 
 pub(in crate::chaos) async fn study(mut hand: Hand) -> Result<()> {
     while !hand.is_over() {
@@ -23,7 +23,7 @@ pub(in crate::chaos) async fn study(mut hand: Hand) -> Result<()> {
             hand.elsewhere();
             tokio::time::sleep(AWAY).await;
         }
-        hand.pause(200).await;
+        hand.pause(40).await;
     }
     Ok(())
 }
