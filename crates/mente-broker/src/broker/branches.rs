@@ -100,6 +100,7 @@ impl Broker {
             &shares,
         );
         let fork = made.await?;
+        self.lent.lend(name, fork.clone());
         let logs = shares
             .iter()
             .flat_map(|share| (0..share.info.logs).map(|index| share.info.id.log(index)));
