@@ -12,6 +12,7 @@
 
 mod arriving;
 mod checking;
+mod declaring;
 mod handing;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,13 +24,9 @@ use mente_engine::{Attribute, Clock, Event, LogId, Offset, limits};
 
 use super::turns::Turns;
 use super::{Aside, Broker, StoredEvent, StreamEvent};
-use crate::access::{Action, Principal, authorize};
 use crate::catalogue::SharedCatalogue;
 use crate::error::{Error, Kind, Result};
-use crate::fold::javascript;
-use crate::journal::Definition;
-use crate::name::EntityName;
-use crate::schema::{Needs, Schema, Schemas, Upcasting};
+use crate::schema::{Needs, Schemas, Upcasting};
 use crate::store::{Direction, Place, Query};
 
 pub use checking::{CheckedSchema, FailedEvent};
@@ -41,8 +38,6 @@ const CATALOGUE_WAIT: Duration = Duration::from_secs(2);
 const FAILED: &str = "upcastfailed";
 /// Longest reason that is written down.
 const REASON_CHARS: usize = 500;
-/// Types of Mente's own begin with this, and mean what they mean.
-const OWN_TYPES: &str = "Mente.";
 
 /// Tells events; shared by the doors and the shards of a node.
 pub(crate) struct Teller {
@@ -418,62 +413,6 @@ impl Broker {
             }
         }
         query
-    }
-
-    /// Declares the versions of an event type, durable on return. Refuses what cannot be read, sources that do
-    /// not compile, and to go back to an earlier version.
-    pub async fn define_schema(
-        &self,
-        who: &Principal,
-        kind: &EntityName,
-        declared: serde_json::Value,
-    ) -> Result<()> {
-        authorize(self.options.access, who, Action::Manage, kind)?;
-        let schema = self.compiled_schema(kind, &declared).await?;
-        let schemas = self.teller.schemas().await?;
-        let current = schemas.get(kind.as_str()).map(Schema::version);
-        if let Some(current) = current.filter(|current| *current > schema.version()) {
-            let message = format!(
-                "type {kind} has version {current} and does not go back to {}: events of the later one may be there",
-                schema.version()
-            );
-            return Err(Error::new(Kind::Conflict, message));
-        }
-        if current.is_none() && schemas.len() >= limits::SCHEMAS {
-            let most = limits::SCHEMAS;
-            let message = format!("{most} types have a schema, the most there may be: delete one");
-            return Err(Error::new(Kind::Throttled, message));
-        }
-        let kind_of = Definition::Schema;
-        self.define(who, kind_of, kind, declared).await
-    }
-
-    /// A declaration that is fit to be kept.
-    async fn compiled_schema(
-        &self,
-        kind: &EntityName,
-        declared: &serde_json::Value,
-    ) -> Result<Schema> {
-        if kind.as_str().starts_with(OWN_TYPES) {
-            let message = format!("types that begin with {OWN_TYPES} are Mente's own");
-            return Err(Error::invalid(message));
-        }
-        let schema = Schema::parse(declared)?;
-        if schema.programs().next().is_none() {
-            return Ok(schema);
-        }
-        let clock = Arc::clone(&self.clock);
-        let compiled = self.teller.aside(move || {
-            for (from, script) in schema.programs() {
-                let compiled = javascript::Upcaster::compile(script, Arc::clone(&clock));
-                compiled.map_err(|error| {
-                    let message = format!("upcaster {from}: {}", error.message);
-                    Error::new(error.kind, message)
-                })?;
-            }
-            Ok(schema)
-        });
-        compiled.await?
     }
 }
 
