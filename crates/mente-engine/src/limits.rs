@@ -95,6 +95,8 @@ pub const BACKUP_STALL_SECONDS: u64 = 60;
 pub const BRANCHES: usize = 16;
 /// Events that a comparison of a branch looks at, of both sides together.
 pub const DIFFERENCE_EVENTS: u64 = 200_000;
+/// That it keeps of them.
+pub const DIFFERENCE_BYTES: usize = 128 << 20;
 /// Things of each kind that it names at most.
 pub const DIFFERENCES: usize = 1_000;
 /// Dead letters that one call gives back.

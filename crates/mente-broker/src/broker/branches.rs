@@ -1,7 +1,7 @@
 //! Branches: the whole namespace forked as it was at a moment, with a broker of its own on it.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::try_join_all;
 use mente_engine::fork::{Fork, Share};
@@ -32,23 +32,82 @@ pub struct Branch {
 
 /// The forks that branches read, so that nobody deletes what they share meanwhile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lent(Arc<RwLock<BTreeMap<EntityName, Fork>>>);
+pub(super) struct Lent(Arc<Mutex<Lending>>);
+
+#[derive(Debug, Default)]
+struct Lending {
+    to: BTreeMap<EntityName, Fork>,
+    /// Deletions and creations of branches under way: never both.
+    deleting: usize,
+    forking: usize,
+}
+
+/// Something under way, until it is dropped.
+pub(super) struct UnderWay {
+    lent: Lent,
+    which: fn(&mut Lending) -> &mut usize,
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        *(self.which)(&mut self.lent.lock()) -= 1;
+    }
+}
 
 impl Lent {
+    fn lock(&self) -> MutexGuard<'_, Lending> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn lend(&self, to: &EntityName, fork: Fork) {
-        let mut lent = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        lent.insert(to.clone(), fork);
+        self.lock().to.insert(to.clone(), fork);
     }
 
     fn take_back(&self, from: &EntityName) {
-        let mut lent = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        lent.remove(from);
+        self.lock().to.remove(from);
+    }
+
+    /// Holds branches that are about to be made off until it is dropped. To be had before [`Lent::check`].
+    pub(super) fn deleting(&self) -> Result<UnderWay> {
+        self.begin(
+            |lending| lending.forking,
+            |lending| &mut lending.deleting,
+            "a branch is being made",
+        )
+    }
+
+    fn forking(&self) -> Result<UnderWay> {
+        let what = "topics or subscriptions are being deleted";
+        self.begin(
+            |lending| lending.deleting,
+            |lending| &mut lending.forking,
+            what,
+        )
+    }
+
+    fn begin(
+        &self,
+        others: fn(&Lending) -> usize,
+        which: fn(&mut Lending) -> &mut usize,
+        what: &str,
+    ) -> Result<UnderWay> {
+        let mut lending = self.lock();
+        if others(&lending) > 0 {
+            let message = format!("{what} just now: repeat");
+            return Err(Error::new(Kind::Throttled, message));
+        }
+        *which(&mut lending) += 1;
+        drop(lending);
+        Ok(UnderWay {
+            lent: self.clone(),
+            which,
+        })
     }
 
     /// A branch that reads this one.
     fn reader(&self, set: SetId) -> Option<EntityName> {
-        let lent = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let reader = lent.iter().find(|(_, fork)| fork.shares(set));
+        let lending = self.lock();
+        let reader = lending.to.iter().find(|(_, fork)| fork.shares(set));
         reader.map(|(name, _)| name.clone())
     }
 
@@ -88,6 +147,7 @@ impl Broker {
             let message = "a branch begins now or at a moment in the past, not in the future";
             return Err(Error::invalid(message));
         }
+        let _alone = self.lent.forking()?;
         // Before the ends of what they speak of: no journal is ahead of its events.
         let journals = (0..self.shards.len() as u32).map(|shard| self.journals.log(shard));
         let told = journals.map(|journal| branch::told(&*self.engine, journal, upto));
@@ -158,6 +218,31 @@ impl Broker {
         try_join_all((0..).zip(told).map(write)).await.map(drop)
     }
 
+    /// Lends what every branch reads that there is, known or not: to be called before anything can be deleted.
+    pub async fn lend_to_branches(&self) -> Result<()> {
+        for name in self.marked().await? {
+            let engine = Arc::clone(&self.engine);
+            match Fork::open(engine, name.as_str(), DEFAULT_NAMESPACE).await {
+                Ok(fork) => self.lent.lend(&name, fork),
+                // It will not be opened either; `default` goes on without it.
+                Err(error) => {
+                    tracing::error!(branch = %name, %error, "what a branch reads is not known");
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Branches, whole or not, by what they leave in the engine.
+    async fn marked(&self) -> Result<Vec<EntityName>> {
+        let listed = self.engine.list("").await?.into_iter();
+        let space = |info: SetInfo| {
+            let space = info.name.as_str().strip_suffix(Fork::MARK)?;
+            EntityName::new(space).ok()
+        };
+        Ok(listed.filter_map(space).collect())
+    }
+
     /// Opens a branch that [`Broker::fork`] made. Until [`Broker::forget_branch`] nothing that it reads is deleted.
     pub async fn open_branch(&self, name: &EntityName) -> Result<Branch> {
         let engine = Arc::clone(&self.engine);
@@ -181,12 +266,9 @@ impl Broker {
 
     /// Forgets branches that nobody has heard of: a server ended while it made or removed them.
     pub async fn forget_other_branches(&self, known: &BTreeSet<EntityName>) -> Result<()> {
-        for info in self.engine.list("").await? {
-            let space = info.name.as_str().strip_suffix(Fork::MARK);
-            let name = space.and_then(|space| EntityName::new(space).ok());
-            if let Some(name) = name.filter(|name| !known.contains(name)) {
-                self.forget_branch(&name).await?;
-            }
+        let marked = self.marked().await?;
+        for name in marked.iter().filter(|name| !known.contains(name)) {
+            self.forget_branch(name).await?;
         }
         Ok(())
     }

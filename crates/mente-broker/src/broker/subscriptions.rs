@@ -96,6 +96,7 @@ impl Broker {
         name: &SubscriptionName,
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
+        let _deleting = self.lent.deleting()?;
         self.check_dead_letters(name.dead_letter_set().as_str())
             .await?;
         let command = Command::DeleteSubscription { name: name.clone() };

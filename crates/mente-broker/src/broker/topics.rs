@@ -66,6 +66,7 @@ impl Broker {
     pub async fn delete_topic(&self, who: &Principal, name: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.topic(who, name).await?;
+        let _deleting = self.lent.deleting()?;
         self.lent.check(&format!("topic {name}"), topic.set)?;
         self.check_dead_letters(&name.dead_letter_sets()).await?;
         if self.engine.room().takes < Takes::Decisions {

@@ -78,6 +78,10 @@ impl Place {
         let Some(cut) = &self.cut else {
             return Ok(None);
         };
+        // What comes before what is gone is gone.
+        if inner.bounds(self.above).await?.start > Offset(0) {
+            return Ok(None);
+        }
         let start = match inner.bounds(self.below).await {
             Ok(bounds) => bounds.start.max(cut.start()),
             Err(Error::Gone) => cut.upto,
@@ -138,7 +142,14 @@ impl Place {
         let Some(cut) = &self.cut else {
             return Ok(None);
         };
-        let mut chunk = inner.read(self.below, from, limit).await?;
+        let mut chunk = match inner.read(self.below, from, limit).await {
+            // Since the look at its bounds the parent let go of more than is shared.
+            Err(Error::Gone) => return Err(Error::Trimmed(cut.goes_on)),
+            Err(Error::Trimmed(start)) if start >= cut.upto => {
+                return Err(Error::Trimmed(cut.goes_on));
+            }
+            chunk => chunk?,
+        };
         chunk.batches.retain(|batch| batch.base_offset() < cut.upto);
         if chunk.next >= cut.upto {
             chunk.next = cut.goes_on;

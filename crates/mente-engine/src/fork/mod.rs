@@ -154,7 +154,13 @@ impl Fork {
     /// Deletes all that a fork of this name holds of its own, also one that was half made. What it shares stays.
     pub async fn remove(inner: &dyn Engine, name: &str) -> Result<(), Error> {
         let prefix = format!("{name}/");
-        for some in inner.list(&prefix).await?.chunks(SETS_AT_ONCE) {
+        let (mark, sets): (Vec<_>, Vec<_>) = {
+            let listed = inner.list(&prefix).await?.into_iter();
+            let mark = format!("{name}{}", Self::MARK);
+            listed.partition(|info| info.name.as_str() == mark)
+        };
+        // The mark last: by it whoever begins anew finds what is to be removed.
+        for some in sets.chunks(SETS_AT_ONCE).chain([&mark[..]]) {
             let gone = some.iter().map(|info| inner.delete(info.id));
             for gone in futures::future::join_all(gone).await {
                 match gone {

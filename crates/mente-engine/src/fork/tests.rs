@@ -220,6 +220,28 @@ fn what_the_parent_lets_go_of_reads_as_trimmed() {
     });
 }
 
+/// Retention of the fork's own part: what comes before what is gone is gone too, or there were a gap.
+#[test]
+fn a_fork_that_lost_some_of_its_own_begins_behind_it() {
+    block_on(async {
+        let engine = MemoryEngine::new(5);
+        let log = make(&engine, "default/a", PLAIN).await;
+        put(&engine, log, "1").await;
+        let fork = fork(&engine).await;
+        put(&fork, log, "2").await;
+        let kept = put(&fork, log, "3").await;
+        let own = engine.list("b/$of/").await.unwrap()[0].id.log(0);
+        let goes_on = fork.cut(log).unwrap().end;
+        engine.trim(own, Offset(kept.0 - goes_on.0)).await.unwrap();
+        assert_eq!(fork.bounds(log).await.unwrap().start, kept);
+        assert_eq!(values(&fork, log).await, ["3"]);
+        for from in 0..kept.0 {
+            let read = fork.read(log, Offset(from), Limit::default()).await;
+            assert_eq!(read.unwrap_err(), Error::Trimmed(kept));
+        }
+    });
+}
+
 #[test]
 fn an_owned_log_has_an_owner_on_either_side() {
     block_on(async {

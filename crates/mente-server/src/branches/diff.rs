@@ -2,12 +2,13 @@
 //!
 //! Two events are the same if everything in them is; where they lie does not count.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use mente_broker::fold::difference::between;
 use mente_broker::{AsOf, Broker, EntityName, Kind, Principal, Result, StreamName, Topic};
 use mente_engine::fork::Fork;
-use mente_engine::{Bounds, Event, Offset, limits};
+use mente_engine::{Bounds, Event, Offset, Timestamp, limits};
+use ring::digest::{Context, SHA256};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -16,6 +17,8 @@ use crate::projection::{Projections, TableDigest};
 
 /// Events that are read at a time.
 const AT_ONCE: usize = 1_000;
+/// What an event that was seen takes beside its words, about.
+const SEEN_BYTES: usize = 200;
 
 /// The two that are compared.
 #[derive(Clone, Copy)]
@@ -101,8 +104,18 @@ enum Side {
     Branch,
 }
 
-/// Events of one side since they parted, with where they lie.
-type Since = Vec<(String, Event)>;
+/// What is kept of an event: enough to tell and compare it, without its data.
+#[derive(Clone, Debug)]
+struct Seen {
+    at: String,
+    id: String,
+    source: String,
+    kind: String,
+    digest: [u8; 32],
+}
+
+/// Events of one side since they parted.
+type Since = Vec<Seen>;
 
 /// Looks at one thing after the other, within bounds.
 struct Look<'a> {
@@ -110,6 +123,8 @@ struct Look<'a> {
     sides: Sides<'a>,
     limit: usize,
     looked: u64,
+    /// That is kept of events.
+    bytes: usize,
     incomplete: BTreeSet<String>,
 }
 
@@ -123,6 +138,7 @@ pub(super) async fn difference(
         sides,
         limit,
         looked: 0,
+        bytes: 0,
         incomplete: BTreeSet::new(),
     };
     let topics = look.topics().await?;
@@ -156,17 +172,20 @@ impl Look<'_> {
                 (Side::Branch, branch.topics.get(name)),
             ];
             let is_shared = topics[0].1.map(|t| t.set) == topics[1].1.map(|t| t.set);
-            let [mut ours, mut theirs] = [Since::new(), Since::new()];
+            let [mut ours, mut theirs] = [Some(Since::new()), Some(Since::new())];
             for (side, topic) in topics {
-                let since = match topic {
-                    Some(topic) => self.topic_since(side, name, topic, is_shared).await?,
-                    None => Since::new(),
-                };
+                let Some(topic) = topic else { continue };
+                let since = self.topic_since(side, name, topic, is_shared).await?;
                 match side {
                     Side::Default => ours = since,
                     Side::Branch => theirs = since,
                 }
             }
+            let (Some(ours), Some(theirs)) = (ours, theirs) else {
+                let message = format!("topic {name}: it has more events than are looked at");
+                self.incomplete.insert(message);
+                continue;
+            };
             let (events, only) = apart(&ours, &theirs, self.limit);
             if events == Both::default() && topics[0].1.is_some() == topics[1].1.is_some() {
                 continue;
@@ -183,90 +202,114 @@ impl Look<'_> {
         Ok(found)
     }
 
+    /// None if it is more than is looked at.
     async fn topic_since(
         &mut self,
         side: Side,
         name: &EntityName,
         topic: &Topic,
         is_shared: bool,
-    ) -> Result<Since> {
+    ) -> Result<Option<Since>> {
+        let written = self.broker(side).as_written();
         let mut since = Since::new();
         for partition in 0..topic.partitions {
             let cut = self.sides.fork.cut(topic.set.log(partition));
-            let bounds = self.broker(side).bounds(self.who, name, partition).await?;
+            let bounds = written.bounds(self.who, name, partition).await?;
             let mut from = since_when(side, cut.filter(|_| is_shared), bounds);
-            while from < bounds.end && self.has_room() {
-                let written = self.broker(side).as_written();
-                let read = written.read(self.who, name, partition, from, AT_ONCE);
-                let (events, next) = read.await?;
-                self.looked += events.len() as u64;
-                since.extend(events.into_iter().map(|stored| {
+            while from < bounds.end {
+                if !self.has_room() {
+                    return Ok(None);
+                }
+                let read = written.read(self.who, name, partition, from, AT_ONCE).await;
+                let (events, next) = match read {
+                    // Retention was faster.
+                    Err(error) if error.kind == Kind::OutOfRange => {
+                        let start = written.bounds(self.who, name, partition).await?.start;
+                        if start <= from {
+                            return Err(error);
+                        }
+                        from = start;
+                        continue;
+                    }
+                    read => read?,
+                };
+                for stored in events {
                     let at = stored.position;
-                    (format!("{}:{}", at.partition, at.offset), stored.event)
-                }));
+                    let at = format!("{}:{}", at.partition, at.offset);
+                    since.push(self.see(at, stored.event));
+                }
                 if next <= from {
                     break;
                 }
                 from = next;
             }
         }
-        Ok(since)
+        Ok(Some(since))
+    }
+
+    fn see(&mut self, at: String, event: Event) -> Seen {
+        let digest = digest(&event);
+        self.looked += 1;
+        self.bytes += event.id.len() + event.source.len() + event.kind.len() + SEEN_BYTES;
+        Seen {
+            at,
+            id: event.id,
+            source: event.source,
+            kind: event.kind,
+            digest,
+        }
+    }
+
+    /// None if it is more than is looked at.
+    async fn store_since(&mut self, side: Side) -> Result<Option<BTreeMap<StreamName, Since>>> {
+        let written = self.broker(side).as_written();
+        let cut = self.sides.fork.cut(written.store_log());
+        let bounds = written.store_bounds(self.who).await?;
+        let (mut from, mut streams) = (since_when(side, cut, bounds), BTreeMap::new());
+        while from < bounds.end {
+            if !self.has_room() {
+                return Ok(None);
+            }
+            let (events, next) = written.read_store(self.who, from).await?;
+            for event in events {
+                let seen = self.see(event.place.revision.to_string(), event.event);
+                let since: &mut Since = streams.entry(event.stream).or_default();
+                since.push(seen);
+            }
+            if next <= from {
+                break;
+            }
+            from = next;
+        }
+        Ok(Some(streams))
     }
 
     async fn streams(&mut self) -> Result<Vec<StreamDifference>> {
-        let [mut ours, mut theirs] = [BTreeMap::new(), BTreeMap::new()];
-        for (side, streams) in [(Side::Default, &mut ours), (Side::Branch, &mut theirs)] {
-            let broker = self.broker(side);
-            let cut = self.sides.fork.cut(broker.store_log());
-            let bounds = broker.store_bounds(self.who).await?;
-            let mut from = since_when(side, cut, bounds);
-            while from < bounds.end && self.has_room() {
-                let (events, next) = self
-                    .broker(side)
-                    .as_written()
-                    .read_store(self.who, from)
-                    .await?;
-                self.looked += events.len() as u64;
-                for event in events {
-                    let revision = event.place.revision;
-                    let since: &mut Vec<_> = streams.entry(event.stream).or_default();
-                    since.push((revision, event.event));
-                }
-                if next <= from {
-                    break;
-                }
-                from = next;
-            }
-        }
+        let ours = self.store_since(Side::Default).await?;
+        let theirs = match ours {
+            Some(_) => self.store_since(Side::Branch).await?,
+            None => None,
+        };
+        let (Some(mut ours), Some(mut theirs)) = (ours, theirs) else {
+            let message = "streams: there are more events than are looked at";
+            self.incomplete.insert(message.to_owned());
+            return Ok(Vec::new());
+        };
         let names: BTreeSet<_> = ours.keys().chain(theirs.keys()).cloned().collect();
         let mut found = Vec::new();
         for stream in names {
-            let of = |side: &BTreeMap<_, Vec<_>>| side.get(&stream).cloned().unwrap_or_default();
-            let (ours, theirs) = (of(&ours), of(&theirs));
-            let told = |since: &[(u64, Event)]| -> Since {
-                let told = since.iter();
-                told.map(|(at, event)| (at.to_string(), event.clone()))
-                    .collect()
-            };
-            let (events, only) = apart(&told(&ours), &told(&theirs), self.limit);
+            let ours = ours.remove(&stream).unwrap_or_default();
+            let theirs = theirs.remove(&stream).unwrap_or_default();
+            let (events, only) = apart(&ours, &theirs, self.limit);
             if events == Both::default() {
                 continue;
             }
             if self.is_full(found.len(), "streams") {
                 break;
             }
-            // Where one side has none of its own it ends where the other goes on.
-            let parted = ours.iter().chain(&theirs).map(|(at, _)| *at).min();
-            let last = |since: &[(u64, Event)]| match since.last() {
-                Some((at, _)) => Some(*at),
-                None => parted.and_then(|at| at.checked_sub(1)),
-            };
             found.push(StreamDifference {
                 events,
-                revision: Both {
-                    default: last(&ours),
-                    branch: last(&theirs),
-                },
+                revision: last_revisions(&ours, &theirs),
                 only,
                 changes: self.changes(&stream).await?,
                 stream: stream.as_str().to_owned(),
@@ -318,12 +361,12 @@ impl Look<'_> {
         let names: BTreeSet<_> = names.map(|(name, _)| name).collect();
         let mut found = Vec::new();
         for name in names {
-            let digest = |side: Result<Vec<TableDigest>>| -> BTreeMap<String, TableDigest> {
-                let tables = side.unwrap_or_default().into_iter();
-                tables.map(|table| (table.table.clone(), table)).collect()
+            let (Some(ours), Some(theirs)) = (
+                self.tables(&name, default.digest(who, &name).await),
+                self.tables(&name, branch.digest(who, &name).await),
+            ) else {
+                continue;
             };
-            let ours = digest(default.digest(who, &name).await);
-            let theirs = digest(branch.digest(who, &name).await);
             let lag = |status: Result<crate::projection::Status>| status.ok().map(|s| s.lag);
             let lag = Both {
                 default: lag(default.status(who, &name).await),
@@ -357,14 +400,28 @@ impl Look<'_> {
         Ok(found)
     }
 
-    fn has_room(&mut self) -> bool {
-        let has_room = self.looked < limits::DIFFERENCE_EVENTS;
-        if !has_room {
-            let most = limits::DIFFERENCE_EVENTS;
-            self.incomplete
-                .insert(format!("more events than the {most} that are looked at"));
+    fn has_room(&self) -> bool {
+        self.looked < limits::DIFFERENCE_EVENTS && self.bytes < limits::DIFFERENCE_BYTES
+    }
+
+    /// Those that there are; one that is not there has none.
+    fn tables(
+        &mut self,
+        name: &EntityName,
+        told: Result<Vec<TableDigest>>,
+    ) -> Option<BTreeMap<String, TableDigest>> {
+        match told {
+            Ok(tables) => {
+                let tables = tables.into_iter();
+                Some(tables.map(|table| (table.table.clone(), table)).collect())
+            }
+            Err(error) if error.kind == Kind::NotFound => Some(BTreeMap::new()),
+            Err(error) => {
+                self.incomplete
+                    .insert(format!("projection {name}: {error}"));
+                None
+            }
         }
-        has_room
     }
 
     fn is_full(&mut self, told: usize, what: &str) -> bool {
@@ -386,6 +443,40 @@ fn since_when(side: Side, cut: Option<Bounds>, bounds: Bounds) -> Offset {
     parted.max(bounds.start)
 }
 
+/// Of the last event of each side. One that has none since they parted ends where the other goes on.
+fn last_revisions(ours: &Since, theirs: &Since) -> Both<Option<u64>> {
+    let revision = |seen: &Seen| seen.at.parse::<u64>().ok();
+    let parted = ours.iter().chain(theirs).filter_map(revision).min();
+    let last = |since: &Since| match since.last() {
+        Some(seen) => revision(seen),
+        None => parted.and_then(|at| at.checked_sub(1)),
+    };
+    Both {
+        default: last(ours),
+        branch: last(theirs),
+    }
+}
+
+/// Of everything in it.
+fn digest(event: &Event) -> [u8; 32] {
+    let record = event.to_record(Timestamp(0));
+    let mut context = Context::new(&SHA256);
+    let mut part = |bytes: &[u8]| {
+        context.update(&(bytes.len() as u64).to_be_bytes());
+        context.update(bytes);
+    };
+    part(record.key.as_deref().unwrap_or_default());
+    part(record.value.as_deref().unwrap_or_default());
+    part(&[record.key.is_some().into(), record.value.is_some().into()]);
+    for (name, value) in &record.headers {
+        part(name);
+        part(value.as_deref().unwrap_or_default());
+    }
+    let mut digest = [0; 32];
+    digest.copy_from_slice(context.finish().as_ref());
+    digest
+}
+
 /// How many events only one side has, and the first of them.
 fn apart(ours: &Since, theirs: &Since, limit: usize) -> (Both<u64>, Vec<Told>) {
     let (mut events, mut only) = (Both::default(), Vec::new());
@@ -394,24 +485,16 @@ fn apart(ours: &Since, theirs: &Since, limit: usize) -> (Both<u64>, Vec<Told>) {
         ("branch", theirs, ours, &mut events.branch),
     ];
     for (side, here, there, count) in sides {
-        let mut others: HashMap<_, Vec<&Event>> = HashMap::new();
-        for (_, event) in there {
-            let same_name = others.entry((&event.source, &event.id)).or_default();
-            same_name.push(event);
-        }
-        for (at, event) in here {
-            let same_name = others.get(&(&event.source, &event.id));
-            if same_name.is_some_and(|others| others.contains(&event)) {
-                continue;
-            }
+        let others: HashSet<_> = there.iter().map(|seen| seen.digest).collect();
+        for seen in here.iter().filter(|seen| !others.contains(&seen.digest)) {
             *count += 1;
             if only.len() < limit {
                 only.push(Told {
                     side,
-                    id: event.id.clone(),
-                    source: event.source.clone(),
-                    kind: event.kind.clone(),
-                    at: at.clone(),
+                    id: seen.id.clone(),
+                    source: seen.source.clone(),
+                    kind: seen.kind.clone(),
+                    at: seen.at.clone(),
                 });
             }
         }

@@ -18,11 +18,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use mente_broker::{Broker, Definition, EntityName, Error, Kind, Principal, Result};
+use mente_broker::{
+    Broker, Definition, EntityName, Error, Kind, Principal, Result, check_branch_name,
+};
 use mente_engine::{Timestamp, limits};
 use serde::{Deserialize, Serialize};
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore, watch};
 
 use crate::http;
 use crate::projection::Projections;
@@ -35,7 +38,7 @@ pub use diff::Difference;
 pub struct Options {
     /// Where their doors listen, each at a port of its own.
     pub host: IpAddr,
-    /// As the door of `default` lets callers in; of it keys and identity count.
+    /// As the door of `default` lets callers in, and the budget that they have together.
     pub door: http::Options,
     /// Holds a directory for each.
     pub directory: PathBuf,
@@ -47,12 +50,14 @@ pub struct Branches {
     broker: Broker,
     projections: Arc<Projections>,
     options: Options,
-    /// A branch that could not be opened is its reason.
-    running: Mutex<BTreeMap<EntityName, Result<Arc<Running>, String>>>,
+    /// A comparison holds many events.
+    comparing: Semaphore,
+    /// A branch that could not be opened is its reason. None once the server ends.
+    running: Mutex<Option<BTreeMap<EntityName, Result<Arc<Running>, String>>>>,
 }
 
 /// A branch, as it is declared and shown.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Branch {
     /// What it was made from.
@@ -76,7 +81,8 @@ impl Branches {
             broker,
             projections,
             options,
-            running: Mutex::default(),
+            comparing: Semaphore::new(1),
+            running: Mutex::new(Some(BTreeMap::new())),
         }
     }
 
@@ -86,12 +92,19 @@ impl Branches {
         let declared = self.declared(&own())?;
         let known: BTreeSet<_> = declared.keys().cloned().collect();
         self.broker.forget_other_branches(&known).await?;
-        let mut running = self.running.lock().await;
+        self.remove_other_directories(known).await?;
         for (name, branch) in declared {
-            let opened = self.begin(&name, branch.port).await;
+            let mut running = self.running.lock().await;
+            let Some(running) = running.as_mut().filter(|r| !r.contains_key(&name)) else {
+                continue;
+            };
+            let opened = match branch {
+                Ok(branch) => self.begin(&name, branch.port).await,
+                Err(unread) => Err(unread),
+            };
             let opened = opened.map_err(|error| error.message);
             match &opened {
-                Ok(_) => tracing::info!(branch = %name, port = branch.port, "branch open"),
+                Ok(open) => tracing::info!(branch = %name, port = open.port, "branch open"),
                 Err(error) => tracing::error!(branch = %name, %error, "a branch is not served"),
             }
             running.insert(name, opened);
@@ -99,10 +112,50 @@ impl Branches {
         Ok(())
     }
 
+    /// The same again while the disk is too full for it, until `stop` holds true.
+    pub async fn open_later(&self, mut stop: watch::Receiver<bool>) {
+        loop {
+            tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                () = tokio::time::sleep(OPEN_PAUSE) => {}
+            }
+            match self.open().await {
+                Err(error) if error.kind == Kind::Throttled => {}
+                Err(error) => return tracing::error!(%error, "branches are not open"),
+                Ok(()) => return,
+            }
+        }
+    }
+
+    /// What the views were of branches that nobody names.
+    async fn remove_other_directories(&self, known: BTreeSet<EntityName>) -> Result<()> {
+        let all = self.options.directory.clone();
+        let removed = tokio::task::spawn_blocking(move || {
+            let Ok(entries) = std::fs::read_dir(all) else {
+                return Ok(());
+            };
+            for entry in entries {
+                let entry = entry?;
+                let name = entry.file_name().into_string().ok();
+                let name = name.and_then(|name| EntityName::new(name).ok());
+                if name.is_some_and(|name| !known.contains(&name)) {
+                    std::fs::remove_dir_all(entry.path())?;
+                }
+            }
+            Ok(())
+        });
+        let removed = removed.await.map_err(ended)?;
+        removed.map_err(|error: std::io::Error| {
+            let message = format!("cannot tidy the directory of branches: {error}");
+            Error::new(Kind::Internal, message)
+        })
+    }
+
     /// Closes every door and waits for all that runs on branches. None is made from then on.
     pub async fn close(&self) {
-        let running = std::mem::take(&mut *self.running.lock().await);
-        let ends = running.into_values().flatten().map(Running::end);
+        let running = self.running.lock().await.take();
+        let running = running.into_iter().flatten();
+        let ends = running.filter_map(|(_, open)| open.ok()).map(Running::end);
         futures::future::join_all(ends).await;
     }
 
@@ -128,6 +181,7 @@ impl Branches {
         port: Option<u16>,
     ) -> Result<Branch> {
         let mut running = self.running.lock().await;
+        let running = running.as_mut().ok_or_else(stopping)?;
         let declared = self.declared(who)?;
         if declared.contains_key(name) {
             let message = format!("branch {name} exists: remove it first, or choose another name");
@@ -140,10 +194,13 @@ impl Branches {
             );
             return Err(Error::new(Kind::Throttled, message));
         }
+        check_branch_name(name)?;
         // What a failed attempt left would be taken for this one's.
+        if let Some(Ok(left)) = running.remove(name) {
+            left.end().await;
+        }
         self.forget(name).await?;
-        let made = self.make(who, name, at, port).await;
-        match made {
+        match self.make(who, name, at, port).await {
             Ok((branch, begun)) => {
                 running.insert(name.clone(), Ok(begun));
                 Ok(branch)
@@ -177,23 +234,28 @@ impl Branches {
         let body = serde_json::to_value(&branch)
             .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         let kind = Definition::Branch;
-        if let Err(error) = self.broker.define(who, kind, name, body).await {
-            begun.end().await;
-            return Err(error);
+        let defined = self.broker.define(who, kind, name, body).await;
+        match self.certain(defined, name, true).await {
+            Ok(()) => Ok((branch, begun)),
+            Err(error) => {
+                begun.end().await;
+                Err(error)
+            }
         }
-        Ok((branch, begun))
     }
 
     /// Every branch, and why it is not served if that is so.
     pub async fn list(&self, who: &Principal) -> Result<Vec<(EntityName, Branch, Option<String>)>> {
         let running = self.running.lock().await;
+        let running = running.as_ref().ok_or_else(stopping)?;
         let told = self.declared(who)?.into_iter().map(|(name, branch)| {
             let error = match running.get(&name) {
                 Some(Ok(running)) => running.failure(),
                 Some(Err(error)) => Some(error.clone()),
                 None => Some("it is not open yet".to_owned()),
             };
-            (name, branch, error)
+            // One that cannot be read is not open, and says so.
+            (name, branch.unwrap_or_default(), error)
         });
         Ok(told.collect())
     }
@@ -206,7 +268,17 @@ impl Branches {
         limit: usize,
     ) -> Result<Difference> {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
-        let running = match self.running.lock().await.get(name) {
+        let _alone = self.comparing.try_acquire().map_err(|_| {
+            let message = "another branch is being compared: repeat";
+            Error::new(Kind::Throttled, message)
+        })?;
+        let running = match self
+            .running
+            .lock()
+            .await
+            .as_ref()
+            .and_then(|all| all.get(name))
+        {
             Some(Ok(running)) => Arc::clone(running),
             Some(Err(error)) => return Err(Error::new(Kind::Conflict, error.clone())),
             None => return Err(Error::new(Kind::Throttled, "the branch is not open yet")),
@@ -228,33 +300,46 @@ impl Branches {
 
     async fn remove_here(&self, who: &Principal, name: &EntityName) -> Result<()> {
         let mut running = self.running.lock().await;
+        let running = running.as_mut().ok_or_else(stopping)?;
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
         let kind = Definition::Branch;
-        self.broker.undefine(who, kind, name).await?;
+        let undefined = self.broker.undefine(who, kind, name).await;
+        self.certain(undefined, name, false).await?;
         if let Some(Ok(running)) = running.remove(name) {
             running.end().await;
         }
         self.forget(name).await
     }
 
-    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Branch>> {
+    /// What came of a decision whose outcome is not known is looked at before anything is built on it.
+    async fn certain(&self, done: Result<()>, name: &EntityName, is_named: bool) -> Result<()> {
+        match done {
+            Err(error) if error.kind == Kind::Unknown => {
+                self.broker.ready().await?;
+                let declared = self.declared(&own())?;
+                if declared.contains_key(name) == is_named {
+                    return Ok(());
+                }
+                Err(error)
+            }
+            done => done,
+        }
+    }
+
+    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Result<Branch>>> {
         let catalogue = self.broker.catalogue(who)?;
         let declared = catalogue.definitions.iter();
         let declared = declared.filter(|((kind, _), _)| *kind == Definition::Branch);
         let read = |((_, name), body): (&(_, EntityName), &serde_json::Value)| {
             let branch = serde_json::from_value(body.clone());
             let unread = |e| Error::new(Kind::Corrupt, format!("branch {name}: {e}"));
-            Ok((name.clone(), branch.map_err(unread)?))
+            (name.clone(), branch.map_err(unread))
         };
-        declared.map(read).collect()
+        Ok(declared.map(read).collect())
     }
 
     async fn begin(&self, name: &EntityName, port: u16) -> Result<Arc<Running>> {
-        let door = http::Options {
-            keys: self.options.door.keys.clone(),
-            tls: self.options.door.tls.clone(),
-            ..http::Options::default()
-        };
+        let door = self.options.door.clone();
         let address = (self.options.host, port).into();
         let directory = self.directory(name).join("projections");
         let branch = self.broker.open_branch(name).await?;
@@ -285,6 +370,13 @@ fn ended(task: tokio::task::JoinError) -> Error {
         Kind::Internal,
         format!("the work on branches ended: {task}"),
     )
+}
+
+/// Between two attempts to open branches on a disk that is full.
+const OPEN_PAUSE: Duration = Duration::from_secs(1);
+
+fn stopping() -> Error {
+    Error::new(Kind::Throttled, "the server is stopping")
 }
 
 fn own() -> Principal {

@@ -7,14 +7,15 @@ use std::time::Duration;
 
 use mente_broker::{Branch, Broker, Error, Kind, Result};
 use mente_engine::fork::Fork;
+use mente_engine::limits;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::http::{self, Http};
 use crate::projection::Projections;
 
-/// How long a branch may take to end once its door is closed.
-const END_WAIT: Duration = Duration::from_secs(5);
+/// How long a door and views may take to end, and then the shards: longer than a door drains.
+const END_WAIT: Duration = Duration::from_secs(limits::HTTP_DRAIN_SECONDS + 5);
 
 #[derive(Debug)]
 pub(super) struct Running {
@@ -23,7 +24,11 @@ pub(super) struct Running {
     pub(super) fork: Fork,
     pub(super) projections: Arc<Projections>,
     stop: watch::Sender<bool>,
+    /// Door and views.
     tasks: Mutex<Vec<JoinHandle<()>>>,
+    /// What the shards decide for is served until then.
+    stop_shards: watch::Sender<bool>,
+    shards: Mutex<Option<JoinHandle<()>>>,
     failure: Arc<Mutex<Option<String>>>,
 }
 
@@ -60,11 +65,9 @@ impl Running {
             let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
             tokio::spawn(async move { projections.run(stopping).await })
         };
-        let tasks = vec![
-            tokio::spawn(http.run(stopping.clone())),
-            views,
-            tokio::spawn(watch_shards(shards, stopping, Arc::clone(&failure))),
-        ];
+        let tasks = vec![tokio::spawn(http.run(stopping)), views];
+        let (stop_shards, ending) = watch::channel(false);
+        let shards = tokio::spawn(watch_shards(shards, ending, Arc::clone(&failure)));
         Ok(Arc::new(Self {
             port,
             broker,
@@ -72,6 +75,8 @@ impl Running {
             projections,
             stop,
             tasks: Mutex::new(tasks),
+            stop_shards,
+            shards: Mutex::new(Some(shards)),
             failure,
         }))
     }
@@ -86,12 +91,25 @@ impl Running {
     pub(super) async fn end(self: Arc<Self>) {
         let _ = self.stop.send(true);
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        for mut task in tasks {
-            if tokio::time::timeout(END_WAIT, &mut task).await.is_err() {
-                task.abort();
-                let _ = task.await;
-            }
+        for task in tasks {
+            ended(task).await;
         }
+        let _ = self.stop_shards.send(true);
+        let shards = self
+            .shards
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(shards) = shards {
+            ended(shards).await;
+        }
+    }
+}
+
+async fn ended(mut task: JoinHandle<()>) {
+    if tokio::time::timeout(END_WAIT, &mut task).await.is_err() {
+        task.abort();
+        let _ = task.await;
     }
 }
 

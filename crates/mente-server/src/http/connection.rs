@@ -49,12 +49,11 @@ pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
 
 /// Serves connections until the door stops, then lets those that are open finish.
 pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router) {
-    let seats = Arc::new(Semaphore::new(seats()));
     let stools = Arc::new(Semaphore::new(TURNED_AWAY));
     let mut open = JoinSet::new();
     while let Some(socket) = next(&listener, &door.stopping).await {
         while open.try_join_next().is_some() {}
-        if let Ok(seat) = Arc::clone(&seats).try_acquire_owned() {
+        if let Ok(seat) = Arc::clone(&door.seats).try_acquire_owned() {
             open.spawn(talk(socket, seat, Arc::clone(&door), router.clone()));
         } else if let Ok(stool) = Arc::clone(&stools).try_acquire_owned() {
             let told = talk(
@@ -79,7 +78,7 @@ pub(super) async fn serve(listener: TcpListener, door: Arc<Door>, router: Router
 
 /// As many connections as the house allows, or fewer where the process may not open so many
 /// files: the log and the projections must never be without one.
-fn seats() -> usize {
+pub(super) fn seats() -> usize {
     let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
     let files = files.unwrap_or(u64::MAX);
     let left = files - OTHER_FILES.min(files / 2);

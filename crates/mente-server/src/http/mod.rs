@@ -76,6 +76,8 @@ pub struct Options {
     pub keys: Vec<Key>,
     /// Speak TLS, as this server; plain HTTP without.
     pub tls: Option<Identity>,
+    /// What this door and others of the process may take together.
+    pub budget: Budget,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
     /// Copies what this server keeps.
@@ -84,6 +86,24 @@ pub struct Options {
     pub branches: Option<Arc<Branches>>,
     /// The nodes of a cluster; none where this is the only one that there can be.
     pub nodes: Option<Arc<Nodes>>,
+}
+
+/// Connections and bytes of bodies that doors have together; clones share it.
+#[derive(Clone, Debug)]
+pub struct Budget {
+    seats: Arc<Semaphore>,
+    /// Bytes of request bodies that may still be taken into memory.
+    room: Arc<Semaphore>,
+}
+
+impl Default for Budget {
+    /// As much as one process may take.
+    fn default() -> Self {
+        Self {
+            seats: Arc::new(Semaphore::new(connection::seats())),
+            room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
+        }
+    }
 }
 
 /// A bound HTTP door that does not serve yet.
@@ -106,6 +126,7 @@ struct Door {
     branches: Option<Arc<Branches>>,
     nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
+    seats: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
     stopping: Stopping,
@@ -143,7 +164,8 @@ impl Http {
             branches: self.options.branches,
             nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
-            room: Arc::new(Semaphore::new(limits::HTTP_BODIES_BYTES)),
+            seats: self.options.budget.seats,
+            room: self.options.budget.room,
             stopping: Stopping(stop),
         });
         connection::serve(self.listener, Arc::clone(&door), router(door)).await;

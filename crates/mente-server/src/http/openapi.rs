@@ -69,6 +69,7 @@ mod tests {
             branches: None,
             nodes: None,
             backing_up: Arc::new(Semaphore::new(1)),
+            seats: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(1 << 20)),
             stopping: Stopping(watch::channel(false).1),
         }))

@@ -279,6 +279,10 @@ async fn serve(
     running.check_views(&Broker::journals(), data_dir).await?;
     let mut shards = spawn(tasks);
     let (stop, stopping) = watch::channel(false);
+    if running.log().is_some() {
+        let lent = broker.lend_to_branches().await;
+        lent.context("cannot tell what branches read")?;
+    }
     let projections = Projections::open(broker.clone(), data_dir.join("projections"));
     let projections = Arc::new(projections.context("cannot open the projections")?);
     let backups = running.log().map(|engine| {
@@ -346,10 +350,23 @@ async fn serve(
             return Ok(());
         }
     }
-    if let Some(branches) = &branches
-        && let Err(error) = branches.open().await
-    {
-        tracing::error!(%error, "branches are not open");
+    if let Some(branches) = &branches {
+        tokio::select! {
+            opened = branches.open() => match opened {
+                Err(error) => {
+                    tracing::error!(%error, "branches are not open");
+                    let (branches, stopping) = (Arc::clone(branches), stopping.clone());
+                    tokio::spawn(async move { branches.open_later(stopping).await });
+                }
+                Ok(()) => {}
+            },
+            error = failure(&mut shards) => return Err(error.into()),
+            signal = signal() => {
+                tracing::info!(signal = signal?, "stopping");
+                branches.close().await;
+                return Ok(());
+            }
+        }
     }
     let door = match (door, http) {
         (Some(door), _) => door,

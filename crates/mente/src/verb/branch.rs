@@ -67,7 +67,7 @@ fn created(branch: &Value) -> Result<()> {
     ))?;
     if let Some(at) = branch.get("deliveries") {
         line(&format!(
-            "what was delivered is as of {}: the decisions before that are not kept any more",
+            "what was decided (subscriptions, deliveries, declarations) is in part as of {}: earlier decisions are not kept any more",
             cell(Some(at))
         ))?;
     }

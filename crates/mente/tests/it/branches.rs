@@ -529,7 +529,10 @@ async fn a_kill_leaves_a_whole_branch_or_none() {
         server = server.crash_and_restart();
         let listed = server.ok("GET", "/branches", "").await;
         match listed["branches"].as_array().unwrap().as_slice() {
-            [] => none += 1,
+            [] => {
+                none += 1;
+                assert!(!server.data().join("branches/b").exists());
+            }
             [branch] => {
                 whole += 1;
                 assert!(branch.get("error").is_none(), "{branch}");
