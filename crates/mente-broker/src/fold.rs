@@ -191,6 +191,12 @@ impl State {
         Ok(())
     }
 
+    /// Measures in any case.
+    pub(crate) fn check_whole_size(&mut self) -> Result<()> {
+        self.unmeasured_bytes = limits::STATE_BYTES;
+        self.check_size()
+    }
+
     /// Measures only after a good part of the limit came in, or every event would cost a walk
     /// over the whole state.
     fn check_size(&mut self) -> Result<()> {

@@ -165,6 +165,8 @@ pub const UPCAST_PARTS: usize = 16;
 pub const UPCAST_STEPS: usize = 256;
 /// Most bytes of all that one event is told as.
 pub const UPCAST_BYTES: usize = 2 << 20;
+/// A page of events is told as far as it is once it has become so much.
+pub const UPCAST_PAGE_BYTES: usize = 8 << 20;
 /// After so long a page of events is told as far as it is.
 pub const UPCAST_PAGE_MS: u64 = 2_000;
 /// Failures that a check of a schema names.

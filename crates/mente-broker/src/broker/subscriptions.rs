@@ -191,9 +191,10 @@ impl Broker {
             let left = until.saturating_sub(self.now().monotone);
             let (receiving, deliveries) = self.start_receiving(name, max, left).await?;
             let fetched = self.fetch(&topic, name, deliveries).await?;
-            receiving.hand_over(&fetched.left);
             let is_any = !fetched.received.is_empty();
+            // Whoever goes away meanwhile leaves the locks to others; those that were settled are void by then.
             let told = self.tell_received(who, name, fetched.received).await?;
+            receiving.hand_over(&fetched.left);
             match fetched.failed {
                 Some(error) if told.is_empty() => return Err(error),
                 // All that came was settled by itself: there may be more.

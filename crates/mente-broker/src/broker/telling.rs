@@ -158,11 +158,16 @@ impl Teller {
             let until = clock.now().monotone + Duration::from_millis(limits::UPCAST_PAGE_MS);
             let mut upcasting = Upcasting::new(&schemas, Arc::clone(&clock));
             let mut told = Vec::with_capacity(written.len());
+            let mut bytes = 0;
             for event in &written {
-                if !told.is_empty() && clock.now().monotone >= until {
+                let is_much = bytes >= limits::UPCAST_PAGE_BYTES || clock.now().monotone >= until;
+                if !told.is_empty() && is_much {
                     break;
                 }
-                told.push(upcasting.tell(event));
+                let events = upcasting.tell(event);
+                let made = events.iter().flatten();
+                bytes += made.map(Event::size_bytes).sum::<usize>();
+                told.push(events);
             }
             told
         };

@@ -20,6 +20,7 @@ use super::{Broker, StreamEvent};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntityName, StreamName, SubscriptionName};
+use crate::schema::Needs;
 use crate::store::{CAUSATION, CORRELATION, Direction, Place, Query, QueryItem};
 use scan::Scanned;
 
@@ -120,18 +121,24 @@ impl Broker {
         search.of_id().await?;
         search.climb(&Scanned::default()).await?;
         let known = search.found.iter().map(|traced| traced.time).min();
-        let scanned = broker.scan_topics(who, since.or(known)).await?;
-        search.looked.topics = scanned.events;
-        search.incomplete.extend(scanned.incomplete.iter().cloned());
-        for traced in scanned.of_id(id).chain(scanned.of_correlation(id)) {
-            search.add(traced);
+        let mut scanned = broker.scan_topics(who, since.or(known)).await?;
+        search.take(&scanned).await?;
+        if since.is_none() && known.is_some() && search.lost().is_some() {
+            // A handler may be late: what caused the store's part may lie further back than it.
+            scanned = broker.scan_topics(who, None).await?;
+            search.take(&scanned).await?;
         }
+        let effects_of = search.effects_of();
+        search.descend(&scanned, effects_of).await?;
         if search.found.is_empty() {
             return Err(search.unknown());
         }
-        let effects_of: BTreeSet<String> = search.effects_of();
-        search.climb(&scanned).await?;
-        search.descend(&scanned, effects_of).await?;
+        if let Some(lost) = search.lost() {
+            search.miss(format!(
+                "{lost} was not found: it is gone, from elsewhere, or before what was read of topics (say a time)"
+            ));
+        }
+        search.tell_of_schemas().await?;
         let mut trace = Trace {
             id: id.to_owned(),
             places: tree::arranged(id, search.found),
@@ -180,13 +187,59 @@ impl<'a> Search<'a> {
         self.find(items).await.map(drop)
     }
 
-    /// All that are to be found with their effects: what was asked for, and not what caused it.
+    /// Takes in what was read of topics, and what caused it.
+    async fn take(&mut self, scanned: &Scanned) -> Result<()> {
+        self.looked.topics += scanned.events;
+        for what in &scanned.incomplete {
+            self.miss(what.clone());
+        }
+        for traced in scanned
+            .of_id(self.id)
+            .chain(scanned.of_correlation(self.id))
+        {
+            self.add(traced);
+        }
+        self.climb(scanned).await
+    }
+
+    /// The first event on the way up that is named and was not found.
+    fn lost(&self) -> Option<String> {
+        let there: BTreeSet<&str> = self.found.iter().map(|t| t.event.id.as_str()).collect();
+        let is_correlation = self.found.iter().any(|t| t.correlation() == Some(self.id));
+        if !there.contains(self.id) && !is_correlation {
+            return Some(format!("the event {:?} itself", self.id));
+        }
+        let mut at = self.id;
+        for _ in 0..=ANCESTORS {
+            let cause = self.causes.get(at)?.as_deref()?;
+            if !there.contains(cause) {
+                return Some(format!("{cause:?}, the cause of {at:?},"));
+            }
+            at = cause;
+        }
+        None
+    }
+
+    /// Filters see what is told, deliveries here are judged by what was written.
+    async fn tell_of_schemas(&mut self) -> Result<()> {
+        let schemas = self.broker.teller.schemas().await?;
+        let is_told_otherwise = |traced: &Traced| schemas.needs(&traced.event) != Needs::Nothing;
+        if self.found.iter().any(is_told_otherwise) {
+            let message = "of events whose schema tells them otherwise, deliveries are told by what was written";
+            self.miss(message.to_owned());
+        }
+        Ok(())
+    }
+
+    /// All that are to be found with their effects: what was asked for, and not what caused it. Of an id whose
+    /// event is gone, or is no event, the effects are there all the same.
     fn effects_of(&self) -> BTreeSet<String> {
         let is_asked = |traced: &&Traced| {
             traced.event.id == self.id || traced.attribute(CORRELATION) == Some(self.id)
         };
         let asked = self.found.iter().filter(is_asked);
-        asked.map(|traced| traced.event.id.clone()).collect()
+        let asked = asked.map(|traced| traced.event.id.clone());
+        asked.chain([self.id.to_owned()]).collect()
     }
 
     /// What caused the event, what caused that, and so on.

@@ -390,10 +390,15 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
                 Role::Reduce => "a page of events",
                 Role::Upcast => "one event",
             };
-            return too_much(format!(
+            let error = too_much(format!(
                 "the {word} took more than {} ms for {of} and was stopped: let it do less",
                 limits::REDUCER_PAGE_MS
             ));
+            return match meter.role {
+                Role::Reduce => error,
+                // The machine may have stood still: what it says of the event is no verdict.
+                Role::Upcast => Error::new(Kind::Throttled, error.message),
+            };
         }
         None => {}
     }

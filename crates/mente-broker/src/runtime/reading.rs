@@ -115,6 +115,7 @@ fn arrivals(
                         time: record.timestamp,
                         event,
                         told: None,
+                        is_untold: false,
                     });
                 }
                 Ok(_) => {}

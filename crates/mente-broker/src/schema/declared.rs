@@ -98,9 +98,10 @@ impl Step {
 pub(super) fn change(steps: &[Step], event: &Event) -> Result<Event> {
     let facts = Facts::of(event);
     let mut state = State::of_fields(fields(event)?);
-    steps
-        .iter()
-        .try_for_each(|step| step.run(&mut state, &facts))?;
+    for step in steps {
+        step.run(&mut state, &facts)?;
+        state.check_whole_size()?;
+    }
     let mut told = event.clone();
     let data = state.into_value();
     let is_nothing = event.data == Data::None && data.as_object().is_some_and(Map::is_empty);

@@ -2,7 +2,7 @@
 //!
 //! It may be of another type, subject, data and version, and have other attributes. What it is known by stays
 //! as it was written, and so does what the store finds it by: `id`, `source`, `time`, `tags`, `correlationid`,
-//! `causationid`, `partitionkey`. To change one of these is refused; to leave one out leaves it as it was.
+//! `causationid`, `partitionkey`, and who it is of, `menteactor`. To change one of these is refused; to leave one out leaves it as it was.
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD;
@@ -11,9 +11,16 @@ use mente_engine::{Attribute, Data, Event};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::structured::ACTOR;
 
 /// Attributes that stay.
-const KEPT: [&str; 4] = ["tags", "correlationid", "causationid", "partitionkey"];
+const KEPT: [&str; 5] = [
+    "tags",
+    "correlationid",
+    "causationid",
+    "partitionkey",
+    ACTOR,
+];
 
 pub(super) fn event_of(written: &Event, told: Map<String, Value>) -> Result<Event> {
     let mut event = Event {

@@ -163,5 +163,10 @@ fn at_type(event: &Event, error: &Error) -> Error {
         ),
         Err(_) => format!("an event of type {kind}: {}", error.message),
     };
-    Error::new(Kind::UpcastFailed, message)
+    let kind = match error.kind {
+        // It may be told another time.
+        Kind::Throttled => Kind::Throttled,
+        _ => Kind::UpcastFailed,
+    };
+    Error::new(kind, message)
 }

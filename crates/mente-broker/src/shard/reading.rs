@@ -17,6 +17,8 @@ pub struct Arrival {
     pub event: Event,
     /// What readers are told in its place, if that is something else.
     pub told: Option<Vec<Event>>,
+    /// What readers are told is not known, since that failed.
+    pub is_untold: bool,
 }
 
 impl Arrival {
@@ -24,6 +26,8 @@ impl Arrival {
     fn is_wanted(&self, filter: Option<&Filter>) -> bool {
         let is_wanted = |event: &Event| filter.is_none_or(|filter| filter.matches(event));
         match &self.told {
+            // It may be what the subscription wants: it is told again, or why not, when it is handed out.
+            _ if self.is_untold => true,
             None => is_wanted(&self.event),
             Some(told) => told.iter().any(is_wanted),
         }

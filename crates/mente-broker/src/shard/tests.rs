@@ -322,6 +322,7 @@ impl World {
                         time: self.now.wall,
                         event,
                         told: None,
+                        is_untold: false,
                     });
                     self.end = Offset(offset.0 + 1);
                 }

@@ -14,7 +14,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
 use mente_broker::queue::{Push, Settlement};
-use mente_broker::{Broker, Error, Principal, SubscriptionName};
+use mente_broker::{Broker, Error, Principal, Received, SubscriptionName};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
@@ -136,7 +136,11 @@ async fn deliver(broker: Broker, name: SubscriptionName, push: Push, mut sender:
                 continue;
             }
         };
-        for received in received {
+        for (part, received) in received.into_iter().enumerate() {
+            // Parts of one record share its lock, which began with the first.
+            if part > 0 && !renewed(&broker, &who, &name, &received).await {
+                break;
+            }
             let attempt = sender.attempt(&name, &received).await;
             tracing::debug!(subscription = %name, id = received.stored.event.id, count = received.count, ?attempt, "webhook attempt");
             let how = settlement(attempt, &push, received.count, jitter());
@@ -151,6 +155,17 @@ async fn deliver(broker: Broker, name: SubscriptionName, push: Push, mut sender:
             }
         }
     }
+}
+
+/// Whether the record is still this worker's.
+async fn renewed(
+    broker: &Broker,
+    who: &Principal,
+    name: &SubscriptionName,
+    received: &Received,
+) -> bool {
+    let renewed = broker.settle(who, name, vec![received.token], Settlement::Renew);
+    matches!(renewed.await.as_deref(), Ok([true]))
 }
 
 /// 0 to 1, at random, so that receivers that failed together do not return together.

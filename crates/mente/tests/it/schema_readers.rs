@@ -758,7 +758,8 @@ async fn table(kinds: &[Kind], is_set_first: bool) -> Vec<Row> {
             for kind in kinds {
                 for of in ["topic", "store"] {
                     let path = format!("/projections/{}-{of}/rebuild", kind.name);
-                    server.ok("POST", &path, "").await;
+                    // It is kept a moment after the start.
+                    eventually(async || server.call("POST", &path, "").await.status < 300).await;
                     let path = format!("/projections/{}-{of}", kind.name);
                     eventually(async || server.ok("GET", &path, "").await["rebuilds"] == 1).await;
                 }

@@ -581,3 +581,41 @@ async fn states_that_are_kept_follow_a_schema() {
     server.ok("DELETE", "/schemas/T", "").await;
     assert_eq!(state().await, json!({"n": 2}));
 }
+
+/// A filter cannot pass over what it would have wanted, had it been told.
+#[tokio::test]
+async fn what_cannot_be_told_is_lost_to_no_filter() {
+    let server = Server::start();
+    let renaming = json!({"version": 2, "upcasters": {"1": {"types": ["New"], "javascript":
+        "function upcast(event) { if (event.data.bad) throw new Error('too bad'); event.type = 'New'; return event }"}}});
+    assert_eq!(set(&server, "Old", &renaming).await.0, 200);
+    let wanted = r#"{"from":"earliest","filter":{"exact":{"type":"New"}}}"#;
+    server.ok("PUT", "/topics/t", "{}").await;
+    server.ok("PUT", "/topics/t/subscriptions/s", wanted).await;
+    for (id, data) in [("a", json!({})), ("b", json!({"bad": 1}))] {
+        put(&server, "/topics/t/events", &event(id, "Old", data)).await;
+    }
+    let pull = "/topics/t/eventsubscriptions/s:receive?maxEvents=10&maxWaitTime=10";
+    let got = server.ok("POST", pull, "").await;
+    assert_eq!(got["value"][0]["event"]["id"], "a", "{got}");
+    let path = "/topics/t/subscriptions/s/deadletters";
+    let mut letters = json!([]);
+    eventually(async || {
+        server
+            .ok("POST", &pull.replace("Time=10", "Time=0"), "")
+            .await;
+        letters = server.ok("GET", path, "").await;
+        letters != json!([])
+    })
+    .await;
+    assert_eq!(letters[0]["id"], "b", "{letters}");
+    assert_eq!(letters[0]["deadletterreason"], "UpcastFailed");
+    // Mended and given back, it is delivered as what it is told as.
+    let mended = json!({"version": 2, "upcasters": {"1": {"types": ["New"], "javascript":
+        "function upcast(event) { event.type = 'New'; return event }"}}});
+    assert_eq!(set(&server, "Old", &mended).await.0, 200);
+    server.ok("POST", &format!("{path}:replay"), "").await;
+    let got = server.ok("POST", pull, "").await;
+    assert_eq!(got["value"][0]["event"]["id"], "b", "{got}");
+    assert_eq!(got["value"][0]["event"]["type"], "New");
+}

@@ -7,8 +7,8 @@ use crate::error::Result;
 use crate::shard::Arrival;
 
 impl Teller {
-    /// Tells what was read of a log, and where to read on. What cannot be told arrives as it was written: who
-    /// it is delivered to is told why.
+    /// Tells what was read of a log, and where to read on. What cannot be told arrives at every subscription,
+    /// whatever its filter: none passes over what may be its, and when it is handed out it is seen why.
     pub(crate) async fn arrivals(
         &self,
         written: Vec<Arrival>,
@@ -26,6 +26,7 @@ impl Teller {
             false => next,
         };
         let told = each.into_iter().map(|(arrival, told)| Arrival {
+            is_untold: matches!(told, Some(Err(_))),
             told: told.and_then(Result::ok),
             ..arrival
         });
@@ -46,6 +47,7 @@ impl Carrier for Arrival {
         Self {
             event,
             told: None,
+            is_untold: false,
             ..*self
         }
     }

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use mente_engine::Event;
 
 use super::{Carrier, reason};
 use crate::access::Principal;
 use crate::broker::{Broker, Received};
-use crate::error::Result;
+use crate::error::{Kind, Result};
 use crate::filter::Filter;
 use crate::name::SubscriptionName;
 use crate::queue::{LockToken, Settlement};
@@ -20,6 +21,9 @@ use crate::structured::tell_stream;
 
 /// Why a record is a dead letter whose event could not be told.
 const UPCAST_FAILED: &str = "UpcastFailed";
+
+/// After so long an event is told again that could not be told in time.
+const AGAIN: Duration = Duration::from_secs(1);
 
 /// Subscriptions whose filters are kept; one more costs to ask for all again.
 const FILTERS: usize = 1_000;
@@ -91,7 +95,7 @@ impl Broker {
                 }
                 Some(Err(error)) => {
                     tracing::warn!(subscription = %name, place = received.place(), %error, "an event cannot be told");
-                    failed.push((received.token, reason(&error)));
+                    failed.push((received.token, error));
                 }
             }
         }
@@ -101,9 +105,19 @@ impl Broker {
         if !done.is_empty() {
             self.settle(who, name, done, Settlement::Complete).await?;
         }
-        for (token, detail) in failed {
-            let reason = UPCAST_FAILED.to_owned();
-            let how = Settlement::Reject { reason, detail };
+        for (token, error) in failed {
+            let detail = reason(&error);
+            let how = match error.kind {
+                // An attempt all the same, so that it comes to an end.
+                Kind::Throttled => Settlement::Release {
+                    delay: AGAIN,
+                    detail,
+                },
+                _ => Settlement::Reject {
+                    reason: UPCAST_FAILED.to_owned(),
+                    detail,
+                },
+            };
             self.settle(who, name, vec![token], how).await?;
         }
         Ok(out)
