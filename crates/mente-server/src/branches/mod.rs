@@ -52,9 +52,12 @@ pub struct Branches {
     options: Options,
     /// A comparison holds many events.
     comparing: Semaphore,
-    /// A branch that could not be opened is its reason. None once the server ends.
-    running: Mutex<Option<BTreeMap<EntityName, Result<Arc<Running>, String>>>>,
+    /// None once the server ends.
+    running: Mutex<Option<BTreeMap<EntityName, Opened>>>,
 }
+
+/// A branch that could not be opened is its reason.
+type Opened = Result<Arc<Running>, String>;
 
 /// A branch, as it is declared and shown.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

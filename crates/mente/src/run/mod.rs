@@ -352,13 +352,10 @@ async fn serve(
     }
     if let Some(branches) = &branches {
         tokio::select! {
-            opened = branches.open() => match opened {
-                Err(error) => {
-                    tracing::error!(%error, "branches are not open");
-                    let (branches, stopping) = (Arc::clone(branches), stopping.clone());
-                    tokio::spawn(async move { branches.open_later(stopping).await });
-                }
-                Ok(()) => {}
+            opened = branches.open() => if let Err(error) = opened {
+                tracing::error!(%error, "branches are not open");
+                let (branches, stopping) = (Arc::clone(branches), stopping.clone());
+                tokio::spawn(async move { branches.open_later(stopping).await });
             },
             error = failure(&mut shards) => return Err(error.into()),
             signal = signal() => {
