@@ -712,9 +712,21 @@ struct Row {
     expect: Seen,
 }
 
+impl Row {
+    /// The order of dead letters is that of their copies, which are made side by side.
+    fn is_right(&self) -> bool {
+        let [mut seen, mut expect] = [self.seen.clone(), self.expect.clone()];
+        if self.way.starts_with("dead letters") {
+            seen.sort();
+            expect.sort();
+        }
+        seen == expect
+    }
+}
+
 /// All rows that are wrong, not only the first.
 fn judge(rows: &[Row], least: usize) {
-    let wrong = rows.iter().filter(|row| row.seen != row.expect);
+    let wrong = rows.iter().filter(|row| !row.is_right());
     let wrong: Vec<_> = wrong
         .map(|row| {
             format!(
