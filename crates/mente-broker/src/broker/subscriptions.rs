@@ -33,6 +33,9 @@ pub struct Received {
     pub of_stream: Option<(StreamName, Place)>,
 }
 
+/// How much longer than it asked a receive may take where what comes is all dropped by its schema.
+const DROPPED_WAIT: Duration = Duration::from_secs(1);
+
 /// What came of deliveries. One that is neither received nor left keeps its lease until that runs out.
 struct Fetched {
     received: Vec<Received>,
@@ -197,8 +200,9 @@ impl Broker {
             receiving.hand_over(&fetched.left);
             match fetched.failed {
                 Some(error) if told.is_empty() => return Err(error),
-                // All that came was settled by itself: there may be more.
-                None if told.is_empty() && is_any => {}
+                // All that came was settled by itself: there may be more, but nobody waits for it for ever.
+                None if told.is_empty() && is_any && self.now().monotone < until + DROPPED_WAIT => {
+                }
                 _ => return Ok(told),
             }
         }
