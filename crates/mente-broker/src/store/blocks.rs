@@ -5,7 +5,7 @@
 
 use std::future::poll_fn;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -86,14 +86,22 @@ pub struct Blocks {
     /// The log of the events, and that of the blocks.
     pub(super) store: LogId,
     index: LogId,
-    blocks: RwLock<Vec<Arc<Block>>>,
+    blocks: RwLock<Arc<[Arc<Block>]>>,
 }
 
 #[derive(Debug)]
 pub(super) struct Block {
     sealed: Sealed,
     /// Read when it is first asked for.
-    footer: Mutex<Option<Arc<Footer>>>,
+    footer: OnceLock<Footer>,
+}
+
+/// Blocks in the order in which a reader meets them.
+#[derive(Debug)]
+pub(super) struct Covering {
+    blocks: Arc<[Arc<Block>]>,
+    below: u64,
+    direction: Direction,
 }
 
 impl Blocks {
@@ -102,7 +110,7 @@ impl Blocks {
             engine,
             store,
             index,
-            blocks: RwLock::default(),
+            blocks: RwLock::new(Arc::new([])),
         }
     }
 
@@ -124,17 +132,19 @@ impl Blocks {
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         let known = blocks.last().map_or(0, |block| block.sealed.end);
         let new = sealed.iter().filter(|sealed| sealed.end > known);
-        blocks.extend(new.map(|sealed| {
+        let new = new.map(|sealed| {
             Arc::new(Block {
                 sealed: *sealed,
-                footer: Mutex::default(),
+                footer: OnceLock::new(),
             })
-        }));
+        });
+        let all = blocks.iter().cloned().chain(new);
+        *blocks = all.collect();
     }
 
-    fn all(&self) -> Vec<Arc<Block>> {
+    fn all(&self) -> Arc<[Arc<Block>]> {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        blocks.clone()
+        Arc::clone(&blocks)
     }
 
     /// Places of the sealed events of a stream at the positions `within`, from revision `from` on, the way
@@ -147,14 +157,16 @@ impl Blocks {
         within: Range<u64>,
         max: usize,
     ) -> Result<Vec<Place>> {
+        let key = Key::of_stream(stream);
         let mut places = Vec::new();
-        for (block, begin, end) in self.covering(within.end, direction) {
-            if end <= within.start {
+        for (block, begin, end) in self.covering(within.end, direction).iter() {
+            let is_without = |footer: &Footer| !footer.may_hold(key.0);
+            if end <= within.start || block.loaded().is_some_and(is_without) {
                 continue;
             }
             breathe().await;
-            let footer = self.footer(&block).await?;
-            let mut groups = self.groups(&footer, Key::of_stream(stream)).await?;
+            let footer = self.footer(block).await?;
+            let mut groups = self.groups(footer, key).await?;
             groups.retain(|group| group.name == stream.as_str().as_bytes());
             if direction == Direction::Backwards {
                 groups.reverse();
@@ -173,7 +185,7 @@ impl Blocks {
                     events.reverse();
                 }
                 for (revision, position) in events {
-                    places.push(self.place(&footer, revision, position)?);
+                    places.push(self.place(footer, revision, position)?);
                     if places.len() == max {
                         return Ok(places);
                     }
@@ -190,10 +202,10 @@ impl Blocks {
         below: u64,
     ) -> Result<Option<Metadata>> {
         let stream = stream.of_metadata();
-        let backwards = Direction::Backwards;
-        for (block, begin, end) in self.covering(below, backwards) {
-            let footer = self.footer(&block).await?;
-            if !footer.holds_metadata || !footer.may_hold(Key::of_stream(&stream).0) {
+        let (backwards, key) = (Direction::Backwards, Key::of_stream(&stream));
+        for (block, begin, end) in self.covering(below, backwards).iter() {
+            let footer = self.footer(block).await?;
+            if !footer.holds_metadata || !footer.may_hold(key.0) {
                 continue;
             }
             let within = begin..end;
@@ -208,39 +220,49 @@ impl Blocks {
         Ok(None)
     }
 
-    /// Places of sealed events below position `below` that seem to match, from position `from` on, the way
-    /// that the reader goes, at most `max`, in at most so many looks. Their revisions are not known.
+    /// Places of sealed events of blocks with some of the positions `within` that seem to match, from position
+    /// `from` on, the way that the reader goes, at most `max`, in at most so many looks. Their revisions are not
+    /// known.
     pub async fn find(
         &self,
         (query, looks): (&Query, u64),
         from: u64,
         direction: Direction,
-        below: u64,
+        within: Range<u64>,
         max: usize,
     ) -> Result<Vec<Place>> {
         let query = &query.sought(looks);
+        let rare = query.of_rare();
         let mut found = Vec::new();
-        for (block, begin, end) in self.covering(below, direction) {
-            breathe().await;
+        for (block, begin, end) in self.covering(within.end, direction).iter() {
             let is_beyond = match direction {
-                Direction::Forwards => end <= from,
-                Direction::Backwards => begin > from,
+                Direction::Forwards => end <= from.max(within.start),
+                Direction::Backwards => begin > from || end <= within.start,
             };
-            if is_beyond || begin == end {
+            let is_without = |footer: &Footer| !may_match(footer, query);
+            if is_beyond || begin == end || block.loaded().is_some_and(is_without) {
                 continue;
             }
-            let footer = self.footer(&block).await?;
-            if !footer.knows_causes() && query.asks_causes() {
-                let left = max - found.len();
-                let looked =
-                    self.look_for_causes(&footer, query, from, direction, begin..end, left);
-                found.extend(looked.await?);
+            breathe().await;
+            let footer = self.footer(block).await?;
+            let left = max - found.len();
+            let looked = self.look(
+                footer,
+                query,
+                rare.as_ref(),
+                from,
+                direction,
+                begin..end,
+                left,
+            );
+            if let Some(looked) = looked.await? {
+                found.extend(looked);
                 if found.len() == max {
                     return Ok(found);
                 }
                 continue;
             }
-            let Some(index) = self.index_of(&footer, query).await? else {
+            let Some(index) = self.index_of(footer, query).await? else {
                 continue;
             };
             let mut at = Some(match direction {
@@ -255,7 +277,7 @@ impl Blocks {
                 let Some(position) = matched.filter(|found| *found >= begin) else {
                     break;
                 };
-                found.push(self.place(&footer, 0, position)?);
+                found.push(self.place(footer, 0, position)?);
                 if found.len() == max {
                     return Ok(found);
                 }
@@ -269,36 +291,47 @@ impl Blocks {
         Ok(found)
     }
 
-    /// The blocks with something below position `below`, in the order in which a reader meets them, each
-    /// with the positions that it alone answers for.
-    pub(super) fn covering(&self, below: u64, direction: Direction) -> Vec<(Arc<Block>, u64, u64)> {
-        let mut begin = 0;
-        let mut blocks = Vec::new();
-        for block in self.all() {
-            let end = block.sealed.end;
-            if begin < below {
-                blocks.push((block, begin, end.min(below)));
-            }
-            begin = end;
+    /// The blocks with something below position `below`, in the order in which a reader meets them.
+    pub(super) fn covering(&self, below: u64, direction: Direction) -> Covering {
+        Covering {
+            blocks: self.all(),
+            below,
+            direction,
         }
-        if direction == Direction::Backwards {
-            blocks.reverse();
-        }
-        blocks
     }
 
-    /// An index of what the query asks for; `None` if nothing in the block can match.
+    /// An index of what the query asks for; `None` if nothing in the block can match. What is rare is read first:
+    /// filters err, and what is common takes long to read.
     pub(super) async fn index_of(&self, footer: &Footer, query: &Sought) -> Result<Option<Index>> {
-        if !may_match(footer, query) {
-            return Ok(None);
-        }
         let mut index = Index::default();
-        for key in query.keys() {
-            for group in self.groups(footer, key).await? {
-                index.extend(key, group.positions);
+        let mut is_possible = query.items.is_empty();
+        for groups in &query.items {
+            let mut groups: Vec<&Vec<Key>> = groups.iter().collect();
+            groups.sort_by_key(|group| group.iter().any(|key| key.is_common()));
+            let mut has_all = true;
+            for group in groups {
+                has_all = self.read_keys(footer, group, &mut index).await?;
+                if !has_all {
+                    break;
+                }
             }
+            is_possible |= has_all;
         }
-        Ok(Some(index))
+        Ok(is_possible.then_some(index))
+    }
+
+    /// Reads what a block has of these keys, and tells whether it has any.
+    async fn read_keys(&self, footer: &Footer, keys: &[Key], index: &mut Index) -> Result<bool> {
+        let mut has_any = false;
+        for key in keys {
+            if !index.holds(*key) {
+                for group in self.groups(footer, *key).await? {
+                    index.extend(*key, group.positions);
+                }
+            }
+            has_any |= index.holds(*key);
+        }
+        Ok(has_any)
     }
 
     pub(super) async fn groups(&self, footer: &Footer, key: Key) -> Result<Vec<Found>> {
@@ -314,15 +347,14 @@ impl Blocks {
         Ok(groups)
     }
 
-    pub(super) async fn footer(&self, block: &Block) -> Result<Arc<Footer>> {
+    pub(super) async fn footer<'a>(&self, block: &'a Block) -> Result<&'a Footer> {
         if let Some(footer) = block.loaded() {
             return Ok(footer);
         }
         let offset = block.sealed.footer;
         let footer = Footer::decode(self.value(offset).await?);
-        let footer = Arc::new(footer.ok_or_else(|| unreadable(offset))?);
-        let mut loaded = block.footer.lock().unwrap_or_else(PoisonError::into_inner);
-        Ok(Arc::clone(loaded.get_or_insert(footer)))
+        let footer = footer.ok_or_else(|| unreadable(offset))?;
+        Ok(block.footer.get_or_init(|| footer))
     }
 
     /// The value of a record of the index log.
@@ -362,9 +394,40 @@ impl Blocks {
 }
 
 impl Block {
-    pub(super) fn loaded(&self) -> Option<Arc<Footer>> {
-        let loaded = self.footer.lock().unwrap_or_else(PoisonError::into_inner);
-        loaded.clone()
+    pub(super) fn loaded(&self) -> Option<&Footer> {
+        self.footer.get()
+    }
+}
+
+impl Covering {
+    pub(super) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// How many begin below the position.
+    fn len(&self) -> usize {
+        let whole = self
+            .blocks
+            .partition_point(|block| block.sealed.end < self.below);
+        match self.below {
+            0 => 0,
+            _ => (whole + 1).min(self.blocks.len()),
+        }
+    }
+
+    /// Each with the positions that it alone answers for.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Block, u64, u64)> {
+        let len = self.len();
+        (0..len).map(move |at| {
+            let at = match self.direction {
+                Direction::Forwards => at,
+                Direction::Backwards => len - 1 - at,
+            };
+            let before = at.checked_sub(1).map(|before| &self.blocks[before]);
+            let begin = before.map_or(0, |block| block.sealed.end);
+            let block = &self.blocks[at];
+            (&**block, begin, block.sealed.end.min(self.below))
+        })
     }
 }
 

@@ -37,7 +37,10 @@ impl Bloom {
     }
 
     pub(super) fn may_hold(&self, key: u64) -> bool {
-        places(key, self.0.len() / LINE_BYTES).all(|(byte, bit)| self.0[byte] & bit != 0)
+        // All of them, whatever the first one says: who asks many filters waits for their lines together, as long
+        // as no branch hangs on one of them.
+        let places = places(key, self.0.len() / LINE_BYTES);
+        places.fold(true, |all, (byte, bit)| all & (self.0[byte] & bit != 0))
     }
 }
 

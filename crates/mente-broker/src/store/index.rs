@@ -32,6 +32,10 @@ impl Index {
         }
     }
 
+    pub(super) fn holds(&self, key: Key) -> bool {
+        self.positions.contains_key(&key)
+    }
+
     /// How many keys there are.
     pub(super) fn len(&self) -> usize {
         self.positions.len()

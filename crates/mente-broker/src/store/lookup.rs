@@ -32,16 +32,16 @@ impl Lookup {
         if blocks.is_empty() {
             return Ok(false);
         }
-        let mut footers = Vec::with_capacity(blocks.len());
-        for (block, begin, end) in &blocks {
+        let mut footers = Vec::new();
+        for (block, _, end) in blocks.iter() {
             match block.loaded() {
-                Some(footer) => footers.push((footer, *begin, *end)),
+                Some(footer) => footers.push((footer, end)),
                 None => return Ok(true),
             }
         }
-        let may_hold = |key: Key| footers.iter().any(|(footer, ..)| footer.may_hold(key.0));
+        let may_hold = |key: Key| footers.iter().any(|(footer, _)| footer.may_hold(key.0));
         // Most blocks hold none at all.
-        let told = footers.iter().map(|(footer, ..)| footer);
+        let told = footers.iter().map(|(footer, _)| footer);
         let told: Vec<_> = told.filter(|footer| footer.holds_metadata).collect();
         let is_said = |stream: &StreamName| {
             let stream = stream.about().unwrap_or_else(|| stream.clone());
@@ -80,7 +80,7 @@ impl Lookup {
             }
             Check::Query { query, after } => {
                 let query = query.sought(0);
-                footers.iter().any(|(footer, _, end)| {
+                footers.iter().any(|(footer, end)| {
                     after.is_none_or(|after| after.saturating_add(1) < *end)
                         && may_match(footer, &query)
                 })
@@ -112,11 +112,13 @@ impl Lookup {
                     facts.streams.insert(stream.clone(), sealed);
                 }
                 Check::Stream(..) => {}
-                Check::Query { query, .. } => {
+                Check::Query { query, after } => {
                     let query = (query, append.looks());
+                    // What lies before does not count.
+                    let within = after.map_or(0, |after| after.saturating_add(1))..below;
                     let last = self
                         .0
-                        .find(query, u64::MAX, Direction::Backwards, below, 1)
+                        .find(query, u64::MAX, Direction::Backwards, within, 1)
                         .await?;
                     facts
                         .matches
@@ -183,10 +185,10 @@ impl Lookup {
 
     /// The revision of a sealed event by its id.
     async fn revision_of(&self, stream: &StreamName, id: u128, below: u64) -> Result<Option<u64>> {
-        for (block, begin, end) in self.0.covering(below, Direction::Backwards) {
-            let footer = self.0.footer(&block).await?;
+        for (block, begin, end) in self.0.covering(below, Direction::Backwards).iter() {
+            let footer = self.0.footer(block).await?;
             // The newest, as in memory.
-            let groups = self.0.groups(&footer, Key::of_id(stream, id)).await?;
+            let groups = self.0.groups(footer, Key::of_id(stream, id)).await?;
             for group in groups.into_iter().rev() {
                 for position in group
                     .positions
@@ -194,7 +196,7 @@ impl Lookup {
                     .rev()
                     .filter(|p| (begin..end).contains(p))
                 {
-                    let event = self.0.event(&footer, position).await?;
+                    let event = self.0.event(footer, position).await?;
                     if event.stream == *stream && event.id == id {
                         return Ok(Some(event.revision));
                     }

@@ -12,11 +12,11 @@ mod append;
 mod block;
 mod blocks;
 mod bloom;
-mod causes;
 mod chain;
 mod facts;
 mod index;
 mod known;
+mod looking;
 mod lookup;
 mod metadata;
 mod query;
@@ -29,6 +29,7 @@ use std::collections::{BTreeMap, VecDeque};
 use mente_engine::{Offset, Record, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
 use crate::name::StreamName;
 use block::Draft;
@@ -81,6 +82,46 @@ pub struct Store {
     chain: Chain,
 }
 
+/// An append that holds, before it is taken in.
+#[derive(Debug)]
+pub(crate) struct Decided {
+    appended: Appended,
+    /// None if it was made before.
+    events: Vec<DecidedEvent>,
+}
+
+#[derive(Debug)]
+struct DecidedEvent {
+    facts: record::Facts,
+    /// What it says of another stream.
+    metadata: Option<(StreamName, Metadata)>,
+    record: Record,
+}
+
+impl Decided {
+    pub(crate) fn is_repeated(&self) -> bool {
+        self.events.is_empty()
+    }
+
+    /// The events of the append that was decided, as readers will have them; where they lie in the log is not
+    /// known yet.
+    pub(crate) fn events(&self, append: &Append, time: Timestamp) -> Vec<StreamEvent> {
+        let decided = append.events.iter().zip(&self.events);
+        let events = decided.map(|((stream, event), decided)| StreamEvent {
+            stream: stream.clone(),
+            place: Place {
+                revision: decided.facts.revision,
+                position: decided.facts.position,
+                offset: Offset(u64::MAX),
+            },
+            time,
+            actor: append.actor.clone(),
+            event: event.clone(),
+        });
+        events.collect()
+    }
+}
+
 /// Of a stream what is in memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InMemory {
@@ -115,11 +156,20 @@ impl Store {
         facts: &Facts,
         now: Timestamp,
     ) -> Result<(Appended, Vec<Record>)> {
+        let decided = self.decide(append, facts, now)?;
+        Ok(self.take_decided(decided))
+    }
+
+    /// Decides an append, and takes nothing in yet.
+    pub(crate) fn decide(&self, append: &Append, facts: &Facts, now: Timestamp) -> Result<Decided> {
         let parts = append.parts()?;
         let known = Known { store: self, facts };
         let repeated = known.repeated(&parts);
         if let Ok(Some(repeated)) = repeated {
-            return Ok((repeated, Vec::new()));
+            return Ok(Decided {
+                appended: repeated,
+                events: Vec::new(),
+            });
         }
         // Of a deleted stream that is to be heard first.
         known.check_deleted(&parts)?;
@@ -131,15 +181,14 @@ impl Store {
         }
         let before = lengths.clone();
         let mut last = BTreeMap::new();
-        let mut records = Vec::with_capacity(append.events.len());
-        for (stream, event) in &append.events {
-            let position = self.next_position();
+        let mut events = Vec::with_capacity(append.events.len());
+        let mut chain = self.chain;
+        for (position, (stream, event)) in (self.next_position()..).zip(&append.events) {
             let revision = lengths.get_mut(stream).ok_or_else(unnamed)?;
             let first = headers(position, *revision, append.actor.as_deref());
             let record = keyed(stream, event).to_record_with(now, first);
-            let mut chain = self.chain;
             let record = chain.stamp(record);
-            let event = record::Facts {
+            let facts = record::Facts {
                 stream: stream.clone(),
                 position,
                 revision: *revision,
@@ -147,8 +196,12 @@ impl Store {
             };
             *revision += 1;
             last.insert(stream, position);
-            self.take(&event, None, &record).map_err(Error::invalid)?;
-            records.push(record);
+            let metadata = metadata_of(&facts, &record).map_err(Error::invalid)?;
+            events.push(DecidedEvent {
+                facts,
+                metadata,
+                record,
+            });
         }
         let to = |stream: &StreamName| AppendedTo {
             first_revision: before.get(stream).copied().unwrap_or(0),
@@ -161,10 +214,20 @@ impl Store {
             .map(|part| (part.stream.clone(), to(part.stream)));
         let appended = Appended {
             streams: streams.collect(),
-            last_position: self.next_position() - 1,
+            last_position: last.into_values().max().unwrap_or(0),
             repeated: false,
         };
-        Ok((appended, records))
+        Ok(Decided { appended, events })
+    }
+
+    /// Takes in what was decided on this very state; the records are to be appended as one batch.
+    pub(crate) fn take_decided(&mut self, decided: Decided) -> (Appended, Vec<Record>) {
+        let take = |event: DecidedEvent| {
+            self.take(&event.facts, None, &event.record, event.metadata);
+            event.record
+        };
+        let records = decided.events.into_iter().map(take).collect();
+        (decided.appended, records)
     }
 
     /// The events from position `first` on came to lie at these offsets.
@@ -193,8 +256,8 @@ impl Store {
         if facts.position != self.next_position() || !is_next {
             return Err(corrupt(offset, "positions or revisions have a gap"));
         }
-        let taken = self.take(&facts, Some(offset), record);
-        taken.map_err(|what| corrupt(offset, &what))?;
+        let metadata = metadata_of(&facts, record).map_err(|what| corrupt(offset, &what))?;
+        self.take(&facts, Some(offset), record, metadata);
         self.end = self.next_position();
         Ok(())
     }
@@ -345,11 +408,8 @@ impl Store {
         facts: &record::Facts,
         offset: Option<Offset>,
         record: &Record,
-    ) -> Result<(), String> {
-        let metadata = match facts.stream.about() {
-            Some(stream) => Some((stream, Metadata::rules_of(record)?)),
-            None => None,
-        };
+        metadata: Option<(StreamName, Metadata)>,
+    ) {
         self.chain.take(record);
         let next = self.next_position();
         match self.tails.back_mut() {
@@ -362,8 +422,16 @@ impl Store {
                 self.tails.push_back(tail);
             }
         }
-        Ok(())
     }
+}
+
+/// What an event says of another stream, if it lies in the one beside that.
+fn metadata_of(
+    facts: &record::Facts,
+    record: &Record,
+) -> Result<Option<(StreamName, Metadata)>, String> {
+    let of = |stream| Ok((stream, Metadata::rules_of(record)?));
+    facts.stream.about().map(of).transpose()
 }
 
 impl Default for Store {

@@ -143,10 +143,22 @@ impl Sought {
 
     /// The same without that: more matches it.
     pub(super) fn without_causes(&self) -> Self {
-        let is_known = |group: &&Vec<Key>| !group.iter().any(|key| key.is_of_causes());
-        let known = |groups: &Vec<Vec<Key>>| groups.iter().filter(is_known).cloned().collect();
+        self.without(Key::is_of_causes)
+    }
+
+    /// The same without what very many events have, if that leaves something of each item; more matches it.
+    pub(super) fn of_rare(&self) -> Option<Self> {
+        let rare = self.without(Key::is_common);
+        let keys = |sought: &Self| sought.items.iter().map(Vec::len).sum::<usize>();
+        let is_worth_it = keys(&rare) < keys(self) && !rare.items.iter().any(Vec::is_empty);
+        is_worth_it.then_some(rare)
+    }
+
+    fn without(&self, is_left_out: impl Fn(Key) -> bool) -> Self {
+        let stays = |group: &&Vec<Key>| !group.iter().any(|key| is_left_out(*key));
+        let left = |groups: &Vec<Vec<Key>>| groups.iter().filter(stays).cloned().collect();
         Self {
-            items: self.items.iter().map(known).collect(),
+            items: self.items.iter().map(left).collect(),
             left: AtomicU64::new(self.left.load(Ordering::Relaxed)),
         }
     }
@@ -155,11 +167,6 @@ impl Sought {
     pub(super) fn is_met_by(&self, keys: &BTreeSet<Key>) -> bool {
         let has = |group: &Vec<Key>| group.iter().any(|key| keys.contains(key));
         self.items.is_empty() || self.items.iter().any(|groups| groups.iter().all(has))
-    }
-
-    /// The keys that are looked for.
-    pub(super) fn keys(&self) -> BTreeSet<Key> {
-        self.items.iter().flatten().flatten().copied().collect()
     }
 }
 
@@ -217,6 +224,14 @@ impl Key {
     /// Whether it is of a kind that blocks of the first version do not hold.
     pub(super) fn is_of_causes(self) -> bool {
         self.0 >> (u64::BITS - KIND_BITS) >= Kind::Causation as u64
+    }
+
+    /// Whether it is of a kind that very many events of a block may have.
+    pub(super) fn is_common(self) -> bool {
+        let kind = self.0 >> (u64::BITS - KIND_BITS);
+        [Kind::Type, Kind::Category, Kind::First]
+            .iter()
+            .any(|common| *common as u64 == kind)
     }
 
     #[cfg(test)]

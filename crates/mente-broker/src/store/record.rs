@@ -16,6 +16,7 @@ const REVISION: &str = "mente-revision";
 pub const ACTOR: &str = "mente-actor";
 
 /// What the index takes in of a record.
+#[derive(Debug)]
 pub(super) struct Facts {
     pub(super) stream: StreamName,
     pub(super) position: u64,

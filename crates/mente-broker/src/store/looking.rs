@@ -1,7 +1,10 @@
-//! What blocks of the first version do not know: which event caused another, and events by their ids alone.
+//! Events that are looked at themselves, where a block's index does not know what is asked, or would take longer to
+//! read.
 //!
-//! What such a block holds is looked at in the store's log, event by event, as far as the rest of the query
-//! leaves any: it costs as much as reading them, and is as right as the index.
+//! Blocks of the first version do not know which event caused another, nor events by their ids alone: what such a
+//! block holds is looked at in the store's log, as far as the rest of the query leaves any. And where a query names a
+//! type or a category beside something that few events have, these few are looked at: of a type there may be as many
+//! as the block has events.
 
 use std::ops::Range;
 
@@ -14,22 +17,45 @@ use crate::error::Result;
 
 /// Events that are looked at between two pauses.
 const TOGETHER: usize = 1_000;
+/// Events of one block that are rather looked at than what is common is read.
+const FEW: usize = 16;
 
 impl Blocks {
-    /// Places at the positions `within` of such a block that match, from position `from` on, the way that the
-    /// reader goes, at most `max`; each event that is read is one look of the query.
-    pub(super) async fn look_for_causes(
+    /// Places at the positions `within` of a block that match, from position `from` on, the way that the reader
+    /// goes, at most `max`, if its events are to be looked at for that; each event that is read is one look of the
+    /// query. `rare` is the query without what is common.
+    #[expect(clippy::too_many_arguments, reason = "a query, where, and which way")]
+    pub(super) async fn look(
         &self,
         footer: &Footer,
         query: &Sought,
+        rare: Option<&Sought>,
         from: u64,
         direction: Direction,
         within: Range<u64>,
         max: usize,
+    ) -> Result<Option<Vec<Place>>> {
+        let known = (!footer.knows_causes() && query.asks_causes()).then(|| query.without_causes());
+        let Some(rest) = known.as_ref().or(rare) else {
+            return Ok(None);
+        };
+        let candidates = self
+            .candidates(footer, rest, from, direction, within)
+            .await?;
+        if known.is_none() && candidates.len() > FEW {
+            return Ok(None);
+        }
+        self.look_at(&candidates, query, max).await.map(Some)
+    }
+
+    async fn look_at(
+        &self,
+        candidates: &[Place],
+        query: &Sought,
+        max: usize,
     ) -> Result<Vec<Place>> {
-        let candidates = self.candidates(footer, query, from, direction, within);
         let mut found = Vec::new();
-        for some in candidates.await?.chunks(TOGETHER) {
+        for some in candidates.chunks(TOGETHER) {
             breathe().await;
             let mut rest = some;
             while !rest.is_empty() {
@@ -58,13 +84,12 @@ impl Blocks {
     async fn candidates(
         &self,
         footer: &Footer,
-        query: &Sought,
+        rest: &Sought,
         from: u64,
         direction: Direction,
         within: Range<u64>,
     ) -> Result<Vec<Place>> {
-        let rest = query.without_causes();
-        let Some(index) = self.index_of(footer, &rest).await? else {
+        let Some(index) = self.index_of(footer, rest).await? else {
             return Ok(Vec::new());
         };
         let (begin, end) = match direction {
@@ -73,7 +98,7 @@ impl Blocks {
         };
         let mut places = Vec::new();
         let mut at = begin;
-        while let Some(position) = (at < end).then(|| index.next(&rest, at, end)).flatten() {
+        while let Some(position) = (at < end).then(|| index.next(rest, at, end)).flatten() {
             places.push(self.place(footer, 0, position)?);
             at = position + 1;
         }
