@@ -286,6 +286,20 @@ def streams_and_views(call):
     call("delete", "/folds/{category}", 204, category="order")
 
     kind, upcast = {"type": "Renamed"}, {"version": 2, "upcasters": {"1": [{"rename": {"n": "number"}}]}}
+    decider = {"javascript": "function decide(state, command) { return command.data.n > 1 ? { refuse: 'no' } : { type: 'done' } }"}
+    call("put", "/deciders/{category}", 200, {"webhook": "http://127.0.0.1:1/"}, category="order")
+    call("put", "/deciders/{category}", 200, decider, category="order")
+    call("put", "/deciders/{category}", 400, {"javascript": "function decide("}, category="order")
+    call("get", "/deciders/{category}", 200, category="order")
+    call("get", "/deciders", 200)
+    commands = "/streams/{stream}/commands"
+    for repeated in (False, True):
+        told = call("post", commands, 200, event("d1"), STRUCTURED, stream="order-commanded").json()
+        assert told["repeated"] is repeated, told
+    call("post", commands, 422, event("d2", data={"n": 2}), STRUCTURED, stream="order-commanded")
+    call("post", commands, 400, [], BATCH, stream="order-commanded")
+    call("delete", "/deciders/{category}", 204, category="order")
+    call("post", commands, 404, event("d3"), STRUCTURED, stream="order-commanded")
     call("put", "/schemas/{type}", 200, upcast, **kind)
     call("put", "/schemas/{type}", 400, {"version": 2}, **kind)
     call("put", "/schemas/{type}", 409, {"version": 1}, **kind)

@@ -32,6 +32,10 @@ pub enum Kind {
     NotOwner,
     /// The schema of its type tells no current version of the event: mend the schema, or read it as written.
     UpcastFailed,
+    /// What a command asks for is not to be done: the message says why.
+    Refused,
+    /// Who decides commands gave no decision: mend the decider, then repeat.
+    DeciderFailed,
     /// Not built, or not possible with this engine.
     Unsupported,
     /// It may or may not have happened: look, or repeat it if that does no harm.

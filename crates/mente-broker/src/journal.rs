@@ -103,6 +103,8 @@ pub enum Definition {
     Branch,
     /// The versions of an event type.
     Schema,
+    /// Who decides the commands of a category of streams.
+    Decider,
 }
 
 /// What the catalogue knows of a topic.

@@ -20,13 +20,16 @@ pub mod fuzz;
 mod bell;
 mod branch;
 pub mod catalogue;
+mod deciding;
 mod duty;
 pub mod identity;
+mod inline;
 pub mod journal;
 mod peers;
 mod planted;
 mod restore;
 mod runtime;
+mod said;
 pub mod schema;
 mod snapshot;
 mod structured;
@@ -45,18 +48,20 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{
-    Alternative, AsOf, Aside, Blamed, Branch, Broker, Cause, CheckedSchema, Deletion, Delivery,
-    Effect, Effects, EventPlace, FailedEvent, Forked, Found, Head, Looked, Options, Position,
-    Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent, StreamEvent, StreamPage,
-    StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
+    Alternative, AsOf, Aside, AskWebhook, Blamed, Branch, Broker, Cause, CheckedSchema, Commanded,
+    Decided, Deletion, Delivery, Effect, Effects, EventPlace, FailedEvent, Forked, Found, Head,
+    Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
+    StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
 };
 pub use catalogue::Catalogue;
+pub use deciding::DecidingWebhook;
 pub use duty::Progress;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
 pub use fold::correction::CORRECTION;
 pub use fold::difference::Change;
+pub use inline::Inline;
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
 pub use peers::{Answer, Peers, show};

@@ -25,6 +25,8 @@ pub enum Planted {
     ReviveNothing,
     /// The events of one append are written one by one.
     TearAppends,
+    /// Whether a command was decided before is not looked up.
+    DecideAgain,
     /// A subscription of the store passes over the first record that it reads.
     SkipFirst,
     /// After a failed or unknown append the journal is read again, but not claimed again.

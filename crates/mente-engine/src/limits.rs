@@ -141,6 +141,16 @@ pub const REDUCER_PAGE_MS: u64 = 5_000;
 pub const REDUCERS: usize = 4;
 /// Requests that wait for a reducer's turn.
 pub const REDUCERS_WAITING: usize = 256;
+/// Most events that one command leads to.
+pub const DECIDED_EVENTS: usize = 1_000;
+/// Most of what a webhook answers to a command.
+pub const DECISION_BYTES: usize = 4 << 20;
+/// Longest that a webhook may be given for it.
+pub const DECIDER_TIMEOUT_MS: u64 = 60_000;
+/// How long a command is decided again because others append to its stream meanwhile.
+pub const COMMAND_MS: u64 = 30_000;
+/// Commands that wait for one stream.
+pub const COMMANDS_WAITING: usize = 1_024;
 /// Longest message of what a reducer threw.
 pub const THROWN_CHARS: usize = 300;
 /// Most places of events that one trace tells.

@@ -601,7 +601,11 @@ fn binary(input: &[u8]) {
 
 /// Beside a real token one of far more numbers than a token has.
 fn lock_token_seeds() -> Vec<Vec<u8>> {
-    vec![b"1-4-2".to_vec(), b"1-4-2-0-3".to_vec(), b"1-".repeat(20_000)]
+    vec![
+        b"1-4-2".to_vec(),
+        b"1-4-2-0-3".to_vec(),
+        b"1-".repeat(20_000),
+    ]
 }
 
 fn lock_tokens_seeds() -> Vec<Vec<u8>> {

@@ -31,6 +31,8 @@ pub(crate) struct Client {
     held: Vec<(String, LockToken, String)>,
     /// An append that may be tried again as it was.
     last_append: Option<(&'static str, Expect, Vec<String>)>,
+    /// A command that may be sent again.
+    last_command: Option<store::Asked>,
     /// The same over several streams.
     last_of_many: Option<store::OfMany>,
     /// What was seen of each tag's events when they were last looked for.
@@ -51,6 +53,7 @@ enum Action {
     Settle(String, (LockToken, String), How, Duration),
     Append(usize, Expect, Vec<String>),
     AppendStore(store::OfMany),
+    Command(store::Asked),
     Hide(usize, u64, bool),
     State(usize, Option<u64>),
     Replay(&'static str),
@@ -83,6 +86,7 @@ impl Client {
             values: 0,
             held: Vec::new(),
             last_append: None,
+            last_command: None,
             last_of_many: None,
             boundaries: [None; TAGS.len()],
             lengths: [0; STREAMS.len()],
@@ -261,6 +265,7 @@ async fn act(scene: &Scene, client: &Shared, process: u64, action: Action) {
             }
         }
         Action::AppendStore(append) => store::append(scene, client, process, append).await,
+        Action::Command(asked) => store::command(scene, client, process, asked).await,
         Action::Hide(at, before, is_deletion) => {
             scene.hide(process, STREAMS[at], before, is_deletion).await;
             look(scene, client, process, at).await;

@@ -58,6 +58,7 @@ pub const CLAIMS: [(Planted, &[Law]); 22] = [
     (Planted::Broker(InBroker::ReviveNothing), &[Law::Vanished]),
     (Planted::Broker(InBroker::TearAppends), &[Law::NotWhole]),
     (Planted::Broker(InBroker::SkipFirst), &[Law::Vanished]),
+    (Planted::Broker(InBroker::DecideAgain), &[Law::Duplicated]),
 ];
 
 /// Each with what must be told of a run in which one call of the disk fails.

@@ -12,7 +12,7 @@ use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
 pub(crate) use schema::Schema;
-pub(crate) use stream::{Alternative, Fold, Stream, When};
+pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
 
 /// Where a server listens unless told otherwise.
 pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
@@ -281,6 +281,9 @@ pub(crate) enum Verb {
     /// How the events of a category of streams make its state
     #[command(subcommand)]
     Fold(Fold),
+    /// Who decides the commands of a category of streams
+    #[command(subcommand)]
+    Decider(Decider),
     /// What-ifs that were kept (mente stream whatif --keep)
     #[command(subcommand)]
     Alternative(Alternative),

@@ -7,6 +7,7 @@
 
 mod asking;
 mod branches;
+mod commands;
 mod past;
 mod publish;
 mod read;
@@ -36,6 +37,7 @@ use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
 use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
+use crate::inline::{Inline, Inlined};
 use crate::journal::Topic;
 use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
@@ -47,10 +49,12 @@ use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
 use branches::Lent;
+use commands::Lanes;
 use past::{Folds, States};
 use turns::Turns;
 
 pub use branches::{Branch, Forked};
+pub use commands::{AskWebhook, Commanded, Decided};
 pub(crate) use telling::Teller;
 
 pub use past::{
@@ -126,6 +130,8 @@ pub struct Broker {
     states: Arc<States>,
     lent: Lent,
     traces: Arc<Turns>,
+    lanes: Arc<Lanes>,
+    inlined: Inlined,
     teller: Arc<Teller>,
     /// This handle reads events as they were written.
     is_as_written: bool,
@@ -186,7 +192,7 @@ impl Broker {
         let store_shard = shard_of(STORE, shards);
         let catalogue = SharedCatalogue::default();
         let reducers = Turns::new(
-            "folds and upcasters in JavaScript",
+            "programs in JavaScript",
             limits::REDUCERS,
             limits::REDUCERS_WAITING,
         );
@@ -198,6 +204,7 @@ impl Broker {
         ));
         let subscriptions = Bell::default();
         let refused: Arc<AtomicU64> = Arc::default();
+        let inlined = Inlined::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
@@ -226,6 +233,7 @@ impl Broker {
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),
+                inlined: inlined.clone(),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -246,6 +254,8 @@ impl Broker {
             states: Arc::default(),
             lent: Lent::default(),
             traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
+            lanes: Arc::default(),
+            inlined,
             reducers,
             teller,
             is_as_written: false,
@@ -261,6 +271,11 @@ impl Broker {
         let mut room = self.engine.room();
         room.refused += self.refused.load(Ordering::Relaxed);
         room
+    }
+
+    /// From now on rows are kept with each append to the store; in place of those that were kept before.
+    pub fn keep_inline(&self, inline: Box<dyn Inline>) {
+        self.inlined.attach(inline);
     }
 
     pub fn now(&self) -> mente_engine::Now {

@@ -238,7 +238,7 @@ impl Broker {
     }
 
     /// The events as they were written.
-    async fn find_written(
+    pub(super) async fn find_written(
         &self,
         query: &Query,
         from: u64,
@@ -260,7 +260,7 @@ impl Broker {
             let sought = (query, limits::QUERY_LOOKS);
             places = match direction {
                 Direction::Forwards => {
-                    let blocks = self.blocks.find(sought, from, direction, first, max);
+                    let blocks = self.blocks.find(sought, from, direction, 0..first, max);
                     let mut sealed = blocks.await?;
                     sealed.extend(places);
                     sealed
@@ -268,7 +268,7 @@ impl Broker {
                 Direction::Backwards => {
                     let left = max.saturating_sub(places.len());
                     if left > 0 {
-                        let blocks = self.blocks.find(sought, from, direction, first, left);
+                        let blocks = self.blocks.find(sought, from, direction, 0..first, left);
                         places.extend(blocks.await?);
                     }
                     places

@@ -18,8 +18,9 @@
 //! steps: loops and calls, which are counted and not timed, so that a reducer that is refused is refused
 //! again. A time is the second net, for steps that are slow ones.
 //!
-//! An upcaster (`upcaster.rs`) is another program within the same walls.
+//! An upcaster (`upcaster.rs`) and a decider (`decider.rs`) are other programs within the same walls.
 
+mod decider;
 mod facts;
 mod upcaster;
 
@@ -37,14 +38,14 @@ use serde_json::{Map, Value};
 use crate::broker::StreamEvent;
 use crate::error::{Error, Kind, Result};
 
+pub(crate) use decider::Decider;
+pub(crate) use facts::text_of;
 pub(crate) use upcaster::Upcaster;
 
 const PRELUDE: &str = include_str!("javascript/prelude.js");
-/// The same walls in words for who wrote an upcaster.
-static PRELUDE_OF_UPCASTERS: LazyLock<String> = LazyLock::new(|| {
-    let spoken = PRELUDE.replace("a reducer", "an upcaster");
-    spoken.replace("the reducer", "the upcaster")
-});
+/// The same walls in words for who wrote something else.
+static PRELUDE_OF_UPCASTERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Upcast));
+static PRELUDE_OF_DECIDERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Decide));
 /// What lines of the source are told of; the prelude has another name.
 const SOURCE_NAME: &str = "fold.js";
 /// Loops and calls between two looks at what a reducer may still do: QuickJS's own number.
@@ -83,6 +84,7 @@ pub(crate) struct Reducer(Program);
 enum Role {
     Reduce,
     Upcast,
+    Decide,
 }
 
 /// A compiled source within its bounds.
@@ -112,7 +114,7 @@ enum Stopped {
 
 impl Script {
     /// The source in a declaration; `None` if that is a fold by event type.
-    pub(super) fn parse(declared: &Map<String, Value>) -> Option<Result<Self>> {
+    pub(crate) fn parse(declared: &Map<String, Value>) -> Option<Result<Self>> {
         let Some(Value::String(source)) = declared.get("javascript") else {
             return None;
         };
@@ -227,6 +229,7 @@ impl Role {
         match self {
             Self::Reduce => "reduce",
             Self::Upcast => "upcast",
+            Self::Decide => "decide",
         }
     }
 
@@ -234,6 +237,15 @@ impl Role {
         match self {
             Self::Reduce => "reducer",
             Self::Upcast => "upcaster",
+            Self::Decide => "decider",
+        }
+    }
+
+    fn with_article(self) -> &'static str {
+        match self {
+            Self::Reduce => "a reducer",
+            Self::Upcast => "an upcaster",
+            Self::Decide => "a decider",
         }
     }
 
@@ -241,6 +253,7 @@ impl Role {
         match self {
             Self::Reduce => PRELUDE,
             Self::Upcast => &PRELUDE_OF_UPCASTERS,
+            Self::Decide => &PRELUDE_OF_DECIDERS,
         }
     }
 
@@ -310,10 +323,9 @@ impl Program {
     /// What awaits something would be done with it at another event, or never.
     fn check_is_done(&self) -> Result<()> {
         if self.context.runtime().is_job_pending() {
-            return Err(Error::invalid(match self.meter.role {
-                Role::Reduce => "a reducer has no later: no promises, no async",
-                Role::Upcast => "an upcaster has no later: no promises, no async",
-            }));
+            let role = self.meter.role.with_article();
+            let message = format!("{role} has no later: no promises, no async");
+            return Err(Error::invalid(message));
         }
         Ok(())
     }
@@ -340,6 +352,11 @@ impl Meter {
     }
 }
 
+fn spoken_to(role: Role) -> String {
+    let spoken = PRELUDE.replace("a reducer", role.with_article());
+    spoken.replace("the reducer", &format!("the {}", role.word()))
+}
+
 fn named(name: &str) -> EvalOptions {
     let mut options = EvalOptions::default();
     options.filename = Some(name.to_owned());
@@ -351,7 +368,7 @@ fn prelude<'js>(ctx: &Ctx<'js>, role: Role) -> rquickjs::Result<Function<'js>> {
     ctx.eval_with_options(role.prelude(), named("mente"))
 }
 
-/// The function from texts, of a state and of an event or of an event alone, to the text of what comes of it.
+/// The function from texts, of a state and of an event or a command or of an event alone, to the text of what comes of it.
 fn declared<'js>(
     ctx: &Ctx<'js>,
     prepare: &Function<'js>,
@@ -389,13 +406,14 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
             let of = match meter.role {
                 Role::Reduce => "a page of events",
                 Role::Upcast => "one event",
+                Role::Decide => "one command",
             };
             let error = too_much(format!(
                 "the {word} took more than {} ms for {of} and was stopped: let it do less",
                 limits::REDUCER_PAGE_MS
             ));
             return match meter.role {
-                Role::Reduce => error,
+                Role::Reduce | Role::Decide => error,
                 // The machine may have stood still: what it says of the event is no verdict.
                 Role::Upcast => Error::new(Kind::Throttled, error.message),
             };

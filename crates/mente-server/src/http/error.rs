@@ -38,6 +38,8 @@ fn answer(kind: Kind) -> (StatusCode, &'static str) {
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
         Kind::Throttled | Kind::NotOwner => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
         Kind::UpcastFailed => (StatusCode::UNPROCESSABLE_ENTITY, "UpcastFailed"),
+        Kind::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "Refused"),
+        Kind::DeciderFailed => (StatusCode::BAD_GATEWAY, "DeciderFailed"),
         Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, "Unsupported"),
         Kind::Unknown => (StatusCode::INTERNAL_SERVER_ERROR, "OutcomeUnknown"),
         Kind::Corrupt => (StatusCode::INTERNAL_SERVER_ERROR, "DataCorrupt"),

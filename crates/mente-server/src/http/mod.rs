@@ -13,6 +13,7 @@ mod read;
 mod reader;
 mod tail;
 
+mod commands;
 mod grid;
 mod past;
 mod projections;
@@ -57,6 +58,7 @@ use tokio::sync::{Semaphore, watch};
 use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
+use crate::push;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
 use metrics::Metrics;
@@ -78,6 +80,8 @@ pub struct Options {
     pub tls: Option<Identity>,
     /// What this door and others of the process may take together.
     pub budget: Budget,
+    /// How webhooks are asked to decide commands; none where effects are held back.
+    pub webhooks: Option<push::Options>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
     /// Copies what this server keeps.
@@ -121,6 +125,7 @@ struct Door {
     keys: Vec<Key>,
     tls: Option<Identity>,
     metrics: Metrics,
+    webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
     backups: Option<Arc<dyn Backups>>,
     branches: Option<Arc<Branches>>,
@@ -159,6 +164,7 @@ impl Http {
             keys: self.options.keys,
             tls: self.options.tls,
             metrics: Metrics::default(),
+            webhooks: self.options.webhooks,
             projections: self.options.projections,
             backups: self.options.backups,
             branches: self.options.branches,
@@ -243,6 +249,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             "/streams/{stream}/metadata",
             get(metadata::get).put(metadata::put),
         ),
+        ("/streams/{stream}/commands", post(commands::post)),
         ("/streams/{stream}/state", get(past::state)),
         ("/streams/{stream}/log", get(past::log)),
         ("/streams/{stream}/diff", get(past::difference)),
@@ -265,6 +272,13 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(streams::get_fold)
                 .put(streams::put_fold)
                 .delete(streams::delete_fold),
+        ),
+        ("/deciders", get(commands::list)),
+        (
+            "/deciders/{category}",
+            get(commands::get)
+                .put(commands::put)
+                .delete(commands::delete),
         ),
         ("/schemas", get(schemas::list)),
         (

@@ -5,6 +5,7 @@
 //! is lost in a crash is at most the knowledge of a post that was under way, which is made again.
 
 mod address;
+mod asking;
 mod sender;
 mod signature;
 
@@ -20,6 +21,7 @@ use tokio::task::JoinSet;
 
 use crate::tls::Trust;
 pub use address::{Reach, Target, is_public};
+pub(crate) use asking::ask;
 use sender::{Sender, settlement};
 use signature::Signer;
 

@@ -107,29 +107,13 @@ impl Sender {
                 return self.judge(kept, answer).await;
             }
         }
-        let mut fresh = self.connect().await?;
+        let mut fresh = connect(&self.target, &self.options).await?;
         let answer = fresh.send_request(self.request(name, received, body)).await;
         self.judge(
             fresh,
             answer.map_err(|e| format!("the exchange broke: {e}"))?,
         )
         .await
-    }
-
-    async fn connect(&self) -> Result<SendRequest<Full<Bytes>>, String> {
-        let address = self.target.resolve(self.options.reach).await?;
-        let stream = TcpStream::connect(address).await;
-        let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
-        // Small bodies must not wait for each other; without it the exchange is only slower.
-        let _ = stream.set_nodelay(true);
-        match &self.target.tls {
-            None => converse(stream).await,
-            // Checked against the name, while the connection leads to the checked address.
-            Some(name) => {
-                let stream = self.options.trust.connect(name.clone(), stream).await?;
-                converse(stream).await
-            }
-        }
     }
 
     /// `webhook-id` is one for all attempts at this delivery; `-timestamp` is the attempt's.
@@ -221,6 +205,25 @@ fn escaped(stream: &str) -> String {
         false => format!("%{byte:02X}"),
     };
     stream.bytes().map(escape).collect()
+}
+
+pub(super) async fn connect(
+    target: &Target,
+    options: &Options,
+) -> Result<SendRequest<Full<Bytes>>, String> {
+    let address = target.resolve(options.reach).await?;
+    let stream = TcpStream::connect(address).await;
+    let stream = stream.map_err(|e| format!("cannot connect to {address}: {e}"))?;
+    // Small bodies must not wait for each other; without it the exchange is only slower.
+    let _ = stream.set_nodelay(true);
+    match &target.tls {
+        None => converse(stream).await,
+        // Checked against the name, while the connection leads to the checked address.
+        Some(name) => {
+            let stream = options.trust.connect(name.clone(), stream).await?;
+            converse(stream).await
+        }
+    }
 }
 
 async fn converse<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, String>

@@ -12,6 +12,14 @@ pub(super) struct OfMany {
     check: Option<Boundary>,
 }
 
+/// A command to a stream, and how many events it leads to.
+#[derive(Clone, Debug)]
+pub(super) struct Asked {
+    stream: usize,
+    id: String,
+    events: u64,
+}
+
 impl Client {
     pub(super) fn choose_of_store(&mut self) -> Action {
         let at = self.random.below(STREAMS.len() as u64) as usize;
@@ -24,7 +32,8 @@ impl Client {
                 Action::Hide(at, before, false)
             }
             8 if length > 6 => Action::Hide(at, length, true),
-            9..=13 if length > 0 => {
+            13 => Action::Command(self.choose_command()),
+            9..=12 if length > 0 => {
                 let revision = self.random.below(length + 1);
                 Action::State(at, Some(revision).filter(|revision| *revision < length))
             }
@@ -34,6 +43,19 @@ impl Client {
             }
             _ => Action::ReadStream(at),
         }
+    }
+
+    fn choose_command(&mut self) -> Asked {
+        if let Some(again) = self.last_command.clone().filter(|_| self.random.one_in(2)) {
+            return again;
+        }
+        let asked = Asked {
+            stream: self.random.below(STREAMS.len() as u64) as usize,
+            id: self.value(APPENDED_BYTES),
+            events: 1 + self.random.below(2),
+        };
+        self.last_command = Some(asked.clone());
+        asked
     }
 
     fn choose_of_many(&mut self) -> OfMany {
@@ -72,5 +94,14 @@ pub(super) async fn append(scene: &Scene, client: &Shared, process: u64, append:
         let boundary = scene.boundary(TAGS[tag]).await;
         let known = &mut lock(client).boundaries[tag];
         *known = boundary.or(*known);
+    }
+}
+
+pub(super) async fn command(scene: &Scene, client: &Shared, process: u64, asked: Asked) {
+    let Asked { stream, id, events } = asked;
+    let to = scene.command(process, STREAMS[stream], &id, events).await;
+    if let Some(to) = to {
+        let length = &mut lock(client).lengths[stream];
+        *length = (*length).max(to.last_revision + 1);
     }
 }

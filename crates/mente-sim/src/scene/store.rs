@@ -1,12 +1,18 @@
 //! What clients call of the store beyond a stream of its own, and of what was given up.
 
+use std::future::ready;
+
 use mente_broker::error::Kind;
-use mente_broker::{Append, AsOf, Check, Deletion, Error, Expected, Query, QueryItem, StreamName};
-use mente_engine::Attribute;
+use mente_broker::identity::derived;
+use mente_broker::{
+    Append, AsOf, AskWebhook, Check, Commanded, Deletion, Error, Expected, Query, QueryItem,
+    StreamName,
+};
+use mente_engine::{Attribute, Event};
 use serde_json::{Value, json};
 
 use super::{APPENDED, ME, STREAMS, Scene, entity, event, subscription_name, to_of};
-use crate::history::{Boundary, Op, Part, Replayed, Told};
+use crate::history::{Boundary, Expect, Op, Part, Replayed, To, Told};
 
 /// More letters than a world makes.
 const LETTERS: usize = 10_000;
@@ -23,6 +29,8 @@ impl Scene {
             let category = entity(stream_name(stream).category());
             // Whoever asks for a state without it finds no ids in it: no answer then.
             let _ = self.broker.define_fold(&ME, &category, fold.clone()).await;
+            let decider = json!({"webhook": "http://decider/"});
+            let _ = self.broker.define_decider(&ME, &category, decider).await;
         }
     }
 
@@ -63,6 +71,44 @@ impl Scene {
             }
         });
         done.await.is_some()
+    }
+
+    /// What it leads to is one append of events whose ids follow from the command's.
+    pub(crate) async fn command(
+        &self,
+        process: u64,
+        stream: &str,
+        id: &str,
+        events: u64,
+    ) -> Option<To> {
+        let ids = (0..events).map(|at| derived(&["command", stream, id, &at.to_string()]));
+        let op = Op::Append {
+            stream: stream.into(),
+            expected: Expect::Any,
+            ids: ids.collect(),
+            to: None,
+        };
+        let told = vec![json!({ "type": APPENDED }); events as usize];
+        let told = json!({ "events": told }).to_string();
+        let ask: Box<AskWebhook> =
+            Box::new(move |_, _| Box::pin(ready(Ok(told.clone().into_bytes()))));
+        let command = Event {
+            id: id.into(),
+            source: "/sim".into(),
+            kind: "command".into(),
+            ..Event::default()
+        };
+        let name = stream_name(stream);
+        let work = async {
+            let done = self.broker.command(&ME, &name, &command, Some(&*ask));
+            to_of_command(&done.await?)
+        };
+        let done = self.call(process, op, work, |op, done| {
+            if let Op::Append { to, .. } = op {
+                *to = Some(*done);
+            }
+        });
+        done.await
     }
 
     /// The last position of the store, when nothing of the tag lies behind it for who looked.
@@ -172,6 +218,18 @@ impl Scene {
         })
         .await;
     }
+}
+
+fn to_of_command(done: &Commanded) -> Result<To, Error> {
+    let (Some(first), Some(last)) = (done.events.first(), done.events.last()) else {
+        return Err(Error::invalid("a command that led to nothing"));
+    };
+    Ok(To {
+        first_revision: first.revision,
+        last_revision: last.revision,
+        last_position: last.position,
+        repeated: done.repeated,
+    })
 }
 
 fn query_of(tag: &str) -> Query {

@@ -35,6 +35,22 @@ pub(crate) enum Stream {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Send a command: the decider of the stream's category decides it on the stream's state
+    Command {
+        stream: String,
+        /// The data
+        #[arg(default_value = "null")]
+        json: String,
+        #[arg(long = "type", value_name = "TYPE")]
+        kind: String,
+        /// Made up if absent; the same id again decides nothing anew
+        #[arg(long)]
+        id: Option<String>,
+        #[command(flatten)]
+        causes: Causes,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show the position of the store's last event and the hash over all events up to it: kept elsewhere,
     /// it lets mente verify find whatever is changed later
     Head {
@@ -252,6 +268,33 @@ pub(crate) enum Fold {
     },
     /// Show the declared fold of a category
     Get {
+        category: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Decider {
+    /// List the categories of streams that take commands
+    Ls(Connection),
+    /// Declare who decides the commands of a category (order, for streams such as order-17)
+    Set {
+        category: String,
+        /// A file.js that declares function decide(state, command), which returns events, {refuse: "why"} or nothing; or
+        /// JSON: {"webhook": URL, "timeoutMs": 5000}; - reads standard input, as JSON
+        file: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show who decides the commands of a category
+    Get {
+        category: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Take no more commands for a category
+    Rm {
         category: String,
         #[command(flatten)]
         connection: Connection,

@@ -311,6 +311,7 @@ async fn serve(
         projections: Some(Arc::clone(&projections)),
         backups,
         branches: branches.clone(),
+        webhooks: Some(plan.push.clone()),
         nodes: nodes.clone(),
         ..door
     };

@@ -3,6 +3,7 @@
 mod backup;
 mod branch;
 mod cluster;
+mod decider;
 mod past;
 mod projection;
 mod publish;
@@ -49,6 +50,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Subscription(subscription) => subscription::run(subscription).await,
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
+            Verb::Decider(decider) => decider::run(decider).await,
             Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,

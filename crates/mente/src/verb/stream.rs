@@ -4,8 +4,8 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use super::{Caller, failed, items, past, tail};
-use crate::args::{Connection, Fold, Stream};
+use super::{Caller, decider, failed, items, past, tail};
+use crate::args::{Causes, Connection, Fold, Stream};
 use crate::failure::{Failure, Result};
 use crate::output::{cell, line, table};
 
@@ -38,14 +38,10 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
             causes,
             connection,
         } => {
-            let data: Value = serde_json::from_str(&json)
-                .map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
-            let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
-            let mut event = json!({"specversion": "1.0", "id": id, "source": "/mente/cli", "type": kind, "data": data});
+            let mut event = event(kind, id, &json, &causes)?;
             if let Some(tags) = tags {
                 event["tags"] = tags.into();
             }
-            causes.put(&mut event);
             let path = format!("/streams/{}?expected={expected}", escape(&stream));
             let caller = Caller::new(&connection)?;
             let content_type = Some("application/cloudevents+json");
@@ -53,6 +49,17 @@ pub(super) async fn run(verb: Stream) -> Result<()> {
                 .call("POST", &path, content_type, event.to_string())
                 .await?;
             line(&answer.text())
+        }
+        Stream::Command {
+            stream,
+            json,
+            kind,
+            id,
+            causes,
+            connection,
+        } => {
+            let command = event(kind, id, &json, &causes)?;
+            decider::command(&stream, &command, &connection).await
         }
         Stream::Find {
             kind,
@@ -284,8 +291,19 @@ pub(super) async fn fold(verb: Fold) -> Result<()> {
     }
 }
 
+/// An event with JSON data, as one says it on the command line.
+fn event(kind: String, id: Option<String>, data: &str, causes: &Causes) -> Result<Value> {
+    let data: Value = serde_json::from_str(data)
+        .map_err(|error| Failure::usage(format!("the data is not JSON: {error}")))?;
+    let id = id.unwrap_or_else(|| uuid::Uuid::now_v7().to_string());
+    let mut event =
+        json!({"specversion": "1.0", "id": id, "source": "/mente/cli", "type": kind, "data": data});
+    causes.put(&mut event);
+    Ok(event)
+}
+
 /// By its name: what comes from standard input is JSON, which may hold a source.
-fn is_javascript(file: &str) -> bool {
+pub(super) fn is_javascript(file: &str) -> bool {
     let extension = Path::new(file).extension();
     extension.is_some_and(|extension| extension == "js")
 }

@@ -1,4 +1,4 @@
-//! Receivers of webhooks that take everything and remember it.
+//! Receivers of webhooks that remember everything, and take it or say what they are to say.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader, Write};
@@ -8,6 +8,9 @@ use std::sync::{Arc, Mutex};
 use serde_json::Value;
 
 use crate::server::eventually;
+
+/// What a webhook answers to what was posted: a status and a body.
+type Answer = dyn Fn(&Value) -> (u16, String) + Send + Sync;
 
 /// A `webhook-id` and an event.
 type Posted = (String, Value);
@@ -21,6 +24,13 @@ pub(crate) struct Hooks {
 
 impl Hooks {
     pub(crate) fn start() -> Self {
+        Self::answering(|_| (200, String::new()))
+    }
+
+    pub(crate) fn answering(
+        answer: impl Fn(&Value) -> (u16, String) + Send + Sync + 'static,
+    ) -> Self {
+        let answer: Arc<Answer> = Arc::new(answer);
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let hooks = Self {
             port: listener.local_addr().unwrap().port(),
@@ -29,14 +39,22 @@ impl Hooks {
         let posted = Arc::clone(&hooks.posted);
         std::thread::spawn(move || {
             for stream in listener.incoming() {
-                let posted = Arc::clone(&posted);
+                let (posted, answer) = (Arc::clone(&posted), Arc::clone(&answer));
                 std::thread::spawn(move || {
                     let mut stream = BufReader::new(stream.unwrap());
                     while let Some((path, id, event)) = read_post(&mut stream) {
+                        let (status, body) = answer(&event);
                         let mut posted = posted.lock().unwrap();
                         posted.entry(path).or_default().push((id, event));
-                        let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
-                        stream.get_mut().write_all(answer).unwrap();
+                        drop(posted);
+                        let length = body.len();
+                        let answer = format!(
+                            "HTTP/1.1 {status} Said\r\ncontent-length: {length}\r\n\r\n{body}"
+                        );
+                        // Who asked may have heard enough.
+                        if stream.get_mut().write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
                     }
                 });
             }
@@ -46,6 +64,13 @@ impl Hooks {
 
     pub(crate) fn url(&self, path: &str) -> String {
         format!("http://127.0.0.1:{}/{path}", self.port)
+    }
+
+    /// What was posted there so far, by whomever.
+    pub(crate) fn posted_any(&self, path: &str) -> Vec<Value> {
+        let posted = self.posted.lock().unwrap();
+        let posted = posted.get(&format!("/{path}")).into_iter().flatten();
+        posted.map(|(_, event)| event.clone()).collect()
     }
 
     /// The events that were posted there, so many at least; no two posts have one id.

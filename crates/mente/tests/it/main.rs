@@ -12,6 +12,7 @@ mod backup;
 mod branches;
 mod chaos;
 mod cloudevents_sdks;
+mod commands;
 mod demo;
 mod doctor;
 mod eventgrid_sdk;

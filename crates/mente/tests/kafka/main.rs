@@ -24,6 +24,8 @@ mod alternatives;
 mod audit;
 #[path = "../it/cloudevents_sdks.rs"]
 mod cloudevents_sdks;
+#[path = "../it/commands.rs"]
+mod commands;
 #[path = "../it/demo.rs"]
 mod demo;
 #[path = "../it/eventgrid_sdk.rs"]

@@ -157,20 +157,32 @@ impl Broker {
         if !folder.is_slow() {
             return folder.at_work(work);
         }
-        let turn = self.reducers.turn().await?;
         let mut moved = folder.clone();
-        let (tell, told) = oneshot::channel();
-        (self.options.aside)(Box::new(move || {
+        let work = move || {
             let done = moved.at_work(work);
-            drop(turn);
-            // Who asked may be gone.
-            let _ = tell.send((moved, done));
-        }));
-        let (moved, done) = told.await.map_err(|_| {
-            let message = "the reducer was dropped before it was done: repeat";
-            Error::new(Kind::Throttled, message)
-        })?;
+            (moved, done)
+        };
+        let (moved, done) = self.run_aside(work).await?;
         *folder = moved;
         done
+    }
+
+    /// Runs what may take long where nobody waits for the thread, and only so many at a time.
+    pub(in crate::broker) async fn run_aside<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Result<T> {
+        let turn = self.reducers.turn().await?;
+        let (tell, told) = oneshot::channel();
+        (self.options.aside)(Box::new(move || {
+            let done = work();
+            drop(turn);
+            // Who asked may be gone.
+            let _ = tell.send(done);
+        }));
+        told.await.map_err(|_| {
+            let message = "the program was dropped before it was done: repeat";
+            Error::new(Kind::Throttled, message)
+        })
     }
 }

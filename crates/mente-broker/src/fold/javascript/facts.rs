@@ -29,7 +29,7 @@ pub(super) fn text(event: &StreamEvent) -> Result<String> {
 }
 
 /// The same of an event wherever it lies.
-pub(super) fn text_of(event: &Event) -> Result<String> {
+pub(crate) fn text_of(event: &Event) -> Result<String> {
     written(&Facts {
         event,
         of_stream: None,

@@ -137,10 +137,11 @@
 
   return (make, name) => {
     if (typeof make() !== "function") {
-      const parameters = name === "reduce" ? "state, event" : "event";
+      const parameters = { reduce: "state, event", upcast: "event", decide: "state, command" }[name];
       throw new TypeError(`the source declares no function ${name}(${parameters})`);
     }
     if (name === "upcast") return upcaster(make);
+    if (name === "decide") return decider(make);
     return (before, text) => {
       const state = parse(before);
       const told = make()(state, parse(text));
@@ -153,6 +154,20 @@
       return stringify(next);
     };
   };
+
+  // An event, an array of them, nothing, or what a webhook answers: events or why there are none.
+  function decider(make) {
+    return (before, text) => {
+      const told = make()(parse(before), parse(text));
+      if (told instanceof Pledge) throw new TypeError(noLater);
+      if (told === undefined || told === null) return stringify({ events: [] });
+      if (typeof told !== "object") {
+        throw new TypeError(`the decider returned a ${typeof told}: return events, {refuse: "why"} or nothing`);
+      }
+      const isWhole = !isArray(told) && (told.refuse !== undefined || told.events !== undefined);
+      return stringify(isWhole ? told : { events: isArray(told) ? told : [told] });
+    };
+  }
 
   // Null drops the event, an array makes several of it, nothing means the event as it was left.
   function upcaster(make) {

@@ -5,6 +5,7 @@ mod appender;
 mod auditor;
 mod ballast;
 mod booker;
+mod commander;
 mod consumer;
 mod historian;
 mod publisher;
@@ -16,6 +17,7 @@ use appender::append;
 use auditor::audit;
 use ballast::fill;
 use booker::book;
+use commander::command;
 use consumer::{consume, drain};
 use historian::study;
 use publisher::publish;
@@ -228,6 +230,9 @@ impl Crowd {
         for number in 33..36 {
             work.spawn(book(hand(number, "booker")?));
         }
+        for number in 37..39 {
+            work.spawn(command(hand(number, "commander")?));
+        }
         for number in 24..26 {
             work.spawn(consume(hand(number, "clerk")?, LEDGERS, 0));
         }
@@ -317,6 +322,7 @@ async fn furnish(url: &str, webhook: &str, diary: &Diary) -> Result<()> {
     put("/topics/$store/subscriptions/ledgers", all).await?;
     let fold = json!({APPENDED: [{"append": {"ids": "$.id"}}, {"add": {"events": 1}}]});
     put("/folds/ledger", fold).await?;
+    put("/deciders/ledger", commander::decider()).await?;
     for (subscription, kind, ttl_ms) in [
         (WORK, None, None),
         (LEDGERS, None, None),
