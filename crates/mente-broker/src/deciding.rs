@@ -94,6 +94,12 @@ impl Decision {
         if text.is_empty() {
             return Ok(Self::Events(Vec::new()));
         }
+        if text.len() > limits::DECISION_BYTES {
+            let (has, most) = (text.len(), limits::DECISION_BYTES);
+            return Err(Error::invalid(format!(
+                "it has {has} bytes, more than {most}"
+            )));
+        }
         let told: Told = serde_json::from_slice(text).map_err(|error| {
             Error::invalid(format!(
                 "it is neither {{\"events\":[…]}} nor {{\"refuse\":\"why\"}}: {error}"

@@ -39,7 +39,6 @@ use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::Letters;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
-use crate::inline::Inlined;
 use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::peers::Peers;
@@ -99,8 +98,6 @@ pub(crate) struct Runtime {
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
-    /// Who keeps rows with the store.
-    pub(crate) inlined: Inlined,
     /// Counts what is refused for want of room before the engine hears of it.
     pub(crate) refused: Arc<AtomicU64>,
 }
@@ -251,10 +248,6 @@ impl Runtime {
 
 impl<'a> Tenure<'a> {
     fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
-        if restored.store.is_some() {
-            // What the tenure before left may or may not be written.
-            runtime.inlined.with(|inline| inline.undo());
-        }
         let letters = Arc::new(Letters::new(runtime.peers.is_some()));
         let tenure = Self {
             runtime,
@@ -513,13 +506,8 @@ impl<'a> Tenure<'a> {
                 return Err(error);
             }
         };
-        let mut next = None;
         for (append, base) in out.appends.drain(..).zip(bases) {
-            next = Some(Offset(base.0 + append.records.len() as u64));
             self.shard.placed(&append, base);
-        }
-        if let Some(next) = next {
-            self.runtime.inlined.with(|inline| inline.keep(next));
         }
         if decided {
             if out

@@ -143,14 +143,20 @@ pub const REDUCERS: usize = 4;
 pub const REDUCERS_WAITING: usize = 256;
 /// Most events that one command leads to.
 pub const DECIDED_EVENTS: usize = 1_000;
-/// Most of what a webhook answers to a command.
+/// Largest body of a command.
+pub const COMMAND_BYTES: usize = 256 << 10;
+/// Largest text of a decision.
 pub const DECISION_BYTES: usize = 4 << 20;
+/// Commands that webhooks decide at one time.
+pub const DECIDING: usize = 64;
+/// Commands that wait for such a turn.
+pub const DECIDING_WAITING: usize = 1_024;
 /// Longest that a webhook may be given for it.
 pub const DECIDER_TIMEOUT_MS: u64 = 60_000;
-/// How long a command is decided again because others append to its stream meanwhile.
+/// How long a command waits for its turn, and is decided again because others write to its stream meanwhile.
 pub const COMMAND_MS: u64 = 30_000;
 /// Commands that wait for one stream.
-pub const COMMANDS_WAITING: usize = 1_024;
+pub const COMMANDS_WAITING: usize = 256;
 /// Longest message of what a reducer threw.
 pub const THROWN_CHARS: usize = 300;
 /// Most places of events that one trace tells.

@@ -14,7 +14,7 @@ pub enum Planted {
 }
 
 /// Each with the laws that must show it.
-pub const CLAIMS: [(Planted, &[Law]); 22] = [
+pub const CLAIMS: [(Planted, &[Law]); 23] = [
     (Planted::Log(InLog::AckBeforeSync), &[Law::Lost]),
     (Planted::Log(InLog::SkipDirectorySync), &[Law::Lost]),
     (

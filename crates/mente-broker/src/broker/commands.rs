@@ -2,15 +2,15 @@
 //!
 //! A command is known by its id: its events have ids that follow from it, so whoever sends it again, after
 //! whatever failure, is told what was decided the first time. A command that led to no event, or was refused, is
-//! decided anew. The commands of one stream take turns here; among nodes the expected revision alone keeps them
-//! apart, and who comes second decides again.
+//! decided anew. The commands of one stream take turns here (`lanes.rs`); among nodes the expected revision alone
+//! keeps them apart, and who comes second decides again.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+mod lanes;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
-use futures::lock::OwnedMutexGuard;
 use mente_engine::{Event, limits};
 use serde_json::{Map, Value};
 
@@ -24,12 +24,14 @@ use crate::fold::javascript;
 use crate::journal::Definition;
 use crate::name::{EntityName, StreamName};
 use crate::planted::{Planted, planted};
-use crate::store::{Direction, Expected, Query, QueryItem};
+use crate::store::{Append, AppendedTo, Check, Direction, Expected, Query, QueryItem, check_tags};
+
+pub(super) use lanes::Lanes;
 
 /// Events of one command that are read at a time when it comes again.
 const REPEATED_PAGE: usize = 100;
-/// Events of one id that are looked at for the one of a stream.
-const NAMESAKES: usize = 16;
+/// Events that are looked at for the one of an id: keys are hashes, and two may meet.
+const SAME_KEY: usize = 4;
 
 /// Asks a webhook and gives the body of its answer; what a door can do and the broker cannot.
 pub type AskWebhook =
@@ -54,23 +56,15 @@ pub struct Decided {
     pub position: u64,
 }
 
-/// Commands of one stream, one after the other.
-#[derive(Default)]
-pub(super) struct Lanes {
-    by_stream: Mutex<BTreeMap<StreamName, Lane>>,
-}
-
-#[derive(Default)]
-struct Lane {
-    turn: Arc<futures::lock::Mutex<()>>,
-    /// Who waits and who has the turn.
-    taken: usize,
-}
-
-/// A place in a lane, given back when it is dropped.
-struct Place<'a> {
-    lanes: &'a Lanes,
-    stream: &'a StreamName,
+/// What a command is decided on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Basis {
+    /// Of the last event that is in the state; `None`: readers see none.
+    revision: Option<u64>,
+    /// Behind the last event that there is.
+    end: u64,
+    /// Of what was said last of the stream as a whole.
+    said: Option<u64>,
 }
 
 impl Broker {
@@ -81,20 +75,15 @@ impl Broker {
         who: &Principal,
         category: &EntityName,
         declared: Value,
-    ) -> Result<Option<DecidingWebhook>> {
+    ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, category)?;
-        let webhook = match Decider::parse(&declared)? {
-            Decider::JavaScript(script) => {
-                let clock = Arc::clone(&self.clock);
-                let compiles = move || javascript::Decider::compile(&script, clock).map(drop);
-                self.run_aside(compiles).await??;
-                None
-            }
-            Decider::Webhook(webhook) => Some(webhook),
-        };
+        if let Decider::JavaScript(script) = Decider::parse(&declared)? {
+            let clock = Arc::clone(&self.clock);
+            let compiles = move || javascript::Decider::compile(&script, clock).map(drop);
+            self.run_aside(compiles).await??;
+        }
         let kind = Definition::Decider;
-        self.define(who, kind, category, declared).await?;
-        Ok(webhook)
+        self.define(who, kind, category, declared).await
     }
 
     /// Decides a command on a stream's state and appends what it leads to, durable on return. Without `ask`,
@@ -108,85 +97,94 @@ impl Broker {
     ) -> Result<Commanded> {
         authorize(self.options.access, who, Action::Send, stream)?;
         command.validate()?;
-        let place = self.lanes.place(stream)?;
-        let _turn = place.turn().await;
         let wait = Duration::from_millis(limits::COMMAND_MS);
-        let deadline = self.clock.now().monotone + wait;
-        let mut decided_at = None;
+        let until = self.clock.now().monotone + wait;
+        let _turn = self.lanes.turn(stream, &*self.clock, until).await?;
+        let mut lost = None;
         loop {
             if let Some(commanded) = self.decided_before(stream, &command.id).await? {
                 return Ok(commanded);
             }
+            if self.clock.now().monotone > until {
+                let message = format!("others write to {stream} all the time: send it again");
+                return Err(Error::new(Kind::Throttled, message));
+            }
             let decider = self.decider_of(stream).await?;
-            let (revision, state) = self.state_to_decide_on(stream).await?;
-            let decision = self.decide(&decider, stream, revision, state, command, ask);
+            let (basis, state) = self.state_to_decide_on(stream).await?;
+            let decision = self.decide(&decider, stream, basis.revision, state, command, ask);
             let told = match decision.await? {
                 Decision::Events(told) => told,
                 Decision::Refused(why) => return Err(Error::new(Kind::Refused, why)),
             };
             if told.is_empty() {
                 return Ok(Commanded {
-                    revision,
+                    revision: basis.revision,
                     events: Vec::new(),
                     repeated: false,
                 });
             }
-            let made = events_of(stream, command, STREAMS, told);
-            let events = made.map_err(|error| no_decision(stream, &error.message))?;
-            let expected = revision.map_or(Expected::NoStream, Expected::Revision);
-            match self.append_decided(who, stream, expected, events).await {
-                Ok(Some(commanded)) => return Ok(commanded),
+            let events = self.events_of(stream, command, told).await?;
+            let named: Vec<_> = events
+                .iter()
+                .map(|e| (e.id.clone(), e.kind.clone()))
+                .collect();
+            match self.append_decided(who, stream, basis, events).await {
+                Ok(to) if !to.repeated => return Ok(Commanded::of(to, named)),
                 // Another node was first with the same command: what it decided is told.
-                Ok(None) => {}
-                Err(error) if error.kind == Kind::Conflict && decided_at != Some(revision) => {
-                    if self.clock.now().monotone > deadline {
-                        let message = format!(
-                            "others append to {stream} all the time: send the command again"
-                        );
-                        return Err(Error::new(Kind::Throttled, message));
-                    }
-                }
+                Ok(_) => {}
+                // Somebody else was first, and it is decided again; unless nothing differs.
+                Err(error) if error.kind == Kind::Conflict && lost != Some(basis) => {}
                 Err(error) => return Err(error),
             }
-            decided_at = Some(revision);
+            lost = Some(basis);
         }
     }
 
-    /// `None` if the events are there already.
+    /// What was decided, as it may be appended; all that is wrong with it is the decider's.
+    async fn events_of(
+        &self,
+        stream: &StreamName,
+        command: &Event,
+        told: Vec<Map<String, Value>>,
+    ) -> Result<Vec<Event>> {
+        let failed = |error: Error| no_decision(stream, &error.message);
+        let events = events_of(stream, command, STREAMS, told).map_err(failed)?;
+        let schemas = self.admitting(&events.iter().collect::<Vec<_>>()).await?;
+        for event in &events {
+            check_tags(event).map_err(failed)?;
+            schemas.admit(event).map_err(failed)?;
+        }
+        Ok(events)
+    }
+
     async fn append_decided(
         &self,
         who: &Principal,
         stream: &StreamName,
-        expected: Expected,
+        basis: Basis,
         events: Vec<Event>,
-    ) -> Result<Option<Commanded>> {
-        let named: Vec<_> = events
-            .iter()
-            .map(|event| (event.id.clone(), event.kind.clone()))
-            .collect();
-        let to = self.append_stream(who, stream, expected, events).await?;
-        if to.repeated {
-            return Ok(None);
-        }
-        // Positions and revisions are dense, and an append lies in one piece.
-        let first_position = to.last_position - (to.last_revision - to.first_revision);
-        let decided = (0..).zip(named).map(|(at, (id, kind))| Decided {
-            id,
-            kind,
-            revision: to.first_revision + at,
-            position: first_position + at,
-        });
-        Ok(Some(Commanded {
-            revision: Some(to.last_revision),
-            events: decided.collect(),
-            repeated: false,
-        }))
+    ) -> Result<AppendedTo> {
+        let at = |last: Option<u64>| last.map_or(Expected::NoStream, Expected::Revision);
+        let expected = at(basis.revision.or(basis.end.checked_sub(1)));
+        let mut append = Append::to(stream, expected, events);
+        // What hides events changes the state too, and no revision of the stream.
+        let beside = Check::Stream(stream.of_metadata(), at(basis.said));
+        append.checks.push(beside);
+        let appended = self.append_store(who, append).await;
+        let appended = appended.map_err(|error| match error.kind {
+            Kind::Invalid | Kind::TooLarge => no_decision(stream, &error.message),
+            _ => error,
+        })?;
+        let mut to = appended.streams.into_iter().map(|(_, to)| to);
+        to.next()
+            .ok_or_else(|| Error::new(Kind::Unknown, "no answer"))
     }
 
     /// What this command led to when it came before.
     async fn decided_before(&self, stream: &StreamName, id: &str) -> Result<Option<Commanded>> {
         let item = QueryItem {
             id: Some(event_id(stream, id, 0)),
+            stream: Some(stream.clone()),
             ..QueryItem::default()
         };
         let query = Query { items: vec![item] };
@@ -194,9 +192,8 @@ impl Broker {
             return Ok(None);
         }
         let forwards = Direction::Forwards;
-        let found = self.find_written(&query, 0, forwards, NAMESAKES).await?;
-        let first = found.events.iter().find(|event| event.stream == *stream);
-        let Some(first) = first else {
+        let found = self.find_written(&query, 0, forwards, SAME_KEY).await?;
+        let Some(first) = found.events.first() else {
             return Ok(None);
         };
         let events = self.decided_from(stream, id, first.place.position).await?;
@@ -235,14 +232,30 @@ impl Broker {
     }
 
     /// The state as it is now, of whatever the stream's readers see.
-    async fn state_to_decide_on(&self, stream: &StreamName) -> Result<(Option<u64>, Value)> {
+    async fn state_to_decide_on(&self, stream: &StreamName) -> Result<(Basis, Value)> {
+        let backwards = Direction::Backwards;
+        let (last, metadata) = self.places(stream, u64::MAX, 0, backwards, 1).await?;
+        let said = match metadata {
+            Some(_) => self
+                .metadata_of(stream)
+                .await?
+                .1
+                .map(|said| said.place.revision),
+            None => None,
+        };
         // Who commands need not be one who may read.
         let own = Principal::Key("deciders of this server".to_owned());
-        match self.stream_state(&own, stream, AsOf::Now).await {
-            Ok(state) => Ok((Some(state.revision), state.state)),
-            Err(error) if error.kind == Kind::NotFound => Ok((None, Value::Object(Map::new()))),
-            Err(error) => Err(error),
-        }
+        let (revision, state) = match self.stream_state(&own, stream, AsOf::Now).await {
+            Ok(state) => (Some(state.revision), state.state),
+            Err(error) if error.kind == Kind::NotFound => (None, Value::Object(Map::new())),
+            Err(error) => return Err(error),
+        };
+        let basis = Basis {
+            revision,
+            end: last.first().map_or(0, |place| place.revision + 1),
+            said,
+        };
+        Ok((basis, state))
     }
 
     async fn decider_of(&self, stream: &StreamName) -> Result<Decider> {
@@ -279,7 +292,9 @@ impl Broker {
                 told.map(String::into_bytes).map_err(|error| error.message)
             }
             (Decider::Webhook(webhook), Some(ask)) => {
+                let _turn = self.asked.turn().await?;
                 let asked = question(stream, revision, &state, command)?;
+                drop(state);
                 ask(webhook.clone(), asked).await
             }
             (Decider::Webhook(_), None) => {
@@ -299,6 +314,24 @@ fn no_decision(stream: &StreamName, why: &str) -> Error {
     Error::new(Kind::DeciderFailed, message)
 }
 
+impl Commanded {
+    /// Positions and revisions are dense, and an append lies in one piece.
+    fn of(to: AppendedTo, named: Vec<(String, String)>) -> Self {
+        let first_position = to.last_position - (to.last_revision - to.first_revision);
+        let decided = (0..).zip(named).map(|(at, (id, kind))| Decided {
+            id,
+            kind,
+            revision: to.first_revision + at,
+            position: first_position + at,
+        });
+        Self {
+            revision: Some(to.last_revision),
+            events: decided.collect(),
+            repeated: false,
+        }
+    }
+}
+
 impl Decided {
     fn of(event: StreamEvent) -> Self {
         Self {
@@ -306,48 +339,6 @@ impl Decided {
             kind: event.event.kind,
             revision: event.place.revision,
             position: event.place.position,
-        }
-    }
-}
-
-impl Lanes {
-    fn place<'a>(&'a self, stream: &'a StreamName) -> Result<Place<'a>> {
-        let mut lanes = self
-            .by_stream
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        let lane = lanes.entry(stream.clone()).or_default();
-        if lane.taken >= limits::COMMANDS_WAITING {
-            let most = limits::COMMANDS_WAITING;
-            let message = format!("{most} commands wait for {stream}: repeat a little later");
-            return Err(Error::new(Kind::Throttled, message));
-        }
-        lane.taken += 1;
-        let lanes = self;
-        Ok(Place { lanes, stream })
-    }
-}
-
-impl Place<'_> {
-    async fn turn(&self) -> Option<OwnedMutexGuard<()>> {
-        let turn = {
-            let lanes = &self.lanes.by_stream;
-            let lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(&lanes.get(self.stream)?.turn)
-        };
-        Some(turn.lock_owned().await)
-    }
-}
-
-impl Drop for Place<'_> {
-    fn drop(&mut self) {
-        let lanes = &self.lanes.by_stream;
-        let mut lanes = lanes.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(lane) = lanes.get_mut(self.stream) {
-            lane.taken -= 1;
-            if lane.taken == 0 {
-                lanes.remove(self.stream);
-            }
         }
     }
 }

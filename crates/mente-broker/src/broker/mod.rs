@@ -37,7 +37,6 @@ use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
 use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
-use crate::inline::{Inline, Inlined};
 use crate::journal::Topic;
 use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
@@ -131,7 +130,8 @@ pub struct Broker {
     lent: Lent,
     traces: Arc<Turns>,
     lanes: Arc<Lanes>,
-    inlined: Inlined,
+    /// Webhooks that are asked to decide.
+    asked: Arc<Turns>,
     teller: Arc<Teller>,
     /// This handle reads events as they were written.
     is_as_written: bool,
@@ -204,7 +204,6 @@ impl Broker {
         ));
         let subscriptions = Bell::default();
         let refused: Arc<AtomicU64> = Arc::default();
-        let inlined = Inlined::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
@@ -233,7 +232,6 @@ impl Broker {
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 refused: Arc::clone(&refused),
-                inlined: inlined.clone(),
             };
             senders.push(sender);
             tasks.push(Box::pin(runtime.run()));
@@ -255,7 +253,11 @@ impl Broker {
             lent: Lent::default(),
             traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
             lanes: Arc::default(),
-            inlined,
+            asked: Turns::new(
+                "commands that webhooks decide",
+                limits::DECIDING,
+                limits::DECIDING_WAITING,
+            ),
             reducers,
             teller,
             is_as_written: false,
@@ -271,11 +273,6 @@ impl Broker {
         let mut room = self.engine.room();
         room.refused += self.refused.load(Ordering::Relaxed);
         room
-    }
-
-    /// From now on rows are kept with each append to the store; in place of those that were kept before.
-    pub fn keep_inline(&self, inline: Box<dyn Inline>) {
-        self.inlined.attach(inline);
     }
 
     pub fn now(&self) -> mente_engine::Now {

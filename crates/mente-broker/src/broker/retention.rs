@@ -136,7 +136,10 @@ impl Broker {
     }
 
     /// And the event that said it.
-    async fn metadata_of(&self, stream: &StreamName) -> Result<(Metadata, Option<StreamEvent>)> {
+    pub(super) async fn metadata_of(
+        &self,
+        stream: &StreamName,
+    ) -> Result<(Metadata, Option<StreamEvent>)> {
         let beside = stream.of_metadata();
         let backwards = Direction::Backwards;
         let (last, _) = self.places(&beside, u64::MAX, 0, backwards, 1).await?;

@@ -7,7 +7,7 @@ use mente_engine::{self as engine, Fence, Now, Takes, limits};
 use super::{Io, Tenure};
 use crate::error::{Error, Kind, Result};
 use crate::queue::Ticket;
-use crate::shard::{Outcome, Reply};
+use crate::shard::Outcome;
 use crate::store::{Append, Facts, Lookup, Sealed, seal};
 
 impl Tenure<'_> {
@@ -36,30 +36,10 @@ impl Tenure<'_> {
             }
             Some((Err(error), _)) => out.replies.push((ticket, Err(error))),
             Some((Ok(false), _)) | None => {
-                let reply = self.decide_append(now, &append, &Facts::default(), out);
+                let reply = self.shard.append(now, &append, &Facts::default(), out);
                 out.replies.push((ticket, reply));
             }
         }
-    }
-
-    /// Decides an append; who keeps rows with the store is asked before it is taken in.
-    fn decide_append(
-        &mut self,
-        now: Now,
-        append: &Append,
-        facts: &Facts,
-        out: &mut Outcome,
-    ) -> Result<Reply> {
-        let decided = self.shard.store().decide(append, facts, now.wall)?;
-        let inlined = self.runtime.inlined.with(|inline| {
-            let is_new = inline.is_wanted() && !decided.is_repeated();
-            match is_new {
-                true => inline.apply(&decided.events(append, now.wall)),
-                false => Ok(()),
-            }
-        });
-        inlined.unwrap_or(Ok(()))?;
-        Ok(self.shard.take_append(decided, out))
     }
 
     pub(super) fn looked_up(
@@ -81,7 +61,7 @@ impl Tenure<'_> {
                 self.append(now, ticket, append, out);
             }
             Ok(facts) => {
-                let reply = self.decide_append(now, &append, &facts, out);
+                let reply = self.shard.append(now, &append, &facts, out);
                 out.replies.push((ticket, reply));
             }
             Err(mut error) => {

@@ -2,7 +2,8 @@
 //!
 //! It may be of another type, subject, data and version, and have other attributes. What it is known by stays
 //! as it was written, and so does what the store finds it by: `id`, `source`, `time`, `tags`, `correlationid`,
-//! `causationid`, `partitionkey`, and who it is of, `menteactor`. To change one of these is refused; to leave one out leaves it as it was.
+//! `causationid`, `partitionkey`, and who it is of, `menteactor`. To change one of these is refused; to leave one out, or say null,
+//! leaves it as it was.
 
 use mente_engine::{Attribute, Event};
 use serde_json::{Map, Value};

@@ -17,8 +17,9 @@ use crate::error::Result;
 
 /// Events that are looked at between two pauses.
 const TOGETHER: usize = 1_000;
-/// Events of one block that are rather looked at than what is common is read.
-const FEW: usize = 16;
+/// Events of one block that are rather looked at than what is common is read; in tests, whose blocks are small, now
+/// the one and now the other.
+const FEW: usize = if cfg!(test) { 2 } else { 16 };
 
 impl Blocks {
     /// Places at the positions `within` of a block that match, from position `from` on, the way that the reader
@@ -39,12 +40,11 @@ impl Blocks {
         let Some(rest) = known.as_ref().or(rare) else {
             return Ok(None);
         };
-        let candidates = self
-            .candidates(footer, rest, from, direction, within)
-            .await?;
-        if known.is_none() && candidates.len() > FEW {
+        let most = if known.is_some() { usize::MAX } else { FEW };
+        let candidates = self.candidates(footer, rest, from, direction, within, most);
+        let Some(candidates) = candidates.await? else {
             return Ok(None);
-        }
+        };
         self.look_at(&candidates, query, max).await.map(Some)
     }
 
@@ -80,7 +80,7 @@ impl Blocks {
         Ok(found)
     }
 
-    /// What the rest of the query leaves.
+    /// What the rest of the query leaves, if it is not more than that.
     async fn candidates(
         &self,
         footer: &Footer,
@@ -88,9 +88,10 @@ impl Blocks {
         from: u64,
         direction: Direction,
         within: Range<u64>,
-    ) -> Result<Vec<Place>> {
+        most: usize,
+    ) -> Result<Option<Vec<Place>>> {
         let Some(index) = self.index_of(footer, rest).await? else {
-            return Ok(Vec::new());
+            return Ok(Some(Vec::new()));
         };
         let (begin, end) = match direction {
             Direction::Forwards => (within.start.max(from), within.end),
@@ -99,6 +100,9 @@ impl Blocks {
         let mut places = Vec::new();
         let mut at = begin;
         while let Some(position) = (at < end).then(|| index.next(rest, at, end)).flatten() {
+            if places.len() == most {
+                return Ok(None);
+            }
             places.push(self.place(footer, 0, position)?);
             at = position + 1;
         }
@@ -106,6 +110,6 @@ impl Blocks {
         if direction == Direction::Backwards {
             places.reverse();
         }
-        Ok(places)
+        Ok(Some(places))
     }
 }

@@ -29,7 +29,6 @@ use std::collections::{BTreeMap, VecDeque};
 use mente_engine::{Offset, Record, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
-use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
 use crate::name::StreamName;
 use block::Draft;
@@ -84,7 +83,7 @@ pub struct Store {
 
 /// An append that holds, before it is taken in.
 #[derive(Debug)]
-pub(crate) struct Decided {
+struct Decided {
     appended: Appended,
     /// None if it was made before.
     events: Vec<DecidedEvent>,
@@ -96,30 +95,6 @@ struct DecidedEvent {
     /// What it says of another stream.
     metadata: Option<(StreamName, Metadata)>,
     record: Record,
-}
-
-impl Decided {
-    pub(crate) fn is_repeated(&self) -> bool {
-        self.events.is_empty()
-    }
-
-    /// The events of the append that was decided, as readers will have them; where they lie in the log is not
-    /// known yet.
-    pub(crate) fn events(&self, append: &Append, time: Timestamp) -> Vec<StreamEvent> {
-        let decided = append.events.iter().zip(&self.events);
-        let events = decided.map(|((stream, event), decided)| StreamEvent {
-            stream: stream.clone(),
-            place: Place {
-                revision: decided.facts.revision,
-                position: decided.facts.position,
-                offset: Offset(u64::MAX),
-            },
-            time,
-            actor: append.actor.clone(),
-            event: event.clone(),
-        });
-        events.collect()
-    }
 }
 
 /// Of a stream what is in memory.
@@ -161,7 +136,7 @@ impl Store {
     }
 
     /// Decides an append, and takes nothing in yet.
-    pub(crate) fn decide(&self, append: &Append, facts: &Facts, now: Timestamp) -> Result<Decided> {
+    fn decide(&self, append: &Append, facts: &Facts, now: Timestamp) -> Result<Decided> {
         let parts = append.parts()?;
         let known = Known { store: self, facts };
         let repeated = known.repeated(&parts);
@@ -221,7 +196,7 @@ impl Store {
     }
 
     /// Takes in what was decided on this very state; the records are to be appended as one batch.
-    pub(crate) fn take_decided(&mut self, decided: Decided) -> (Appended, Vec<Record>) {
+    fn take_decided(&mut self, decided: Decided) -> (Appended, Vec<Record>) {
         let take = |event: DecidedEvent| {
             self.take(&event.facts, None, &event.record, event.metadata);
             event.record

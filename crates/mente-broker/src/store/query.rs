@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use mente_engine::{Attribute, Event, Record, limits};
 use serde::{Deserialize, Serialize};
 
-use super::record::hash;
+use super::record::{hash, id_hash};
 use crate::broker::StreamEvent;
 use crate::error::{Error, Result};
 use crate::name::StreamName;
@@ -39,6 +39,9 @@ pub struct QueryItem {
     pub causation: Option<String>,
     /// With this id, in whatever stream.
     pub id: Option<String>,
+    /// Together with `id`: in this stream.
+    #[serde(default)]
+    pub stream: Option<StreamName>,
     /// Only the first event of each stream.
     pub is_first: bool,
 }
@@ -155,8 +158,12 @@ impl Sought {
     }
 
     fn without(&self, is_left_out: impl Fn(Key) -> bool) -> Self {
-        let stays = |group: &&Vec<Key>| !group.iter().any(|key| is_left_out(*key));
-        let left = |groups: &Vec<Vec<Key>>| groups.iter().filter(stays).cloned().collect();
+        let stays = |key: &&Key| !is_left_out(**key);
+        let of_group = |group: &Vec<Key>| group.iter().filter(stays).copied().collect::<Vec<_>>();
+        let left = |groups: &Vec<Vec<Key>>| {
+            let groups = groups.iter().map(of_group);
+            groups.filter(|group| !group.is_empty()).collect()
+        };
         Self {
             items: self.items.iter().map(left).collect(),
             left: AtomicU64::new(self.left.load(Ordering::Relaxed)),
@@ -182,7 +189,13 @@ impl QueryItem {
         groups.extend(self.category.iter().map(|c| one(Kind::Category, c)));
         groups.extend(self.correlation.iter().map(|c| one(Kind::Correlation, c)));
         groups.extend(self.causation.iter().map(|id| one(Kind::Causation, id)));
-        groups.extend(self.id.iter().map(|id| one(Kind::Event, id)));
+        groups.extend(self.id.iter().map(|id| {
+            let mut keys = one(Kind::Event, id);
+            // Blocks of every version know it so, and memory the other way.
+            let of_stream = self.stream.as_ref();
+            keys.extend(of_stream.map(|stream| Key::of_id(stream, id_hash(id))));
+            keys
+        }));
         if self.is_first {
             groups.push(vec![Key::of(Kind::First, "")]);
         }
@@ -210,6 +223,10 @@ impl QueryItem {
                 .as_deref()
                 .is_none_or(|id| id == text(CAUSATION))
             && self.id.as_deref().is_none_or(|id| id == event.event.id)
+            && self
+                .stream
+                .as_ref()
+                .is_none_or(|stream| *stream == event.stream)
             && (!self.is_first || event.place.revision == 0)
     }
 }

@@ -4,7 +4,6 @@ mod branches;
 mod clock;
 mod crank;
 mod full;
-mod inline;
 mod nodes;
 mod replay;
 mod rounds;

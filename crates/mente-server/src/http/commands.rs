@@ -20,6 +20,7 @@ use axum::http::{HeaderMap, StatusCode};
 use axum::response::Response;
 use futures::FutureExt;
 use mente_broker::{AskWebhook, Commanded, Definition, EntityName, Error, Kind, StreamName};
+use mente_engine::limits;
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -40,6 +41,12 @@ pub(super) async fn post(
 ) -> Result<Response> {
     let stream = StreamName::new(stream)?;
     let held = body::read(&door, body).await?;
+    // It keeps its place in memory until it is decided.
+    if held.bytes.len() > limits::COMMAND_BYTES {
+        let (has, most) = (held.bytes.len(), limits::COMMAND_BYTES);
+        let message = format!("the command has {has} bytes, more than the limit of {most}");
+        return Err(Error::new(Kind::TooLarge, message).into());
+    }
     let (_, mut events) = parse(&headers, &held.bytes)?;
     let (Some(command), None) = (events.pop(), events.pop()) else {
         let message = "send one command: each is decided on what the one before it led to";

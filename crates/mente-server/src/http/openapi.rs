@@ -64,6 +64,7 @@ mod tests {
             keys: Vec::new(),
             tls: None,
             metrics: Metrics::default(),
+            webhooks: None,
             projections: None,
             backups: None,
             branches: None,

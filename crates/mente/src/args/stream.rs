@@ -43,7 +43,7 @@ pub(crate) enum Stream {
         json: String,
         #[arg(long = "type", value_name = "TYPE")]
         kind: String,
-        /// Made up if absent; the same id again decides nothing anew
+        /// Made up if absent; the same id again tells what was decided, unless that was nothing
         #[arg(long)]
         id: Option<String>,
         #[command(flatten)]
