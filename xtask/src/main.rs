@@ -98,6 +98,9 @@ fn sim(args: &[&str]) -> Outcome {
         "--test",
         "projection",
         "checkpoint_before",
+        // The bug is planted in the whole process.
+        "--",
+        "--test-threads=1",
     ];
     let test = ["test", "--quiet", "--package"];
     execute(

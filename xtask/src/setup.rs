@@ -24,12 +24,20 @@ const PROGRAMS: [(&str, &str, &str); 10] = [
     ("m4", "m4", "the journals of the ledger's test"),
 ];
 
+/// Debian has its programs beside the path, by version.
+const POSTGRESQL: (&str, &str, &str) = (
+    "initdb",
+    "postgresql",
+    "the tests of projections in PostgreSQL",
+);
+
 /// Installs or names everything; `Err` lists what is still missing.
 pub(crate) fn run() -> Outcome {
     let mut missing = Vec::new();
     let absent: Vec<_> = PROGRAMS
         .iter()
-        .filter(|(program, ..)| !works(program))
+        .chain([&POSTGRESQL])
+        .filter(|(program, ..)| !is_there(program))
         .collect();
     if !absent.is_empty() && can_install() {
         let packages = absent.iter().map(|(_, package, _)| *package);
@@ -39,7 +47,7 @@ pub(crate) fn run() -> Outcome {
         let _ = run_quietly("apt-get", install.into_iter().chain(packages));
     }
     for (program, package, purpose) in absent {
-        if !works(program) {
+        if !is_there(program) {
             missing.push(format!("{program} (Debian: {package}) for {purpose}"));
         }
     }
@@ -69,7 +77,7 @@ fn python() -> Outcome {
 /// What a benchmark in Python needs: its packages in a virtual environment of its own, whose Python is told, and
 /// the database beside which it measures. What is missing in spite of that, it names itself.
 pub(crate) fn bench(folder: &str) -> Result<PathBuf, String> {
-    if !Path::new("/usr/lib/postgresql").exists() && !works("initdb") && can_install() {
+    if !is_there(POSTGRESQL.0) && can_install() {
         let _ = run_quietly("apt-get", ["update"]);
         let install = ["install", "--yes", "--no-install-recommends"];
         let _ = run_quietly(
@@ -173,6 +181,18 @@ fn copy(from: &Path, to: &Path) -> Outcome {
     std::fs::copy(from, to)
         .map(drop)
         .map_err(|e| format!("cannot write {}: {e}", to.display()))
+}
+
+fn is_there(program: &str) -> bool {
+    let of_debian = || {
+        let versions = std::fs::read_dir("/usr/lib/postgresql")
+            .into_iter()
+            .flatten();
+        versions
+            .flatten()
+            .any(|version| version.path().join("bin/initdb").exists())
+    };
+    works(program) || program == POSTGRESQL.0 && of_debian()
 }
 
 fn works(program: &str) -> bool {

@@ -201,6 +201,14 @@ pub const SQLITE_HEAP_BYTES: u64 = 256 << 20;
 pub const PROJECTION_BATCHES: usize = 2;
 /// How long a projection waits for somebody else's lock on its database.
 pub const PROJECTION_BUSY_MS: u64 = 5_000;
+/// Most bytes of the statements that a projection in JavaScript returns for one event.
+pub const PROJECTED_BYTES: usize = 4 << 20;
+/// Events of a projection in PostgreSQL that are folded in at one time; each has a connection.
+pub const PROJECTION_LANES: u32 = 16;
+/// How long a connection to PostgreSQL may take to come to be.
+pub const POSTGRES_CONNECT_MS: u64 = 5_000;
+/// How long one statement may run in PostgreSQL.
+pub const POSTGRES_STATEMENT_MS: u64 = 30_000;
 /// Most rows that one query of a projection answers.
 pub const QUERY_ROWS: usize = 10_000;
 /// Most bytes that one query of a projection answers.

@@ -34,6 +34,7 @@ pub fn projection_seeds() -> Vec<Vec<u8>> {
     [
         r#"{"source":{"topic":"orders"},"database":"orders.db","init":["CREATE TABLE t (a)"],"on":{"A":["INSERT INTO t VALUES (:id)"]}}"#,
         r#"{"source":{"store":true,"category":"order"},"init":[],"on":{}}"#,
+        r#"{"source":{"store":true},"target":{"postgres":"postgres://me:hush@127.0.0.1:5432/d?sslmode=disable","schema":"orders"},"parallel":4,"init":[],"on":{}}"#,
     ]
     .map(|text| text.as_bytes().to_vec())
     .into()
@@ -46,7 +47,9 @@ pub fn projection(input: &[u8]) {
     };
     let name = EntityName::new("totals").expect("a name");
     if let Ok(declaration) = projection::Declaration::parse(&name, &tree) {
-        let file = &declaration.database;
+        let projection::declaration::Target::File(file) = &declaration.target else {
+            return;
+        };
         assert!(
             !file.contains(['/', '\\', '\0']) && !file.starts_with('.'),
             "{file:?}"

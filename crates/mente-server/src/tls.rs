@@ -77,6 +77,13 @@ impl Trust {
         Ok(Self(Arc::new(config)))
     }
 
+    /// The same authorities for another protocol than HTTP.
+    pub(crate) fn speaking(&self, protocol: &[u8]) -> Arc<ClientConfig> {
+        let mut config = ClientConfig::clone(&self.0);
+        config.alpn_protocols = vec![protocol.to_vec()];
+        Arc::new(config)
+    }
+
     /// A handshake with whoever is at the other end; it must prove to be `name`.
     pub async fn connect(
         &self,
@@ -150,7 +157,7 @@ fn unfit(error: &rustls::Error, chain: &Path, key: &Path) -> String {
 }
 
 /// Why a handshake as client failed, in words for whoever can mend it.
-fn refusal(error: &io::Error, name: &str) -> String {
+pub(crate) fn refusal(error: &io::Error, name: &str) -> String {
     let cause = error.get_ref().and_then(|e| e.downcast_ref());
     match cause {
         Some(rustls::Error::InvalidCertificate(bad)) => match bad {

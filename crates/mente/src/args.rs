@@ -466,7 +466,8 @@ pub(crate) enum Projection {
     /// Declare a projection; one that exists is built anew beside its old rows
     Create {
         name: String,
-        /// JSON: source, database, init, and SQL statements by event type; - reads standard input
+        /// JSON: source, database or target (PostgreSQL), init, and SQL by event type or JavaScript; - reads
+        /// standard input
         file: String,
         #[command(flatten)]
         connection: Connection,

@@ -279,6 +279,11 @@ impl Broker {
         self.clock.now()
     }
 
+    /// What this broker takes for the time, for programs that are run beside it.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// Resolves once the monotone clock has gone on by `delay`.
     pub async fn sleep(&self, delay: Duration) {
         self.clock

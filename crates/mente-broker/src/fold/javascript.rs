@@ -18,10 +18,12 @@
 //! steps: loops and calls, which are counted and not timed, so that a reducer that is refused is refused
 //! again. A time is the second net, for steps that are slow ones.
 //!
-//! An upcaster (`upcaster.rs`) and a decider (`decider.rs`) are other programs within the same walls.
+//! An upcaster (`upcaster.rs`), a decider (`decider.rs`) and a projection (`projector.rs`) are other programs within
+//! the same walls.
 
 mod decider;
 mod facts;
+mod projector;
 mod upcaster;
 
 use std::cell::Cell;
@@ -40,12 +42,14 @@ use crate::error::{Error, Kind, Result};
 
 pub(crate) use decider::Decider;
 pub(crate) use facts::text_of;
+pub use projector::{Projected, Projector};
 pub(crate) use upcaster::Upcaster;
 
 const PRELUDE: &str = include_str!("javascript/prelude.js");
 /// The same walls in words for who wrote something else.
 static PRELUDE_OF_UPCASTERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Upcast));
 static PRELUDE_OF_DECIDERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Decide));
+static PRELUDE_OF_PROJECTIONS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Project));
 /// What lines of the source are told of; the prelude has another name.
 const SOURCE_NAME: &str = "fold.js";
 /// Loops and calls between two looks at what a reducer may still do: QuickJS's own number.
@@ -85,6 +89,7 @@ enum Role {
     Reduce,
     Upcast,
     Decide,
+    Project,
 }
 
 /// A compiled source within its bounds.
@@ -230,6 +235,7 @@ impl Role {
             Self::Reduce => "reduce",
             Self::Upcast => "upcast",
             Self::Decide => "decide",
+            Self::Project => "project",
         }
     }
 
@@ -238,6 +244,7 @@ impl Role {
             Self::Reduce => "reducer",
             Self::Upcast => "upcaster",
             Self::Decide => "decider",
+            Self::Project => "projection",
         }
     }
 
@@ -246,6 +253,7 @@ impl Role {
             Self::Reduce => "a reducer",
             Self::Upcast => "an upcaster",
             Self::Decide => "a decider",
+            Self::Project => "a projection",
         }
     }
 
@@ -254,6 +262,7 @@ impl Role {
             Self::Reduce => PRELUDE,
             Self::Upcast => &PRELUDE_OF_UPCASTERS,
             Self::Decide => &PRELUDE_OF_DECIDERS,
+            Self::Project => &PRELUDE_OF_PROJECTIONS,
         }
     }
 
@@ -405,7 +414,7 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
         Some(Stopped::Time) => {
             let of = match meter.role {
                 Role::Reduce => "a page of events",
-                Role::Upcast => "one event",
+                Role::Upcast | Role::Project => "one event",
                 Role::Decide => "one command",
             };
             let error = too_much(format!(
@@ -415,7 +424,7 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
             return match meter.role {
                 Role::Reduce | Role::Decide => error,
                 // The machine may have stood still: what it says of the event is no verdict.
-                Role::Upcast => Error::new(Kind::Throttled, error.message),
+                Role::Upcast | Role::Project => Error::new(Kind::Throttled, error.message),
             };
         }
         None => {}

@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
 use crate::http::{self, Http};
-use crate::projection::Projections;
+use crate::projection::{Projections, Reach};
 
 /// How long a door and views may take to end, and then the shards: longer than a door drains.
 const END_WAIT: Duration = Duration::from_secs(limits::HTTP_DRAIN_SECONDS + 5);
@@ -49,7 +49,7 @@ impl Running {
             Error::new(Kind::Conflict, format!("{what}: {error}"))
         };
         broker.ready().await?;
-        let projections = Projections::open(broker.clone(), directory);
+        let projections = Projections::open_within(broker.clone(), directory, Reach::Files);
         let projections = projections.map_err(|e| failed("the views of the branch", e))?;
         let projections = Arc::new(projections);
         let door = http::Options {

@@ -7,26 +7,30 @@
 
 #[cfg(feature = "planted")]
 pub mod planted;
+mod run;
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
 use mente_broker::EntityName;
-use mente_engine::limits;
+use mente_engine::{Timestamp, limits};
 use rusqlite::{
-    CachedStatement, Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction,
-    TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
 
-use super::declaration::{Declaration, Parameter};
+use super::declaration::Declaration;
 use super::digest::{self, TableDigest};
 use super::fact::{Batch, Fact};
+use super::program::Programs;
 use super::sandbox::{self, Phase, Rules};
-use super::status::{At, Failure};
+use super::status::Failure;
+use run::{Prepared, run};
 
 /// Of the tables `mente_*`; a newer one is refused.
 const FORMAT: u32 = 1;
+/// What the source of a projection of the store was called at first.
+const STORE: &str = "store";
 const PAGE_BYTES: u64 = 4_096;
 
 /// How far one partition is folded in.
@@ -38,6 +42,24 @@ pub(super) struct Checkpoint {
     pub(super) next: u64,
     /// Events that the statements were run for.
     pub(super) applied: u64,
+    /// The last event that was folded in, where that is noted: it tells a log from another.
+    pub(super) last: Option<Last>,
+}
+
+/// Where an event lies and when it was appended there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Last {
+    pub(super) offset: u64,
+    pub(super) time: Timestamp,
+}
+
+impl Last {
+    pub(super) fn of(fact: &Fact) -> Self {
+        Self {
+            offset: fact.offset.0,
+            time: fact.time,
+        }
+    }
 }
 
 /// By partition.
@@ -58,6 +80,7 @@ pub(super) struct Owner {
     pub(super) declaration: Arc<Declaration>,
     /// Tells a log from a later one of the same name.
     pub(super) source: String,
+    pub(super) programs: Programs,
 }
 
 #[derive(Debug)]
@@ -115,6 +138,7 @@ impl Database {
     /// Compiles every statement against tables made in memory; nothing is kept.
     pub(super) fn check(owner: Owner) -> Result<(), Failure> {
         let declaration = Arc::clone(&owner.declaration);
+        owner.programs.of(&declaration)?;
         let mut database = Self::open(Path::new(":memory:"), Mode::Build, owner, Rules::default())?;
         let rules = database.rules.clone();
         let transaction = database.begin()?;
@@ -209,6 +233,11 @@ impl Database {
         }
         if declared != self.owner.declaration.text {
             self.outdated = Some("the declaration has changed");
+        } else if source == STORE && self.owner.source.starts_with(STORE) {
+            // Written before the store said which one it is: this one, as far as anybody knows.
+            let noted = "UPDATE mente_projection SET source = ?1";
+            let noted = self.connection.execute(noted, [&self.owner.source]);
+            noted.map_err(own)?;
         } else if source != self.owner.source {
             self.outdated = Some("the source was deleted and made anew");
         }
@@ -283,10 +312,11 @@ impl Database {
             first: batch.from,
             next: batch.from,
             applied: 0,
+            last: None,
         });
         let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
         rules.enter(Phase::Change);
-        let ran = run(&transaction, &rules, &owner.declaration, &facts[skipped..]);
+        let ran = run(&transaction, &rules, &owner, &facts[skipped..]);
         rules.enter(Phase::Own);
         let applied = ran.map_err(|(index, failure)| (skipped + index, failure))?;
         checkpoint.applied += applied;
@@ -295,82 +325,6 @@ impl Database {
         transaction.commit().map_err(own)?;
         self.checkpoints.insert(batch.partition, checkpoint);
         Ok(())
-    }
-}
-
-/// Runs the statements of each fact; answers how many facts had some.
-fn run(
-    transaction: &Transaction<'_>,
-    rules: &Rules,
-    declaration: &Declaration,
-    facts: &[Fact],
-) -> Result<u64, (usize, Failure)> {
-    let mut applied = 0;
-    let mut prepared: BTreeMap<&str, Vec<Prepared<'_>>> = BTreeMap::new();
-    for (index, fact) in facts.iter().enumerate() {
-        let kind = fact.event.kind.as_str();
-        let Some((kind, statements)) = declaration.on.get_key_value(kind) else {
-            continue;
-        };
-        let failed = |statement: &str, error: String| {
-            (index, Failure::statement(statement, error).at(At::of(fact)))
-        };
-        if !prepared.contains_key(kind.as_str()) {
-            let mut compiled = Vec::with_capacity(statements.len());
-            for sql in statements {
-                let statement = Prepared::new(transaction, rules, sql);
-                compiled.push(statement.map_err(|error| failed(sql, error))?);
-            }
-            prepared.insert(kind, compiled);
-        }
-        for statement in prepared.get_mut(kind.as_str()).into_iter().flatten() {
-            rules.renew();
-            statement.run(fact).map_err(|error| {
-                let retry = may_pass(&error);
-                let (index, failure) = failed(statement.sql, rules.explain(&error));
-                (index, Failure { retry, ..failure })
-            })?;
-        }
-        applied += 1;
-    }
-    Ok(applied)
-}
-
-/// A compiled statement and which parts of an event its parameters are.
-struct Prepared<'a> {
-    sql: &'a str,
-    statement: CachedStatement<'a>,
-    parameters: Vec<Parameter>,
-}
-
-impl<'a> Prepared<'a> {
-    fn new(transaction: &'a Transaction<'_>, rules: &Rules, sql: &'a str) -> Result<Self, String> {
-        let statement = transaction
-            .prepare_cached(sql)
-            .map_err(|e| rules.explain(&e))?;
-        if statement.column_count() > 0 || statement.readonly() {
-            return Err(
-                "the statement changes nothing or answers rows: INSERT, UPDATE or DELETE \
-                        is needed, without RETURNING"
-                    .to_owned(),
-            );
-        }
-        let named = |index| Parameter::named(statement.parameter_name(index));
-        let parameters = (1..=statement.parameter_count())
-            .map(named)
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            sql,
-            statement,
-            parameters,
-        })
-    }
-
-    fn run(&mut self, fact: &Fact) -> rusqlite::Result<()> {
-        for (parameter, index) in self.parameters.iter().zip(1usize..) {
-            fact.bind(*parameter, index, &mut self.statement)?;
-        }
-        self.statement.raw_execute().map(|_| ())
     }
 }
 
@@ -402,6 +356,7 @@ pub(super) fn read_checkpoints(connection: &Connection) -> rusqlite::Result<Chec
             first: row.get::<_, i64>(1)?.cast_unsigned(),
             next: row.get::<_, i64>(2)?.cast_unsigned(),
             applied: row.get::<_, i64>(3)?.cast_unsigned(),
+            last: None,
         };
         Ok((row.get(0)?, checkpoint))
     })?;
@@ -420,6 +375,7 @@ fn read_checkpoint(
             first: row.get::<_, i64>(0)?.cast_unsigned(),
             next: row.get::<_, i64>(1)?.cast_unsigned(),
             applied: row.get::<_, i64>(2)?.cast_unsigned(),
+            last: None,
         })
     });
     row.optional()
@@ -436,6 +392,7 @@ fn write_checkpoint(
         first,
         next,
         applied,
+        last: _,
     } = checkpoint;
     let (first, next, applied) = (
         first.cast_signed(),

@@ -14,17 +14,29 @@
 //! named parameters ([`Parameter`]); parts of the data are had with SQLite's own JSON functions,
 //! `json_extract(:data, '$.total')` or `:data ->> '$.total'`.
 //!
+//! In place of `database`, a file of SQLite, there may be a `target`, a schema of PostgreSQL:
+//! ```json
+//! {"target": {"postgres": "postgres://mente:secret@db.example:5432/shop", "schema": "orders"}, "parallel": 4, …}
+//! ```
+//! There the statements are PostgreSQL's: `:data` is `jsonb`, `:time` `timestamptz`, numbers are
+//! `bigint`, the rest `text`. With `parallel` so many keys are folded at one time.
+//!
+//! In place of `on` there may be a program, `javascript` (`program.rs`).
+//!
 //! Rows are a fold of the log: no clock, no chance, and no reading of Mente's own tables
 //! (`mente_*`). Order holds within a partition, not between partitions, so statements of a
 //! topic with several should touch only rows of the event's own key.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mente_broker::nearest::suggestion;
 use mente_broker::{EntityName, Error, Kind, Result};
 use mente_engine::limits;
 use serde::Deserialize;
 use serde_json::Value;
+
+use super::postgres;
 
 /// Beside the database lie SQLite's files and ours, told by their endings.
 const RESERVED_ENDINGS: [&str; 5] = ["-wal", "-shm", "-journal", REBUILD, VERIFY];
@@ -34,12 +46,24 @@ pub(super) const VERIFY: &str = ".verify";
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
     pub source: Source,
-    /// Name of a file in the projections directory; no two projections share one.
-    pub database: String,
+    pub target: Target,
+    /// How many events are folded in at one time, those of one key one after the other.
+    pub parallel: u32,
     pub init: Vec<String>,
     pub on: BTreeMap<String, Vec<String>>,
-    /// As it was declared: rows made by another text are not this projection's.
+    /// In place of `on`: the source of a program (`program.rs`).
+    pub javascript: Option<String>,
+    /// As it was declared, less the place in PostgreSQL: rows made by another text are not this
+    /// projection's.
     pub text: String,
+}
+
+/// Where the rows are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Name of a file in the projections directory; no two projections share one.
+    File(String),
+    Postgres(Arc<postgres::Target>),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -87,8 +111,18 @@ pub(super) const PARAMETERS: [(&str, Parameter); 11] = [
 struct Form {
     source: SourceForm,
     database: Option<String>,
+    target: Option<TargetForm>,
+    parallel: Option<u32>,
     init: Vec<String>,
-    on: BTreeMap<String, Vec<String>>,
+    on: Option<BTreeMap<String, Vec<String>>>,
+    javascript: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TargetForm {
+    postgres: String,
+    schema: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -131,12 +165,20 @@ impl Declaration {
                 return Err(Error::invalid(message));
             }
         };
-        let database = form.database.unwrap_or_else(|| format!("{name}.db"));
-        check_file_name(&database)?;
+        let target = target(name, form.database, form.target)?;
+        let parallel = form.parallel.unwrap_or(1);
+        check_parallel(parallel, &target)?;
+        if form.on.is_some() == form.javascript.is_some() {
+            return Err(Error::invalid(
+                "what events do to the rows is said by \"on\", statements by event type, or by \"javascript\", \
+                 a function project(event): declare one of them",
+            ));
+        }
+        let on = form.on.unwrap_or_default();
         if let Some(odd) = form
             .init
             .iter()
-            .chain(form.on.values().flatten())
+            .chain(on.values().flatten())
             .find(|s| asks_clock(s))
         {
             let message = format!(
@@ -146,10 +188,15 @@ impl Declaration {
         }
         Ok(Self {
             source,
-            database,
+            text: match target {
+                Target::File(_) => text,
+                Target::Postgres(_) => without_target(declared),
+            },
+            target,
+            parallel,
             init: form.init,
-            on: form.on,
-            text,
+            on,
+            javascript: form.javascript,
         })
     }
 }
@@ -181,6 +228,64 @@ impl std::fmt::Display for Source {
             } => write!(f, "category {category}"),
         }
     }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::File(name) => f.write_str(name),
+            Self::Postgres(target) => target.fmt(f),
+        }
+    }
+}
+
+fn target(
+    name: &EntityName,
+    database: Option<String>,
+    target: Option<TargetForm>,
+) -> Result<Target> {
+    match (database, target) {
+        (None, Some(TargetForm { postgres, schema })) => {
+            let target = postgres::Target::parse(name, &postgres, schema)?;
+            Ok(Target::Postgres(Arc::new(target)))
+        }
+        (Some(_), Some(_)) => Err(Error::invalid(
+            "the rows lie in a \"database\" file of SQLite or in a \"target\": declare one of them",
+        )),
+        (database, None) => {
+            let database = database.unwrap_or_else(|| format!("{name}.db"));
+            check_file_name(&database)?;
+            Ok(Target::File(database))
+        }
+    }
+}
+
+/// A file of SQLite has one writer at a time.
+fn check_parallel(parallel: u32, target: &Target) -> Result<()> {
+    let most = match target {
+        Target::File(_) => 1,
+        Target::Postgres(_) => limits::PROJECTION_LANES,
+    };
+    if (1..=most).contains(&parallel) {
+        return Ok(());
+    }
+    Err(Error::invalid(match target {
+        Target::File(_) => {
+            "a file of SQLite has one writer at a time: leave \"parallel\" out, or declare a \"target\" in \
+             PostgreSQL"
+                .to_owned()
+        }
+        Target::Postgres(_) => format!("\"parallel\" is 1 to {most}"),
+    }))
+}
+
+/// So that another password makes no other rows, and no copy of it lies beside them.
+fn without_target(declared: &Value) -> String {
+    let mut declared = declared.clone();
+    if let Some(fields) = declared.as_object_mut() {
+        fields.remove("target");
+    }
+    declared.to_string()
 }
 
 /// A plain name: no path, nothing hidden, nothing that is one of the files beside a database.
@@ -236,7 +341,7 @@ mod tests {
                 category: Some("order".into())
             }
         );
-        assert_eq!(parsed.database, "totals.db");
+        assert_eq!(parsed.target, Target::File("totals.db".into()));
         for odd in [
             "../x",
             "a/b",
@@ -271,6 +376,41 @@ mod tests {
         );
         let now = json!({"source": {"topic": "t"}, "init": [], "on": {"E": ["INSERT INTO t VALUES (datetime('NOW'))"]}});
         refused(now, "asks the clock");
+    }
+
+    #[test]
+    fn rows_have_one_place_and_one_maker() {
+        let outside = json!({"source": {"topic": "t"}, "init": [], "on": {}, "parallel": 4,
+            "target": {"postgres": "postgres://me:hush@127.0.0.1/d", "schema": "s"}});
+        let parsed = parse(&outside).unwrap();
+        assert_eq!(parsed.parallel, 4);
+        assert!(!format!("{parsed:?}").contains("hush"));
+        let with = |name: &str, value: Value| {
+            let mut declared = outside.clone();
+            declared[name] = value;
+            declared
+        };
+        let other = json!({"postgres": "postgres://me:other@127.0.0.1/d", "schema": "s"});
+        let other = parse(&with("target", other)).unwrap();
+        assert_eq!(
+            other.text, parsed.text,
+            "another password makes no other rows"
+        );
+        refused(with("database", json!("x.db")), "declare one of them");
+        refused(
+            with("javascript", json!("function project() {}")),
+            "declare one of them",
+        );
+        refused(with("parallel", json!(0)), "1 to 16");
+        refused(with("parallel", json!(17)), "1 to 16");
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "parallel": 2}),
+            "one writer",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": []}),
+            "project(event)",
+        );
     }
 
     #[test]

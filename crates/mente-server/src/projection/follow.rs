@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use super::database::{Checkpoints, Database};
+use super::database::{Checkpoint, Checkpoints};
+use super::rows::Rows;
 use super::source::Reader;
 use super::status::Failure;
 use super::writer::{Alive, Progress, Writer};
@@ -30,13 +31,11 @@ impl Follower {
     pub(super) fn start(
         reader: Reader,
         identity: String,
-        database: Database,
+        database: Rows,
         progress: Progress,
         alive: Alive,
     ) -> Result<Self, Failure> {
-        let next = |(partition, checkpoint): (&u32, &super::database::Checkpoint)| {
-            (*partition, checkpoint.next)
-        };
+        let next = |(partition, checkpoint): (&u32, &Checkpoint)| (*partition, checkpoint.next);
         let cursors = database.checkpoints().iter().map(next).collect();
         let writer = Writer::start(database, progress, alive)?;
         Ok(Self {
@@ -47,12 +46,46 @@ impl Follower {
         })
     }
 
+    /// Refuses to go on from checkpoints that this log cannot have given: rows that know more than
+    /// the log does, as after a restored backup, or that end with an event that lies elsewhere here.
+    pub(super) async fn check(&self) -> Result<(), Failure> {
+        let compared = self.compare().await;
+        self.check_identity().await?;
+        compared
+    }
+
+    async fn compare(&self) -> Result<(), Failure> {
+        for (partition, checkpoint) in self.checkpoints() {
+            let bounds = self.reader.bounds(partition).await?;
+            let (next, end) = (checkpoint.next, bounds.end.0);
+            if next > end {
+                return Err(Failure::plain(format!(
+                    "the rows are ahead of the log: they hold the events of partition {partition} up to \
+                     offset {next}, and it ends at {end}. Is it an earlier or another one, such as a restored \
+                     backup? Bring the right one back and say resume; or say rebuild, and the rows are built \
+                     anew from this one"
+                )));
+            }
+            let Some(last) = checkpoint.last.filter(|last| last.offset >= bounds.start.0) else {
+                continue;
+            };
+            let batch = self.reader.read(partition, last.offset).await?;
+            let same = batch.facts.iter().find(|fact| fact.offset.0 == last.offset);
+            if same.is_some_and(|fact| fact.time != last.time) {
+                return Err(Failure::plain(format!(
+                    "the rows are of another log: the last event in them, at offset {} of partition \
+                     {partition}, is another one here. Bring the right log back and say resume; or say \
+                     rebuild, and the rows are built anew from this one",
+                    last.offset
+                )));
+            }
+        }
+        Ok(())
+    }
+
     pub(super) async fn follow(&mut self, until: Until<'_>) -> Result<(), Failure> {
         loop {
-            if self.reader.identity().await? != self.identity {
-                let message = "the source was deleted and made anew".to_owned();
-                return Err(Failure::passing(message));
-            }
+            self.check_identity().await?;
             let mut moved = false;
             for partition in 0..self.reader.partitions().await? {
                 moved |= self.step(partition, until).await?;
@@ -76,12 +109,20 @@ impl Follower {
         }
     }
 
+    async fn check_identity(&self) -> Result<(), Failure> {
+        if self.reader.identity().await? != self.identity {
+            let message = "the source was deleted and made anew".to_owned();
+            return Err(Failure::passing(message));
+        }
+        Ok(())
+    }
+
     pub(super) fn checkpoints(&self) -> Checkpoints {
         self.writer.checkpoints()
     }
 
     /// Waits until all that was read is committed.
-    pub(super) async fn finish(self) -> Result<Database, Failure> {
+    pub(super) async fn finish(self) -> Result<Rows, Failure> {
         self.writer.finish().await
     }
 

@@ -7,8 +7,10 @@
 //! ```
 //! The checkpoint lies with the rows, so an event is in them exactly once, whatever crashes.
 //! A changed declaration is a new version: it is built beside the old rows, which go on
-//! answering queries until the new file takes their place. Nothing here has an effect beyond
-//! its own SQLite file, so folding again is always safe.
+//! answering queries until the new ones take their place. Nothing here has an effect beyond
+//! its own rows, so folding again is always safe.
+//!
+//! The rows may lie in a schema of PostgreSQL in place of a file of SQLite (`rows.rs`, `postgres`).
 //!
 //! Start reading at [`declaration`], then `database.rs`, then `task.rs`.
 
@@ -22,6 +24,9 @@ mod sandbox;
 
 mod files;
 mod follow;
+mod postgres;
+mod program;
+mod rows;
 mod source;
 mod task;
 mod writer;
@@ -43,7 +48,10 @@ use tokio::task::JoinHandle;
 
 use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
+use declaration::Target;
 use files::Files;
+use program::Programs;
+use rows::Place;
 use source::Reader;
 use task::{Board, Command, Task};
 use writer::Alive;
@@ -58,6 +66,14 @@ pub use verify::{ComparedTable, Verification};
 /// How long declaring waits for the tables, and how often it looks.
 const MADE_WAIT: Duration = Duration::from_secs(1);
 const MADE_LOOK: Duration = Duration::from_millis(5);
+
+/// Where rows may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reach {
+    Anywhere,
+    /// In files of this server: what a branch does is seen nowhere else.
+    Files,
+}
 
 /// How often the catalogue is looked at for declarations made elsewhere.
 const LOOK: Duration = Duration::from_millis(500);
@@ -81,6 +97,9 @@ pub struct Projections {
 struct Inner {
     broker: Broker,
     directory: PathBuf,
+    /// Whether rows in PostgreSQL are kept.
+    reach: Reach,
+    programs: Programs,
     who: Principal,
     entries: Mutex<Entries>,
     /// Queries under way.
@@ -105,7 +124,7 @@ struct Entry {
 struct Kept {
     declaration: Arc<Declaration>,
     reader: Reader,
-    files: Files,
+    place: Place,
     gate: Arc<RwLock<()>>,
     verifying: Arc<Mutex<()>>,
     commands: mpsc::Sender<Command>,
@@ -119,11 +138,21 @@ struct Kept {
 impl Projections {
     /// Nothing is kept before [`Projections::run`].
     pub fn open(broker: Broker, directory: impl AsRef<Path>) -> std::io::Result<Self> {
+        Self::open_within(broker, directory, Reach::Anywhere)
+    }
+
+    pub fn open_within(
+        broker: Broker,
+        directory: impl AsRef<Path>,
+        reach: Reach,
+    ) -> std::io::Result<Self> {
         let directory = directory.as_ref().to_owned();
         std::fs::create_dir_all(&directory)?;
         let inner = Inner {
+            programs: Programs::new(broker.clock()),
             broker,
             directory,
+            reach,
             who: Principal::Key("projections of this server".to_owned()),
             entries: Mutex::default(),
             room: Semaphore::new(limits::QUERIES),
@@ -165,13 +194,19 @@ impl Projections {
             let message = format!("a server keeps at most {} projections", limits::PROJECTIONS);
             return Err(Error::new(Kind::TooLarge, message));
         }
+        self.check_place(name, &declaration)?;
+        let place = self.place(&declaration);
         let shares = |(other, body): &(&EntityName, &Value)| {
-            Declaration::parse(other, body).is_ok_and(|d| d.database == declaration.database)
+            Declaration::parse(other, body).is_ok_and(|d| self.place(&d) == place)
         };
         if let Some((other, _)) = others().find(shares) {
+            let what = match declaration.target {
+                Target::File(_) => "file name",
+                Target::Postgres(_) => "schema",
+            };
             let message = format!(
-                "projection {other} has the database {:?}: declare another file name",
-                declaration.database
+                "projection {other} has the database {}: declare another {what}",
+                declaration.target
             );
             return Err(Error::new(Kind::Conflict, message));
         }
@@ -179,8 +214,13 @@ impl Projections {
             name: name.clone(),
             declaration: Arc::clone(&declaration),
             source: String::new(),
+            programs: self.inner.programs.clone(),
         };
-        let checked = tokio::task::spawn_blocking(move || Database::check(owner)).await;
+        let check = move || match &place {
+            Place::Files(_) => Database::check(owner),
+            Place::Postgres(place) => place.check(&owner),
+        };
+        let checked = tokio::task::spawn_blocking(check).await;
         let checked = checked.map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
         checked.map_err(|failure| Error::invalid(format!("projection {name}: {failure}")))?;
         self.inner
@@ -197,12 +237,23 @@ impl Projections {
     async fn made(&self, who: &Principal, name: &EntityName) {
         let asked = "SELECT 1 FROM mente_checkpoint LIMIT 1";
         let made = async {
-            while self.query(who, name, asked.to_owned(), 1).await.is_err() {
+            while !self.is_made(name).await
+                && self.query(who, name, asked.to_owned(), 1).await.is_err()
+            {
                 tokio::time::sleep(MADE_LOOK).await;
             }
         };
         // Declared it is either way; `status` tells what keeps it.
         let _ = tokio::time::timeout(MADE_WAIT, made).await;
+    }
+
+    /// Whether there are rows in PostgreSQL, which nobody asks through us.
+    async fn is_made(&self, name: &EntityName) -> bool {
+        let entries = self.inner.entries.lock().await;
+        entries.by_name.get(name).is_some_and(|entry| {
+            let place = entry.kept.as_ref().map(|kept| &kept.place);
+            matches!(place, Some(Place::Postgres(_))) && entry.board.is_made()
+        })
     }
 
     /// Forgets a projection and deletes its rows.
@@ -252,7 +303,7 @@ impl Projections {
             name: name.to_string(),
             state: shown.state,
             source: declaration.source.to_string(),
-            database: declaration.database.clone(),
+            database: declaration.target.to_string(),
             lag: partitions
                 .iter()
                 .map(|p| p.end.saturating_sub(p.next_offset))
@@ -283,7 +334,11 @@ impl Projections {
         sql: String,
         limit: usize,
     ) -> Result<Answer> {
-        let (files, gate) = self.read(who, name).await?;
+        let (place, gate) = self.read(who, name).await?;
+        let Place::Files(files) = place else {
+            let message = "the rows are in PostgreSQL: ask there, by its own clients";
+            return Err(Error::new(Kind::Unsupported, message));
+        };
         let full = || Error::new(Kind::Throttled, "too many queries at one time: ask again");
         let _room = self.inner.room.try_acquire().map_err(|_| full())?;
         on_thread(move || {
@@ -296,17 +351,20 @@ impl Projections {
 
     /// Digests of the tables, equal wherever the rows are equal.
     pub async fn digest(&self, who: &Principal, name: &EntityName) -> Result<Vec<TableDigest>> {
-        let (files, gate) = self.read(who, name).await?;
-        on_thread(move || Ok(verify::snapshot(&files, gate)?.tables)).await
+        let (place, gate) = self.read(who, name).await?;
+        on_thread(move || Ok(verify::snapshot(&place, gate)?.tables)).await
     }
 
-    /// Copies every database that has rows into this directory, each as of one moment.
+    /// Copies every file that has rows into this directory, each as of one moment. Rows in PostgreSQL
+    /// are copied there, by whoever keeps it.
     pub async fn copy_all(&self, who: &Principal, into: &Path) -> Result<Copied> {
         let mut copied = Copied::default();
         for name in self.declared(who)?.keys() {
             let to = into.to_owned();
             let copy = async {
-                let (files, gate) = self.read(who, name).await?;
+                let (Place::Files(files), gate) = self.read(who, name).await? else {
+                    return Ok(None);
+                };
                 on_thread(move || files.copy_live(&to, gate)).await
             };
             match copy.await {
@@ -322,7 +380,7 @@ impl Projections {
 
     /// Folds the source again, as far as the rows are, and compares.
     pub async fn verify(&self, who: &Principal, name: &EntityName) -> Result<Verification> {
-        let (files, gate) = self.read(who, name).await?;
+        let (place, gate) = self.read(who, name).await?;
         let (declaration, reader, verifying, alive) = {
             let entries = self.inner.entries.lock().await;
             let kept = entries.kept(name)?;
@@ -348,10 +406,11 @@ impl Projections {
             name: name.clone(),
             declaration,
             source,
+            programs: self.inner.programs.clone(),
         };
-        let of = files.clone();
+        let of = place.clone();
         let snapshot = on_thread(move || verify::snapshot(&of, gate)).await?;
-        verify::verify(snapshot, owner, reader, &files, alive).await
+        verify::verify(snapshot, owner, reader, &place, alive).await
     }
 
     async fn command(&self, who: &Principal, name: &EntityName, command: Command) -> Result<()> {
@@ -369,19 +428,19 @@ impl Projections {
         kept.commands.try_send(command).map_err(full)
     }
 
-    /// What reading the live file needs; while the guard is held it is not swapped.
+    /// What reading the live rows needs; while the guard is held they are not swapped.
     async fn read(
         &self,
         who: &Principal,
         name: &EntityName,
-    ) -> Result<(Files, OwnedRwLockReadGuard<()>)> {
+    ) -> Result<(Place, OwnedRwLockReadGuard<()>)> {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
-        let (files, gate) = {
+        let (place, gate) = {
             let entries = self.inner.entries.lock().await;
             let kept = entries.kept(name)?;
-            (kept.files.clone(), Arc::clone(&kept.gate))
+            (kept.place.clone(), Arc::clone(&kept.gate))
         };
-        Ok((files, gate.read_owned().await))
+        Ok((place, gate.read_owned().await))
     }
 
     fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Value>> {
@@ -409,17 +468,15 @@ impl Projections {
             let Some(entry) = entries.by_name.remove(&name) else {
                 continue;
             };
-            let files = entry.kept.as_ref().map(|kept| kept.files.clone());
+            let place = entry.kept.as_ref().map(|kept| kept.place.clone());
+            let is_ours = entry.board.is_made();
             entry.stop().await;
             let next = declared
                 .get(&name)
                 .map(|body| Declaration::parse(&name, body));
-            let next = next.and_then(|next| Some(self.files(&next.ok()?)));
-            if let Some(files) = files.filter(|files| next.as_ref() != Some(files)) {
-                let removed = tokio::task::spawn_blocking(move || files.remove_all()).await;
-                if let Ok(Err(error)) = removed {
-                    tracing::warn!(projection = %name, %error, "rows could not be deleted");
-                }
+            let next = next.and_then(|next| Some(self.place(&next.ok()?)));
+            if let Some(place) = place.filter(|place| next.as_ref() != Some(place)) {
+                remove(place, name, is_ours).await;
             }
         }
         for (name, body) in declared {
@@ -432,7 +489,9 @@ impl Projections {
 
     fn start(&self, name: &EntityName, body: Value) -> Entry {
         let board = Arc::new(Board::default());
-        let declaration = match Declaration::parse(name, &body) {
+        let parsed = Declaration::parse(name, &body);
+        let parsed = parsed.and_then(|d| self.check_place(name, &d).map(|()| d));
+        let declaration = match parsed {
             Ok(declaration) => Arc::new(declaration),
             Err(error) => {
                 board.fail(Failure::plain(error.message));
@@ -441,7 +500,7 @@ impl Projections {
             }
         };
         let reader = Reader::new(self.inner.broker.clone(), declaration.source.clone());
-        let files = self.files(&declaration);
+        let place = self.place(&declaration);
         let gate = Arc::new(RwLock::new(()));
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
@@ -450,16 +509,17 @@ impl Projections {
             name: name.clone(),
             declaration: Arc::clone(&declaration),
             reader: reader.clone(),
-            files: files.clone(),
+            place: place.clone(),
             board: Arc::clone(&board),
             gate: Arc::clone(&gate),
             commands: receiver,
             alive,
+            programs: self.inner.programs.clone(),
         };
         let kept = Kept {
             declaration,
             reader,
-            files,
+            place,
             gate,
             verifying: Arc::default(),
             commands,
@@ -474,8 +534,23 @@ impl Projections {
         }
     }
 
-    fn files(&self, declaration: &Declaration) -> Files {
-        Files::new(&self.inner.directory, &declaration.database)
+    fn place(&self, declaration: &Declaration) -> Place {
+        match &declaration.target {
+            Target::File(name) => Place::Files(Files::new(&self.inner.directory, name)),
+            Target::Postgres(target) => Place::Postgres(postgres::Place::new(Arc::clone(target))),
+        }
+    }
+
+    fn check_place(&self, name: &EntityName, declaration: &Declaration) -> Result<()> {
+        let is_outside = matches!(declaration.target, Target::Postgres(_));
+        if is_outside && self.inner.reach == Reach::Files {
+            let message = format!(
+                "a branch keeps no rows in PostgreSQL, where those of projection {name} are default's: declare \
+                 it with a \"database\" file here"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        Ok(())
     }
 }
 
@@ -500,6 +575,14 @@ impl Entry {
 impl Drop for Kept {
     fn drop(&mut self) {
         self.task.abort();
+    }
+}
+
+async fn remove(place: Place, name: EntityName, is_ours: bool) {
+    let of = name.clone();
+    let removed = tokio::task::spawn_blocking(move || place.remove_all(&of, is_ours)).await;
+    if let Ok(Err(error)) = removed {
+        tracing::warn!(projection = %name, %error, "rows could not be deleted");
     }
 }
 

@@ -38,7 +38,7 @@ impl Reader {
                 let topic = self.broker.topic(&self.who, name).await.map_err(failure)?;
                 Ok(format!("topic {name} {}", topic.set))
             }
-            Source::Store { .. } => Ok("store".to_owned()),
+            Source::Store { .. } => Ok(format!("store {}", self.broker.store_log().set)),
         }
     }
 

@@ -15,6 +15,7 @@ pub struct Status {
     pub name: String,
     pub state: State,
     pub source: String,
+    /// Where the rows are, without a password.
     pub database: String,
     pub partitions: Vec<PartitionStatus>,
     /// Offsets between the rows and the ends of the logs. Offsets have holes, so this is at
@@ -63,6 +64,9 @@ pub struct Failure {
     pub at: Option<At>,
     /// Whether it is tried again without anybody doing something.
     pub retry: bool,
+    /// Somebody else keeps the rows.
+    #[serde(skip)]
+    pub(super) stands_by: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -85,7 +89,7 @@ impl Status {
             source: declaration
                 .as_ref()
                 .map_or_else(String::new, |d| d.source.to_string()),
-            database: declaration.map_or_else(String::new, |d| d.database),
+            database: declaration.map_or_else(String::new, |d| d.target.to_string()),
             partitions: Vec::new(),
             lag: 0,
             applied: 0,
@@ -114,6 +118,7 @@ impl Failure {
             statement: None,
             at: None,
             retry: false,
+            stands_by: false,
         }
     }
 
@@ -137,6 +142,14 @@ impl Failure {
         Self {
             at: Some(at),
             ..self
+        }
+    }
+
+    /// The rows have another owner; when that one is gone this one goes on.
+    pub(super) fn standing_by(message: String) -> Self {
+        Self {
+            stands_by: true,
+            ..Self::passing(message)
         }
     }
 

@@ -1,23 +1,24 @@
 //! The life of one projection: open, follow, rebuild, fail, go on.
 
-use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mente_broker::EntityName;
 use tokio::sync::{RwLock, mpsc};
 
-use super::database::{Checkpoints, Database, Mode, Owner};
+use super::database::{Checkpoints, Owner};
 use super::declaration::Declaration;
-use super::files::{self, Files};
 use super::follow::{Follower, Until};
-use super::sandbox::Rules;
+use super::program::Programs;
+use super::rows::{Built, Place, Rows};
 use super::source::Reader;
 use super::status::{Failure, State};
 use super::writer::{Alive, Progress};
 
-/// Wait before what failed in passing is tried again.
+/// Wait before what failed in passing is tried again, and the longest, if it goes on failing.
 const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Command {
@@ -31,6 +32,8 @@ pub(super) struct Board {
     shown: Mutex<Shown>,
     live: Progress,
     side: Progress,
+    /// Whether the rows were ours since the server began.
+    made: AtomicBool,
 }
 
 #[derive(Clone, Debug)]
@@ -44,35 +47,70 @@ pub(super) struct Task {
     pub(super) name: EntityName,
     pub(super) declaration: Arc<Declaration>,
     pub(super) reader: Reader,
-    pub(super) files: Files,
+    pub(super) place: Place,
     pub(super) board: Arc<Board>,
     /// Shared by readers of the live file; a swap needs it alone.
     pub(super) gate: Arc<RwLock<()>>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) alive: Alive,
+    pub(super) programs: Programs,
 }
 
 impl Task {
     /// Runs until it is dropped.
     pub(super) async fn run(mut self) {
-        // A file under construction means that a rebuild was cut off.
-        let mut rebuild = self.files.rebuild.exists();
+        // Unknown until the rows can be reached. Rows under construction mean that a rebuild was
+        // cut off.
+        let mut rebuild = None;
+        let mut wait = RETRY;
         loop {
-            let Err(failure) = self.live(&mut rebuild).await else {
+            let before = self.board.live();
+            let Err(failure) = self.life(&mut rebuild).await else {
                 continue;
             };
-            let retry = failure.retry;
-            tracing::warn!(projection = %self.name, %failure, retry, "projection stopped");
+            let (retry, stands_by) = (failure.retry, failure.stands_by);
+            if !self.board.is_failing_so(&failure) {
+                tracing::warn!(projection = %self.name, %failure, retry, "projection stopped");
+            }
             self.board.fail(failure);
+            if stands_by {
+                // What was asked for here is the owner's to do, or was done by it.
+                rebuild = None;
+            }
+            // Whoever stands by is asked often, since nothing is wrong; what is away has time.
+            let is_new = stands_by || before != self.board.live();
+            wait = if is_new {
+                RETRY
+            } else {
+                (wait * 2).min(self.retry_max())
+            };
             let command = if retry {
-                tokio::time::timeout(RETRY, self.command()).await.ok()
+                tokio::time::timeout(wait, self.command()).await.ok()
             } else {
                 Some(self.command().await)
             };
             if let Some(command) = command {
-                rebuild = command == Command::Rebuild;
+                rebuild = Some(command == Command::Rebuild);
+                wait = RETRY;
             }
         }
+    }
+
+    fn retry_max(&self) -> Duration {
+        match self.place {
+            Place::Files(_) => RETRY,
+            Place::Postgres(_) => RETRY_MAX,
+        }
+    }
+
+    async fn life(&mut self, rebuild: &mut Option<bool>) -> Result<(), Failure> {
+        let mut known = match *rebuild {
+            Some(known) => known,
+            None => self.is_rebuilding().await?,
+        };
+        let lived = self.live(&mut known).await;
+        *rebuild = Some(known);
+        lived
     }
 
     /// One life, until a failure, a command or a swap.
@@ -82,6 +120,7 @@ impl Task {
             name: self.name.clone(),
             declaration: Arc::clone(&self.declaration),
             source: identity.clone(),
+            programs: self.programs.clone(),
         };
         let live = match self.open_live(owner.clone(), *rebuild).await {
             Ok(live) => live,
@@ -91,6 +130,14 @@ impl Task {
         };
         let live = match live {
             Some(live) => Some(self.follower(&identity, live, &self.board.live)?),
+            None => None,
+        };
+        let live = match live {
+            Some(live) => match live.check().await {
+                Ok(()) => Some(live),
+                Err(failure) if *rebuild && !failure.retry => None,
+                Err(failure) => return Err(failure),
+            },
             None => None,
         };
         match live {
@@ -150,13 +197,10 @@ impl Task {
         };
         side.follow(Until::Reached(&reached)).await?;
         let side = side.finish().await?;
-        let finish = move || side.finish().map_err(|(_, failure)| failure);
-        blocking(&self.alive, finish).await?;
-        while let Err(failure) = self.swap(owner.clone()).await {
-            if !failure.retry {
-                return Err(failure);
-            }
-            // Somebody has the live file open: the rebuilt one waits for that to end.
+        let mut built = blocking(&self.alive, move || side.finish()).await?;
+        while let Some((again, failure)) = self.swap(owner.clone(), built).await? {
+            // Somebody has the live rows open: the rebuilt ones wait for that to end.
+            built = again;
             self.board.fail(failure);
             tokio::time::sleep(RETRY).await;
         }
@@ -168,7 +212,7 @@ impl Task {
     fn follower(
         &self,
         identity: &str,
-        database: Database,
+        database: Rows,
         progress: &Progress,
     ) -> Result<Follower, Failure> {
         let (reader, alive) = (self.reader.clone(), self.alive.clone());
@@ -181,21 +225,18 @@ impl Task {
         )
     }
 
-    /// The live database, unless its rows are another declaration's.
-    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Database>, Failure> {
-        let files = self.files.clone();
+    /// The live rows, unless they are another declaration's.
+    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
+        let place = self.place.clone();
         let progress = Arc::clone(&self.board.live);
+        let (name, board) = (self.name.clone(), Arc::clone(&self.board));
         blocking(&self.alive, move || {
-            if !rebuild {
-                files::remove(&files.rebuild)
-                    .map_err(|error| files::failure("removing an old rebuild", &error))?;
-            }
-            if rebuild && !files.live.exists() {
+            let Some(live) = place.open_live(owner, rebuild)? else {
                 return Ok(None);
-            }
-            let live = Database::open(&files.live, Mode::Live, owner, Rules::default())?;
-            if let Some(reason) = live.outdated {
-                tracing::info!(file = %files.live.display(), reason, "projection is rebuilt");
+            };
+            board.made.store(true, Ordering::Relaxed);
+            if let Some(reason) = live.outdated() {
+                tracing::info!(projection = %name, reason, "projection is rebuilt");
                 let shown = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
                 shown.clone_from(live.checkpoints());
                 return Ok(None);
@@ -205,25 +246,32 @@ impl Task {
         .await
     }
 
-    async fn open_side(&self, owner: Owner) -> Result<Database, Failure> {
-        let path: PathBuf = self.files.rebuild.clone();
+    async fn open_side(&self, owner: Owner) -> Result<Rows, Failure> {
+        let place = self.place.clone();
+        blocking(&self.alive, move || place.open_rebuild(owner)).await
+    }
+
+    /// Waits for readers, and gives back what cannot take its place yet.
+    async fn swap(&self, owner: Owner, built: Built) -> Result<Option<(Built, Failure)>, Failure> {
+        let alone = Arc::clone(&self.gate).write_owned().await;
+        let place = self.place.clone();
         blocking(&self.alive, move || {
-            files::remove(&path)
-                .map_err(|error| files::failure("removing an old rebuild", &error))?;
-            Database::open(&path, Mode::Build, owner, Rules::default())
+            let swapped = place.swap(owner, built);
+            drop(alone);
+            match swapped {
+                Ok(()) => Ok(None),
+                Err((built, failure)) if failure.retry && !failure.stands_by => {
+                    Ok(Some((built, failure)))
+                }
+                Err((_, failure)) => Err(failure),
+            }
         })
         .await
     }
 
-    async fn swap(&self, owner: Owner) -> Result<(), Failure> {
-        let alone = Arc::clone(&self.gate).write_owned().await;
-        let files = self.files.clone();
-        blocking(&self.alive, move || {
-            let swapped = files.swap(owner);
-            drop(alone);
-            swapped
-        })
-        .await
+    async fn is_rebuilding(&self) -> Result<bool, Failure> {
+        let place = self.place.clone();
+        blocking(&self.alive, move || place.is_rebuilding()).await
     }
 
     /// The next command; never resolves once nobody can send one.
@@ -261,6 +309,15 @@ impl Board {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
+    }
+
+    pub(super) fn is_made(&self) -> bool {
+        self.made.load(Ordering::Relaxed)
+    }
+
+    /// Whether it is shown already, so that what goes on for hours is logged once.
+    fn is_failing_so(&self, failure: &Failure) -> bool {
+        self.shown().error.as_ref() == Some(failure)
     }
 
     pub(super) fn show(&self, state: State) {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mente_broker::{Error, Kind, Result};
+use mente_broker::{EntityName, Error, Kind, Result};
 use serde::Serialize;
 use tokio::sync::OwnedRwLockReadGuard;
 
@@ -10,7 +10,9 @@ use super::database::{self, Checkpoints, Database, Mode, Owner};
 use super::digest::{self, TableDigest};
 use super::files::{self, Files};
 use super::follow::{Follower, Until};
+use super::postgres::{self, Lanes};
 use super::query;
+use super::rows::{Place, Rows};
 use super::sandbox::Rules;
 use super::source::Reader;
 use super::status::Failure;
@@ -35,16 +37,44 @@ pub struct ComparedTable {
     pub folded: Option<TableDigest>,
 }
 
-/// The rows of the live file and how far it is, as of one moment.
+/// The live rows and how far they are, as of one moment.
 pub(super) struct Snapshot {
     pub(super) tables: Vec<TableDigest>,
     checkpoints: Checkpoints,
+    /// In PostgreSQL, where they may not be equally far.
+    lanes: Lanes,
     declared: String,
     source: String,
 }
 
-/// Reads the live file; the gate keeps it from being swapped meanwhile.
-pub(super) fn snapshot(files: &Files, gate: OwnedRwLockReadGuard<()>) -> Result<Snapshot> {
+/// Reads the live rows; the gate keeps them from being swapped meanwhile.
+pub(super) fn snapshot(place: &Place, gate: OwnedRwLockReadGuard<()>) -> Result<Snapshot> {
+    match place {
+        Place::Files(files) => of_file(files, gate),
+        Place::Postgres(place) => of_postgres(place),
+    }
+}
+
+fn of_postgres(place: &postgres::Place) -> Result<Snapshot> {
+    let seen = place.look().map_err(|failure| {
+        let kind = if failure.retry {
+            Kind::Throttled
+        } else {
+            Kind::Internal
+        };
+        Error::new(kind, failure.message)
+    })?;
+    let lanes = seen.lanes.keys().map(|(_, lane)| lane + 1).max();
+    Ok(Snapshot {
+        tables: seen.tables,
+        checkpoints: postgres::summed(&seen.lanes, lanes.unwrap_or(1)),
+        lanes: seen.lanes,
+        declared: seen.declared,
+        source: seen.source,
+    })
+}
+
+fn of_file(files: &Files, gate: OwnedRwLockReadGuard<()>) -> Result<Snapshot> {
     let rules = Rules::default();
     let mut connection = query::open(&files.live, &rules)?;
     let mut read = || {
@@ -55,6 +85,7 @@ pub(super) fn snapshot(files: &Files, gate: OwnedRwLockReadGuard<()>) -> Result<
         Ok(Snapshot {
             tables: digest::tables(&transaction)?,
             checkpoints: database::read_checkpoints(&transaction)?,
+            lanes: Lanes::new(),
             declared,
             source,
         })
@@ -66,12 +97,12 @@ pub(super) fn snapshot(files: &Files, gate: OwnedRwLockReadGuard<()>) -> Result<
     snapshot
 }
 
-/// Folds what the snapshot folded, into a file of its own that does not stay.
+/// Folds what the snapshot folded, into tables of their own that do not stay.
 pub(super) async fn verify(
     snapshot: Snapshot,
     owner: Owner,
     reader: Reader,
-    files: &Files,
+    place: &Place,
     alive: Alive,
 ) -> Result<Verification> {
     if snapshot.declared != owner.declaration.text || snapshot.source != owner.source {
@@ -90,39 +121,74 @@ pub(super) async fn verify(
             return Err(Error::new(Kind::OutOfRange, message));
         }
     }
-    let folded = fold(&snapshot.checkpoints, owner, reader, files, alive).await;
+    let folded = fold(&snapshot, owner, reader, place, alive).await;
     let folded = folded.map_err(failed)?;
     Ok(compare(snapshot, folded))
 }
 
 async fn fold(
-    targets: &Checkpoints,
+    snapshot: &Snapshot,
     owner: Owner,
     reader: Reader,
-    files: &Files,
+    place: &Place,
     alive: Alive,
 ) -> Result<Vec<TableDigest>, Failure> {
     let identity = owner.source.clone();
-    let path = files.verify.clone();
-    let open = move || {
-        files::remove(&path).map_err(|error| files::failure("removing an old copy", &error))?;
-        Database::open(&path, Mode::Build, owner, Rules::default())
-    };
-    let database = blocking(&alive, open).await?;
+    let name = owner.name.clone();
+    let (of, lanes) = (place.clone(), snapshot.lanes.clone());
+    let rows = blocking(&alive, move || open(&of, owner, lanes)).await?;
     let progress = Progress::default();
-    let mut follower = Follower::start(reader, identity, database, progress, alive.clone())?;
-    let folded = follower.follow(Until::Reached(targets)).await;
+    let mut follower = Follower::start(reader, identity, rows, progress, alive.clone())?;
+    let farthest = snapshot.farthest();
+    let folded = follower.follow(Until::Reached(&farthest)).await;
     let folded = match folded {
         Ok(()) => follower.finish().await,
         Err(failure) => Err(failure),
     };
-    let path = files.verify.clone();
+    let of = place.clone();
     let digest = move || {
-        let tables = folded.and_then(|database| database.digest());
-        files::remove(&path).map_err(|error| files::failure("removing the copy", &error))?;
+        // The rows are closed before they go.
+        let tables = folded.and_then(|rows| rows.digest());
+        remove(&of, &name)?;
         tables
     };
     blocking(&alive, digest).await
+}
+
+fn open(place: &Place, owner: Owner, lanes: Lanes) -> Result<Rows, Failure> {
+    match place {
+        Place::Files(files) => {
+            files::remove(&files.verify)
+                .map_err(|error| files::failure("removing an old copy", &error))?;
+            let rows = Database::open(&files.verify, Mode::Build, owner, Rules::default());
+            Ok(Rows::File(Box::new(rows?)))
+        }
+        Place::Postgres(place) => {
+            let rows = place.open_verify(owner)?.ending_at(lanes);
+            Ok(Rows::Postgres(Box::new(rows)))
+        }
+    }
+}
+
+fn remove(place: &Place, name: &EntityName) -> Result<(), Failure> {
+    match place {
+        Place::Files(files) => files::remove(&files.verify)
+            .map_err(|error| files::failure("removing the copy", &error)),
+        Place::Postgres(place) => place.remove_verify(name),
+    }
+}
+
+impl Snapshot {
+    /// How far to read so that every lane gets where it was.
+    fn farthest(&self) -> Checkpoints {
+        let mut farthest = self.checkpoints.clone();
+        for ((partition, _), lane) in &self.lanes {
+            if let Some(reached) = farthest.get_mut(partition) {
+                reached.next = reached.next.max(lane.next);
+            }
+        }
+        farthest
+    }
 }
 
 fn compare(snapshot: Snapshot, folded: Vec<TableDigest>) -> Verification {

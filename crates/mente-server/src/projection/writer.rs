@@ -1,4 +1,4 @@
-//! The thread of one database: all of a projection's SQLite work, none of it on an async thread.
+//! The thread of one database: all of a projection's work on rows, none of it on an async thread.
 //!
 //! ```text
 //!   follower ──▶ channel of a few batches ──▶ thread: one transaction a batch ──▶ checkpoints
@@ -10,9 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use mente_engine::limits;
 use tokio::sync::{mpsc, oneshot};
 
-use super::database::{Checkpoints, Database};
+use super::database::Checkpoints;
 use super::fact::Batch;
-use super::sandbox::Rules;
+use super::rows::{Rows, Stopper};
 use super::status::Failure;
 
 /// Checkpoints as of the last commit, for whoever looks.
@@ -25,25 +25,21 @@ pub(super) type Alive = mpsc::Sender<()>;
 pub(super) struct Writer {
     /// None once no more will come.
     batches: Option<mpsc::Sender<Batch>>,
-    ended: oneshot::Receiver<Result<Database, Failure>>,
-    rules: Rules,
+    ended: oneshot::Receiver<Result<Rows, Failure>>,
+    stopper: Stopper,
     progress: Progress,
 }
 
 impl Writer {
-    pub(super) fn start(
-        database: Database,
-        progress: Progress,
-        alive: Alive,
-    ) -> Result<Self, Failure> {
+    pub(super) fn start(database: Rows, progress: Progress, alive: Alive) -> Result<Self, Failure> {
         let (batches, receiver) = mpsc::channel(limits::PROJECTION_BATCHES);
         let (end, ended) = oneshot::channel();
-        let rules = database.rules().clone();
+        let stopper = database.stopper();
         show(&progress, &database);
         let writer = Self {
             batches: Some(batches),
             ended,
-            rules,
+            stopper,
             progress: Arc::clone(&progress),
         };
         let work = move || {
@@ -81,7 +77,7 @@ impl Writer {
     }
 
     /// Waits until all that was sent is committed, and gives the database back.
-    pub(super) async fn finish(mut self) -> Result<Database, Failure> {
+    pub(super) async fn finish(mut self) -> Result<Rows, Failure> {
         self.batches = None;
         let lost = || Failure::passing("the thread of the projection ended".to_owned());
         (&mut self.ended).await.map_err(|_| lost())?
@@ -99,18 +95,19 @@ impl Drop for Writer {
     /// Whoever drops it unfinished does not wait: what runs is interrupted and rolled back.
     fn drop(&mut self) {
         if self.batches.is_some() {
-            self.rules.stop();
+            self.stopper.stop();
         }
     }
 }
 
 fn write(
-    mut database: Database,
+    mut database: Rows,
     mut batches: mpsc::Receiver<Batch>,
     progress: &Progress,
-) -> Result<Database, Failure> {
+) -> Result<Rows, Failure> {
+    let stopper = database.stopper();
     while let Some(batch) = batches.blocking_recv() {
-        if database.rules().stopping() {
+        if stopper.is_stopping() {
             break;
         }
         let applied = database.apply(&batch);
@@ -120,7 +117,7 @@ fn write(
     Ok(database)
 }
 
-fn show(progress: &Progress, database: &Database) {
+fn show(progress: &Progress, database: &Rows) {
     let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
     shown.clone_from(database.checkpoints());
 }

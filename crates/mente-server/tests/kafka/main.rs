@@ -4,8 +4,12 @@
 #[expect(dead_code, reason = "only nodes are left without it")]
 mod broker;
 mod engine;
+#[path = "../../../mente/tests/it/postgres.rs"]
+mod postgres;
 
 #[path = "../push/delivery/mod.rs"]
 mod delivery;
+#[path = "../projection/outside.rs"]
+mod outside;
 #[path = "../projection/views.rs"]
 mod views;

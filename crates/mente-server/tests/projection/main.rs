@@ -2,5 +2,8 @@
 
 #[path = "../push/engine.rs"]
 mod engine;
+#[path = "../../../mente/tests/it/postgres.rs"]
+mod postgres;
 
+mod outside;
 mod views;

@@ -18,7 +18,7 @@ use mente_server::projection::{Projections, State, Status, TableDigest};
 use serde_json::Value;
 use tokio::sync::watch;
 
-const ME: Principal = Principal::Anonymous;
+pub(crate) const ME: Principal = Principal::Anonymous;
 
 struct TestClock(Instant);
 
@@ -38,22 +38,22 @@ impl Clock for TestClock {
 }
 
 /// A broker and its projections; dropping them is the crash.
-struct World {
+pub(crate) struct World {
     engine: Arc<dyn Engine>,
     directory: Arc<TempDir>,
-    broker: Broker,
-    projections: Projections,
+    pub(crate) broker: Broker,
+    pub(crate) projections: Projections,
     stop: watch::Sender<bool>,
     tasks: tokio::task::JoinSet<()>,
 }
 
 impl World {
-    async fn new() -> Self {
+    pub(crate) async fn new() -> Self {
         let directory = Arc::new(tempfile::tempdir().unwrap());
         Self::open(crate::engine::open(), directory).await
     }
 
-    async fn open(engine: Arc<dyn Engine>, directory: Arc<TempDir>) -> Self {
+    pub(crate) async fn open(engine: Arc<dyn Engine>, directory: Arc<TempDir>) -> Self {
         let options = Options {
             shards: 2,
             create_topics: true,
@@ -83,13 +83,13 @@ impl World {
     }
 
     /// Everything is dropped where it is; the files are opened again at once.
-    async fn crash(self) -> Self {
+    pub(crate) async fn crash(self) -> Self {
         let (engine, directory) = (Arc::clone(&self.engine), Arc::clone(&self.directory));
         drop(self);
         Self::open(engine, directory).await
     }
 
-    async fn shut_down(mut self) -> (Arc<dyn Engine>, Arc<TempDir>) {
+    pub(crate) async fn shut_down(mut self) -> (Arc<dyn Engine>, Arc<TempDir>) {
         self.stop.send(true).unwrap();
         while self.tasks.len() > 2 {
             self.tasks.join_next().await;
@@ -97,11 +97,11 @@ impl World {
         (Arc::clone(&self.engine), Arc::clone(&self.directory))
     }
 
-    async fn define(&self, declared: Value) -> Result<()> {
+    pub(crate) async fn define(&self, declared: Value) -> Result<()> {
         self.projections.define(&ME, &name(), declared).await
     }
 
-    async fn publish(&self, events: Vec<Event>) {
+    pub(crate) async fn publish(&self, events: Vec<Event>) {
         for events in events.chunks(100) {
             let sent = self
                 .broker
@@ -112,11 +112,11 @@ impl World {
         }
     }
 
-    async fn status(&self) -> Status {
+    pub(crate) async fn status(&self) -> Status {
         self.projections.status(&ME, &name()).await.unwrap()
     }
 
-    async fn until(&self, what: &str, reached: impl Fn(&Status) -> bool) -> Status {
+    pub(crate) async fn until(&self, what: &str, reached: impl Fn(&Status) -> bool) -> Status {
         for _ in 0..2_000 {
             let status = self.status().await;
             if reached(&status) {
@@ -128,14 +128,26 @@ impl World {
     }
 
     /// Waits until the rows hold all there is.
-    async fn caught_up(&self) -> Status {
+    pub(crate) async fn caught_up(&self) -> Status {
         self.until("caught up", |s| {
             s.state == State::Running && s.error.is_none() && s.lag == 0 && !s.partitions.is_empty()
         })
         .await
     }
 
-    async fn query(&self, sql: &str) -> Result<Vec<Vec<Value>>> {
+    /// The same where a server elsewhere has to be found again first.
+    pub(crate) async fn caught_up_slowly(&self) -> Status {
+        for _ in 0..15 {
+            let status = self.status().await;
+            if status.lag == 0 && status.error.is_none() && !status.partitions.is_empty() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+        self.caught_up().await
+    }
+
+    pub(crate) async fn query(&self, sql: &str) -> Result<Vec<Vec<Value>>> {
         let answer = self
             .projections
             .query(&ME, &name(), sql.to_owned(), 1_000)
@@ -143,31 +155,31 @@ impl World {
         answer.map(|answer| answer.rows)
     }
 
-    async fn digest(&self) -> Vec<TableDigest> {
+    pub(crate) async fn digest(&self) -> Vec<TableDigest> {
         self.projections.digest(&ME, &name()).await.unwrap()
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
     }
 
     /// Somebody changes rows by hand.
-    fn tamper(&self, sql: &str) {
+    pub(crate) fn tamper(&self, sql: &str) {
         let connection = Connection::open(self.file("orders.db")).unwrap();
         connection.busy_timeout(Duration::from_secs(5)).unwrap();
         assert_eq!(connection.execute(sql, []).unwrap(), 1, "{sql}");
     }
 }
 
-fn name() -> EntityName {
+pub(crate) fn name() -> EntityName {
     EntityName::new("orders-by-id").unwrap()
 }
 
-fn topic() -> EntityName {
+pub(crate) fn topic() -> EntityName {
     EntityName::new("orders").unwrap()
 }
 
-fn order(id: usize, kind: &str, data: Value) -> Event {
+pub(crate) fn order(id: usize, kind: &str, data: Value) -> Event {
     Event {
         id: format!("{kind}-{id}"),
         source: "/shop".into(),
@@ -180,7 +192,7 @@ fn order(id: usize, kind: &str, data: Value) -> Event {
 }
 
 /// Orders that are placed; every third is shipped.
-fn shop(orders: std::ops::Range<usize>) -> Vec<Event> {
+pub(crate) fn shop(orders: std::ops::Range<usize>) -> Vec<Event> {
     let events = orders.flat_map(|id| {
         let placed = order(id, "OrderPlaced", json!({"total": id * 10}));
         let shipped = (id % 3 == 0).then(|| order(id, "OrderShipped", json!({})));
@@ -193,7 +205,7 @@ fn shop(orders: std::ops::Range<usize>) -> Vec<Event> {
     events.flatten().collect()
 }
 
-fn declared() -> Value {
+pub(crate) fn declared() -> Value {
     json!({
         "source": {"topic": "orders"},
         "database": "orders.db",
@@ -216,7 +228,7 @@ fn declared() -> Value {
 }
 
 /// The declaration with something else in one place.
-fn changed(pointer: &str, to: Value) -> Value {
+pub(crate) fn changed(pointer: &str, to: Value) -> Value {
     let mut declared = declared();
     *declared.pointer_mut(pointer).unwrap() = to;
     declared

@@ -3,6 +3,7 @@
 mod certificates;
 mod engine;
 mod hooks;
+mod postgres;
 mod repositories;
 mod server;
 
@@ -27,6 +28,7 @@ mod memory;
 mod openapi;
 mod past;
 mod process;
+mod projections;
 mod pull;
 mod reducers;
 mod refusals;

@@ -12,6 +12,8 @@ mod nodes;
 mod certificates;
 #[path = "../it/hooks.rs"]
 mod hooks;
+#[path = "../it/postgres.rs"]
+mod postgres;
 #[path = "../it/repositories.rs"]
 mod repositories;
 #[path = "../it/server.rs"]
@@ -46,6 +48,8 @@ mod openapi;
 mod past;
 #[path = "../it/process.rs"]
 mod process;
+#[path = "../it/projections.rs"]
+mod projections;
 #[path = "../it/pull.rs"]
 mod pull;
 #[path = "../it/reducers.rs"]

@@ -10,6 +10,7 @@ use base64::prelude::BASE64_STANDARD;
 use mente_engine::{Attribute, Data, Event};
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::broker::StreamEvent;
@@ -18,6 +19,8 @@ use crate::error::{Error, Kind, Result};
 struct Facts<'a> {
     event: &'a Event,
     of_stream: Option<&'a StreamEvent>,
+    /// What else is known of where it lies.
+    lies: &'a [(&'a str, Value)],
 }
 
 /// The text of its JSON.
@@ -25,14 +28,21 @@ pub(super) fn text(event: &StreamEvent) -> Result<String> {
     written(&Facts {
         event: &event.event,
         of_stream: Some(event),
+        lies: &[],
     })
 }
 
 /// The same of an event wherever it lies.
 pub(crate) fn text_of(event: &Event) -> Result<String> {
+    text_at(event, &[])
+}
+
+/// The same with members that say where it lies.
+pub(super) fn text_at(event: &Event, lies: &[(&str, Value)]) -> Result<String> {
     written(&Facts {
         event,
         of_stream: None,
+        lies,
     })
 }
 
@@ -43,7 +53,11 @@ fn written(facts: &Facts<'_>) -> Result<String> {
 
 impl Serialize for Facts<'_> {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let Self { event, of_stream } = self;
+        let Self {
+            event,
+            of_stream,
+            lies,
+        } = self;
         let mut map = serializer.serialize_map(None)?;
         // Extensions first: of two members with one name the later one counts.
         for (name, value) in &event.extensions {
@@ -76,6 +90,9 @@ impl Serialize for Facts<'_> {
             map.serialize_entry("stream", stream.as_str())?;
             map.serialize_entry("revision", &place.revision)?;
             map.serialize_entry("position", &place.position)?;
+        }
+        for (name, value) in *lies {
+            map.serialize_entry(name, value)?;
         }
         match &event.data {
             Data::None => {}

@@ -137,11 +137,12 @@
 
   return (make, name) => {
     if (typeof make() !== "function") {
-      const parameters = { reduce: "state, event", upcast: "event", decide: "state, command" }[name];
+      const parameters = { reduce: "state, event", upcast: "event", decide: "state, command", project: "event" }[name];
       throw new TypeError(`the source declares no function ${name}(${parameters})`);
     }
     if (name === "upcast") return upcaster(make);
     if (name === "decide") return decider(make);
+    if (name === "project") return projection(make);
     return (before, text) => {
       const state = parse(before);
       const told = make()(state, parse(text));
@@ -166,6 +167,32 @@
       }
       const isWhole = !isArray(told) && (told.refuse !== undefined || told.events !== undefined);
       return stringify(isWhole ? told : { events: isArray(told) ? told : [told] });
+    };
+  }
+
+  // Nothing and null mean that the event changes no row. What is no plain value is its JSON.
+  function projection(make) {
+    const wrong = "the projection returned something else than {sql, params}, a list of them or nothing";
+    const isObject = (value) => typeof value === "object" && value !== null && !isArray(value);
+    const plain = (value) => {
+      if (value === undefined) return null;
+      return typeof value === "object" && value !== null ? stringify(value) : value;
+    };
+    return (text) => {
+      const told = make()(parse(text));
+      if (told instanceof Pledge) throw new TypeError(noLater);
+      const list = told === undefined || told === null ? [] : isArray(told) ? told : [told];
+      const statements = [];
+      for (let at = 0; at < list.length; at++) {
+        const one = list[at];
+        if (!isObject(one) || typeof one.sql !== "string") throw new TypeError(wrong);
+        if (one.params !== undefined && !isObject(one.params)) throw new TypeError(wrong);
+        const params = {};
+        const given = one.params === undefined ? [] : ownKeys(one.params);
+        for (let of = 0; of < given.length; of++) params[given[of]] = plain(one.params[given[of]]);
+        statements[at] = { sql: one.sql, params };
+      }
+      return stringify(statements);
     };
   }
 

@@ -13,7 +13,7 @@ pub fn plant(is_planted: bool) {
     PLANTED.store(is_planted, Ordering::SeqCst);
 }
 
-pub(super) fn is_planted() -> bool {
+pub(crate) fn is_planted() -> bool {
     PLANTED.load(Ordering::SeqCst)
 }
 
@@ -33,6 +33,7 @@ impl Database {
             first: batch.from,
             next: batch.from,
             applied: 0,
+            last: None,
         });
         let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
         let folded = |fact: &&Fact| owner.declaration.on.contains_key(&fact.event.kind);
@@ -42,7 +43,7 @@ impl Database {
         transaction.commit().map_err(own)?;
         let transaction = self.begin().map_err(|failure| (0, failure))?;
         rules.enter(Phase::Change);
-        let ran = run(&transaction, &rules, &owner.declaration, &facts[skipped..]);
+        let ran = run(&transaction, &rules, &owner, &facts[skipped..]);
         rules.enter(Phase::Own);
         ran.map_err(|(index, failure)| (skipped + index, failure))?;
         transaction.commit().map_err(own)?;
