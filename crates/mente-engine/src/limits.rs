@@ -217,3 +217,21 @@ pub const QUERY_BYTES: usize = 8 << 20;
 pub const QUERY_MS: u64 = 5_000;
 /// Queries of projections that run at one time.
 pub const QUERIES: usize = 8;
+/// Queries in SQL over everything that run at one time; each has a thread.
+pub const SQL_QUERIES: usize = 4;
+/// How long one of them may run.
+pub const SQL_MS: u64 = 20_000;
+/// Projections that one of them reads; SQLite has room for no more.
+pub const SQL_PROJECTIONS: usize = 10;
+/// Events of the store that it takes in.
+pub const SQL_EVENTS: u64 = 500_000;
+/// Events that it asks the store for at a time.
+pub const SQL_PAGE_EVENTS: usize = 1_000;
+/// Streams whose states it takes in.
+pub const SQL_STATES: usize = 10_000;
+/// Most bytes of what it takes in, in memory or in a file that has no name.
+pub const SQL_TABLE_BYTES: usize = 128 << 20;
+/// Most rows of a query that go into one file.
+pub const EXPORT_ROWS: usize = 500_000;
+/// Most bytes of their values.
+pub const EXPORT_BYTES: usize = 64 << 20;

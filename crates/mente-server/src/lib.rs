@@ -17,4 +17,5 @@ pub mod http;
 pub mod nodes;
 pub mod projection;
 pub mod push;
+pub(crate) mod sql;
 pub mod tls;

@@ -21,6 +21,7 @@ mod topics;
 mod trace;
 mod turns;
 mod verify;
+mod whole;
 
 use std::future::Future;
 use std::pin::Pin;

@@ -19,6 +19,7 @@ mod past;
 mod projections;
 mod replay;
 mod schemas;
+mod sql;
 mod store;
 mod streams;
 mod subscriptions;
@@ -59,6 +60,7 @@ use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::push;
+use crate::sql::Queries;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
 use metrics::Metrics;
@@ -127,6 +129,7 @@ struct Door {
     metrics: Metrics,
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
+    queries: Queries,
     backups: Option<Arc<dyn Backups>>,
     branches: Option<Arc<Branches>>,
     nodes: Option<Arc<Nodes>>,
@@ -166,6 +169,7 @@ impl Http {
             metrics: Metrics::default(),
             webhooks: self.options.webhooks,
             projections: self.options.projections,
+            queries: Queries::default(),
             backups: self.options.backups,
             branches: self.options.branches,
             nodes: self.options.nodes,
@@ -294,6 +298,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
                 .delete(projections::delete),
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
+        ("/sql", post(sql::ask)),
         ("/branches", get(branches::list)),
         (
             "/branches/{branch}",

@@ -66,6 +66,7 @@ mod tests {
             metrics: Metrics::default(),
             webhooks: None,
             projections: None,
+            queries: Default::default(),
             backups: None,
             branches: None,
             nodes: None,

@@ -1,6 +1,6 @@
 //! `/projections/{projection}`: CQRS. SQL statements by event type, their rows, and what
 //! became of them. `POST …/rebuild`, `…/resume`, `…/verify`, and `…/query` with
-//! `{"sql": "SELECT …", "limit": 100}`.
+//! `{"sql": "SELECT …", "limit": 100}`, which waits for `?min-position=` as `/sql` does (`sql.rs`).
 
 use std::sync::Arc;
 
@@ -16,7 +16,8 @@ use serde_json::{Value, json};
 use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
-use super::query::{Named, within};
+use super::query::{Asked, Named, within};
+use super::sql::Waiting;
 use super::{Door, body};
 use crate::projection::Projections;
 
@@ -89,12 +90,17 @@ pub(super) async fn act(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
     Named((name, verb)): Named<(String, String)>,
+    Asked(waiting): Asked<Waiting>,
     body: Body,
 ) -> Result<Response> {
     let name = EntityName::new(name)?;
     let projections = kept(&door)?;
     let known = VERBS.iter().find(|(word, _)| *word == verb);
-    let (_, verb) = known.ok_or_else(|| no_such_verb(&verb))?;
+    let (word, verb) = known.ok_or_else(|| no_such_verb(&verb))?;
+    if waiting.is_said() && !matches!(verb, Verb::Query) {
+        let message = format!("min-position is for query: leave it out of {word}");
+        return Err(Refusal::bad_request(message));
+    }
     match verb {
         Verb::Rebuild => projections.rebuild(&who, &name).await?,
         Verb::Resume => projections.resume(&who, &name).await?,
@@ -105,6 +111,7 @@ pub(super) async fn act(
             let held = body::read(&door, body).await?;
             let query: Query = body::json(&held.bytes)?;
             let limit = within("limit", query.limit.unwrap_or(1_000), 1, limits::QUERY_ROWS)?;
+            waiting.wait(&door, &who, std::slice::from_ref(&name), false).await?;
             let found = projections.query(&who, &name, query.sql, limit).await?;
             return json_of(StatusCode::OK, &found);
         }

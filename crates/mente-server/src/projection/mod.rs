@@ -20,7 +20,7 @@ mod costly;
 mod database;
 mod digest;
 mod fact;
-mod sandbox;
+pub(crate) mod sandbox;
 
 mod files;
 mod follow;
@@ -31,7 +31,8 @@ mod source;
 mod task;
 mod writer;
 
-mod query;
+pub(crate) mod lending;
+pub(crate) mod query;
 mod status;
 mod verify;
 

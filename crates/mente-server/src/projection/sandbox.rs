@@ -4,6 +4,7 @@
 //! runs. Both ask the [`Rules`] of the connection which phase it is in: Mente's own statements,
 //! the making of tables, the change of rows by events, a reader's query.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -24,7 +25,7 @@ const OWN_TABLES: &str = "mente_";
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Phase {
+pub(crate) enum Phase {
     Own,
     Declare,
     Change,
@@ -33,7 +34,7 @@ pub(super) enum Phase {
 
 /// Shared by a connection's owner and its hooks.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Rules(Arc<Shared>);
+pub(crate) struct Rules(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
@@ -46,29 +47,40 @@ struct Shared {
     deadline: Mutex<Option<Instant>>,
     /// What the authorizer last said no to.
     refused: Mutex<Option<String>>,
+    /// What the queries named, if anybody wants to know.
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What a query was seen to name when it was compiled.
+#[derive(Debug, Default)]
+pub(crate) struct Seen {
+    /// Columns by database and table; none where rows are counted alone.
+    pub(crate) tables: BTreeMap<(String, String), BTreeSet<String>>,
+    /// In small letters.
+    pub(crate) functions: BTreeSet<String>,
 }
 
 impl Rules {
-    pub(super) fn enter(&self, phase: Phase) {
+    pub(crate) fn enter(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Relaxed);
         self.renew();
     }
 
     /// A statement begins: it has all its steps.
-    pub(super) fn renew(&self) {
+    pub(crate) fn renew(&self) {
         let looks = limits::PROJECTION_STATEMENT_STEPS / STEPS_PER_LOOK as u64;
         self.0.looks_left.store(looks, Ordering::Relaxed);
     }
 
-    pub(super) fn stop(&self) {
+    pub(crate) fn stop(&self) {
         self.0.stopping.store(true, Ordering::Relaxed);
     }
 
-    pub(super) fn stopping(&self) -> bool {
+    pub(crate) fn stopping(&self) -> bool {
         self.0.stopping.load(Ordering::Relaxed)
     }
 
-    pub(super) fn set_deadline(&self, deadline: Instant) {
+    pub(crate) fn set_deadline(&self, deadline: Instant) {
         *self
             .0
             .deadline
@@ -76,8 +88,19 @@ impl Rules {
             .unwrap_or_else(PoisonError::into_inner) = Some(deadline);
     }
 
+    /// From now on what queries name is written down.
+    pub(crate) fn watch(&self) {
+        *self.0.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Seen::default());
+    }
+
+    /// What they named since then.
+    pub(crate) fn seen(&self) -> Seen {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.take().unwrap_or_default()
+    }
+
     /// An error of SQLite's in words that say what the rules had to do with it.
-    pub(super) fn explain(&self, error: &rusqlite::Error) -> String {
+    pub(crate) fn explain(&self, error: &rusqlite::Error) -> String {
         let refused = self
             .0
             .refused
@@ -109,6 +132,9 @@ impl Rules {
 
     fn authorize(&self, context: AuthContext<'_>) -> Authorization {
         if allowed(self.phase(), context.action) {
+            if self.phase() == Phase::Query {
+                self.see(&context);
+            }
             return Authorization::Allow;
         }
         let mut refused = self
@@ -118,6 +144,28 @@ impl Rules {
             .unwrap_or_else(PoisonError::into_inner);
         *refused = Some(format!("{:?}", context.action));
         Authorization::Deny
+    }
+
+    fn see(&self, context: &AuthContext<'_>) {
+        let mut seen = self.0.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(seen) = &mut *seen else { return };
+        match context.action {
+            AuthAction::Read {
+                table_name,
+                column_name,
+            } => {
+                let database = context.database_name.unwrap_or_default();
+                let table = (database.to_owned(), table_name.to_ascii_lowercase());
+                let columns = seen.tables.entry(table).or_default();
+                if !column_name.is_empty() {
+                    columns.insert(column_name.to_ascii_lowercase());
+                }
+            }
+            AuthAction::Function { function_name } => {
+                seen.functions.insert(function_name.to_ascii_lowercase());
+            }
+            _ => {}
+        }
     }
 
     /// Whether to interrupt what runs.
@@ -146,7 +194,7 @@ impl Rules {
 }
 
 /// A connection whose statements obey the rules; it begins in [`Phase::Own`].
-pub(super) fn open(path: &Path, flags: OpenFlags, rules: &Rules) -> rusqlite::Result<Connection> {
+pub(crate) fn open(path: &Path, flags: OpenFlags, rules: &Rules) -> rusqlite::Result<Connection> {
     let flags = flags | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(std::time::Duration::from_millis(limits::PROJECTION_BUSY_MS))?;
