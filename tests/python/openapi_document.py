@@ -339,6 +339,17 @@ def streams_and_views(call):
     if not found.json()["rows"]:
         raise SystemExit("the projection has no rows")
     call("post", p + "/query", 400, {"sql": "DELETE FROM seen"}, **names)
+    waiting = {"min-position": "0:0", "wait_ms": 5000}
+    call("post", p + "/query", 200, {"sql": "SELECT 1"}, query=waiting, **names)
+    call("post", p + "/query", 504, {"sql": "SELECT 1"}, query={"min-position": "0:9999", "wait_ms": 1}, **names)
+    every = {"sql": "SELECT e.id, s.n, NULL FROM events e LEFT JOIN counts.seen s ON s.id = e.id", "limit": 500}
+    call("post", "/sql", 200, every)
+    states = {"sql": "SELECT * FROM states WHERE category = 'renamed'"}
+    call("post", "/sql", 200, states, query={"as_of": "2100-01-01T00:00:00Z", "min-position": "0"})
+    call("post", "/sql", 400, {"sql": "SELECT * FROM states"})
+    parquet = {"accept": "application/vnd.apache.parquet"}
+    if not call("post", "/sql", 200, every, headers=parquet).content.startswith(b"PAR1"):
+        raise SystemExit("no file of Parquet")
     call("post", p + "/verify", 200, **names)
     call("post", p + "/rebuild", 202, **names)
     broken = {**declared, "database": "broken.db", "on": {"test": ["INSERT INTO seen VALUES ('one', 1)"]}}

@@ -2,6 +2,7 @@
 
 mod branch;
 mod schema;
+mod sql;
 mod stream;
 
 use std::net::SocketAddr;
@@ -12,6 +13,7 @@ use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
 pub(crate) use schema::Schema;
+pub(crate) use sql::{Sql, Waiting};
 pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
 
 /// Where a server listens unless told otherwise.
@@ -293,6 +295,8 @@ pub(crate) enum Verb {
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
+    /// Ask events, states and projections by one SELECT
+    Sql(Sql),
     /// Everything forked at a moment: an alternative for a whole system
     #[command(subcommand)]
     Branch(Branch),
@@ -505,6 +509,8 @@ pub(crate) enum Projection {
         sql: String,
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        #[command(flatten)]
+        waiting: Waiting,
         #[command(flatten)]
         connection: Connection,
     },

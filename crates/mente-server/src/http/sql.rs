@@ -3,7 +3,8 @@
 //! Takes `{"sql": "SELECT …", "limit": 100}` and answers
 //! `{"columns":[…],"rows":[[…]],"truncated":false,"looked":{"events":7,"states":0},"asOf":41}`: `looked` is how
 //! many events were read and states folded for it, `asOf` the last position that could be seen, if the query is of
-//! either.
+//! either. With `Accept: application/vnd.apache.parquet` it is a file of the rows, all of them unless a limit is
+//! said (`sql/columnar.rs`).
 //!
 //! | query | means |
 //! |---|---|
@@ -18,9 +19,9 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
-use mente_broker::{EntityName, Principal};
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use mente_broker::{EntityName, Error, Kind, Principal};
 use mente_engine::{Shown, limits};
 use serde::Deserialize;
 use serde_json::json;
@@ -32,8 +33,10 @@ use super::events::json_of;
 use super::query::{Asked, within};
 use super::{Door, body, position};
 use crate::projection::query::Gathered;
-use crate::sql::{self, AsOf, Least, Question};
+use crate::sql::{self, AsOf, Columns, Least, Question};
 
+/// What a file of rows is.
+const PARQUET: &str = "application/vnd.apache.parquet";
 /// Rows that are answered unless told otherwise.
 const ROWS_DEFAULT: usize = 1_000;
 /// How long a query waits for its rows unless told otherwise.
@@ -68,7 +71,7 @@ pub(super) async fn ask(
     State(door): State<Arc<Door>>,
     Caller(who): Caller,
     Asked(asked): Asked<Parameters>,
-    _headers: HeaderMap,
+    headers: HeaderMap,
     body: Body,
 ) -> Result<Response> {
     let waiting = Waiting {
@@ -84,6 +87,9 @@ pub(super) async fn ask(
     let projections = door.projections.as_deref();
     let question = Question::new(projections, &who, query.sql, as_of)?;
     waiting.wait(&door, &who, &question.views, question.is_of_store()).await?;
+    if accepts_parquet(&headers) {
+        return parquet(&door, &who, question, query.limit).await;
+    }
     let limit = within("limit", query.limit.unwrap_or(ROWS_DEFAULT), 1, limits::QUERY_ROWS)?;
     let gathered = Gathered::new(limit);
     let asked = door.queries.ask(&door.broker, projections, &who, question, gathered);
@@ -98,6 +104,28 @@ pub(super) async fn ask(
         told["asOf"] = last.into();
     }
     json_of(StatusCode::OK, &told)
+}
+
+fn accepts_parquet(headers: &HeaderMap) -> bool {
+    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    accepted.is_some_and(|accept| accept.to_ascii_lowercase().contains(PARQUET))
+}
+
+async fn parquet(
+    door: &Door,
+    who: &Principal,
+    question: Question,
+    limit: Option<usize>,
+) -> Result<Response> {
+    let limit = limit.map(|limit| within("limit", limit, 1, limits::EXPORT_ROWS)).transpose()?;
+    let projections = door.projections.as_deref();
+    let asked = door.queries.ask(&door.broker, projections, who, question, Columns::new(limit));
+    let (columns, _) = asked.await?;
+    // Packing takes a while.
+    let written = tokio::task::spawn_blocking(move || columns.write()).await;
+    let lost = |error: tokio::task::JoinError| Error::new(Kind::Internal, error.to_string());
+    let file = written.map_err(lost)??;
+    Ok(([(header::CONTENT_TYPE, PARQUET)], file).into_response())
 }
 
 impl Waiting {

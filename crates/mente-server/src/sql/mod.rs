@@ -22,6 +22,7 @@
 //!
 //! Start reading at [`ask`], then `narrow.rs`.
 
+mod columnar;
 mod events;
 mod least;
 mod narrow;
@@ -49,6 +50,7 @@ use crate::projection::sandbox::{self, Phase, Rules, Seen};
 use narrow::{EVENTS, Named, STATES};
 use reading::Reading;
 
+pub(crate) use columnar::Columns;
 pub(crate) use least::{Least, wait};
 
 /// Of the database that holds `events` and `states`.

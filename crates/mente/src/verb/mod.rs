@@ -8,6 +8,7 @@ mod past;
 mod projection;
 mod publish;
 mod schema;
+mod sql;
 mod stream;
 mod subscription;
 mod tail;
@@ -17,6 +18,7 @@ mod trace;
 use std::io::{IsTerminal, Write};
 
 use bytes::Bytes;
+use hyper::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue};
 use serde_json::Value;
 
 use crate::args::{Connection, Output, Verb};
@@ -54,6 +56,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,
+            Verb::Sql(asked) => sql::sql(asked).await,
             Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {
                 connection, noted, ..
@@ -101,6 +104,25 @@ impl Caller {
             return Ok(response);
         }
         Err(refused(&response))
+    }
+
+    /// Calls for an answer of this kind.
+    async fn accept(
+        &self,
+        method: &str,
+        path: &str,
+        accept: &'static str,
+        body: impl Into<Bytes>,
+    ) -> Result<Response> {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_static(accept));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(JSON));
+        let response = self.client.request_with(method, path, headers, body).await;
+        let response = response.map_err(failed)?;
+        match response.status {
+            200 => Ok(response),
+            _ => Err(refused(&response)),
+        }
     }
 
     /// Calls and prints: the answer as it is, or what `show` makes of it.

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use super::sql::{query, waited};
 use super::stream::read_declaration;
 use super::{Caller, confirm, items};
 use crate::args::Projection;
@@ -64,12 +65,14 @@ pub(super) async fn run(verb: Projection) -> Result<()> {
             name,
             sql,
             limit,
+            waiting,
             connection,
         } => {
-            let path = format!("/projections/{name}/query");
-            let query = json!({"sql": sql, "limit": limit}).to_string();
+            let waited = query(waited(&waiting));
+            let path = format!("/projections/{name}/query{waited}");
+            let asked = json!({"sql": sql, "limit": limit}).to_string();
             Caller::new(&connection)?
-                .print("POST", &path, query, show_rows)
+                .print("POST", &path, asked, show_rows)
                 .await
         }
     }
@@ -94,7 +97,7 @@ fn show_status(status: &Value) -> Result<()> {
     table(&HEAD, &[row(status)])
 }
 
-fn show_rows(answer: &Value) -> Result<()> {
+pub(super) fn show_rows(answer: &Value) -> Result<()> {
     let names: Vec<String> = items(answer, "columns")
         .map(|name| cell(Some(name)))
         .collect();

@@ -13,6 +13,7 @@ mod attack;
 mod bodies;
 mod connections;
 mod names;
+mod queries;
 mod readers;
 mod reducers;
 mod schemas;

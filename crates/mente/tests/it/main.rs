@@ -38,6 +38,7 @@ mod retire;
 mod schema_readers;
 mod schemas;
 mod shop_page;
+mod sql;
 mod store;
 mod store_subscriptions;
 mod tail;

@@ -66,6 +66,8 @@ mod schema_readers;
 mod schemas;
 #[path = "../it/shop_page.rs"]
 mod shop_page;
+#[path = "../it/sql.rs"]
+mod sql;
 #[path = "../it/store.rs"]
 mod store;
 #[path = "../it/store_subscriptions.rs"]
@@ -94,9 +96,11 @@ mod hostile_reducers;
 mod hostile_schemas;
 #[path = "../hostile/webhooks.rs"]
 mod hostile_webhooks;
+#[path = "../hostile/queries.rs"]
+mod queries;
 #[path = "../hostile/names.rs"]
 mod names;
 #[path = "../hostile/readers.rs"]
 mod readers;
 #[path = "../hostile/sql.rs"]
-mod sql;
+mod hostile_sql;
