@@ -111,7 +111,9 @@ pub(super) async fn act(
             let held = body::read(&door, body).await?;
             let query: Query = body::json(&held.bytes)?;
             let limit = within("limit", query.limit.unwrap_or(1_000), 1, limits::QUERY_ROWS)?;
-            waiting.wait(&door, &who, std::slice::from_ref(&name), false).await?;
+            waiting
+                .wait(&door, &who, std::slice::from_ref(&name), false)
+                .await?;
             let found = projections.query(&who, &name, query.sql, limit).await?;
             return json_of(StatusCode::OK, &found);
         }

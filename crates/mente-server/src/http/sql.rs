@@ -86,13 +86,22 @@ pub(super) async fn ask(
     let query: Query = body::json(&held.bytes)?;
     let projections = door.projections.as_deref();
     let question = Question::new(projections, &who, query.sql, as_of)?;
-    waiting.wait(&door, &who, &question.views, question.is_of_store()).await?;
+    waiting
+        .wait(&door, &who, &question.views, question.is_of_store())
+        .await?;
     if accepts_parquet(&headers) {
         return parquet(&door, &who, question, query.limit).await;
     }
-    let limit = within("limit", query.limit.unwrap_or(ROWS_DEFAULT), 1, limits::QUERY_ROWS)?;
+    let limit = within(
+        "limit",
+        query.limit.unwrap_or(ROWS_DEFAULT),
+        1,
+        limits::QUERY_ROWS,
+    )?;
     let gathered = Gathered::new(limit);
-    let asked = door.queries.ask(&door.broker, projections, &who, question, gathered);
+    let asked = door
+        .queries
+        .ask(&door.broker, projections, &who, question, gathered);
     let (Gathered { answer, .. }, looked) = asked.await?;
     let mut told = json!({
         "columns": answer.columns,
@@ -107,7 +116,9 @@ pub(super) async fn ask(
 }
 
 fn accepts_parquet(headers: &HeaderMap) -> bool {
-    let accepted = headers.get(header::ACCEPT).and_then(|accept| accept.to_str().ok());
+    let accepted = headers
+        .get(header::ACCEPT)
+        .and_then(|accept| accept.to_str().ok());
     accepted.is_some_and(|accept| accept.to_ascii_lowercase().contains(PARQUET))
 }
 
@@ -117,9 +128,17 @@ async fn parquet(
     question: Question,
     limit: Option<usize>,
 ) -> Result<Response> {
-    let limit = limit.map(|limit| within("limit", limit, 1, limits::EXPORT_ROWS)).transpose()?;
+    let limit = limit
+        .map(|limit| within("limit", limit, 1, limits::EXPORT_ROWS))
+        .transpose()?;
     let projections = door.projections.as_deref();
-    let asked = door.queries.ask(&door.broker, projections, who, question, Columns::new(limit));
+    let asked = door.queries.ask(
+        &door.broker,
+        projections,
+        who,
+        question,
+        Columns::new(limit),
+    );
     let (columns, _) = asked.await?;
     // Packing takes a while.
     let written = tokio::task::spawn_blocking(move || columns.write()).await;
@@ -146,7 +165,9 @@ impl Waiting {
         let Some(text) = &self.min_position else {
             return match self.wait_ms {
                 None => Ok(()),
-                Some(_) => Err(Refusal::bad_request("wait_ms is how long to wait for a min-position")),
+                Some(_) => Err(Refusal::bad_request(
+                    "wait_ms is how long to wait for a min-position",
+                )),
             };
         };
         let least = Least::parse(text).ok_or_else(|| {

@@ -59,7 +59,8 @@ impl Projections {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
         let entries = self.inner.entries.lock().await;
         let entry = entries.by_name.get(name);
-        let Some((entry, kept)) = entry.and_then(|entry| Some((entry, entry.kept.as_ref()?))) else {
+        let Some((entry, kept)) = entry.and_then(|entry| Some((entry, entry.kept.as_ref()?)))
+        else {
             let message = format!("projection {name} is not kept yet: see its status");
             return Err(Error::new(Kind::Conflict, message));
         };

@@ -67,7 +67,8 @@ impl Columns {
     /// The file.
     pub(crate) fn write(self) -> Result<Vec<u8>> {
         self.check_names()?;
-        self.written().map_err(|error| Error::new(Kind::Internal, format!("writing Parquet: {error}")))
+        self.written()
+            .map_err(|error| Error::new(Kind::Internal, format!("writing Parquet: {error}")))
     }
 
     /// Readers ask for a column by its name.
@@ -76,7 +77,8 @@ impl Columns {
         for column in &self.columns {
             if !names.insert(column.name.to_ascii_lowercase()) {
                 let name = &column.name;
-                let message = format!("two columns are named {name:?}: give one another name by AS");
+                let message =
+                    format!("two columns are named {name:?}: give one another name by AS");
                 return Err(Error::invalid(message));
             }
         }
@@ -85,7 +87,9 @@ impl Columns {
 
     fn written(&self) -> Result<Vec<u8>, ParquetError> {
         let fields: Result<Vec<_>, _> = self.columns.iter().map(Column::field).collect();
-        let schema = Type::group_type_builder("rows").with_fields(fields?).build()?;
+        let schema = Type::group_type_builder("rows")
+            .with_fields(fields?)
+            .build()?;
         let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
         let properties = Arc::new(properties.build());
         let mut writer = SerializedFileWriter::new(Vec::new(), Arc::new(schema), properties)?;
@@ -97,7 +101,9 @@ impl Columns {
                 let is_there = &column.is_there[rows.clone()];
                 let levels: Vec<i16> = is_there.iter().map(|is| i16::from(*is)).collect();
                 let end = *cursor + is_there.iter().filter(|is| **is).count();
-                let Some(mut next) = group.next_column()? else { break };
+                let Some(mut next) = group.next_column()? else {
+                    break;
+                };
                 let some = *cursor..end;
                 match &column.values {
                     Values::Nothing => {
@@ -146,7 +152,8 @@ impl Sink for Columns {
         }
         let size: usize = values.iter().map(size_bytes).sum();
         let left = self.left_bytes.checked_sub(size);
-        self.left_bytes = left.ok_or_else(|| too_much(&format!("{} bytes", limits::EXPORT_BYTES)))?;
+        self.left_bytes =
+            left.ok_or_else(|| too_much(&format!("{} bytes", limits::EXPORT_BYTES)))?;
         for (column, value) in self.columns.iter_mut().zip(values) {
             column.push(*value)?;
         }
@@ -159,7 +166,9 @@ impl Sink for Columns {
     }
 
     fn max_rows(&self) -> usize {
-        self.limit.unwrap_or(limits::EXPORT_ROWS).min(limits::EXPORT_ROWS)
+        self.limit
+            .unwrap_or(limits::EXPORT_ROWS)
+            .min(limits::EXPORT_ROWS)
     }
 }
 
@@ -181,14 +190,21 @@ impl Column {
         self.is_there.push(!matches!(value, ValueRef::Null));
         match (&mut self.values, value) {
             (_, ValueRef::Null) => {}
-            (Values::Nothing, ValueRef::Integer(value)) => self.values = Values::Integers(vec![value]),
+            (Values::Nothing, ValueRef::Integer(value)) => {
+                self.values = Values::Integers(vec![value])
+            }
             (Values::Nothing, ValueRef::Real(value)) => self.values = Values::Reals(vec![value]),
-            (Values::Nothing, ValueRef::Text(text)) => self.values = Values::Texts(vec![of_text(text)]),
-            (Values::Nothing, ValueRef::Blob(blob)) => self.values = Values::Blobs(vec![blob.to_vec().into()]),
+            (Values::Nothing, ValueRef::Text(text)) => {
+                self.values = Values::Texts(vec![of_text(text)])
+            }
+            (Values::Nothing, ValueRef::Blob(blob)) => {
+                self.values = Values::Blobs(vec![blob.to_vec().into()])
+            }
             (Values::Integers(values), ValueRef::Integer(value)) => values.push(value),
             (Values::Integers(values), ValueRef::Real(value)) => {
                 let reals: Option<Vec<f64>> = values.iter().copied().map(exact).collect();
-                let mut reals = reals.ok_or_else(|| self.mixes("whole numbers of more than 53 bits and others"))?;
+                let mut reals = reals
+                    .ok_or_else(|| self.mixes("whole numbers of more than 53 bits and others"))?;
                 reals.push(value);
                 self.values = Values::Reals(reals);
             }
@@ -214,7 +230,10 @@ impl Column {
 
 /// The bytes of SQLite need not be UTF-8, those of Parquet must.
 fn of_text(text: &[u8]) -> ByteArray {
-    String::from_utf8_lossy(text).into_owned().into_bytes().into()
+    String::from_utf8_lossy(text)
+        .into_owned()
+        .into_bytes()
+        .into()
 }
 
 fn exact(value: i64) -> Option<f64> {

@@ -35,8 +35,12 @@ const COLUMNS: [(&str, &str, Column); 20] = [
     ("id", "TEXT", |e| text(&e.event.id)),
     ("source", "TEXT", |e| text(&e.event.source)),
     ("subject", "TEXT", |e| perhaps(e.event.subject.as_deref())),
-    ("datacontenttype", "TEXT", |e| perhaps(e.event.datacontenttype.as_deref())),
-    ("dataschema", "TEXT", |e| perhaps(e.event.dataschema.as_deref())),
+    ("datacontenttype", "TEXT", |e| {
+        perhaps(e.event.datacontenttype.as_deref())
+    }),
+    ("dataschema", "TEXT", |e| {
+        perhaps(e.event.dataschema.as_deref())
+    }),
     ("time", "TEXT", |e| match &e.event.time {
         Some(time) => text(time),
         None => e.time.to_rfc3339().into(),
@@ -100,12 +104,24 @@ impl<'a> Events<'a> {
             [] => "INSERT INTO temp.events DEFAULT VALUES".to_owned(),
             names => {
                 let values = vec!["?"; names.len()].join(", ");
-                format!("INSERT INTO temp.events ({}) VALUES ({values})", names.join(", "))
+                format!(
+                    "INSERT INTO temp.events ({}) VALUES ({values})",
+                    names.join(", ")
+                )
             }
         };
-        let each: Vec<Only> = each.iter().filter(|only| !only.is_nothing()).cloned().collect();
+        let each: Vec<Only> = each
+            .iter()
+            .filter(|only| !only.is_nothing())
+            .cloned()
+            .collect();
         let end = reading.end.unwrap_or_default();
-        let high = each.iter().map(|only| only.high).max().unwrap_or(0).min(end);
+        let high = each
+            .iter()
+            .map(|only| only.high)
+            .max()
+            .unwrap_or(0)
+            .min(end);
         let low = each.iter().map(|only| only.low).min().unwrap_or(0);
         let low = low.max(since(reading, &each, end)?);
         let direction = match is_down {
@@ -197,7 +213,9 @@ impl<'a> Events<'a> {
             Direction::Forwards => last.place.position >= self.high,
             Direction::Backwards => last.place.position < self.low,
         });
-        let next = page.next.filter(|next| *next != from && !page.is_end && !is_beyond);
+        let next = page
+            .next
+            .filter(|next| *next != from && !page.is_end && !is_beyond);
         if next.is_none() {
             streams.pop_front();
         }
@@ -230,7 +248,9 @@ fn since(reading: &Reading, each: &[Only], end: u64) -> Result<u64> {
     let Some(earliest) = earliest else {
         return Ok(0);
     };
-    let position = reading.broker.position_at(&reading.who, Timestamp(earliest));
+    let position = reading
+        .broker
+        .position_at(&reading.who, Timestamp(earliest));
     Ok(reading.wait(position)?.unwrap_or(end))
 }
 
@@ -241,7 +261,9 @@ fn streams(each: &[Only]) -> Option<VecDeque<StreamName>> {
         streams.extend(only.streams.as_ref()?);
     }
     // What is no name of a stream is one of none.
-    let names = streams.into_iter().filter_map(|name| StreamName::try_from(name.clone()).ok());
+    let names = streams
+        .into_iter()
+        .filter_map(|name| StreamName::try_from(name.clone()).ok());
     Some(names.collect())
 }
 

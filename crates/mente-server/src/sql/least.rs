@@ -106,15 +106,19 @@ async fn is_there(
         (Source::Store { .. }, Least::Position(_)) => {
             offset.is_some_and(|offset| applied.is_behind(0, offset))
         }
-        (Source::Topic(_), Least::Offsets(offsets)) => {
-            offsets.iter().all(|(partition, offset)| applied.is_behind(*partition, *offset))
-        }
+        (Source::Topic(_), Least::Offsets(offsets)) => offsets
+            .iter()
+            .all(|(partition, offset)| applied.is_behind(*partition, *offset)),
         (Source::Store { .. }, Least::Offsets(_)) => {
-            let message = format!("projection {view} is of the store, which has positions: say min-position as the append answered it");
+            let message = format!(
+                "projection {view} is of the store, which has positions: say min-position as the append answered it"
+            );
             return Err(Error::invalid(message));
         }
         (Source::Topic(topic), Least::Position(_)) => {
-            let message = format!("projection {view} is of topic {topic}, which has no positions: say min-position=PARTITION:OFFSET as the publish answered it");
+            let message = format!(
+                "projection {view} is of topic {topic}, which has no positions: say min-position=PARTITION:OFFSET as the publish answered it"
+            );
             return Err(Error::invalid(message));
         }
     };
@@ -146,7 +150,16 @@ mod tests {
         assert_eq!(Least::parse("7"), Some(Least::Position(7)));
         let offsets = BTreeMap::from([(0, 7), (2, 3)]);
         assert_eq!(Least::parse("0:7,2:3"), Some(Least::Offsets(offsets)));
-        for bad in ["", "x", "-1", "0:", "0:1,", "0:1,0:2", "1:2:3", "99999999999:1"] {
+        for bad in [
+            "",
+            "x",
+            "-1",
+            "0:",
+            "0:1,",
+            "0:1,0:2",
+            "1:2:3",
+            "99999999999:1",
+        ] {
             assert_eq!(Least::parse(bad), None, "{bad}");
         }
     }

@@ -59,12 +59,53 @@ const OURS: &str = "temp";
 const CACHE_KIB: u32 = 8 << 10;
 /// Functions that look at one row alone, so that a query over the first rows needs no others.
 const OF_ONE_ROW: [&str; 47] = [
-    "->", "->>", "abs", "char", "coalesce", "concat", "concat_ws", "date", "datetime", "format",
-    "glob", "has_tag", "hex", "if", "ifnull", "iif", "instr", "json", "json_array",
-    "json_array_length", "json_extract", "json_object", "json_quote", "json_type", "json_valid",
-    "julianday", "length", "like", "lower", "ltrim", "nullif", "octet_length", "printf", "quote",
-    "replace", "round", "rtrim", "sign", "strftime", "substr", "substring", "time", "trim",
-    "typeof", "unicode", "unixepoch", "upper",
+    "->",
+    "->>",
+    "abs",
+    "char",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "date",
+    "datetime",
+    "format",
+    "glob",
+    "has_tag",
+    "hex",
+    "if",
+    "ifnull",
+    "iif",
+    "instr",
+    "json",
+    "json_array",
+    "json_array_length",
+    "json_extract",
+    "json_object",
+    "json_quote",
+    "json_type",
+    "json_valid",
+    "julianday",
+    "length",
+    "like",
+    "lower",
+    "ltrim",
+    "nullif",
+    "octet_length",
+    "printf",
+    "quote",
+    "replace",
+    "round",
+    "rtrim",
+    "sign",
+    "strftime",
+    "substr",
+    "substring",
+    "time",
+    "trim",
+    "typeof",
+    "unicode",
+    "unixepoch",
+    "upper",
 ];
 
 /// The queries of a door; cheap to clone.
@@ -123,7 +164,10 @@ impl Question {
     ) -> Result<Self> {
         if sql.len() > limits::DEFINITION_BYTES {
             let most = limits::DEFINITION_BYTES;
-            let message = format!("the query has {} bytes, at most {most} are taken", sql.len());
+            let message = format!(
+                "the query has {} bytes, at most {most} are taken",
+                sql.len()
+            );
             return Err(Error::new(Kind::TooLarge, message));
         }
         let named = narrow::named(&sql);
@@ -151,7 +195,11 @@ fn views(projections: &Projections, who: &Principal, named: &Named) -> Result<Ve
     let declared = projections.list(who)?;
     for qualifier in &named.qualifiers {
         let exact = declared.iter().find(|(name, _)| name.as_str() == qualifier);
-        let like = || declared.iter().find(|(name, _)| name.as_str().eq_ignore_ascii_case(qualifier));
+        let like = || {
+            declared
+                .iter()
+                .find(|(name, _)| name.as_str().eq_ignore_ascii_case(qualifier))
+        };
         let Some((name, _)) = exact.or_else(like) else {
             continue;
         };
@@ -165,7 +213,10 @@ fn views(projections: &Projections, who: &Principal, named: &Named) -> Result<Ve
     }
     if views.len() > limits::SQL_PROJECTIONS {
         let most = limits::SQL_PROJECTIONS;
-        let message = format!("a query reads at most {most} projections, this one {}", views.len());
+        let message = format!(
+            "a query reads at most {most} projections, this one {}",
+            views.len()
+        );
         return Err(Error::new(Kind::TooLarge, message));
     }
     Ok(views.into_iter().collect())
@@ -231,13 +282,18 @@ async fn end(broker: &Broker, who: &Principal, as_of: AsOf) -> Result<u64> {
         AsOf::Now => Ok(end),
         AsOf::Position(position) if position < end => Ok(position + 1),
         AsOf::Position(position) => {
-            let message =
-                format!("position {position} lies beyond the end of the store, where {end} comes next");
+            let message = format!(
+                "position {position} lies beyond the end of the store, where {end} comes next"
+            );
             Err(Error::new(Kind::OutOfRange, message))
         }
         AsOf::Time(time) => {
             let later = Timestamp(time.0.saturating_add(1));
-            Ok(broker.position_at(who, later).await?.unwrap_or(end).min(end))
+            Ok(broker
+                .position_at(who, later)
+                .await?
+                .unwrap_or(end)
+                .min(end))
         }
     }
 }
@@ -269,7 +325,13 @@ fn run<S: Sink>(
         Some(columns) => {
             let named = &question.named;
             let is_down = named.first.is_some_and(|first| first.is_down);
-            Some(events::Events::new(&mut reading, &transaction, &named.events, is_down, columns)?)
+            Some(events::Events::new(
+                &mut reading,
+                &transaction,
+                &named.events,
+                is_down,
+                columns,
+            )?)
         }
         None => None,
     };
@@ -323,7 +385,9 @@ fn open(lent: &[Lent], rules: &Rules) -> rusqlite::Result<Connection> {
         let (Ok(Some(tags)), Ok(Some(tag))) = (text(0), text(1)) else {
             return Ok(None);
         };
-        Ok(Some(tags.split(',').any(|there| there == tag && !tag.is_empty())))
+        Ok(Some(
+            tags.split(',').any(|there| there == tag && !tag.is_empty()),
+        ))
     })?;
     connection.execute_batch(&format!(
         "PRAGMA temp_store = FILE; {}; {}; PRAGMA temp.cache_size = -{CACHE_KIB}",

@@ -117,7 +117,9 @@ fn mentions(words: &[Word], name: &str) -> usize {
 
 fn qualifiers(words: &[Word]) -> BTreeSet<String> {
     let pairs = words.windows(2).filter(|pair| pair[1].is("."));
-    pairs.filter_map(|pair| pair[0].name().map(str::to_owned)).collect()
+    pairs
+        .filter_map(|pair| pair[0].name().map(str::to_owned))
+        .collect()
 }
 
 /// The SELECTs among these words, and those within parentheses.
@@ -171,12 +173,36 @@ fn selects<'a>(words: &'a [Word], depth: usize, cores: &mut Vec<Core<'a>>) {
 
 /// What ends a list of tables or a condition.
 const BEHIND_WHERE: [&str; 8] = [
-    "group", "having", "window", "order", "limit", "union", "intersect", "except",
+    "group",
+    "having",
+    "window",
+    "order",
+    "limit",
+    "union",
+    "intersect",
+    "except",
 ];
 /// What may stand behind a table and is not its other name.
 const BEHIND_TABLE: [&str; 19] = [
-    "on", "using", "join", "left", "right", "full", "inner", "cross", "natural", "outer", "where",
-    "group", "having", "window", "order", "limit", "union", "intersect", "except",
+    "on",
+    "using",
+    "join",
+    "left",
+    "right",
+    "full",
+    "inner",
+    "cross",
+    "natural",
+    "outer",
+    "where",
+    "group",
+    "having",
+    "window",
+    "order",
+    "limit",
+    "union",
+    "intersect",
+    "except",
 ];
 
 /// Where the parenthesis that opens at `open` closes, or the end.
@@ -270,13 +296,21 @@ impl<'a> Core<'a> {
     /// Whether a name without a table before it is of this table's column; SQLite has refused what could be
     /// of several.
     fn is_column_of(&self, name: &str, table: &Table<'a>) -> bool {
-        let is_shared = SHARED.iter().any(|shared| name.eq_ignore_ascii_case(shared));
-        let alike = self.tables.iter().filter(|other| is_shared || other.is_events == table.is_events);
+        let is_shared = SHARED
+            .iter()
+            .any(|shared| name.eq_ignore_ascii_case(shared));
+        let alike = self
+            .tables
+            .iter()
+            .filter(|other| is_shared || other.is_events == table.is_events);
         alike.count() == 1 && (is_shared || table.is_events)
     }
 
     fn is_twice(&self, table: &Table<'a>) -> bool {
-        let same = self.tables.iter().filter(|other| other.name.eq_ignore_ascii_case(table.name));
+        let same = self
+            .tables
+            .iter()
+            .filter(|other| other.name.eq_ignore_ascii_case(table.name));
         same.count() > 1
     }
 }
@@ -291,24 +325,22 @@ fn conjuncts(words: &[Word], depth: usize) -> Vec<&[Word]> {
     // Of BETWEEN … AND …, and of CASE … END.
     let (mut betweens, mut cases) = (0_usize, 0_usize);
     while let Some(word) = words.get(at) {
+        let is_outside = cases == 0;
         if word.is("(") {
             at = closing(words, at);
         } else if word.is_keyword("case") {
             cases += 1;
         } else if word.is_keyword("end") {
             cases = cases.saturating_sub(1);
-        } else if cases > 0 {
-        } else if word.is_keyword("or") {
+        } else if is_outside && word.is_keyword("or") {
             return Vec::new();
-        } else if word.is_keyword("between") {
+        } else if is_outside && word.is_keyword("between") {
             betweens += 1;
-        } else if word.is_keyword("and") {
-            if betweens > 0 {
-                betweens -= 1;
-            } else {
-                parts.push(&words[from..at]);
-                from = at + 1;
-            }
+        } else if is_outside && word.is_keyword("and") && betweens > 0 {
+            betweens -= 1;
+        } else if is_outside && word.is_keyword("and") {
+            parts.push(&words[from..at]);
+            from = at + 1;
         }
         at += 1;
     }
@@ -331,8 +363,17 @@ fn within(part: &[Word], depth: usize) -> Vec<&[Word]> {
 fn first(words: &[Word], cores: &[Core<'_>]) -> Option<First> {
     let is_plain = |word: &Word| {
         !word.is_one_of(&[
-            "with", "distinct", "group", "having", "window", "over", "union", "intersect", "except",
-            "values", "join",
+            "with",
+            "distinct",
+            "group",
+            "having",
+            "window",
+            "over",
+            "union",
+            "intersect",
+            "except",
+            "values",
+            "join",
         ])
     };
     let selects = words.iter().filter(|word| word.is_keyword("select"));
@@ -340,16 +381,26 @@ fn first(words: &[Word], cores: &[Core<'_>]) -> Option<First> {
     let (core, None) = (full.next()?, full.next()) else {
         return None;
     };
-    let [Table { is_events: true, name }] = core.tables[..] else {
+    let [
+        Table {
+            is_events: true,
+            name,
+        },
+    ] = core.tables[..]
+    else {
         return None;
     };
     if selects.count() != 1 || core.is_odd || !words.iter().all(is_plain) {
         return None;
     }
     let from = words.iter().position(|word| word.is_keyword("from"))?;
-    let behind = words[from..].iter().position(|word| word.is_one_of(&BEHIND_WHERE));
+    let behind = words[from..]
+        .iter()
+        .position(|word| word.is_one_of(&BEHIND_WHERE));
     let behind = behind.map_or(words.len(), |behind| from + behind);
-    let tables = words[from..behind].iter().position(|word| word.is_keyword("where"));
+    let tables = words[from..behind]
+        .iter()
+        .position(|word| word.is_keyword("where"));
     let tables = &words[from..tables.map_or(behind, |at| from + at)];
     if tables.iter().any(|word| word.is(",")) || renames_position(&words[..from]) {
         return None;
@@ -450,8 +501,14 @@ mod tests {
 
     #[test]
     fn conditions_of_the_very_select_count() {
-        check("SELECT * FROM events WHERE type = 'a' AND position > 3", &["t=a 4.."]);
-        check("select 1 from temp.Events as E where ((e.type='a') and (e.stream='x-1'))", &["s=x-1 t=a"]);
+        check(
+            "SELECT * FROM events WHERE type = 'a' AND position > 3",
+            &["t=a 4.."],
+        );
+        check(
+            "select 1 from temp.Events as E where ((e.type='a') and (e.stream='x-1'))",
+            &["s=x-1 t=a"],
+        );
         check(
             "SELECT * FROM orders.t o LEFT JOIN events e ON o.id = e.id WHERE e.type = 'a' ORDER BY 1",
             &["t=a"],
@@ -472,7 +529,10 @@ mod tests {
             "SELECT 1 FROM events WHERE position BETWEEN 2 AND 5 AND CASE WHEN 1 AND 0 OR 1 THEN 1 END AND type='a'",
             &["t=a 2.. ..6"],
         );
-        check("SELECT a IS DISTINCT FROM b FROM events WHERE type = 'a'", &["t=a"]);
+        check(
+            "SELECT a IS DISTINCT FROM b FROM events WHERE type = 'a'",
+            &["t=a"],
+        );
         check("SELECT 1", &[]);
     }
 
@@ -500,7 +560,11 @@ mod tests {
         ] {
             assert!(named(sql).events.contains(&Only::default()), "{sql}");
         }
-        let deep = format!("SELECT {}(SELECT 1 FROM events WHERE type='a'){}", "(".repeat(99), ")".repeat(99));
+        let deep = format!(
+            "SELECT {}(SELECT 1 FROM events WHERE type='a'){}",
+            "(".repeat(99),
+            ")".repeat(99)
+        );
         check(&deep, &[""]);
     }
 
@@ -508,12 +572,25 @@ mod tests {
     fn the_first_rows_by_position_are_told() {
         let check = |sql: &str, expect: Option<(bool, usize, Option<usize>)>| {
             let first = named(sql).first;
-            assert_eq!(first.map(|f| (f.is_down, f.offset, f.limit)), expect, "{sql}");
+            assert_eq!(
+                first.map(|f| (f.is_down, f.offset, f.limit)),
+                expect,
+                "{sql}"
+            );
         };
         check("SELECT * FROM events", Some((false, 0, None)));
-        check("SELECT type FROM events e ORDER BY e.position DESC LIMIT 5;", Some((true, 0, Some(5))));
-        check("SELECT position, type FROM events WHERE type='a' LIMIT 5 OFFSET 7", Some((false, 7, Some(5))));
-        check("SELECT * FROM events ORDER BY position LIMIT 7, 5", Some((false, 7, Some(5))));
+        check(
+            "SELECT type FROM events e ORDER BY e.position DESC LIMIT 5;",
+            Some((true, 0, Some(5))),
+        );
+        check(
+            "SELECT position, type FROM events WHERE type='a' LIMIT 5 OFFSET 7",
+            Some((false, 7, Some(5))),
+        );
+        check(
+            "SELECT * FROM events ORDER BY position LIMIT 7, 5",
+            Some((false, 7, Some(5))),
+        );
         for sql in [
             "SELECT DISTINCT type FROM events",
             "SELECT * FROM events ORDER BY type",

@@ -31,7 +31,10 @@ pub(super) enum Condition {
     /// The column is one of these.
     In(Column, BTreeSet<String>),
     /// At this position or behind it; before this one.
-    Positions { low: u64, high: u64 },
+    Positions {
+        low: u64,
+        high: u64,
+    },
     SinceMs(i64),
     /// It bounds nothing that can be looked for.
     Nothing,
@@ -105,9 +108,8 @@ impl Only {
             &self.correlations,
             &self.causations,
         ];
-        let is_empty = |values: &&Option<BTreeSet<String>>| {
-            values.as_ref().is_some_and(BTreeSet::is_empty)
-        };
+        let is_empty =
+            |values: &&Option<BTreeSet<String>>| values.as_ref().is_some_and(BTreeSet::is_empty);
         self.low >= self.high || each.iter().any(is_empty)
     }
 
@@ -115,8 +117,8 @@ impl Only {
     fn items(&self) -> Option<Vec<QueryItem>> {
         let mut items = vec![QueryItem::default()];
         let spread = |items: &mut Vec<QueryItem>,
-                          values: &Option<BTreeSet<String>>,
-                          put: fn(&mut QueryItem, String)| {
+                      values: &Option<BTreeSet<String>>,
+                      put: fn(&mut QueryItem, String)| {
             let Some(values) = values else { return };
             if items.len() * values.len() > limits::QUERY_ITEMS {
                 return;
@@ -132,16 +134,23 @@ impl Only {
                 })
                 .collect();
         };
-        spread(&mut items, &self.causations, |item, id| item.causation = Some(id));
-        spread(&mut items, &self.correlations, |item, id| item.correlation = Some(id));
-        spread(&mut items, &self.of_categories(), |item, c| item.category = Some(c));
+        spread(&mut items, &self.causations, |item, id| {
+            item.causation = Some(id)
+        });
+        spread(&mut items, &self.correlations, |item, id| {
+            item.correlation = Some(id)
+        });
+        spread(&mut items, &self.of_categories(), |item, c| {
+            item.category = Some(c)
+        });
         for item in &mut items {
             if let Some(types) = &self.types
                 && types.len() <= limits::QUERY_VALUES / 2
             {
                 item.types.extend(types.iter().cloned());
             }
-            item.tags.extend(self.tags.iter().take(limits::QUERY_VALUES / 2).cloned());
+            item.tags
+                .extend(self.tags.iter().take(limits::QUERY_VALUES / 2).cloned());
         }
         (items != [QueryItem::default()]).then_some(items)
     }
@@ -189,9 +198,7 @@ pub(super) fn condition<'a>(
     let (left, rest) = words.split_at_checked(length)?;
     if let Some(name) = of(left) {
         return match rest {
-            [between, low, and, high]
-                if between.is_keyword("between") && and.is_keyword("and") =>
-            {
+            [between, low, and, high] if between.is_keyword("between") && and.is_keyword("and") => {
                 let low = range(&name, ">=", low)?;
                 Some(both(low, range(&name, "<=", high)?))
             }
@@ -232,7 +239,7 @@ impl Column {
     }
 }
 
-fn tag(words: &[Word], of: &impl Fn(&[Word]) -> Option<String>) -> Option<String> {
+fn tag<'a>(words: &'a [Word], of: &impl Fn(&'a [Word]) -> Option<String>) -> Option<String> {
     let [function, open, tags @ .., comma, Word::Text(tag), close] = words else {
         return None;
     };
@@ -265,9 +272,7 @@ fn range(name: &str, mark: &str, value: &Word) -> Option<Condition> {
             Some(Condition::Positions { low, high })
         }
         // A clock may have been set back, so what ends here may go on behind what lies later.
-        ("appended" | "appended_ms", _) if matches!(mark, "<" | "<=") => {
-            Some(Condition::Nothing)
-        }
+        ("appended" | "appended_ms", _) if matches!(mark, "<" | "<=") => Some(Condition::Nothing),
         ("appended_ms", Word::Number(number)) if matches!(mark, "=" | "==" | ">" | ">=") => {
             number.parse().ok().map(Condition::SinceMs)
         }
@@ -280,10 +285,9 @@ fn range(name: &str, mark: &str, value: &Word) -> Option<Condition> {
 
 fn both(low: Condition, high: Condition) -> Condition {
     match (low, high) {
-        (
-            Condition::Positions { low, .. },
-            Condition::Positions { high, .. },
-        ) => Condition::Positions { low, high },
+        (Condition::Positions { low, .. }, Condition::Positions { high, .. }) => {
+            Condition::Positions { low, high }
+        }
         (low, _) => low,
     }
 }
@@ -325,10 +329,14 @@ mod tests {
 
     fn read(sql: &str) -> Option<Condition> {
         let words = words(sql).unwrap();
-        condition(&words, &|words: &[Word]| match words {
+        condition(&words, &bare)
+    }
+
+    fn bare(words: &[Word]) -> Option<&str> {
+        match words {
             [Word::Name { text, .. }] => Some(text),
             _ => None,
-        })
+        }
     }
 
     fn positions(low: u64, high: u64) -> Option<Condition> {
@@ -352,7 +360,11 @@ mod tests {
         assert_eq!(read("appended_ms > 7"), Some(Condition::SinceMs(7)));
         assert_eq!(read("appended < '2026'"), Some(Condition::Nothing));
         let since = Some(Condition::SinceMs(1_764_504_000_000));
-        for text in ["2025-11-30T12", "2025-11-30T12:00:00Z", "2025-11-30T12:00:00.000Z"] {
+        for text in [
+            "2025-11-30T12",
+            "2025-11-30T12:00:00Z",
+            "2025-11-30T12:00:00.000Z",
+        ] {
             assert_eq!(read(&format!("appended >= '{text}'")), since);
         }
     }
@@ -388,11 +400,20 @@ mod tests {
     #[test]
     fn conditions_come_together() {
         let mut only = Only::default();
-        for sql in ["type IN ('a','b')", "type = 'b'", "category IN ('x','y')", "position > 3"] {
+        for sql in [
+            "type IN ('a','b')",
+            "type = 'b'",
+            "category IN ('x','y')",
+            "position > 3",
+        ] {
             only.and(read(sql).unwrap());
         }
         let query = query_of(std::slice::from_ref(&only));
-        let found: Vec<_> = query.items.iter().map(|i| (i.category.as_deref(), &*i.types)).collect();
+        let found: Vec<_> = query
+            .items
+            .iter()
+            .map(|i| (i.category.as_deref(), &*i.types))
+            .collect();
         let b = &["b".to_owned()][..];
         assert_eq!(found, [(Some("x"), b), (Some("y"), b)]);
         assert!(!only.is_nothing());

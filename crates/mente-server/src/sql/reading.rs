@@ -56,7 +56,9 @@ impl Reading {
             return Err(Error::new(Kind::Unknown, "nobody waits for the answer"));
         }
         let waited = async { tokio::time::timeout_at(self.deadline.into(), asked).await };
-        self.handle.block_on(waited).unwrap_or_else(|_| Err(too_long()))
+        self.handle
+            .block_on(waited)
+            .unwrap_or_else(|_| Err(too_long()))
     }
 
     /// Takes room for what a table is to hold.
@@ -84,7 +86,8 @@ impl Reading {
 }
 
 /// What helps.
-const NARROWER: &str = "say in its WHERE which stream, category, type, tag or positions, by literals and AND";
+const NARROWER: &str =
+    "say in its WHERE which stream, category, type, tag or positions, by literals and AND";
 
 fn too_long() -> Error {
     let message = format!(

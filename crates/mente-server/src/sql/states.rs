@@ -50,7 +50,13 @@ pub(super) fn load(
         let mut insert = connection.prepare_cached(insert).map_err(own)?;
         let place = last.place;
         let (revision, position) = (place.revision.cast_signed(), place.position.cast_signed());
-        let row = params![stream.as_str(), stream.category(), revision, position, state];
+        let row = params![
+            stream.as_str(),
+            stream.category(),
+            revision,
+            position,
+            state
+        ];
         insert.execute(row).map_err(own)?;
     }
     Ok(())
@@ -63,7 +69,11 @@ fn streams(reading: &mut Reading, each: &[Only]) -> Result<BTreeSet<StreamName>>
         match (&only.streams, &only.categories) {
             (Some(names), _) => {
                 // What is no name of a stream is one of none.
-                streams.extend(names.iter().filter_map(|name| StreamName::new(&**name).ok()));
+                streams.extend(
+                    names
+                        .iter()
+                        .filter_map(|name| StreamName::new(&**name).ok()),
+                );
             }
             (None, Some(categories)) => {
                 for category in categories {
@@ -101,7 +111,8 @@ fn of_category(
         let (forwards, max) = (Direction::Forwards, limits::SQL_PAGE_EVENTS);
         let found = reading.wait(broker.find_events(who, &query, from, forwards, max))?;
         // What is told of streams as a whole lies in streams that nobody names.
-        let is_one = |e: &StreamEvent| e.place.position < end && !e.stream.as_str().starts_with('$');
+        let is_one =
+            |e: &StreamEvent| e.place.position < end && !e.stream.as_str().starts_with('$');
         let begun = found.events.into_iter().filter(is_one);
         streams.extend(begun.map(|event| event.stream));
         check(streams.len())?;
@@ -169,10 +180,15 @@ fn check_begun(reading: &Reading, stream: &StreamName, end: u64) -> Result<()> {
     let broker = broker.as_written();
     let first = broker.read_whole_stream(who, stream, 0, 0, Direction::Forwards, 1);
     let first = reading.wait(first)?;
-    if first.events.first().is_none_or(|first| first.place.position >= end) {
+    if first
+        .events
+        .first()
+        .is_none_or(|first| first.place.position >= end)
+    {
         return Ok(());
     }
-    let message = format!("the events that stream {stream} had by then are hidden or deleted: leave it out");
+    let message =
+        format!("the events that stream {stream} had by then are hidden or deleted: leave it out");
     Err(Error::new(Kind::OutOfRange, message))
 }
 

@@ -56,9 +56,7 @@ pub(super) fn words(sql: &str) -> Option<Vec<Word>> {
         let length = match first {
             c if c.is_ascii_whitespace() => c.len_utf8(),
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
-            '/' if rest.starts_with("/*") => {
-                rest[2..].find("*/").map_or(rest.len(), |end| end + 4)
-            }
+            '/' if rest.starts_with("/*") => rest[2..].find("*/").map_or(rest.len(), |end| end + 4),
             '\'' => {
                 let (text, length) = quoted(rest, '\'')?;
                 words.push(Word::Text(text));
@@ -92,7 +90,7 @@ pub(super) fn words(sql: &str) -> Option<Vec<Word>> {
                     length
                 }
             }
-            c => match MARKS.iter().find(|mark| rest.starts_with(**mark)) {
+            c => match MARKS.into_iter().find(|mark| rest.starts_with(mark)) {
                 Some(mark) => {
                     words.push(Word::Mark(mark));
                     mark.len()
@@ -190,7 +188,15 @@ mod tests {
                 Word::Number("7".into()),
             ],
         );
-        check("?1:é", &[Word::Other, Word::Number("1".into()), Word::Other, name("é", false)]);
+        check(
+            "?1:é",
+            &[
+                Word::Other,
+                Word::Number("1".into()),
+                Word::Other,
+                name("é", false),
+            ],
+        );
         check("/* open", &[]);
         assert_eq!(words("'open"), None);
         assert_eq!(words("[open"), None);

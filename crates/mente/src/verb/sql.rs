@@ -18,8 +18,14 @@ const ROWS_DEFAULT: u32 = 100;
 
 pub(super) async fn sql(asked: Sql) -> Result<()> {
     let caller = Caller::new(&asked.connection)?;
-    let as_of = asked.as_of.as_deref().map(|as_of| ("as_of", as_of.to_owned()));
-    let path = format!("/sql{}", query(as_of.into_iter().chain(waited(&asked.waiting))));
+    let as_of = asked
+        .as_of
+        .as_deref()
+        .map(|as_of| ("as_of", as_of.to_owned()));
+    let path = format!(
+        "/sql{}",
+        query(as_of.into_iter().chain(waited(&asked.waiting)))
+    );
     let mut body = json!({"sql": asked.sql});
     let Some(file) = asked.parquet else {
         body["limit"] = asked.limit.unwrap_or(ROWS_DEFAULT).into();
@@ -29,7 +35,9 @@ pub(super) async fn sql(asked: Sql) -> Result<()> {
     if let Some(limit) = asked.limit {
         body["limit"] = limit.into();
     }
-    let answer = caller.accept("POST", &path, PARQUET, body.to_string()).await?;
+    let answer = caller
+        .accept("POST", &path, PARQUET, body.to_string())
+        .await?;
     let shown = file.display();
     fs::write(&file, &answer.body).with_context(|| format!("cannot write {shown}"))?;
     line(&format!("{} bytes in {shown}", answer.body.len()))
@@ -37,7 +45,10 @@ pub(super) async fn sql(asked: Sql) -> Result<()> {
 
 /// The parameters of a query that waits.
 pub(super) fn waited(waiting: &Waiting) -> impl Iterator<Item = (&'static str, String)> {
-    let least = waiting.min_position.clone().map(|least| ("min-position", least));
+    let least = waiting
+        .min_position
+        .clone()
+        .map(|least| ("min-position", least));
     let wait = waiting.wait_ms.map(|ms| ("wait_ms", ms.to_string()));
     least.into_iter().chain(wait)
 }

@@ -20,7 +20,8 @@ async fn attacked() -> Attacked {
 
 async fn append(attacked: &Attacked, stream: &str, ids: &[&str], data: &str) {
     let events = ids.iter().map(|id| {
-        let event = format!(r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"T","data":{data}}}"#);
+        let event =
+            format!(r#"{{"specversion":"1.0","id":"{id}","source":"s","type":"T","data":{data}}}"#);
         format!(r#"{{"stream":"{stream}","event":{event}}}"#)
     });
     let body = format!(r#"{{"events":[{}]}}"#, events.collect::<Vec<_>>().join(","));
@@ -86,9 +87,20 @@ async fn queries_over_everything_neither_write_nor_reach_out() {
         format!("ATTACH '{live}' AS x"),
         format!("SELECT * FROM \"{live}\".t"),
         format!("VACUUM p INTO '{out}'"),
-        format!("SELECT {}1{} FROM events", "(".repeat(15_000), ")".repeat(15_000)),
-        format!("SELECT * FROM events WHERE {}type='T'{}", "(".repeat(15_000), ")".repeat(15_000)),
-        format!("SELECT 1 FROM events WHERE {}1", "position>1 AND ".repeat(4_000)),
+        format!(
+            "SELECT {}1{} FROM events",
+            "(".repeat(15_000),
+            ")".repeat(15_000)
+        ),
+        format!(
+            "SELECT * FROM events WHERE {}type='T'{}",
+            "(".repeat(15_000),
+            ")".repeat(15_000)
+        ),
+        format!(
+            "SELECT 1 FROM events WHERE {}1",
+            "position>1 AND ".repeat(4_000)
+        ),
         format!("SELECT 1 FROM events {}", ", events".repeat(7_000)),
         format!("SELECT '{}", "(".repeat(60_000)),
         format!("SELECT '{}' FROM events", "x".repeat(100_000)),
@@ -96,20 +108,40 @@ async fn queries_over_everything_neither_write_nor_reach_out() {
         is_refused(query(&attacked, &sql).await, &sql);
     }
     assert!(!std::path::Path::new(out).exists());
-    let rows = query(&attacked, "SELECT count(*), (SELECT count(*) FROM p.t) FROM events").await;
+    let rows = query(
+        &attacked,
+        "SELECT count(*), (SELECT count(*) FROM p.t) FROM events",
+    )
+    .await;
     assert!(rows.1.contains("[[3,"), "{rows:?}");
     // Many values, names and places are no harm; they are only looked for in another way.
     let types: Vec<String> = (0..2_000).map(|n| format!("'t{n}'")).collect();
     for sql in [
-        format!("SELECT count(*) FROM events WHERE type IN ({}, 'T')", types.join(",")),
-        format!("SELECT count(*) FROM events WHERE stream IN ({}, 'a-1')", types.join(",")),
-        format!("SELECT count(*) FROM events WHERE type = 'T' AND category IN ({}, 'a')", types.join(",")),
+        format!(
+            "SELECT count(*) FROM events WHERE type IN ({}, 'T')",
+            types.join(",")
+        ),
+        format!(
+            "SELECT count(*) FROM events WHERE stream IN ({}, 'a-1')",
+            types.join(",")
+        ),
+        format!(
+            "SELECT count(*) FROM events WHERE type = 'T' AND category IN ({}, 'a')",
+            types.join(",")
+        ),
         "SELECT count(*) FROM events WHERE stream IN ('', '\u{1}', '$$$$', 'a-1')".to_owned(),
-        format!("SELECT count(*) FROM events WHERE stream IN ('{}', 'a-1')", "s".repeat(60_000)),
-        "SELECT count(*) FROM events WHERE position < 18446744073709551615 AND position >= 00".to_owned(),
+        format!(
+            "SELECT count(*) FROM events WHERE stream IN ('{}', 'a-1')",
+            "s".repeat(60_000)
+        ),
+        "SELECT count(*) FROM events WHERE position < 18446744073709551615 AND position >= 00"
+            .to_owned(),
     ] {
         let answer = query(&attacked, &sql).await;
-        assert!(answer.0 == 200 && answer.1.contains("[[3]]"), "{sql:.80}: {answer:?}");
+        assert!(
+            answer.0 == 200 && answer.1.contains("[[3]]"),
+            "{sql:.80}: {answer:?}"
+        );
     }
     attacked.survives(60).await;
 }
@@ -125,7 +157,11 @@ async fn queries_over_everything_are_ended() {
     ];
     let began = Instant::now();
     let answers = endless.iter().map(|sql| query(&attacked, sql));
-    for (answer, sql) in futures::future::join_all(answers).await.into_iter().zip(&endless) {
+    for (answer, sql) in futures::future::join_all(answers)
+        .await
+        .into_iter()
+        .zip(&endless)
+    {
         is_refused(answer, sql);
     }
     let took = began.elapsed();
@@ -134,7 +170,10 @@ async fn queries_over_everything_are_ended() {
     for _ in 0..limits::SQL_QUERIES {
         let mut socket = attacked.connect();
         let body = json!({"sql": endless[0]}).to_string();
-        let head = format!("POST /sql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n", body.len());
+        let head = format!(
+            "POST /sql HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\r\n",
+            body.len()
+        );
         socket.write_all(head.as_bytes()).unwrap();
         socket.write_all(body.as_bytes()).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
@@ -153,7 +192,11 @@ async fn queries_over_everything_do_not_take_the_memory() {
     for id in 0..events {
         append(&attacked, "large-1", &[&format!("l{id}")], &data).await;
     }
-    let count = query(&attacked, "SELECT count(*) FROM events WHERE category = 'large'").await;
+    let count = query(
+        &attacked,
+        "SELECT count(*) FROM events WHERE category = 'large'",
+    )
+    .await;
     assert!(count.1.contains(&format!("[[{events}]]")), "{count:?}");
     let whole = || query(&attacked, "SELECT max(length(data)) FROM events");
     for answer in futures::future::join_all((0..limits::SQL_QUERIES).map(|_| whole())).await {
@@ -162,8 +205,16 @@ async fn queries_over_everything_do_not_take_the_memory() {
     let some = "SELECT sum(length(data)) FROM events WHERE position < 100";
     assert_eq!(query(&attacked, some).await.0, 200);
     // The first of them are enough.
-    let first = query(&attacked, "SELECT position, data FROM events ORDER BY position DESC LIMIT 3").await;
-    assert!(first.0 == 200 && first.1.contains(r#""looked":{"events":3,"#), "{:.200}", first.1);
+    let first = query(
+        &attacked,
+        "SELECT position, data FROM events ORDER BY position DESC LIMIT 3",
+    )
+    .await;
+    assert!(
+        first.0 == 200 && first.1.contains(r#""looked":{"events":3,"#),
+        "{:.200}",
+        first.1
+    );
     for sql in [
         format!("{FOR_EVER} SELECT group_concat(hex(zeroblob(1000))) FROM n, events"),
         "SELECT group_concat(data) FROM events WHERE position < 100".to_owned(),

@@ -35,7 +35,11 @@ fn event(id: u64, kind: &str, data: Value) -> Value {
 async fn fill(server: &Server, count: u64, random: &mut fastrand::Rng) {
     let mut events = Vec::new();
     for id in 0..count {
-        let mut event = event(id, TYPES[random.usize(..4).min(random.usize(..4))], json!({"n": id % 17}));
+        let mut event = event(
+            id,
+            TYPES[random.usize(..4).min(random.usize(..4))],
+            json!({"n": id % 17}),
+        );
         if id > 0 && random.bool() {
             event["causationid"] = json!(format!("e{}", random.u64(..id)));
         }
@@ -43,7 +47,10 @@ async fn fill(server: &Server, count: u64, random: &mut fastrand::Rng) {
         if random.bool() {
             event["subject"] = json!(format!("s{}", random.u64(..5)));
         }
-        let tags: Vec<_> = ["red", "big", "redder"].into_iter().filter(|_| random.bool()).collect();
+        let tags: Vec<_> = ["red", "big", "redder"]
+            .into_iter()
+            .filter(|_| random.bool())
+            .collect();
         if !tags.is_empty() {
             event["tags"] = json!(tags.join(","));
         }
@@ -62,7 +69,9 @@ async fn fill(server: &Server, count: u64, random: &mut fastrand::Rng) {
 async fn all(server: &Server) -> Vec<Value> {
     let (mut found, mut from) = (Vec::new(), 0);
     loop {
-        let page = server.ok("GET", &format!("/store/events?from={from}"), "").await;
+        let page = server
+            .ok("GET", &format!("/store/events?from={from}"), "")
+            .await;
         found.extend(page["events"].as_array().unwrap().iter().cloned());
         match page.get("next").and_then(Value::as_u64) {
             Some(next) => from = next,
@@ -93,8 +102,12 @@ fn plain(events: &[Value]) -> rusqlite::Connection {
         let text = |of: &Value, name: &str| of[name].as_str().map(str::to_owned);
         let stream = told["stream"].as_str().unwrap();
         let appended = told["appended"].as_str().unwrap();
-        let ms = appended.parse::<jiff::Timestamp>().unwrap().as_millisecond();
-        let insert = "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
+        let ms = appended
+            .parse::<jiff::Timestamp>()
+            .unwrap()
+            .as_millisecond();
+        let insert =
+            "INSERT INTO events VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)";
         let row = rusqlite::params![
             told["position"].as_i64(),
             stream,
@@ -116,7 +129,9 @@ fn plain(events: &[Value]) -> rusqlite::Connection {
 }
 
 fn rows(connection: &rusqlite::Connection, sql: &str) -> Vec<Value> {
-    let mut statement = connection.prepare(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut statement = connection
+        .prepare(sql)
+        .unwrap_or_else(|error| panic!("{sql}: {error}"));
     let count = statement.column_count();
     let mut found = statement.raw_query();
     let mut rows = Vec::new();
@@ -135,7 +150,9 @@ fn rows(connection: &rusqlite::Connection, sql: &str) -> Vec<Value> {
 
 async fn ask(server: &Server, parameters: &str, sql: &str) -> (u16, Value) {
     let body = json!({"sql": sql, "limit": 10_000}).to_string();
-    let answer = server.call("POST", &format!("/sql{parameters}"), &body).await;
+    let answer = server
+        .call("POST", &format!("/sql{parameters}"), &body)
+        .await;
     (answer.status, parsed(&answer))
 }
 
@@ -210,19 +227,37 @@ fn statement(count: i64, random: &mut fastrand::Rng) -> String {
     let (plain, a, b, sub) = (of(""), of("a."), of("b."), of("events."));
     match random.u32(..12) {
         0 | 1 => format!("SELECT position, type, stream, revision FROM events WHERE {plain}"),
-        2 => format!("SELECT type, count(*), sum(revision) FROM events WHERE {plain} GROUP BY type HAVING count(*) > 1"),
+        2 => format!(
+            "SELECT type, count(*), sum(revision) FROM events WHERE {plain} GROUP BY type HAVING count(*) > 1"
+        ),
         3 | 4 => {
             let (limit, offset) = (random.u32(..40), random.u32(..20));
             let way = if random.bool() { "DESC" } else { "ASC" };
-            format!("SELECT position, upper(type) FROM events WHERE {plain} ORDER BY position {way} LIMIT {limit} OFFSET {offset}")
+            format!(
+                "SELECT position, upper(type) FROM events WHERE {plain} ORDER BY position {way} LIMIT {limit} OFFSET {offset}"
+            )
         }
-        5 => format!("SELECT a.position, b.position FROM events a JOIN events b ON a.id = b.causationid WHERE {a} AND {b}"),
-        6 => format!("SELECT a.position, b.type FROM events a LEFT JOIN events b ON a.id = b.causationid AND b.type = 'Paid' WHERE {a}"),
-        7 => format!("SELECT a.position, b.type FROM events a LEFT JOIN events b ON a.id = b.causationid WHERE {b}"),
-        8 => format!("SELECT position, (SELECT count(*) FROM events b WHERE b.causationid = events.id AND {b}) FROM events WHERE {sub}"),
-        9 => format!("SELECT position FROM events WHERE {plain} UNION ALL SELECT -position FROM events a WHERE {a}"),
-        10 => format!("WITH a AS (SELECT * FROM events WHERE {plain}) SELECT a.type, max(a.position) FROM a WHERE {a} GROUP BY 1"),
-        _ => format!("SELECT count(*) FROM events a WHERE {a} AND EXISTS (SELECT 1 FROM events b WHERE b.correlationid = a.correlationid AND {b})"),
+        5 => format!(
+            "SELECT a.position, b.position FROM events a JOIN events b ON a.id = b.causationid WHERE {a} AND {b}"
+        ),
+        6 => format!(
+            "SELECT a.position, b.type FROM events a LEFT JOIN events b ON a.id = b.causationid AND b.type = 'Paid' WHERE {a}"
+        ),
+        7 => format!(
+            "SELECT a.position, b.type FROM events a LEFT JOIN events b ON a.id = b.causationid WHERE {b}"
+        ),
+        8 => format!(
+            "SELECT position, (SELECT count(*) FROM events b WHERE b.causationid = events.id AND {b}) FROM events WHERE {sub}"
+        ),
+        9 => format!(
+            "SELECT position FROM events WHERE {plain} UNION ALL SELECT -position FROM events a WHERE {a}"
+        ),
+        10 => format!(
+            "WITH a AS (SELECT * FROM events WHERE {plain}) SELECT a.type, max(a.position) FROM a WHERE {a} GROUP BY 1"
+        ),
+        _ => format!(
+            "SELECT count(*) FROM events a WHERE {a} AND EXISTS (SELECT 1 FROM events b WHERE b.correlationid = a.correlationid AND {b})"
+        ),
     }
 }
 
@@ -250,7 +285,10 @@ async fn answers_are_those_of_a_plain_table_of_all_events() {
         assert!(looked <= count, "{sql}: {looked}");
         fewer += u64::from(looked < count);
     }
-    assert!((80..400).contains(&fewer), "{fewer} of 400 looked at fewer events than there are");
+    assert!(
+        (80..400).contains(&fewer),
+        "{fewer} of 400 looked at fewer events than there are"
+    );
 }
 
 /// What is looked for by the index is not read beside it: the answer tells how many events were looked at.
@@ -267,16 +305,37 @@ async fn conditions_are_pushed_down_to_the_index() {
         tags.split(',').any(|there| there == tag)
     };
     let time = events[250]["appended"].as_str().unwrap();
-    let at_or_behind = events.iter().position(|e| e["appended"].as_str() >= Some(time)).unwrap();
+    let at_or_behind = events
+        .iter()
+        .position(|e| e["appended"].as_str() >= Some(time))
+        .unwrap();
     let in_category = |e: &Value, c: &str| e["stream"].as_str().unwrap().starts_with(c);
     for (sql, looked) in [
         ("type = 'Closed'".to_owned(), count(&|e| kind(e, "Closed"))),
-        ("type IN ('Closed', 'Paid') AND revision > 3".to_owned(), count(&|e| kind(e, "Closed") || kind(e, "Paid"))),
-        ("category = 'cart' AND type = 'Paid'".to_owned(), count(&|e| in_category(e, "cart-") && kind(e, "Paid"))),
-        ("stream = 'order-3'".to_owned(), count(&|e| e["stream"] == "order-3")),
-        ("stream IN ('order-3', 'cart-1') AND type = 'Paid'".to_owned(), count(&|e| e["stream"] == "order-3" || e["stream"] == "cart-1")),
-        ("has_tag(tags, 'red') AND has_tag(tags, 'big')".to_owned(), count(&|e| has(e, "red") && has(e, "big"))),
-        ("correlationid = 'c2' AND type = 'Opened'".to_owned(), count(&|e| kind(e, "Opened") && e["event"]["correlationid"] == "c2")),
+        (
+            "type IN ('Closed', 'Paid') AND revision > 3".to_owned(),
+            count(&|e| kind(e, "Closed") || kind(e, "Paid")),
+        ),
+        (
+            "category = 'cart' AND type = 'Paid'".to_owned(),
+            count(&|e| in_category(e, "cart-") && kind(e, "Paid")),
+        ),
+        (
+            "stream = 'order-3'".to_owned(),
+            count(&|e| e["stream"] == "order-3"),
+        ),
+        (
+            "stream IN ('order-3', 'cart-1') AND type = 'Paid'".to_owned(),
+            count(&|e| e["stream"] == "order-3" || e["stream"] == "cart-1"),
+        ),
+        (
+            "has_tag(tags, 'red') AND has_tag(tags, 'big')".to_owned(),
+            count(&|e| has(e, "red") && has(e, "big")),
+        ),
+        (
+            "correlationid = 'c2' AND type = 'Opened'".to_owned(),
+            count(&|e| kind(e, "Opened") && e["event"]["correlationid"] == "c2"),
+        ),
         ("position BETWEEN 20 AND 29".to_owned(), 10),
         ("position >= 290 AND position < 295".to_owned(), 5),
         ("type = 'Paid' AND type = 'Closed'".to_owned(), 0),
@@ -288,13 +347,30 @@ async fn conditions_are_pushed_down_to_the_index() {
         let answer = asked(&server, &format!("SELECT count(*) FROM events WHERE {sql}")).await;
         assert_eq!(answer["looked"]["events"], json!(looked), "{sql}");
         // The same in words that nothing is read from.
-        let whole = asked(&server, &format!("SELECT count(*) FROM events WHERE ({sql}) IS TRUE")).await;
-        assert_eq!((&answer["rows"], &whole["looked"]["events"]), (&whole["rows"], &json!(300)), "{sql}");
+        let whole = asked(
+            &server,
+            &format!("SELECT count(*) FROM events WHERE ({sql}) IS TRUE"),
+        )
+        .await;
+        assert_eq!(
+            (&answer["rows"], &whole["looked"]["events"]),
+            (&whole["rows"], &json!(300)),
+            "{sql}"
+        );
     }
     for (sql, looked) in [
-        ("SELECT position FROM events ORDER BY position DESC LIMIT 5", 5),
-        ("SELECT * FROM events WHERE type = 'Opened' ORDER BY position LIMIT 5 OFFSET 2", 7),
-        ("SELECT position FROM events WHERE stream = 'order-3' ORDER BY position DESC LIMIT 2", 2),
+        (
+            "SELECT position FROM events ORDER BY position DESC LIMIT 5",
+            5,
+        ),
+        (
+            "SELECT * FROM events WHERE type = 'Opened' ORDER BY position LIMIT 5 OFFSET 2",
+            7,
+        ),
+        (
+            "SELECT position FROM events WHERE stream = 'order-3' ORDER BY position DESC LIMIT 2",
+            2,
+        ),
         ("SELECT max(position) FROM events", 300),
     ] {
         let answer = asked(&server, sql).await;
@@ -302,7 +378,14 @@ async fn conditions_are_pushed_down_to_the_index() {
     }
     let body = json!({"sql": "SELECT type FROM events", "limit": 10}).to_string();
     let answer = server.ok("POST", "/sql", &body).await;
-    assert_eq!((&answer["truncated"], &answer["looked"]["events"], &answer["asOf"]), (&json!(true), &json!(11), &json!(299)));
+    assert_eq!(
+        (
+            &answer["truncated"],
+            &answer["looked"]["events"],
+            &answer["asOf"]
+        ),
+        (&json!(true), &json!(11), &json!(299))
+    );
 }
 
 const TOTALS: &str = r#"{"source": {"store": true, "category": "order"},
@@ -315,7 +398,13 @@ async fn read_models_stand_beside_events() {
     let server = Server::start();
     fill(&server, 200, &mut random).await;
     server.ok("PUT", "/projections/sales", TOTALS).await;
-    server.ok("PUT", "/projections/my-sales.2", &TOTALS.replace("order", "cart")).await;
+    server
+        .ok(
+            "PUT",
+            "/projections/my-sales.2",
+            &TOTALS.replace("order", "cart"),
+        )
+        .await;
     let sql = "SELECT t.stream, t.n, (SELECT count(*) FROM events e WHERE e.type = 'Paid' AND e.stream = t.stream)
         FROM (SELECT * FROM sales.totals UNION ALL SELECT * FROM \"My-Sales.2\".totals) t ORDER BY 1";
     let (status, answer) = ask(&server, "?min-position=199", sql).await;
@@ -325,17 +414,44 @@ async fn read_models_stand_beside_events() {
     assert_eq!(answer["rows"].as_array().unwrap(), &rows(&plain, counted));
     // Without a store's table no event is looked at, and no position is told.
     let answer = asked(&server, "SELECT count(*) FROM sales.totals").await;
-    assert_eq!((&answer["looked"], answer.get("asOf")), (&json!({"events": 0, "states": 0}), None));
+    assert_eq!(
+        (&answer["looked"], answer.get("asOf")),
+        (&json!({"events": 0, "states": 0}), None)
+    );
     server.ok("PUT", "/projections/main", TOTALS).await;
-    refused(&server, "", "SELECT * FROM main.totals", 501, "mente projection query main").await;
+    refused(
+        &server,
+        "",
+        "SELECT * FROM main.totals",
+        501,
+        "mente projection query main",
+    )
+    .await;
     refused(&server, "", "SELECT * FROM totals", 400, "PROJECTION.TABLE").await;
-    refused(&server, "", "SELECT * FROM nobody.totals", 400, "no such table: nobody.totals").await;
+    refused(
+        &server,
+        "",
+        "SELECT * FROM nobody.totals",
+        400,
+        "no such table: nobody.totals",
+    )
+    .await;
     for n in 0..limits::SQL_PROJECTIONS {
-        server.ok("PUT", &format!("/projections/p{n}"), TOTALS).await;
+        server
+            .ok("PUT", &format!("/projections/p{n}"), TOTALS)
+            .await;
     }
-    let each = |count: usize| (0..count).map(|n| format!("SELECT * FROM p{n}.totals")).collect::<Vec<_>>().join(" UNION ");
+    let each = |count: usize| {
+        (0..count)
+            .map(|n| format!("SELECT * FROM p{n}.totals"))
+            .collect::<Vec<_>>()
+            .join(" UNION ")
+    };
     asked(&server, &each(limits::SQL_PROJECTIONS)).await;
-    let more = format!("{} UNION SELECT * FROM sales.totals", each(limits::SQL_PROJECTIONS));
+    let more = format!(
+        "{} UNION SELECT * FROM sales.totals",
+        each(limits::SQL_PROJECTIONS)
+    );
     refused(&server, "", &more, 413, "at most 10 projections").await;
 }
 
@@ -345,43 +461,127 @@ async fn reads_see_the_writes_that_they_name() {
     let server = Server::start();
     server.ok("PUT", "/projections/sales", TOTALS).await;
     for n in 0..60 {
-        let position = append(&server, &[("order-1".to_owned(), event(n, "Paid", json!({})))]).await;
+        let position = append(
+            &server,
+            &[("order-1".to_owned(), event(n, "Paid", json!({})))],
+        )
+        .await;
         let query = json!({"sql": "SELECT n FROM totals"}).to_string();
         let path = format!("/projections/sales/query?min-position={position}");
         let answer = server.ok("POST", &path, &query).await;
         assert_eq!(answer["rows"], json!([[n + 1]]));
-        let (_, answer) = ask(&server, &format!("?min-position={position}"), "SELECT n, (SELECT count(*) FROM events) FROM sales.totals").await;
+        let (_, answer) = ask(
+            &server,
+            &format!("?min-position={position}"),
+            "SELECT n, (SELECT count(*) FROM events) FROM sales.totals",
+        )
+        .await;
         assert_eq!(answer["rows"], json!([[n + 1, n + 1]]));
     }
     let began = std::time::Instant::now();
-    refused(&server, "?min-position=60&wait_ms=300", "SELECT * FROM sales.totals", 504, "the store has not come to 60 within 300 ms").await;
+    refused(
+        &server,
+        "?min-position=60&wait_ms=300",
+        "SELECT * FROM sales.totals",
+        504,
+        "the store has not come to 60 within 300 ms",
+    )
+    .await;
     assert!(began.elapsed() >= std::time::Duration::from_millis(300));
     // Of topics each partition has offsets.
     let view = json!({"source": {"topic": "clicks"}, "init": ["CREATE TABLE t (id)"], "on": {"test": ["INSERT INTO t VALUES (:id)"]}});
-    server.ok("PUT", "/topics/clicks", r#"{"partitions":3}"#).await;
-    server.ok("PUT", "/projections/clicks", &view.to_string()).await;
+    server
+        .ok("PUT", "/topics/clicks", r#"{"partitions":3}"#)
+        .await;
+    server
+        .ok("PUT", "/projections/clicks", &view.to_string())
+        .await;
     for n in 0..20 {
         let (partition, offset) = server.publish("clicks", &format!("click {n}"), "1").await;
         let sql = format!("SELECT count(*) FROM clicks.t WHERE id = 'click {n}'");
-        let (_, answer) = ask(&server, &format!("?min-position={partition}:{offset}"), &sql).await;
+        let (_, answer) = ask(
+            &server,
+            &format!("?min-position={partition}:{offset}"),
+            &sql,
+        )
+        .await;
         assert_eq!(answer["rows"], json!([[1]]), "{partition}:{offset}");
     }
     let of_topic = "SELECT * FROM clicks.t";
-    refused(&server, "?min-position=3", of_topic, 400, "has no positions").await;
-    refused(&server, "?min-position=0:999&wait_ms=50", of_topic, 504, "projection clicks has not come to 0:999").await;
-    refused(&server, "?min-position=0:1", "SELECT * FROM sales.totals", 400, "which has positions").await;
-    refused(&server, "?min-position=0:1", "SELECT * FROM events", 400, "events have positions").await;
+    refused(
+        &server,
+        "?min-position=3",
+        of_topic,
+        400,
+        "has no positions",
+    )
+    .await;
+    refused(
+        &server,
+        "?min-position=0:999&wait_ms=50",
+        of_topic,
+        504,
+        "projection clicks has not come to 0:999",
+    )
+    .await;
+    refused(
+        &server,
+        "?min-position=0:1",
+        "SELECT * FROM sales.totals",
+        400,
+        "which has positions",
+    )
+    .await;
+    refused(
+        &server,
+        "?min-position=0:1",
+        "SELECT * FROM events",
+        400,
+        "events have positions",
+    )
+    .await;
     refused(&server, "?min-position=1", "SELECT 1", 400, "names none").await;
-    refused(&server, "?min-position=x", "SELECT * FROM events", 400, "say a position").await;
-    refused(&server, "?wait_ms=5", "SELECT * FROM events", 400, "min-position").await;
-    refused(&server, "?min-position=1&wait_ms=999999", "SELECT * FROM events", 400, "wait_ms").await;
+    refused(
+        &server,
+        "?min-position=x",
+        "SELECT * FROM events",
+        400,
+        "say a position",
+    )
+    .await;
+    refused(
+        &server,
+        "?wait_ms=5",
+        "SELECT * FROM events",
+        400,
+        "min-position",
+    )
+    .await;
+    refused(
+        &server,
+        "?min-position=1&wait_ms=999999",
+        "SELECT * FROM events",
+        400,
+        "wait_ms",
+    )
+    .await;
     let path = "/projections/sales/rebuild?min-position=1";
     assert_eq!(server.call("POST", path, "").await.status, 400);
     // What has stopped is not waited for.
     let broken = json!({"source": {"store": true}, "init": ["CREATE TABLE t (n NOT NULL)"], "on": {"Paid": ["INSERT INTO t VALUES (NULL)"]}});
-    server.ok("PUT", "/projections/broken", &broken.to_string()).await;
-    eventually(async || server.ok("GET", "/projections/broken", "").await["state"] == "failed").await;
-    refused(&server, "?min-position=5&wait_ms=20000", "SELECT * FROM broken.t", 409, "has stopped before that").await;
+    server
+        .ok("PUT", "/projections/broken", &broken.to_string())
+        .await;
+    eventually(async || server.ok("GET", "/projections/broken", "").await["state"] == "failed")
+        .await;
+    refused(
+        &server,
+        "?min-position=5&wait_ms=20000",
+        "SELECT * FROM broken.t",
+        409,
+        "has stopped before that",
+    )
+    .await;
 }
 
 /// RFC 7386, as the default fold.
@@ -406,11 +606,17 @@ fn merge(target: &mut Value, patch: &Value) {
 /// The rows of `states` as of a position, folded here.
 fn folded(events: &[Value], category: &str, last: u64) -> BTreeMap<String, (u64, u64, Value)> {
     let mut states = BTreeMap::new();
-    for told in events.iter().take_while(|told| told["position"].as_u64().unwrap() <= last) {
+    for told in events
+        .iter()
+        .take_while(|told| told["position"].as_u64().unwrap() <= last)
+    {
         let stream = told["stream"].as_str().unwrap();
         if stream.starts_with(&format!("{category}-")) {
             let state = states.entry(stream.to_owned()).or_insert((0, 0, json!({})));
-            (state.0, state.1) = (told["revision"].as_u64().unwrap(), told["position"].as_u64().unwrap());
+            (state.0, state.1) = (
+                told["revision"].as_u64().unwrap(),
+                told["position"].as_u64().unwrap(),
+            );
             merge(&mut state.2, &told["event"]["data"]);
         }
     }
@@ -438,42 +644,101 @@ async fn events_and_states_are_as_of_any_moment() {
         let row = |row: &Value| {
             let number = |at: usize| row[at].as_u64().unwrap();
             let state = serde_json::from_str(row[3].as_str().unwrap()).unwrap();
-            (row[0].as_str().unwrap().to_owned(), (number(1), number(2), state))
+            (
+                row[0].as_str().unwrap().to_owned(),
+                (number(1), number(2), state),
+            )
         };
-        rows.map(row).collect::<BTreeMap<String, (u64, u64, Value)>>()
+        rows.map(row)
+            .collect::<BTreeMap<String, (u64, u64, Value)>>()
     };
     for last in (0..120).step_by(7).chain([119]) {
         let (status, answer) = ask(&server, &format!("?as_of={last}"), sql).await;
         assert_eq!(status, 200, "{answer}");
         assert_eq!(told(&answer), folded(&events, "cart", last), "as of {last}");
         assert_eq!(answer["asOf"], json!(last));
-        let (_, answer) = ask(&server, &format!("?as_of={last}"), "SELECT count(*), max(position) FROM events").await;
+        let (_, answer) = ask(
+            &server,
+            &format!("?as_of={last}"),
+            "SELECT count(*), max(position) FROM events",
+        )
+        .await;
         assert_eq!(answer["rows"], json!([[last + 1, last]]));
     }
-    assert_eq!(told(&asked(&server, sql).await), folded(&events, "cart", 119));
+    assert_eq!(
+        told(&asked(&server, sql).await),
+        folded(&events, "cart", 119)
+    );
     // A moment is that of the last event that was there by then.
     let time = events[60]["appended"].as_str().unwrap();
-    let last = events.iter().position(|e| e["appended"].as_str() > Some(time)).map_or(119, |behind| behind - 1);
+    let last = events
+        .iter()
+        .position(|e| e["appended"].as_str() > Some(time))
+        .map_or(119, |behind| behind - 1);
     let (_, answer) = ask(&server, &format!("?as_of={time}"), sql).await;
-    assert_eq!((told(&answer), &answer["asOf"]), (folded(&events, "cart", last as u64), &json!(last)));
-    let (_, answer) = ask(&server, "?as_of=2001-01-01T00:00:00Z", "SELECT count(*) FROM events").await;
+    assert_eq!(
+        (told(&answer), &answer["asOf"]),
+        (folded(&events, "cart", last as u64), &json!(last))
+    );
+    let (_, answer) = ask(
+        &server,
+        "?as_of=2001-01-01T00:00:00Z",
+        "SELECT count(*) FROM events",
+    )
+    .await;
     assert_eq!((&answer["rows"], answer.get("asOf")), (&json!([[0]]), None));
     // By name, and beside the events that made it.
     let joined = "SELECT e.position, s.state ->> '$.n' FROM states s JOIN events e ON e.stream = s.stream AND e.revision = s.revision
         WHERE s.stream IN ('cart-1', 'order-2') AND e.category IN ('cart', 'order') ORDER BY 1";
     let answer = asked(&server, joined).await;
-    assert_eq!((answer["rows"].as_array().unwrap().len(), &answer["looked"]["states"]), (2, &json!(2)));
+    assert_eq!(
+        (
+            answer["rows"].as_array().unwrap().len(),
+            &answer["looked"]["states"]
+        ),
+        (2, &json!(2))
+    );
     refused(&server, "", "SELECT * FROM states", 400, "say which").await;
-    refused(&server, "", "SELECT * FROM states WHERE stream LIKE 'cart-%'", 400, "say which").await;
-    refused(&server, "?as_of=120", "SELECT * FROM events", 416, "beyond the end").await;
-    refused(&server, "?as_of=soon", "SELECT * FROM events", 400, "say a position").await;
+    refused(
+        &server,
+        "",
+        "SELECT * FROM states WHERE stream LIKE 'cart-%'",
+        400,
+        "say which",
+    )
+    .await;
+    refused(
+        &server,
+        "?as_of=120",
+        "SELECT * FROM events",
+        416,
+        "beyond the end",
+    )
+    .await;
+    refused(
+        &server,
+        "?as_of=soon",
+        "SELECT * FROM events",
+        400,
+        "say a position",
+    )
+    .await;
     refused(&server, "?as_of=3", "SELECT 1", 400, "names neither").await;
     server.ok("PUT", "/projections/sales", TOTALS).await;
     let both = "SELECT * FROM sales.totals, events";
-    refused(&server, "?as_of=3", both, 501, "projection sales are those of now").await;
+    refused(
+        &server,
+        "?as_of=3",
+        both,
+        501,
+        "projection sales are those of now",
+    )
+    .await;
     // What is hidden or deleted has no state; of the past that is no answer.
     server.ok("DELETE", "/streams/cart-0", "").await;
-    let without = folded(&events, "cart", 119).into_iter().filter(|(stream, _)| stream != "cart-0");
+    let without = folded(&events, "cart", 119)
+        .into_iter()
+        .filter(|(stream, _)| stream != "cart-0");
     assert_eq!(told(&asked(&server, sql).await), without.collect());
     refused(&server, "?as_of=100", sql, 416, "cart-0").await;
 }
@@ -481,23 +746,51 @@ async fn events_and_states_are_as_of_any_moment() {
 #[tokio::test]
 async fn events_are_shown_as_readers_are_told_them() {
     let server = Server::start();
-    append(&server, &[("a-1".to_owned(), event(0, "Old", json!({"n": 1}))), ("a-1".to_owned(), event(1, "Gone", json!({})))]).await;
-    append(&server, &[("a-1".to_owned(), event(2, "Both", json!({"x": 1, "y": 2})))]).await;
+    append(
+        &server,
+        &[
+            ("a-1".to_owned(), event(0, "Old", json!({"n": 1}))),
+            ("a-1".to_owned(), event(1, "Gone", json!({}))),
+        ],
+    )
+    .await;
+    append(
+        &server,
+        &[("a-1".to_owned(), event(2, "Both", json!({"x": 1, "y": 2})))],
+    )
+    .await;
     for (kind, upcasters) in [
         ("Old", json!([{"rename": {"n": "number"}}, {"type": "New"}])),
         ("Gone", json!("drop")),
-        ("Both", json!({"split": [{"type": "X", "data": {"v": "$.data.x"}}, {"type": "Y", "data": {"v": "$.data.y"}}]})),
+        (
+            "Both",
+            json!({"split": [{"type": "X", "data": {"v": "$.data.x"}}, {"type": "Y", "data": {"v": "$.data.y"}}]}),
+        ),
     ] {
         let schema = json!({"version": 2, "upcasters": {"1": upcasters}});
-        server.ok("PUT", &format!("/schemas/{kind}"), &schema.to_string()).await;
+        server
+            .ok("PUT", &format!("/schemas/{kind}"), &schema.to_string())
+            .await;
     }
-    let told = asked(&server, "SELECT type, position, data FROM events ORDER BY position, type").await;
-    let expected = json!([["New", 0, "{\"number\":1}"], ["X", 2, "{\"v\":1}"], ["Y", 2, "{\"v\":2}"]]);
+    let told = asked(
+        &server,
+        "SELECT type, position, data FROM events ORDER BY position, type",
+    )
+    .await;
+    let expected = json!([
+        ["New", 0, "{\"number\":1}"],
+        ["X", 2, "{\"v\":1}"],
+        ["Y", 2, "{\"v\":2}"]
+    ]);
     assert_eq!(told["rows"], expected);
     for (kind, count) in [("New", 1), ("Old", 0), ("Y", 1), ("Gone", 0), ("Both", 0)] {
         for of in ["", "AND stream = 'a-1'", "AND category = 'a'"] {
             let sql = format!("SELECT count(*) FROM events WHERE type = '{kind}' {of}");
-            assert_eq!(asked(&server, &sql).await["rows"], json!([[count]]), "{sql}");
+            assert_eq!(
+                asked(&server, &sql).await["rows"],
+                json!([[count]]),
+                "{sql}"
+            );
         }
     }
 }
@@ -507,9 +800,15 @@ async fn events_are_shown_as_readers_are_told_them() {
 async fn what_a_stream_hides_the_store_has() {
     let server = Server::start();
     for n in 0..6 {
-        append(&server, &[("a-1".to_owned(), event(n, "T", json!({"n": n})))]).await;
+        append(
+            &server,
+            &[("a-1".to_owned(), event(n, "T", json!({"n": n})))],
+        )
+        .await;
     }
-    server.ok("PUT", "/streams/a-1/metadata", r#"{"truncateBefore": 4}"#).await;
+    server
+        .ok("PUT", "/streams/a-1/metadata", r#"{"truncateBefore": 4}"#)
+        .await;
     for sql in ["stream = 'a-1'", "category = 'a'", "stream || '' = 'a-1'"] {
         let answer = asked(&server, &format!("SELECT count(*) FROM events WHERE {sql}")).await;
         assert_eq!(answer["rows"], json!([[6]]), "{sql}");
@@ -527,9 +826,15 @@ async fn every_column_holds_what_it_says() {
     let file = keys.path().join("keys");
     std::fs::write(&file, "anna=secret\n").unwrap();
     let server = Server::start_with(&["--keys-file", file.to_str().unwrap()]);
-    let client = Client::new(&server.url()).unwrap().with_key("secret").unwrap();
+    let client = Client::new(&server.url())
+        .unwrap()
+        .with_key("secret")
+        .unwrap();
     let call = async |path: &str, body: Value| {
-        let answer = client.request("POST", path, Some("application/json"), body.to_string()).await.unwrap();
+        let answer = client
+            .request("POST", path, Some("application/json"), body.to_string())
+            .await
+            .unwrap();
         assert_eq!(answer.status, 200, "{}", answer.text());
         parsed(&answer)
     };
@@ -537,27 +842,57 @@ async fn every_column_holds_what_it_says() {
         "datacontenttype": "application/json", "dataschema": "x:y", "correlationid": "c", "causationid": "b", "tags": "p,q",
         "odd": 5, "yes": true, "data": {"a": [1]}});
     let raw = json!({"specversion": "1.0", "id": "2", "source": "/s", "type": "T", "data_base64": "AP8="});
-    call("/store/events", json!({"events": [{"stream": "a-b-c", "event": told}, {"stream": "a-b-c", "event": raw}]})).await;
+    call(
+        "/store/events",
+        json!({"events": [{"stream": "a-b-c", "event": told}, {"stream": "a-b-c", "event": raw}]}),
+    )
+    .await;
     let answer = call("/sql", json!({"sql": "SELECT * FROM events"})).await;
-    let names: Vec<&str> = answer["columns"].as_array().unwrap().iter().map(|name| name.as_str().unwrap()).collect();
+    let names: Vec<&str> = answer["columns"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|name| name.as_str().unwrap())
+        .collect();
     let of = |row: usize| -> BTreeMap<&str, &Value> {
-        names.iter().copied().zip(answer["rows"][row].as_array().unwrap()).collect()
+        names
+            .iter()
+            .copied()
+            .zip(answer["rows"][row].as_array().unwrap())
+            .collect()
     };
     let (first, second) = (of(0), of(1));
     for (name, value) in [
-        ("position", json!(0)), ("stream", json!("a-b-c")), ("revision", json!(0)), ("category", json!("a")),
-        ("type", json!("T")), ("id", json!("1")), ("source", json!("/s")), ("subject", json!("u")),
-        ("time", json!("2020-01-01T00:00:00Z")), ("datacontenttype", json!("application/json")), ("dataschema", json!("x:y")),
-        ("actor", json!("anna")), ("correlationid", json!("c")), ("causationid", json!("b")), ("tags", json!("p,q")),
+        ("position", json!(0)),
+        ("stream", json!("a-b-c")),
+        ("revision", json!(0)),
+        ("category", json!("a")),
+        ("type", json!("T")),
+        ("id", json!("1")),
+        ("source", json!("/s")),
+        ("subject", json!("u")),
+        ("time", json!("2020-01-01T00:00:00Z")),
+        ("datacontenttype", json!("application/json")),
+        ("dataschema", json!("x:y")),
+        ("actor", json!("anna")),
+        ("correlationid", json!("c")),
+        ("causationid", json!("b")),
+        ("tags", json!("p,q")),
         ("data", json!("{\"a\":[1]}")),
     ] {
         assert_eq!(first[name], &value, "{name}");
     }
     let extensions: Value = serde_json::from_str(first["extensions"].as_str().unwrap()).unwrap();
-    assert_eq!((&extensions["odd"], &extensions["yes"], &extensions["tags"]), (&json!(5), &json!(true), &json!("p,q")));
+    assert_eq!(
+        (&extensions["odd"], &extensions["yes"], &extensions["tags"]),
+        (&json!(5), &json!(true), &json!("p,q"))
+    );
     let appended: jiff::Timestamp = first["appended"].as_str().unwrap().parse().unwrap();
     assert_eq!(first["appended_ms"], &json!(appended.as_millisecond()));
-    assert_eq!((second["data"], second["subject"], second["time"]), (&json!("AP8="), &Value::Null, second["appended"]));
+    assert_eq!(
+        (second["data"], second["subject"], second["time"]),
+        (&json!("AP8="), &Value::Null, second["appended"])
+    );
     let keyless = server.call("POST", "/sql", r#"{"sql":"SELECT 1"}"#).await;
     assert_eq!(keyless.status, 401);
     assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len());
@@ -567,19 +902,53 @@ async fn every_column_holds_what_it_says() {
 async fn the_command_line_asks() {
     let server = Server::start();
     for (n, kind) in ["Opened", "Paid", "Paid"].into_iter().enumerate() {
-        append(&server, &[("order-1".to_owned(), event(n as u64, kind, json!({"n": n})))]).await;
+        append(
+            &server,
+            &[("order-1".to_owned(), event(n as u64, kind, json!({"n": n})))],
+        )
+        .await;
     }
     let sql = "SELECT type, count(*) AS n FROM events WHERE category = 'order' GROUP BY type ORDER BY type";
-    assert_eq!(ok(&server, &["sql", sql]), "type    n\nOpened  1\nPaid    2\n");
-    assert_eq!(ok(&server, &["sql", sql, "--as-of", "1"]), "type    n\nOpened  1\nPaid    1\n");
-    let answer: Value = serde_json::from_str(&ok(&server, &["sql", sql, "-o", "json", "--min-position", "2"])).unwrap();
+    assert_eq!(
+        ok(&server, &["sql", sql]),
+        "type    n\nOpened  1\nPaid    2\n"
+    );
+    assert_eq!(
+        ok(&server, &["sql", sql, "--as-of", "1"]),
+        "type    n\nOpened  1\nPaid    1\n"
+    );
+    let answer: Value = serde_json::from_str(&ok(
+        &server,
+        &["sql", sql, "-o", "json", "--min-position", "2"],
+    ))
+    .unwrap();
     assert_eq!(answer["looked"], json!({"events": 3, "states": 0}));
     let (code, _, err) = mente(&server, &["sql", "SELECT * FROM events", "--limit", "2"]);
     assert!(code != 0 && err.contains("raise --limit"), "{code} {err}");
-    let (code, _, err) = mente(&server, &["sql", "SELECT 1 FROM events", "--min-position", "9", "--wait-ms", "50"]);
-    assert!(code != 0 && err.contains("has not come to 9"), "{code} {err}");
+    let (code, _, err) = mente(
+        &server,
+        &[
+            "sql",
+            "SELECT 1 FROM events",
+            "--min-position",
+            "9",
+            "--wait-ms",
+            "50",
+        ],
+    );
+    assert!(
+        code != 0 && err.contains("has not come to 9"),
+        "{code} {err}"
+    );
     server.ok("PUT", "/projections/sales", TOTALS).await;
-    let asked = ["projection", "query", "sales", "SELECT n FROM totals", "--min-position", "2"];
+    let asked = [
+        "projection",
+        "query",
+        "sales",
+        "SELECT n FROM totals",
+        "--min-position",
+        "2",
+    ];
     assert_eq!(ok(&server, &asked), "n\n2\n");
 }
 
@@ -605,21 +974,47 @@ async fn duckdb_reads_what_is_exported() {
         .unwrap();
     let out = String::from_utf8_lossy(&output.stdout);
     let err = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && out == "150 events ok\n", "{out}{err}");
+    assert!(
+        output.status.success() && out == "150 events ok\n",
+        "{out}{err}"
+    );
     // Rows of several parts of a file.
-    let many = format!("WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT {EXPORTED}) SELECT x, iif(x % 7, x || '', NULL) AS t FROM n");
+    let many = format!(
+        "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x + 1 FROM n LIMIT {EXPORTED}) SELECT x, iif(x % 7, x || '', NULL) AS t FROM n"
+    );
     ok(&server, &["sql", &many, "--parquet", file]);
-    let ask = format!("import duckdb; print(duckdb.sql(\"SELECT count(*), sum(x), count(t), sum(CAST(t AS BIGINT)) FROM '{file}'\").fetchone())");
-    let output = std::process::Command::new(python(&root)).args(["-c", &ask]).output().unwrap();
+    let ask = format!(
+        "import duckdb; print(duckdb.sql(\"SELECT count(*), sum(x), count(t), sum(CAST(t AS BIGINT)) FROM '{file}'\").fetchone())"
+    );
+    let output = std::process::Command::new(python(&root))
+        .args(["-c", &ask])
+        .output()
+        .unwrap();
     let sevenths: u64 = (1..=EXPORTED).filter(|x| x % 7 == 0).sum();
     let sum = EXPORTED * (EXPORTED + 1) / 2;
-    let expected = format!("({EXPORTED}, {sum}, {}, {})\n", EXPORTED - EXPORTED / 7, sum - sevenths);
+    let expected = format!(
+        "({EXPORTED}, {sum}, {}, {})\n",
+        EXPORTED - EXPORTED / 7,
+        sum - sevenths
+    );
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     let twice = ["sql", "SELECT type, type FROM events", "--parquet", file];
     let (code, _, err) = mente(&server, &twice);
-    assert!(code == 2 && err.contains("another name by AS"), "{code} {err}");
-    let much = format!("{} SELECT x FROM n", many.split(" SELECT x, iif").next().unwrap().replace(&EXPORTED.to_string(), "600000"));
+    assert!(
+        code == 2 && err.contains("another name by AS"),
+        "{code} {err}"
+    );
+    let much = format!(
+        "{} SELECT x FROM n",
+        many.split(" SELECT x, iif")
+            .next()
+            .unwrap()
+            .replace(&EXPORTED.to_string(), "600000")
+    );
     let (code, _, err) = mente(&server, &["sql", &much, "--parquet", file]);
-    assert!(code == 2 && err.contains("at most 500000 rows"), "{code} {err}");
+    assert!(
+        code == 2 && err.contains("at most 500000 rows"),
+        "{code} {err}"
+    );
     ok(&server, &["sql", &much, "--parquet", file, "--limit", "10"]);
 }

@@ -94,13 +94,13 @@ mod connections;
 mod hostile_reducers;
 #[path = "../hostile/schemas.rs"]
 mod hostile_schemas;
-#[path = "../hostile/webhooks.rs"]
-mod hostile_webhooks;
-#[path = "../hostile/queries.rs"]
-mod queries;
-#[path = "../hostile/names.rs"]
-mod names;
-#[path = "../hostile/readers.rs"]
-mod readers;
 #[path = "../hostile/sql.rs"]
 mod hostile_sql;
+#[path = "../hostile/webhooks.rs"]
+mod hostile_webhooks;
+#[path = "../hostile/names.rs"]
+mod names;
+#[path = "../hostile/queries.rs"]
+mod queries;
+#[path = "../hostile/readers.rs"]
+mod readers;
