@@ -41,18 +41,18 @@ def main(url, file):
     same("data", duckdb.sql(summed.format(f"'{file}'")).fetchall(), rows_of(url, summed.format("events")))
 
     # Every type, with nulls and without rows.
-    mixed = """SELECT position AS whole, iif(position % 2, position, position + 0.5) AS real, NULL AS nothing,
+    mixed = """SELECT position AS whole, iif(position % 2, position, position + 0.5) AS real, NULL AS never,
         iif(position % 3, NULL, type) AS text, CAST(type AS BLOB) AS raw FROM events ORDER BY position"""
     for name, sql in [("mixed", mixed), ("empty", "SELECT position, type FROM events WHERE position < 0")]:
-        with open(f"{file}.{name}", "wb") as out:
+        with open(f"{file}.{name}.parquet", "wb") as out:
             out.write(asked(url, sql, accept=PARQUET))
-    found = duckdb.sql(f"SELECT * FROM '{file}.mixed'")
+    found = duckdb.sql(f"SELECT * FROM '{file}.mixed.parquet'")
     same("types", [str(kind) for kind in found.types], ["BIGINT", "DOUBLE", "VARCHAR", "VARCHAR", "BLOB"])
     events = rows_of(url, "SELECT position, type FROM events ORDER BY position")
     real = lambda p: float(p) if p % 2 else p + 0.5
     expected = [(p, real(p), None, None if p % 3 else t, t.encode()) for p, t in events]
     same("mixed", found.fetchall(), expected)
-    same("empty", duckdb.sql(f"SELECT * FROM '{file}.empty'").fetchall(), [])
+    same("empty", duckdb.sql(f"SELECT * FROM '{file}.empty.parquet'").fetchall(), [])
     refused = requests.post(
         url + "/sql",
         json={"sql": "SELECT iif(position % 2, position, type) AS odd FROM events"},

@@ -186,8 +186,7 @@ impl Waiting {
         };
         waited.map_err(|late| {
             let message = format!(
-                "{late} has not come to {} within {wait_ms} ms: ask again, or raise wait_ms",
-                Shown(text)
+                "{late} has not come to {text} within {wait_ms} ms: ask again, or raise wait_ms"
             );
             Refusal::new(StatusCode::GATEWAY_TIMEOUT, "NotYetApplied", message)
         })

@@ -47,7 +47,8 @@ use crate::projection::Projections;
 use crate::projection::lending::Lent;
 use crate::projection::query::{self, Sink};
 use crate::projection::sandbox::{self, Phase, Rules, Seen};
-use narrow::{EVENTS, Named, STATES};
+use events::Events;
+use narrow::{EVENTS, First, Named, STATES};
 use reading::Reading;
 
 pub(crate) use columnar::Columns;
@@ -239,6 +240,12 @@ impl Queries {
             Some(projections) => projections.lend(who, question.views.clone()).await?,
             None => Vec::new(),
         };
+        if let (true, Some(view)) = (question.as_of != AsOf::Now, question.views.first()) {
+            let message = format!(
+                "the rows of projection {view} are those of now: as_of is of events and states alone"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
         let end = match question.is_of_store() {
             true => Some(end(broker, who, question.as_of).await?),
             false if question.as_of == AsOf::Now => None,
@@ -308,36 +315,59 @@ fn run<S: Sink>(
     let rules = reading.rules.clone();
     let connection = open(lent, &rules).map_err(own)?;
     let seen = compile(&connection, &rules, &question.sql)?;
-    let columns = |table: &str| seen.tables.get(&(OURS.to_owned(), table.to_owned()));
-    if question.as_of != AsOf::Now
-        && let Some((view, _)) = seen.tables.keys().find(|(database, _)| is_view(database))
-    {
-        let message = format!(
-            "the rows of projection {view} are those of now: as_of is of events and states alone"
-        );
-        return Err(Error::new(Kind::Unsupported, message));
-    }
+    let columns = |table| columns(&seen, table);
     let transaction = connection.unchecked_transaction().map_err(own)?;
     if let Some(columns) = columns(STATES) {
-        states::load(&mut reading, &transaction, &question.named.states, columns)?;
+        states::load(&mut reading, &transaction, &question.named.states, &columns)?;
     }
     let mut events = match columns(EVENTS) {
         Some(columns) => {
             let named = &question.named;
             let is_down = named.first.is_some_and(|first| first.is_down);
-            Some(events::Events::new(
+            Some(Events::new(
                 &mut reading,
                 &transaction,
                 &named.events,
                 is_down,
-                columns,
+                &columns,
             )?)
         }
         None => None,
     };
-    let is_ordered = events.as_ref().is_some_and(events::Events::is_ordered);
-    let first = question.named.first;
-    let first = first.filter(|_| is_ordered && is_of_one_row(&seen.functions));
+    let is_of_one_row = seen
+        .functions
+        .iter()
+        .all(|name| OF_ONE_ROW.contains(&&**name));
+    let first = question.named.first.filter(|_| is_of_one_row);
+    answer(
+        &transaction,
+        &rules,
+        &question.sql,
+        events.as_mut(),
+        first,
+        &mut sink,
+    )?;
+    drop(events);
+    let looked = Looked {
+        events: reading.looked,
+        states: reading.folded,
+        end: reading.end,
+    };
+    Ok((sink, looked))
+}
+
+/// Gives the rows to the sink: over all the events that the query can need, or over the first of them, as long as
+/// that are enough.
+fn answer(
+    connection: &Connection,
+    rules: &Rules,
+    sql: &str,
+    mut events: Option<&mut Events<'_>>,
+    first: Option<First>,
+    sink: &mut dyn Sink,
+) -> Result<()> {
+    let is_ordered = events.as_ref().is_some_and(|events| events.is_ordered());
+    let first = first.filter(|_| is_ordered);
     let limit = first.and_then(|first| first.limit).unwrap_or(usize::MAX);
     let mut most = first.map(|first| {
         // One more than is taken tells whether there are more.
@@ -350,21 +380,14 @@ fn run<S: Sink>(
             None => true,
         };
         rules.enter(Phase::Query);
-        let is_whole = query::read(&transaction, &rules, &question.sql, &mut sink);
+        let is_whole = query::read(connection, rules, sql, sink);
         rules.enter(Phase::Own);
         if !is_whole? || is_all || sink.rows() >= limit {
-            break;
+            return Ok(());
         }
         // Not enough of those were what is asked for.
         most = most.map(|most| most.saturating_mul(2).max(limits::SQL_PAGE_EVENTS));
     }
-    drop(events);
-    let looked = Looked {
-        events: reading.looked,
-        states: reading.folded,
-        end: reading.end,
-    };
-    Ok((sink, looked))
 }
 
 /// An empty database in memory, our tables, and the projections beside it, none of which can be written.
@@ -415,12 +438,12 @@ fn compile(connection: &Connection, rules: &Rules, sql: &str) -> Result<Seen> {
     Ok(seen)
 }
 
-fn is_view(database: &str) -> bool {
-    !["", OURS, "main"].contains(&database)
-}
-
-fn is_of_one_row(functions: &BTreeSet<String>) -> bool {
-    functions.iter().all(|name| OF_ONE_ROW.contains(&&**name))
+/// The columns of one of our tables that are read; `None` if the table is not. Where rows are counted alone, a
+/// table without a database before it is told without one, and then it is ours.
+fn columns(seen: &Seen, table: &str) -> Option<BTreeSet<String>> {
+    let of = |database: &str| seen.tables.get(&(database.to_owned(), table.to_owned()));
+    let found: Vec<_> = ["", OURS].into_iter().filter_map(of).collect();
+    (!found.is_empty()).then(|| found.into_iter().flatten().cloned().collect())
 }
 
 /// Of a statement of Mente's own.

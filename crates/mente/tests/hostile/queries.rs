@@ -153,7 +153,9 @@ async fn queries_over_everything_are_ended() {
     let endless = [
         format!("{FOR_EVER} SELECT count(*) FROM n, events"),
         format!("{FOR_EVER} SELECT max(x) FROM n, p.t ORDER BY x"),
-        "SELECT count(*) FROM events a, events b, events c, events d, events e, events f, events g, events h, events i, events j, events k, events l, events m, events n, events o, events p".to_owned(),
+        format!(
+            "{FOR_EVER} SELECT count(s.state ->> '$.a' || x) FROM n, states s WHERE s.stream = 'a-1'"
+        ),
     ];
     let began = Instant::now();
     let answers = endless.iter().map(|sql| query(&attacked, sql));
@@ -222,5 +224,5 @@ async fn queries_over_everything_do_not_take_the_memory() {
     ] {
         is_refused(query(&attacked, &sql).await, &sql);
     }
-    attacked.survives(700).await;
+    attacked.survives(400).await;
 }
