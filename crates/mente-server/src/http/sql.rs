@@ -20,7 +20,7 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use mente_broker::{EntityName, Error, Kind, Principal};
 use mente_engine::{Shown, limits};
 use serde::Deserialize;
@@ -33,7 +33,7 @@ use super::events::json_of;
 use super::query::{Asked, within};
 use super::{Door, body, position};
 use crate::projection::query::Gathered;
-use crate::sql::{self, AsOf, Columns, Least, Question};
+use crate::sql::{self, AsOf, Least, Question};
 
 /// What a file of rows is.
 const PARQUET: &str = "application/vnd.apache.parquet";
@@ -122,6 +122,13 @@ fn accepts_parquet(headers: &HeaderMap) -> bool {
     accepted.is_some_and(|accept| accept.to_ascii_lowercase().contains(PARQUET))
 }
 
+#[cfg(not(feature = "parquet"))]
+async fn parquet(_: &Door, _: &Principal, _: Question, _: Option<usize>) -> Result<Response> {
+    let message = "this Mente was built without the feature parquet: accept application/json";
+    Err(Error::new(Kind::Unsupported, message).into())
+}
+
+#[cfg(feature = "parquet")]
 async fn parquet(
     door: &Door,
     who: &Principal,
@@ -137,14 +144,15 @@ async fn parquet(
         projections,
         who,
         question,
-        Columns::new(limit),
+        sql::Columns::new(limit),
     );
     let (columns, _) = asked.await?;
     // Packing takes a while.
     let written = tokio::task::spawn_blocking(move || columns.write()).await;
     let lost = |error: tokio::task::JoinError| Error::new(Kind::Internal, error.to_string());
     let file = written.map_err(lost)??;
-    Ok(([(header::CONTENT_TYPE, PARQUET)], file).into_response())
+    let head = [(header::CONTENT_TYPE, PARQUET)];
+    Ok(axum::response::IntoResponse::into_response((head, file)))
 }
 
 impl Waiting {

@@ -22,6 +22,7 @@
 //!
 //! Start reading at [`ask`], then `narrow.rs`.
 
+#[cfg(feature = "parquet")]
 mod columnar;
 mod events;
 mod least;
@@ -51,6 +52,7 @@ use events::Events;
 use narrow::{EVENTS, First, Named, STATES};
 use reading::Reading;
 
+#[cfg(feature = "parquet")]
 pub(crate) use columnar::Columns;
 pub(crate) use least::{Least, wait};
 
