@@ -39,6 +39,7 @@ mod schema_readers;
 mod schemas;
 mod shop_page;
 mod sql;
+mod sql_views;
 mod store;
 mod store_subscriptions;
 mod tail;

@@ -68,6 +68,8 @@ mod schemas;
 mod shop_page;
 #[path = "../it/sql.rs"]
 mod sql;
+#[path = "../it/sql_views.rs"]
+mod sql_views;
 #[path = "../it/store.rs"]
 mod store;
 #[path = "../it/store_subscriptions.rs"]
