@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::server::{Server, parsed};
 
 const TYPES: [&str; 4] = ["Opened", "Paid", "Shipped", "Closed"];
-const CATEGORIES: [&str; 3] = ["order", "cart", "account"];
+pub(crate) const CATEGORIES: [&str; 3] = ["order", "cart", "account"];
 
 /// Appends to streams of the store, all of these at once; the last position.
 pub(crate) async fn append(server: &Server, events: &[(String, Value)]) -> u64 {
