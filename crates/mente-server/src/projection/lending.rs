@@ -7,6 +7,7 @@ use tokio::sync::OwnedRwLockReadGuard;
 
 use super::database::Checkpoints;
 use super::declaration::Source;
+use super::rows::Place;
 use super::{Projections, State, missing, query};
 
 /// The rows of a projection; they are not replaced while this is held.
@@ -38,7 +39,13 @@ impl Projections {
         names.sort();
         let mut lent = Vec::with_capacity(names.len());
         for name in names {
-            let (files, stays) = self.read(who, &name).await?;
+            let (place, stays) = self.read(who, &name).await?;
+            let Place::Files(files) = place else {
+                let message = format!(
+                    "the rows of projection {name} are in PostgreSQL: ask them there, and leave it out here"
+                );
+                return Err(Error::new(Kind::Unsupported, message));
+            };
             let path = files.live;
             if !path.exists() {
                 let mut error = query::no_rows();

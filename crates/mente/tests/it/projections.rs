@@ -79,6 +79,14 @@ async fn rows_equal_a_fold_of_the_log_whenever_it_was_killed() {
             schema => of_postgres(&postgres, schema),
         };
         assert_eq!(rows, folded, "the rows of {name}");
+        let asked = json!({"sql": format!("SELECT count(*) FROM {name}.rows")}).to_string();
+        let asked = server.call("POST", "/sql", &asked).await;
+        let is_refused = asked.status == 501 && asked.text().contains(&format!("{name} are in"));
+        assert!(
+            is_refused || name == "file" && asked.status == 200,
+            "{}",
+            asked.text()
+        );
         let verified = server
             .ok("POST", &format!("/projections/{name}/verify"), "")
             .await;
