@@ -146,6 +146,7 @@ impl Declaration {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
+        check_hides(name, declared)?;
         let form: Form = serde_json::from_value(declared.clone())
             .map_err(|error| Error::invalid(format!("projection {name}: {error}")))?;
         let source = match form.source {
@@ -199,6 +200,26 @@ impl Declaration {
             javascript: form.javascript,
         })
     }
+}
+
+/// A URL with a password belongs where nobody repeats it: what is told of any other place may show what stands there.
+fn check_hides(name: &EntityName, declared: &Value) -> Result<()> {
+    let is_url = |value: &Value| {
+        value
+            .as_str()
+            .is_some_and(|text| text.starts_with("postgres"))
+    };
+    let misplaced = declared
+        .as_object()
+        .is_some_and(|members| members.values().any(is_url));
+    let is_shaped = declared.get("target").is_none_or(Value::is_object);
+    if misplaced || !is_shaped {
+        let message = format!(
+            "projection {name}: the target is {{\"postgres\":\"URL\",\"schema\":\"NAME\"}}"
+        );
+        return Err(Error::invalid(message));
+    }
+    Ok(())
 }
 
 impl Parameter {
@@ -355,6 +376,23 @@ mod tests {
             refused(
                 json!({"source": {"topic": "t"}, "database": odd, "init": [], "on": {}}),
                 "plain file name",
+            );
+        }
+    }
+
+    #[test]
+    fn a_password_in_the_wrong_place_is_not_repeated() {
+        let url = "postgres://me:secret@db/shop";
+        for declared in [
+            json!({"source": {"topic": "t"}, "target": url, "init": [], "on": {}}),
+            json!({"source": {"topic": "t"}, "target": [url], "init": [], "on": {}}),
+            json!({"source": {"topic": "t"}, "database": url, "init": [], "on": {}}),
+            json!({"source": {"topic": "t"}, "postgres": url, "init": [], "on": {}}),
+        ] {
+            let error = parse(&declared).unwrap_err().message;
+            assert!(
+                error.contains("the target is") && !error.contains("secret"),
+                "{error}"
             );
         }
     }

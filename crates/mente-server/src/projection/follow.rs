@@ -57,7 +57,8 @@ impl Follower {
     async fn compare(&self) -> Result<(), Failure> {
         for (partition, checkpoint) in self.checkpoints() {
             let bounds = self.reader.bounds(partition).await?;
-            let (next, end) = (checkpoint.next, bounds.end.0);
+            let last = checkpoint.last.map_or(0, |last| last.offset + 1);
+            let (next, end) = (checkpoint.next.max(last), bounds.end.0);
             if next > end {
                 return Err(Failure::plain(format!(
                     "the rows are ahead of the log: they hold the events of partition {partition} up to \

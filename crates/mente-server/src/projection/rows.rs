@@ -41,6 +41,16 @@ pub(super) enum Stopper {
     Postgres(Arc<watch::Sender<bool>>),
 }
 
+impl Built {
+    /// Whether nothing more can be done with it.
+    pub(super) fn is_gone(&self) -> bool {
+        match self {
+            Self::File => false,
+            Self::Postgres(rows) => rows.is_gone(),
+        }
+    }
+}
+
 impl Rows {
     pub(super) fn checkpoints(&self) -> &Checkpoints {
         match self {

@@ -199,10 +199,20 @@ impl Task {
         let side = side.finish().await?;
         let mut built = blocking(&self.alive, move || side.finish()).await?;
         while let Some((again, failure)) = self.swap(owner.clone(), built).await? {
+            // What was built went away with its session: it is built again.
+            if again.is_gone() {
+                return Err(failure);
+            }
             // Somebody has the live rows open: the rebuilt ones wait for that to end.
             built = again;
             self.board.fail(failure);
-            tokio::time::sleep(RETRY).await;
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                command = self.command() => {
+                    *rebuild = command == Command::Rebuild;
+                    return Ok(());
+                }
+            }
         }
         *rebuild = false;
         self.board.swapped();

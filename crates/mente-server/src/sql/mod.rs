@@ -173,6 +173,11 @@ impl Question {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
+        if sql.contains('\0') {
+            let message =
+                "the query has a character NUL, behind which SQLite reads nothing: take it out";
+            return Err(Error::invalid(message));
+        }
         let named = narrow::named(&sql);
         let views = match projections {
             Some(projections) => views(projections, who, &named)?,
@@ -239,7 +244,11 @@ impl Queries {
         let room = Arc::clone(&self.room).try_acquire_owned().map_err(full)?;
         let deadline = Instant::now() + Duration::from_millis(limits::SQL_MS);
         let lent = match projections {
-            Some(projections) => projections.lend(who, question.views.clone()).await?,
+            Some(projections) => {
+                let lending = projections.lend(who, question.views.clone());
+                let lent = tokio::time::timeout_at(deadline.into(), lending).await;
+                lent.unwrap_or_else(|_| Err(reading::too_long()))?
+            }
             None => Vec::new(),
         };
         if let (true, Some(view)) = (question.as_of != AsOf::Now, question.views.first()) {
@@ -318,6 +327,16 @@ fn run<S: Sink>(
     let connection = open(lent, &rules).map_err(own)?;
     let seen = compile(&connection, &rules, &question.sql)?;
     let columns = |table| columns(&seen, table);
+    // What the words did not show was read as of nothing.
+    for (table, named) in [
+        (EVENTS, &question.named.events),
+        (STATES, &question.named.states),
+    ] {
+        if columns(table).is_some() && named.is_empty() {
+            let message = format!("name the table {table} as it is, without quotes");
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+    }
     let transaction = connection.unchecked_transaction().map_err(own)?;
     if let Some(columns) = columns(STATES) {
         states::load(&mut reading, &transaction, &question.named.states, &columns)?;

@@ -20,6 +20,8 @@ pub(super) const EVENTS: &str = "events";
 pub(super) const STATES: &str = "states";
 /// Parentheses within each other that are looked into.
 const DEPTH: usize = 32;
+/// Tables of one SELECT, as SQLite has them at most.
+const TABLES: usize = 64;
 /// Columns that both tables have.
 const SHARED: [&str; 2] = ["stream", "category"];
 
@@ -108,9 +110,14 @@ fn mentions(words: &[Word], name: &str) -> usize {
     let is_ours = |at: &usize| {
         let before = |by: usize| at.checked_sub(by).and_then(|at| words.get(at));
         let is_prefix = words.get(at + 1).is_some_and(|next| next.is("."));
-        let is_of_another = before(1).is_some_and(|dot| dot.is("."))
-            && !before(2).is_some_and(|schema| schema.is_name("temp") || schema.is_name("main"));
-        words[*at].is_name(name) && !is_prefix && !is_of_another
+        // A text may be a name too, where SQLite looks for one.
+        let is_other = |schema: &Word| {
+            schema.name().is_some() && !schema.is_name("temp") && !schema.is_name("main")
+        };
+        let is_of_another =
+            before(1).is_some_and(|dot| dot.is(".")) && before(2).is_some_and(is_other);
+        let is_text = matches!(&words[*at], Word::Text(text) if text.eq_ignore_ascii_case(name));
+        (words[*at].is_name(name) || is_text) && !is_prefix && !is_of_another
     };
     (0..words.len()).filter(is_ours).count()
 }
@@ -136,6 +143,8 @@ fn selects<'a>(words: &'a [Word], depth: usize, cores: &mut Vec<Core<'a>>) {
     while let Some(word) = words.get(at) {
         let is_end = clause == Clause::Where && word.is_one_of(&BEHIND_WHERE);
         if is_end {
+            // Which may be a column's name, and then the condition goes on behind it.
+            core.is_odd |= word.is_keyword("window");
             core.condition = &words[condition_from..at];
             clause = Clause::Behind;
         }
@@ -269,6 +278,8 @@ impl<'a> Core<'a> {
             _ => name,
         };
         self.tables.push(Table { is_events, name });
+        // SQLite refuses them.
+        self.is_odd |= self.tables.len() > TABLES;
         end
     }
 
@@ -315,30 +326,26 @@ impl<'a> Core<'a> {
     }
 }
 
-/// The parts of a condition that AND joins; none if OR is among them.
+/// The parts of a condition that AND joins; none if OR is among them, or CASE: what its END ends is not always
+/// to be seen from words.
 fn conjuncts(words: &[Word], depth: usize) -> Vec<&[Word]> {
     if depth > DEPTH {
         return Vec::new();
     }
     let mut parts = Vec::new();
     let (mut from, mut at) = (0, 0);
-    // Of BETWEEN … AND …, and of CASE … END.
-    let (mut betweens, mut cases) = (0_usize, 0_usize);
+    // Of BETWEEN … AND ….
+    let mut betweens = 0_usize;
     while let Some(word) = words.get(at) {
-        let is_outside = cases == 0;
         if word.is("(") {
             at = closing(words, at);
-        } else if word.is_keyword("case") {
-            cases += 1;
-        } else if word.is_keyword("end") {
-            cases = cases.saturating_sub(1);
-        } else if is_outside && word.is_keyword("or") {
+        } else if word.is_one_of(&["or", "case"]) {
             return Vec::new();
-        } else if is_outside && word.is_keyword("between") {
+        } else if word.is_keyword("between") {
             betweens += 1;
-        } else if is_outside && word.is_keyword("and") && betweens > 0 {
+        } else if word.is_keyword("and") && betweens > 0 {
             betweens -= 1;
-        } else if is_outside && word.is_keyword("and") {
+        } else if word.is_keyword("and") {
             parts.push(&words[from..at]);
             from = at + 1;
         }
@@ -411,7 +418,9 @@ fn first(words: &[Word], cores: &[Core<'_>]) -> Option<First> {
 /// Whether `position` could be another name for something in the list of columns.
 fn renames_position(columns: &[Word]) -> bool {
     let pairs = columns.windows(2);
-    let mut named = pairs.filter(|pair| pair[1].is_name("position"));
+    let is_text =
+        |word: &Word| matches!(word, Word::Text(text) if text.eq_ignore_ascii_case("position"));
+    let mut named = pairs.filter(|pair| pair[1].is_name("position") || is_text(&pair[1]));
     named.any(|pair| match &pair[0] {
         Word::Mark(mark) => *mark == ")" || *mark == "*",
         before => !before.is_keyword("select"),
@@ -526,7 +535,7 @@ mod tests {
             &["t=a", "t=b"],
         );
         check(
-            "SELECT 1 FROM events WHERE position BETWEEN 2 AND 5 AND CASE WHEN 1 AND 0 OR 1 THEN 1 END AND type='a'",
+            "SELECT 1 FROM events WHERE position BETWEEN 2 AND 5 AND (CASE WHEN 1 AND 0 OR 1 THEN 1 END) AND type='a'",
             &["t=a 2.. ..6"],
         );
         check(
@@ -550,6 +559,12 @@ mod tests {
             "SELECT * FROM events e WHERE events.type = 'a'",
             "SELECT type = 'a' FROM events GROUP BY 1 HAVING type = 'a'",
             "SELECT * FROM t WHERE id IN events",
+            "SELECT * FROM 'events'",
+            "SELECT * FROM temp.'events' WHERE type = 'a'",
+            "SELECT * FROM 'temp'.events WHERE type = 'a'",
+            "SELECT * FROM \u{feff}events",
+            "SELECT * FROM events e, t h WHERE e.type='a' AND h.window = 2 OR e.position >= 0",
+            "SELECT * FROM events e, t WHERE CASE WHEN t.end AND e.type='a' AND 1 THEN 1 ELSE 1 END",
         ] {
             check(sql, &[""]);
         }
@@ -597,6 +612,8 @@ mod tests {
             "SELECT * FROM events ORDER BY position, type",
             "SELECT revision AS position FROM events ORDER BY position",
             "SELECT revision position FROM events ORDER BY position",
+            "SELECT stream, revision AS 'position' FROM events ORDER BY position",
+            "SELECT revision 'position' FROM events ORDER BY position",
             "SELECT -(revision) position FROM events ORDER BY position",
             "SELECT * FROM events, t ORDER BY position",
             "SELECT * FROM events LIMIT 2 + 3",

@@ -55,6 +55,10 @@ impl Reading {
         if self.rules.stopping() {
             return Err(Error::new(Kind::Unknown, "nobody waits for the answer"));
         }
+        // What is there at once is never too late for a timer.
+        if Instant::now() >= self.deadline {
+            return Err(too_long());
+        }
         let waited = async { tokio::time::timeout_at(self.deadline.into(), asked).await };
         self.handle
             .block_on(waited)
@@ -89,7 +93,7 @@ impl Reading {
 const NARROWER: &str =
     "say in its WHERE which stream, category, type, tag or positions, by literals and AND";
 
-fn too_long() -> Error {
+pub(super) fn too_long() -> Error {
     let message = format!(
         "the query takes longer than {} ms: {NARROWER}",
         limits::SQL_MS

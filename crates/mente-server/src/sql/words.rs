@@ -54,7 +54,8 @@ pub(super) fn words(sql: &str) -> Option<Vec<Word>> {
     let mut rest = sql;
     while let Some(first) = rest.chars().next() {
         let length = match first {
-            c if c.is_ascii_whitespace() => c.len_utf8(),
+            // A byte order mark is white space to SQLite.
+            c if c.is_ascii_whitespace() || c == '\u{feff}' => c.len_utf8(),
             '-' if rest.starts_with("--") => rest.find('\n').unwrap_or(rest.len()),
             '/' if rest.starts_with("/*") => rest[2..].find("*/").map_or(rest.len(), |end| end + 4),
             '\'' => {

@@ -15,6 +15,11 @@ async fn attacked() -> Attacked {
     server.ok("PUT", "/projections/p", &view.to_string()).await;
     server.ok("PUT", "/projections/q", &view.to_string()).await;
     append(&attacked, "a-1", &["1", "2", "3"], "{}").await;
+    // What a query takes hangs on the rows that there are.
+    let rows = json!({"sql": "SELECT count(*) FROM p.t, q.t"}).to_string();
+    let path = "/sql?min-position=2&wait_ms=30000";
+    let answer = server.ok("POST", path, &rows).await;
+    assert_eq!(answer["rows"], json!([[9]]));
     attacked
 }
 

@@ -287,6 +287,41 @@ async fn answers_are_those_of_a_plain_table_of_all_events() {
     );
 }
 
+/// SQLite takes a text for a name where it looks for one, and some of its keywords too.
+#[tokio::test]
+async fn odd_names_change_no_answer() {
+    let mut random = fastrand::Rng::with_seed(11);
+    let server = Server::start();
+    fill(&server, 120, &mut random).await;
+    let plain = plain(&all(&server).await);
+    for sql in [
+        "SELECT count(*) FROM 'events'",
+        "SELECT count(*) FROM \u{feff}events",
+        "SELECT count(*) FROM events 'e' WHERE e.type = 'Paid'",
+        "SELECT count(*) FROM events e, (SELECT 1 AS window) h WHERE e.type='Paid' AND h.window = 2 OR e.position >= 0",
+        "SELECT count(*) FROM events e, (SELECT 1 AS end) t WHERE CASE WHEN t.end AND e.type='Paid' AND 1 THEN 1 ELSE 1 END",
+        "SELECT stream, revision AS 'position' FROM events ORDER BY position DESC, stream LIMIT 5",
+        "SELECT revision AS 'position' FROM events ORDER BY position DESC LIMIT 5",
+    ] {
+        let answer = asked(&server, sql).await;
+        assert_eq!(answer["rows"], Value::from(rows(&plain, sql)), "{sql}");
+    }
+    refused(
+        &server,
+        "",
+        "SELECT count(*) FROM events\0 WHERE type = 'nobody'",
+        400,
+        "NUL",
+    )
+    .await;
+    let many = format!(
+        "SELECT 1 FROM events{} WHERE {} 1",
+        ",events".repeat(4_000),
+        "a=1 AND ".repeat(4_000)
+    );
+    refused(&server, "", &many, 400, "FROM clause").await;
+}
+
 /// What is looked for by the index is not read beside it: the answer tells how many events were looked at.
 #[tokio::test]
 async fn conditions_are_pushed_down_to_the_index() {

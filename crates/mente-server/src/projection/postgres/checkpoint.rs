@@ -209,8 +209,8 @@ pub(super) async fn advance(
     }
 }
 
-/// What a projection of so many lanes has reached: of them the one that is least far, and events
-/// of all.
+/// What a projection of so many lanes has reached: of them the one that is least far, events of all, and the last
+/// event that any of them has, which the log must have too.
 pub(in crate::projection) fn summed(lanes: &Lanes, count: u32) -> Checkpoints {
     let mut found = Checkpoints::new();
     for ((partition, _), lane) in lanes {
@@ -219,15 +219,15 @@ pub(in crate::projection) fn summed(lanes: &Lanes, count: u32) -> Checkpoints {
             ..*lane
         });
         sum.applied += lane.applied;
-        if lane.next < sum.next {
-            (sum.next, sum.last) = (lane.next, lane.last);
-        }
+        sum.next = sum.next.min(lane.next);
+        let furthest = sum.last.into_iter().chain(lane.last);
+        sum.last = furthest.max_by_key(|last| last.offset);
     }
     for (partition, sum) in &mut found {
         let begun = lanes.keys().filter(|(of, _)| of == partition).count();
         if begun < count as usize {
             // One of them has not even begun; all of them begin at the same place.
-            (sum.next, sum.last) = (sum.first, None);
+            sum.next = sum.first;
         }
     }
     found

@@ -18,7 +18,7 @@ use tokio_postgres::{IsolationLevel, Transaction};
 use super::checkpoint::{self, Claim, Lanes, lost, summed};
 use super::digest;
 use super::run::{self, Prepared};
-use super::session::{Session, own, words};
+use super::session::{Session, may_pass, own, words};
 use super::statement::{Use, translate};
 use super::switch;
 use super::target::Target;
@@ -150,6 +150,12 @@ impl Database {
         let first = self.lanes.first_mut().ok_or_else(lost)?;
         let switching = switch::switch(&mut first.session, &self.claim, live, name);
         self.runtime.block_on(switching)
+    }
+
+    /// Whether the session that would give it the live rows' place has ended.
+    pub(in crate::projection) fn is_gone(&self) -> bool {
+        let first = self.lanes.first();
+        first.is_none_or(|lane| lane.session.client.is_closed())
     }
 
     async fn fold(&mut self, batch: &Batch) -> Result<(), Failure> {
@@ -326,7 +332,10 @@ async fn make_tables(
         let translated = translate(statement, Use::Init).map_err(failed)?;
         // Prepared, so that it is one statement and no more.
         let made = transaction.execute(translated.sql.as_str(), &[]).await;
-        made.map_err(|error| failed(words(&error)))?;
+        made.map_err(|error| Failure {
+            retry: may_pass(&error),
+            ..failed(words(&error))
+        })?;
     }
     Ok(())
 }

@@ -33,6 +33,11 @@ pub(super) async fn look(target: &Target) -> Result<Seen, Failure> {
     let moment = begun
         .await
         .map_err(|error| own("beginning to read", &error))?;
+    // All rows are read, which takes as long as it takes.
+    let patient = moment
+        .batch_execute("SET LOCAL statement_timeout TO 0")
+        .await;
+    patient.map_err(|error| own("beginning to read", &error))?;
     let told = checkpoint::read(&moment).await?;
     Ok(Seen {
         lanes: checkpoint::read_all(&moment).await?,

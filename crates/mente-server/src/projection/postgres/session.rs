@@ -134,13 +134,16 @@ pub(super) fn own(doing: &str, error: &tokio_postgres::Error) -> Failure {
 }
 
 /// Whether the same may go well later without anybody changing the declaration: a connection that
-/// broke, a server that stops or starts, a lock, a deadlock, a full disk.
+/// broke, a server that stops, starts or is only a copy of another, a transaction that stood still for too
+/// long, a lock, a deadlock, a full disk.
 pub(super) fn may_pass(error: &tokio_postgres::Error) -> bool {
     let Some(code) = error.code() else {
         return true;
     };
     let class = code.code().get(..2).unwrap_or_default();
-    *code != SqlState::QUERY_CANCELED && matches!(class, "08" | "40" | "53" | "55" | "57" | "58")
+    let is_elsewhere = matches!(code.code(), "25006" | "25P03" | "25P04");
+    *code != SqlState::QUERY_CANCELED
+        && (is_elsewhere || matches!(class, "08" | "40" | "53" | "55" | "57" | "58"))
 }
 
 /// An error with its causes and PostgreSQL's hint.
