@@ -68,19 +68,26 @@ impl Writer {
         Err(self.failed().await)
     }
 
-    /// Resolves once the thread has stopped by a failure. Not to be asked again after that.
+    /// Resolves once the thread has stopped by a failure, which is told once.
     pub(super) async fn failed(&mut self) -> Failure {
-        match (&mut self.ended).await {
-            Ok(Err(failure)) => failure,
-            Ok(Ok(_)) | Err(_) => Failure::passing("the thread of the projection ended".to_owned()),
+        match self.ended().await {
+            Err(failure) => failure,
+            Ok(_) => ended(),
         }
+    }
+
+    /// What the thread left; whoever asks again hears that it ended.
+    async fn ended(&mut self) -> Result<Rows, Failure> {
+        if self.ended.is_terminated() {
+            return Err(ended());
+        }
+        (&mut self.ended).await.map_err(|_| ended())?
     }
 
     /// Waits until all that was sent is committed, and gives the database back.
     pub(super) async fn finish(mut self) -> Result<Rows, Failure> {
         self.batches = None;
-        let lost = || Failure::passing("the thread of the projection ended".to_owned());
-        (&mut self.ended).await.map_err(|_| lost())?
+        self.ended().await
     }
 
     pub(super) fn checkpoints(&self) -> Checkpoints {
@@ -115,6 +122,10 @@ fn write(
         applied?;
     }
     Ok(database)
+}
+
+fn ended() -> Failure {
+    Failure::passing("the thread of the projection ended".to_owned())
 }
 
 fn show(progress: &Progress, database: &Rows) {
