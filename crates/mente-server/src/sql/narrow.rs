@@ -191,27 +191,10 @@ const BEHIND_WHERE: [&str; 8] = [
     "intersect",
     "except",
 ];
-/// What may stand behind a table and is not its other name.
-const BEHIND_TABLE: [&str; 19] = [
-    "on",
-    "using",
-    "join",
-    "left",
-    "right",
-    "full",
-    "inner",
-    "cross",
-    "natural",
-    "outer",
-    "where",
-    "group",
-    "having",
-    "window",
-    "order",
-    "limit",
-    "union",
-    "intersect",
-    "except",
+/// What beside that may stand behind a table and is not its other name.
+const BEHIND_TABLE: [&str; 13] = [
+    "on", "using", "join", "left", "right", "full", "inner", "cross", "natural", "outer", "where",
+    "indexed", "not",
 ];
 
 /// Where the parenthesis that opens at `open` closes, or the end.
@@ -257,7 +240,7 @@ impl<'a> Core<'a> {
                 let is_name = is_as
                     || *is_quoted
                     || !other.is_some_and(|word| {
-                        word.is_one_of(&BEHIND_TABLE) || word.is_one_of(&["indexed", "not"])
+                        word.is_one_of(&BEHIND_TABLE) || word.is_one_of(&BEHIND_WHERE)
                     });
                 if is_name {
                     end += 1 + usize::from(is_as);

@@ -1,8 +1,8 @@
 //! `mente decider …` and `mente stream command`
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::stream::{escape, is_javascript, read_declaration};
+use super::stream::{escape, read_program};
 use super::{Caller, items, json as read_json};
 use crate::args::{Connection, Decider, Output};
 use crate::failure::Result;
@@ -25,10 +25,7 @@ pub(super) async fn run(verb: Decider) -> Result<()> {
             file,
             connection,
         } => {
-            let mut declared = read_declaration(&file)?;
-            if is_javascript(&file) {
-                declared = json!({ "javascript": declared }).to_string();
-            }
+            let declared = read_program(&file)?;
             let done = |_: &Value| line(&format!("streams {category}-… take commands from now on"));
             let path = format!("/deciders/{}", escape(&category));
             let caller = Caller::new(&connection)?;

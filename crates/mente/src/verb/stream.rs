@@ -268,10 +268,7 @@ pub(super) async fn fold(verb: Fold) -> Result<()> {
             file,
             connection,
         } => {
-            let mut declared = read_declaration(&file)?;
-            if is_javascript(&file) {
-                declared = json!({ "javascript": declared }).to_string();
-            }
+            let declared = read_program(&file)?;
             let path = format!("/folds/{category}");
             let done = |_: &Value| line(&format!("streams {category}-… are folded so from now on"));
             Caller::new(&connection)?
@@ -302,8 +299,17 @@ fn event(kind: String, id: Option<String>, data: &str, causes: &Causes) -> Resul
     Ok(event)
 }
 
+/// A declaration, or a source that is one on its own.
+pub(super) fn read_program(file: &str) -> Result<String> {
+    let declared = read_declaration(file)?;
+    Ok(match is_javascript(file) {
+        true => json!({ "javascript": declared }).to_string(),
+        false => declared,
+    })
+}
+
 /// By its name: what comes from standard input is JSON, which may hold a source.
-pub(super) fn is_javascript(file: &str) -> bool {
+fn is_javascript(file: &str) -> bool {
     let extension = Path::new(file).extension();
     extension.is_some_and(|extension| extension == "js")
 }
