@@ -221,13 +221,22 @@ fn follow(
                 continue;
             };
             track.catch_up(entry.log, entry.end(), index);
-            if track.has_moved(&entry) || !track.goes_on_at(entry.base) {
+            if track.has_moved(&entry) {
                 continue;
+            }
+            // Terms up to the snapshot are in the snapshot.
+            let is_in_snapshot = commit.sequence <= folded.snapshot;
+            let lost = track.lost_before(entry.base);
+            if !track.goes_on_at(entry.base) {
+                continue;
+            }
+            if !is_in_snapshot {
+                // Each of the lost may have been a term: none is given twice.
+                track.term = Term(track.term.0.saturating_add(lost));
             }
             track.end = Some(entry.end());
             index.push(entry.log, run);
-            // Terms up to the snapshot are in the snapshot.
-            if entry.is_term && commit.sequence > folded.snapshot {
+            if entry.is_term && !is_in_snapshot {
                 match read_batch(reader, &run)?.and_then(|batch| batch.term()) {
                     Some(term) => track.term = track.term.max(term),
                     None => track.damage(entry.base),
@@ -245,6 +254,11 @@ impl Track {
         // Commits lost before this one held nothing of the log that is not here.
         self.suspect &= !joins;
         joins
+    }
+
+    /// How many offsets nobody has seen before `base`. What was made after the snapshot began at 0.
+    fn lost_before(&self, base: Offset) -> u64 {
+        base.0.saturating_sub(self.end.unwrap_or_default().0)
     }
 
     fn joins(&mut self, base: Offset) -> bool {

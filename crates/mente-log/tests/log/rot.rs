@@ -303,3 +303,41 @@ fn rot_in_the_last_commit_of_a_full_file_is_noticed_after_a_close() {
         "{found:?} {error:?}"
     );
 }
+
+/// What was trimmed hurts nobody when it is lost, but it may have held a term.
+#[test]
+fn a_term_that_was_lost_with_what_was_trimmed_is_not_given_again() {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let name = SetName::new("test/owned").unwrap();
+    let owned = LogConfig {
+        owned: true,
+        ..LogConfig::default()
+    };
+    let set = turned(&mut writer, engine.create(&name, 1, owned)).unwrap();
+    let log = set.log(0);
+    // Blocks from 1 on: the set, two claims, what is appended, the trim and the append after it.
+    turned(&mut writer, engine.claim(log)).unwrap();
+    let fence = turned(&mut writer, engine.claim(log)).unwrap();
+    for value in ["a", "b"] {
+        let append = engine.append(&[fence], vec![(log, batch(&[value]))]);
+        turned(&mut writer, append).unwrap();
+    }
+    turned(&mut writer, engine.trim(log, Offset(3))).unwrap();
+    let append = engine.append(&[fence], vec![(log, batch(&["c"]))]);
+    turned(&mut writer, append).unwrap();
+    writer.close().unwrap();
+
+    let mut bytes = disk.contents(FILE).unwrap();
+    bytes[2 * 4096..4 * 4096].fill(0);
+    disk.plant(FILE, bytes);
+    let mut last = fence.term;
+    for opening in 0..3 {
+        let (engine, mut writer) = open(&disk);
+        assert_eq!(writer.recovered().damaged, [], "nothing is needed of it");
+        let claimed = turned(&mut writer, engine.claim(log)).unwrap();
+        assert!(claimed.term > last, "opening {opening}: {claimed:?}");
+        last = claimed.term;
+        writer.close().unwrap();
+    }
+}
