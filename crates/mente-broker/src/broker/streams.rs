@@ -547,7 +547,7 @@ impl Broker {
 }
 
 /// `None` for a record that is not the store's own.
-fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
+pub(crate) fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
     let Some((stream, place)) = stream_and_place(offset, record)? else {
         return Ok(None);
     };
