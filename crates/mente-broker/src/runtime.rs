@@ -346,6 +346,8 @@ impl<'a> Tenure<'a> {
                 self.shard.tick(now, &mut out);
             }
             self.commit(out).await?;
+            // Who leaves is let go.
+            self.views = Views::default();
             if self.may_decide && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
                 self.take_snapshot().await?;
             }

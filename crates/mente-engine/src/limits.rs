@@ -191,6 +191,10 @@ pub const CHECK_FAILURES: usize = 20;
 pub const PROJECTIONS: usize = 100;
 /// Most instructions of SQLite's machine for one statement of a projection.
 pub const PROJECTION_STATEMENT_STEPS: u64 = 200_000_000;
+/// The same for an inline projection: appends wait for it.
+pub const INLINE_STATEMENT_STEPS: u64 = 2_000_000;
+/// How long an append waits for the inline projections.
+pub const INLINE_WAIT_MS: u64 = 5_000;
 /// Largest text, blob or row of a projection.
 pub const PROJECTION_VALUE_BYTES: i32 = 16 << 20;
 /// Largest database of a projection.

@@ -280,6 +280,20 @@ impl Broker {
         &self.inlines
     }
 
+    /// Resolves once every append that did not wait for a view that joined before is durable or failed.
+    pub async fn after_joining(&self) -> Result<()> {
+        // The first may be answered by a round that began before; the next one is not.
+        for _ in 0..2 {
+            self.ask(self.store_shard(), Command::Ping).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether appends can wait for views: not among nodes, each of which has its own.
+    pub fn has_inlines(&self) -> bool {
+        self.peers.is_none()
+    }
+
     /// What there is room for, and what was refused for want of it.
     pub fn room(&self) -> Room {
         let mut room = self.engine.room();

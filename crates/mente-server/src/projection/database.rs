@@ -5,6 +5,7 @@
 //! under construction is not synced at all until it is complete; who finds one after a crash
 //! throws it away.
 
+pub(super) mod appends;
 #[cfg(feature = "planted")]
 pub mod planted;
 mod run;
@@ -19,12 +20,13 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
 
-use super::declaration::Declaration;
+use super::declaration::{Declaration, Parameter};
 use super::digest::{self, TableDigest};
 use super::fact::{Batch, Fact};
 use super::program::Programs;
 use super::sandbox::{self, Phase, Rules};
 use super::status::Failure;
+use appends::Round;
 use run::{Prepared, run};
 
 /// Of the tables `mente_*`; a newer one is refused.
@@ -89,6 +91,8 @@ pub(super) struct Database {
     rules: Rules,
     owner: Owner,
     checkpoints: Checkpoints,
+    /// Of a projection that appends wait for, while they do.
+    round: Option<Round>,
     /// Rows of another declaration or another log: to be read, not to be folded on.
     pub(super) outdated: Option<&'static str>,
 }
@@ -129,6 +133,7 @@ impl Database {
             rules,
             owner,
             checkpoints: Checkpoints::new(),
+            round: None,
             outdated: None,
         };
         database.recognise()?;
@@ -145,8 +150,13 @@ impl Database {
         rules.enter(Phase::Change);
         for (kind, statements) in &declaration.on {
             for statement in statements {
-                Prepared::new(&transaction, &rules, statement)
-                    .map_err(|error| Failure::statement(statement, format!("{kind}: {error}")))?;
+                let failed = |error| Failure::statement(statement, format!("{kind}: {error}"));
+                let prepared = Prepared::new(&transaction, &rules, statement).map_err(failed)?;
+                if declaration.inline && prepared.has(Parameter::Offset) {
+                    let error = "an inline projection sees an event before it has an :offset; \
+                                 it has a :position";
+                    return Err(failed(error.to_owned()));
+                }
             }
         }
         rules.enter(Phase::Own);
@@ -364,7 +374,7 @@ pub(super) fn read_checkpoints(connection: &Connection) -> rusqlite::Result<Chec
 }
 
 fn read_checkpoint(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     partition: u32,
 ) -> rusqlite::Result<Option<Checkpoint>> {
     let one =
@@ -382,7 +392,7 @@ fn read_checkpoint(
 }
 
 fn write_checkpoint(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     name: &EntityName,
     partition: u32,
     checkpoint: Checkpoint,

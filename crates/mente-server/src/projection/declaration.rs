@@ -23,6 +23,8 @@
 //!
 //! In place of `on` there may be a program, `javascript` (`program.rs`).
 //!
+//! With `"inline": true` appends to the store wait for the rows (`inline.rs`).
+//!
 //! Rows are a fold of the log: no clock, no chance, and no reading of Mente's own tables
 //! (`mente_*`). Order holds within a partition, not between partitions, so statements of a
 //! topic with several should touch only rows of the event's own key.
@@ -49,6 +51,8 @@ pub struct Declaration {
     pub target: Target,
     /// How many events are folded in at one time, those of one key one after the other.
     pub parallel: u32,
+    /// Whether appends to the store wait for the rows, and what the rows refuse is not appended.
+    pub inline: bool,
     pub init: Vec<String>,
     pub on: BTreeMap<String, Vec<String>>,
     /// In place of `on`: the source of a program (`program.rs`).
@@ -113,6 +117,8 @@ struct Form {
     database: Option<String>,
     target: Option<TargetForm>,
     parallel: Option<u32>,
+    #[serde(default)]
+    inline: bool,
     init: Vec<String>,
     on: Option<BTreeMap<String, Vec<String>>>,
     javascript: Option<String>,
@@ -176,6 +182,10 @@ impl Declaration {
             ));
         }
         let on = form.on.unwrap_or_default();
+        if form.inline {
+            let statements = || form.init.iter().chain(on.values().flatten());
+            check_inline(&source, &target, form.javascript.is_some(), statements())?;
+        }
         if let Some(odd) = form
             .init
             .iter()
@@ -195,11 +205,40 @@ impl Declaration {
             },
             target,
             parallel,
+            inline: form.inline,
             init: form.init,
             on,
             javascript: form.javascript,
         })
     }
+}
+
+/// What appends wait for is a file beside the store, and fails an event without undoing another.
+fn check_inline<'a>(
+    source: &Source,
+    target: &Target,
+    is_program: bool,
+    mut statements: impl Iterator<Item = &'a String>,
+) -> Result<()> {
+    let unsupported = |what| Err(Error::new(Kind::Unsupported, what));
+    if !matches!(source, Source::Store { .. }) {
+        return unsupported(
+            "an inline projection is of the store, whose appends wait for it: {\"store\":true}",
+        );
+    }
+    if matches!(target, Target::Postgres(_)) {
+        return unsupported("an inline projection is a file of SQLite, not rows in PostgreSQL");
+    }
+    if is_program {
+        return unsupported("an inline projection has statements by event type, no program");
+    }
+    if let Some(odd) = statements.find(|sql| sql.to_ascii_lowercase().contains("rollback")) {
+        return Err(Error::invalid(format!(
+            "{odd:?} rolls back what other appends did: an inline projection refuses an event by failing, so \
+             write ABORT"
+        )));
+    }
+    Ok(())
 }
 
 /// A URL with a password belongs where nobody repeats it: what is told of any other place may show what stands there.

@@ -85,6 +85,14 @@ impl Files {
         Ok(Some(name.to_owned()))
     }
 
+    /// Whether appends waited for the live rows.
+    pub(super) fn are_inline(&self) -> bool {
+        let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
+        let live = Connection::open_with_flags(&self.live, flags);
+        live.and_then(|live| Database::is_inline(&live))
+            .unwrap_or(false)
+    }
+
     pub(super) fn remove_all(&self) -> io::Result<()> {
         [&self.rebuild, &self.verify, &self.live]
             .into_iter()

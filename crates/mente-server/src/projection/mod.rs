@@ -24,6 +24,7 @@ pub(crate) mod sandbox;
 
 mod files;
 mod follow;
+mod inline;
 mod postgres;
 mod program;
 mod rows;
@@ -39,7 +40,7 @@ mod verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mente_broker::{Broker, Definition, EntityName, Error, Kind, Principal, Result};
 use mente_engine::limits;
@@ -51,10 +52,11 @@ use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
 use declaration::Target;
 use files::Files;
+use inline::Inlined;
 use program::Programs;
 use rows::Place;
 use source::Reader;
-use task::{Board, Command, Task};
+use task::{Board, Command, Joining, Task};
 use writer::Alive;
 
 #[cfg(feature = "planted")]
@@ -67,6 +69,9 @@ pub use verify::{ComparedTable, Verification};
 /// How long declaring waits for the tables, and how often it looks.
 const MADE_WAIT: Duration = Duration::from_secs(1);
 const MADE_LOOK: Duration = Duration::from_millis(5);
+
+/// How often a server that does not open its doors yet says why.
+const MENDED_TELL: Duration = Duration::from_secs(5);
 
 /// Where rows may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,6 +188,40 @@ impl Projections {
         // Nothing is kept any more, and nothing is begun.
         let entries = std::mem::take(&mut *self.inner.entries.lock().await);
         futures::future::join_all(entries.by_name.into_values().map(Entry::stop)).await;
+    }
+
+    /// Resolves once the rows that appends waited for before the server stopped are at the end of the log, as far as nothing
+    /// is wrong that somebody must mend; and says which ones are not after a while. Queries may be answered then.
+    pub async fn mended(&self) {
+        let mut since = Instant::now();
+        loop {
+            let waits = self.awaited().await;
+            if waits.is_empty() {
+                return;
+            }
+            if since.elapsed() > MENDED_TELL {
+                tracing::info!(projections = ?waits, "brought to the end of the log before the doors open");
+                since = Instant::now();
+            }
+            tokio::time::sleep(MADE_LOOK).await;
+        }
+    }
+
+    /// Inline projections that are not where they should be, and may yet get there.
+    async fn awaited(&self) -> Vec<EntityName> {
+        let is_inline = |(name, body): &(EntityName, Value)| {
+            Declaration::parse(name, body).is_ok_and(|declaration| declaration.inline)
+        };
+        let Ok(declared) = self.list(&self.inner.who) else {
+            return Vec::new();
+        };
+        let entries = self.inner.entries.lock().await;
+        let is_awaited = |(name, _): &(EntityName, Value)| match entries.by_name.get(name) {
+            Some(entry) => entry.kept.is_some() && entry.board.joining() == Joining::Awaited,
+            None => true,
+        };
+        let inline = declared.into_iter().filter(is_inline).filter(is_awaited);
+        inline.map(|(name, _)| name).collect()
     }
 
     /// Declares a projection, durable on return; its SQL was compiled before. The same again
@@ -309,6 +348,8 @@ impl Projections {
                 .iter()
                 .map(|p| p.end.saturating_sub(p.next_offset))
                 .sum(),
+            inline: declaration.inline,
+            joined: board.joining() == Joining::Joined,
             applied: partitions.iter().map(|p| p.applied).sum(),
             partitions,
             rebuilds: shown.rebuilds,
@@ -503,6 +544,9 @@ impl Projections {
         let reader = Reader::new(self.inner.broker.clone(), declaration.source.clone());
         let place = self.place(&declaration);
         let gate = Arc::new(RwLock::new(()));
+        let inlined = declaration
+            .inline
+            .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board.live)));
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
         let weak = alive.downgrade();
@@ -516,6 +560,7 @@ impl Projections {
             commands: receiver,
             alive,
             programs: self.inner.programs.clone(),
+            inlined,
         };
         let kept = Kept {
             declaration,
@@ -543,6 +588,13 @@ impl Projections {
     }
 
     fn check_place(&self, name: &EntityName, declaration: &Declaration) -> Result<()> {
+        if declaration.inline && !self.inner.broker.has_inlines() {
+            let message = format!(
+                "projection {name} is inline, which needs the embedded engine, where the rows lie beside the log: \
+                 leave \"inline\" out here"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
         let is_outside = matches!(declaration.target, Target::Postgres(_));
         if is_outside && self.inner.reach == Reach::Files {
             let message = format!(

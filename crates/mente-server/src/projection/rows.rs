@@ -138,7 +138,8 @@ impl Place {
                 if rebuild && !files.live.exists() {
                     return Ok(None);
                 }
-                let live = Database::open(&files.live, Mode::Live, owner, Rules::default())?;
+                let rules = Rules::of_rows(owner.declaration.inline);
+                let live = Database::open(&files.live, Mode::Live, owner, rules)?;
                 Ok(Some(Rows::File(Box::new(live))))
             }
             Self::Postgres(place) => {
@@ -158,7 +159,18 @@ impl Place {
             Self::Files(files) => {
                 files::remove(&files.rebuild)
                     .map_err(|error| files::failure("removing an old rebuild", &error))?;
-                let rebuild = Database::open(&files.rebuild, Mode::Build, owner, Rules::default());
+                self.open_rebuild_again(owner)
+            }
+            Self::Postgres(place) => Ok(Rows::Postgres(Box::new(place.open_rebuild(owner)?))),
+        }
+    }
+
+    /// Rows under construction that were finished once, to go on with.
+    pub(super) fn open_rebuild_again(&self, owner: Owner) -> Result<Rows, Failure> {
+        match self {
+            Self::Files(files) => {
+                let rules = Rules::of_rows(owner.declaration.inline);
+                let rebuild = Database::open(&files.rebuild, Mode::Build, owner, rules);
                 Ok(Rows::File(Box::new(rebuild?)))
             }
             Self::Postgres(place) => Ok(Rows::Postgres(Box::new(place.open_rebuild(owner)?))),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::{FutureExt, select_all};
-use mente_broker::{Broker, Error, Kind, Principal};
+use mente_broker::{Broker, Error, Inlines, Kind, Principal, StreamEvent};
 use mente_engine::{Bounds, Offset};
 
 use super::declaration::Source;
@@ -84,6 +84,30 @@ impl Reader {
             next: next.0.max(from),
             facts,
         })
+    }
+
+    /// What reading gives of these events of the store, which are not there yet.
+    pub(super) async fn facts(&self, written: &[StreamEvent]) -> Result<Vec<Fact>, Failure> {
+        let told = self.broker.tell_written(written.to_vec()).await;
+        let mut told = told.map_err(failure)?;
+        if let Source::Store {
+            category: Some(category),
+        } = &self.source
+        {
+            told.retain(|event| event.stream.category() == category);
+        }
+        Ok(told.into_iter().map(Fact::from).collect())
+    }
+
+    /// The end of the store, once every append that did not wait for those that joined is in it.
+    pub(super) async fn end_of_unasked(&self) -> Result<Offset, Failure> {
+        self.broker.after_joining().await.map_err(failure)?;
+        Ok(self.bounds(0).await?.end)
+    }
+
+    /// The views that appends wait for.
+    pub(super) fn inlines(&self) -> &Inlines {
+        self.broker.inlines()
     }
 
     /// Resolves once a partition may have grown beyond its cursor.

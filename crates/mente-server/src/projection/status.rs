@@ -21,6 +21,9 @@ pub struct Status {
     /// Offsets between the rows and the ends of the logs. Offsets have holes, so this is at
     /// least the number of events.
     pub lag: u64,
+    /// Whether appends to the store wait for the rows, once these are at its end: `joined`.
+    pub inline: bool,
+    pub joined: bool,
     /// Events that are in the rows.
     pub applied: u64,
     /// Rebuilds that came to their end since the server began.
@@ -89,9 +92,13 @@ impl Status {
             source: declaration
                 .as_ref()
                 .map_or_else(String::new, |d| d.source.to_string()),
-            database: declaration.map_or_else(String::new, |d| d.target.to_string()),
+            database: declaration
+                .as_ref()
+                .map_or_else(String::new, |d| d.target.to_string()),
             partitions: Vec::new(),
             lag: 0,
+            inline: declaration.as_ref().is_some_and(|d| d.inline),
+            joined: false,
             applied: 0,
             rebuilds: 0,
             rebuild: None,

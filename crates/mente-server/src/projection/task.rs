@@ -10,6 +10,7 @@ use tokio::sync::{RwLock, mpsc};
 use super::database::{Checkpoints, Owner};
 use super::declaration::Declaration;
 use super::follow::{Follower, Until};
+use super::inline::Inlined;
 use super::program::Programs;
 use super::rows::{Built, Place, Rows};
 use super::source::Reader;
@@ -17,7 +18,7 @@ use super::status::{Failure, State};
 use super::writer::{Alive, Progress};
 
 /// Wait before what failed in passing is tried again, and the longest, if it goes on failing.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +31,22 @@ pub(super) enum Command {
 #[derive(Debug, Default)]
 pub(super) struct Board {
     shown: Mutex<Shown>,
-    live: Progress,
-    side: Progress,
+    pub(super) live: Progress,
+    pub(super) side: Progress,
+    joining: Mutex<Joining>,
     /// Whether the rows were ours since the server began.
     made: AtomicBool,
+}
+
+/// Whether the rows may be read as those that appends wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Joining {
+    /// Nobody has looked yet, or they are brought to the end of the log.
+    #[default]
+    Awaited,
+    /// They were never promised to be there, or something is wrong that somebody must mend.
+    Apart,
+    Joined,
 }
 
 #[derive(Clone, Debug)]
@@ -54,6 +67,8 @@ pub(super) struct Task {
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) alive: Alive,
     pub(super) programs: Programs,
+    /// Of rows that appends wait for.
+    pub(super) inlined: Option<Arc<Inlined>>,
 }
 
 impl Task {
@@ -63,6 +78,7 @@ impl Task {
         // cut off.
         let mut rebuild = None;
         let mut wait = RETRY;
+        self.join_again().await;
         loop {
             let before = self.board.live();
             let Err(failure) = self.life(&mut rebuild).await else {
@@ -71,6 +87,9 @@ impl Task {
             let (retry, stands_by) = (failure.retry, failure.stands_by);
             if !self.board.is_failing_so(&failure) {
                 tracing::warn!(projection = %self.name, %failure, retry, "projection stopped");
+            }
+            if let Some(inlined) = &self.inlined {
+                inlined.close(format!("stands still: {failure}")).await;
             }
             self.board.fail(failure);
             if stands_by {
@@ -141,7 +160,10 @@ impl Task {
             None => None,
         };
         match live {
-            Some(live) if !*rebuild => self.follow(live, rebuild).await,
+            Some(live) if !*rebuild => match self.inlined.clone() {
+                Some(inlined) => self.keep_inline(&inlined, owner, live, rebuild).await,
+                None => self.follow(live, rebuild).await,
+            },
             live => {
                 *rebuild = true;
                 self.rebuild(owner, live, rebuild).await
@@ -167,6 +189,8 @@ impl Task {
         rebuild: &mut bool,
     ) -> Result<(), Failure> {
         self.board.show(State::Rebuilding);
+        // Nobody waits for rows that are not there yet.
+        self.stand_apart();
         let identity = owner.source.clone();
         let side = self.open_side(owner.clone()).await?;
         let mut side = self.follower(&identity, side, &self.board.side)?;
@@ -219,7 +243,7 @@ impl Task {
         Ok(())
     }
 
-    fn follower(
+    pub(super) fn follower(
         &self,
         identity: &str,
         database: Rows,
@@ -256,7 +280,7 @@ impl Task {
         .await
     }
 
-    async fn open_side(&self, owner: Owner) -> Result<Rows, Failure> {
+    pub(super) async fn open_side(&self, owner: Owner) -> Result<Rows, Failure> {
         let place = self.place.clone();
         blocking(&self.alive, move || place.open_rebuild(owner)).await
     }
@@ -285,11 +309,17 @@ impl Task {
     }
 
     /// The next command; never resolves once nobody can send one.
-    async fn command(&mut self) -> Command {
+    pub(super) async fn command(&mut self) -> Command {
         match self.commands.recv().await {
             Some(command) => command,
             None => std::future::pending().await,
         }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.stand_apart();
     }
 }
 
@@ -325,6 +355,14 @@ impl Board {
         self.made.load(Ordering::Relaxed)
     }
 
+    pub(super) fn joining(&self) -> Joining {
+        *self.joining.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_joining(&self, joining: Joining) {
+        *self.joining.lock().unwrap_or_else(PoisonError::into_inner) = joining;
+    }
+
     /// Whether it is shown already, so that what goes on for hours is logged once.
     fn is_failing_so(&self, failure: &Failure) -> bool {
         self.shown().error.as_ref() == Some(failure)
@@ -341,12 +379,13 @@ impl Board {
         self.change(|shown| {
             if !failure.retry {
                 shown.state = State::Failed;
+                self.set_joining(Joining::Apart);
             }
             shown.error = Some(failure);
         });
     }
 
-    fn swapped(&self) {
+    pub(super) fn swapped(&self) {
         self.change(|shown| {
             shown.state = State::Running;
             shown.rebuilds += 1;

@@ -129,6 +129,10 @@ fn ended() -> Failure {
 }
 
 fn show(progress: &Progress, database: &Rows) {
+    show_checkpoints(progress, database.checkpoints());
+}
+
+pub(super) fn show_checkpoints(progress: &Progress, checkpoints: &Checkpoints) {
     let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
-    shown.clone_from(database.checkpoints());
+    shown.clone_from(checkpoints);
 }

@@ -366,6 +366,21 @@ async fn serve(
             }
         }
     }
+    // Views stop after the door: until then appends wait for some of them.
+    let (stop_views, views_stopping) = watch::channel(false);
+    let views = {
+        let projections = Arc::clone(&projections);
+        tokio::spawn(async move { projections.run(views_stopping).await })
+    };
+    tokio::select! {
+        () = projections.mended() => {}
+        error = failure(&mut shards) => return Err(error.into()),
+        signal = signal() => {
+            tracing::info!(signal = signal?, "stopping");
+            let _ = stop_views.send(true);
+            return views.await.context("the projector failed").map_err(Failure::from);
+        }
+    }
     let door = match (door, http) {
         (Some(door), _) => door,
         (None, Some(http)) => tokio::spawn(http.run(stopping.clone())),
@@ -373,10 +388,6 @@ async fn serve(
     };
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
-    let views = {
-        let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
-        tokio::spawn(async move { projections.run(stopping).await })
-    };
     drop(projections);
     drop(broker);
     let took = began.elapsed();
@@ -403,6 +414,7 @@ async fn serve(
         part.await.context("the part in the cluster failed")?;
     }
     push.await.context("the webhook sender failed")?;
+    let _ = stop_views.send(true);
     views.await.context("the projector failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
     if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)

@@ -3,6 +3,7 @@
 mod certificates;
 mod engine;
 mod hooks;
+mod inline;
 mod postgres;
 mod repositories;
 mod server;

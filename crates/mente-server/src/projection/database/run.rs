@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Value as Bound;
-use rusqlite::{CachedStatement, Transaction};
+use rusqlite::{CachedStatement, Connection};
 use serde_json::Value;
 
 use super::{Owner, may_pass};
@@ -15,7 +15,7 @@ use crate::projection::status::{At, Failure};
 
 /// Runs the statements of each fact; answers how many facts had some.
 pub(super) fn run(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     owner: &Owner,
     facts: &[Fact],
@@ -58,7 +58,7 @@ pub(super) fn run(
 
 /// Runs what a program says of each fact; answers of how many it said something.
 fn run_program(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     program: &Program,
     facts: &[Fact],
@@ -77,7 +77,7 @@ fn run_program(
 }
 
 fn run_one(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     sql: &str,
     params: &Given,
@@ -111,7 +111,7 @@ fn run_one(
 
 /// Compiles a statement that changes rows and answers none.
 fn changing<'a>(
-    transaction: &'a Transaction<'_>,
+    transaction: &'a Connection,
     rules: &Rules,
     sql: &str,
 ) -> Result<CachedStatement<'a>, String> {
@@ -137,7 +137,7 @@ pub(super) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(
-        transaction: &'a Transaction<'_>,
+        transaction: &'a Connection,
         rules: &Rules,
         sql: &'a str,
     ) -> Result<Self, String> {
@@ -151,6 +151,10 @@ impl<'a> Prepared<'a> {
             statement,
             parameters,
         })
+    }
+
+    pub(super) fn has(&self, parameter: Parameter) -> bool {
+        self.parameters.contains(&parameter)
     }
 
     fn run(&mut self, fact: &Fact) -> rusqlite::Result<()> {

@@ -1,0 +1,168 @@
+//! The life of a projection that appends wait for: it joins, stays, and has its rows replaced between two rounds.
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedMutexGuard, oneshot};
+
+use super::{Inlined, Joined};
+use crate::projection::database::{Database, Owner};
+use crate::projection::follow::{Follower, Until};
+use crate::projection::rows::{Built, Place, Rows};
+use crate::projection::status::{Failure, State};
+use crate::projection::task::{Command, Joining, RETRY, Task, blocking};
+
+/// Resolves when the thread of the rows is gone.
+type Ended = oneshot::Receiver<()>;
+
+impl Task {
+    /// Before anything else: if appends waited for the rows, they wait again.
+    pub(in crate::projection) async fn join_again(&self) {
+        let Some(inlined) = &self.inlined else {
+            return;
+        };
+        let place = self.place.clone();
+        let was_inline = blocking(&self.alive, move || match place {
+            Place::Files(files) => Ok(files.are_inline()),
+            Place::Postgres(_) => Ok(false),
+        });
+        if was_inline.await.unwrap_or(false) {
+            inlined.join();
+        } else {
+            self.board.set_joining(Joining::Apart);
+        }
+    }
+
+    /// No append waits for these rows.
+    pub(in crate::projection) fn stand_apart(&self) {
+        if let Some(inlined) = &self.inlined {
+            inlined.leave();
+            self.board.set_joining(Joining::Apart);
+        }
+    }
+
+    /// Brings the rows to the end of the log, and keeps them there with every append.
+    pub(in crate::projection) async fn keep_inline(
+        &mut self,
+        inlined: &Arc<Inlined>,
+        owner: Owner,
+        mut live: Follower,
+        rebuild: &mut bool,
+    ) -> Result<(), Failure> {
+        self.board.show(State::Running);
+        tokio::select! {
+            caught_up = live.follow(Until::CaughtUp) => caught_up?,
+            command = self.command() => {
+                *rebuild = command == Command::Rebuild;
+                return live.finish().await.map(|_| ());
+            }
+        }
+        let rows = file(live.finish().await?)?;
+        let mut held = inlined.hold().await;
+        let mut ended = self.open(inlined, &mut held, rows)?;
+        drop(held);
+        inlined.join();
+        // What was appended since it caught up and before it joined.
+        inlined.reach_unasked().await?;
+        self.board.set_joining(Joining::Joined);
+        loop {
+            let command = tokio::select! {
+                _ = &mut ended => return Err(Failure::passing("the thread of the rows ended".to_owned())),
+                command = self.command() => command,
+            };
+            if command == Command::Rebuild {
+                ended = self.replace(inlined, &owner).await?;
+            }
+        }
+    }
+
+    /// Builds the rows anew beside the live ones, for which appends go on to wait.
+    async fn replace(&mut self, inlined: &Arc<Inlined>, owner: &Owner) -> Result<Ended, Failure> {
+        self.board.show(State::Rebuilding);
+        let mut side = self.open_side(owner.clone()).await?;
+        loop {
+            let progress = Arc::clone(&self.board.side);
+            let mut following = self.follower(&owner.source, side, &progress)?;
+            following.follow(Until::CaughtUp).await?;
+            // Queries wait first, then appends; both for the rest and for the swap alone.
+            let alone = Arc::clone(&self.gate).write_owned().await;
+            let mut held = inlined.hold().await;
+            self.follow_to_live(&mut held, following).await?;
+            let (place, swapping) = (self.place.clone(), owner.clone());
+            let swapped = blocking(&self.alive, move || {
+                let swapped = place.swap(swapping, Built::File);
+                drop(alone);
+                Ok(swapped.map_err(|(_, failure)| failure))
+            });
+            let swapped = swapped.await?;
+            let ended = self.open_again(inlined, &mut held, owner).await?;
+            drop(held);
+            let Err(failure) = swapped else {
+                self.board.swapped();
+                return Ok(ended);
+            };
+            // Somebody has the live rows open: the old ones stay, and both grow until that ends.
+            self.board.fail(failure);
+            tokio::time::sleep(RETRY).await;
+            side = self.open_side_again(owner.clone()).await?;
+        }
+    }
+
+    /// Brings finished rows to where the live ones are, which are closed.
+    async fn follow_to_live(
+        &self,
+        held: &mut OwnedMutexGuard<Joined>,
+        mut side: Follower,
+    ) -> Result<(), Failure> {
+        let closed = Joined::Closed("has its rows replaced".to_owned());
+        let Joined::Open(thread) = std::mem::replace(&mut **held, closed) else {
+            return Err(Failure::passing("the live rows are not open".to_owned()));
+        };
+        let live = thread.end().await?;
+        let reached = live.checkpoints().clone();
+        side.follow(Until::Reached(&reached)).await?;
+        let side = file(side.finish().await?)?;
+        blocking(&self.alive, move || {
+            drop(live);
+            side.become_inline()?;
+            side.finish().map_err(|(_, failure)| failure)
+        })
+        .await
+    }
+
+    async fn open_side_again(&self, owner: Owner) -> Result<Rows, Failure> {
+        let place = self.place.clone();
+        blocking(&self.alive, move || place.open_rebuild_again(owner)).await
+    }
+
+    fn open(
+        &self,
+        inlined: &Inlined,
+        held: &mut OwnedMutexGuard<Joined>,
+        rows: Box<Database>,
+    ) -> Result<Ended, Failure> {
+        let (thread, ended) = inlined.start(rows, self.alive.clone())?;
+        **held = Joined::Open(thread);
+        Ok(ended)
+    }
+
+    async fn open_again(
+        &self,
+        inlined: &Inlined,
+        held: &mut OwnedMutexGuard<Joined>,
+        owner: &Owner,
+    ) -> Result<Ended, Failure> {
+        let (place, owner) = (self.place.clone(), owner.clone());
+        let rows = blocking(&self.alive, move || place.open_live(owner, false)).await?;
+        let rows = rows.ok_or_else(|| Failure::passing("the live rows are gone".to_owned()))?;
+        self.open(inlined, held, file(rows)?)
+    }
+}
+
+fn file(rows: Rows) -> Result<Box<Database>, Failure> {
+    match rows {
+        Rows::File(database) => Ok(database),
+        Rows::Postgres(_) => Err(Failure::plain(
+            "rows in PostgreSQL are not inline".to_owned(),
+        )),
+    }
+}
