@@ -470,8 +470,8 @@ pub(crate) enum Projection {
     /// Declare a projection; one that exists is built anew beside its old rows
     Create {
         name: String,
-        /// JSON: source, database or target (PostgreSQL), init, and SQL by event type or JavaScript; - reads
-        /// standard input
+        /// JSON: source, database or target (PostgreSQL), init, and SQL by event type or JavaScript; "inline" if
+        /// appends are to wait for the rows; - reads standard input
         file: String,
         #[command(flatten)]
         connection: Connection,
