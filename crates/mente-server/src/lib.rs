@@ -15,6 +15,7 @@ pub mod branches;
 pub mod fuzz;
 pub mod http;
 pub mod nodes;
+mod postgres;
 pub mod projection;
 pub mod push;
 pub(crate) mod sql;

@@ -23,7 +23,6 @@ mod session;
 mod statement;
 mod switch;
 mod target;
-mod tls;
 
 use std::sync::Arc;
 

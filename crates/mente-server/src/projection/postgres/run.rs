@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Statement, Transaction};
 
-use super::session::{may_pass, words};
 use super::statement::{Use, parameters, translate};
+use crate::postgres::{may_pass, words};
 use crate::projection::database::Owner;
 use crate::projection::declaration::Parameter;
 use crate::projection::fact::Fact;
