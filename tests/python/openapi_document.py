@@ -320,6 +320,13 @@ def streams_and_views(call):
     call("delete", "/schemas/{type}", 204, **kind)
     call("get", "/schemas/{type}", 404, **kind)
 
+    relay = {"postgres": "postgres://me@127.0.0.1:1/d?sslmode=disable", "table": "outbox", "order": "seq"}
+    call("put", "/relays/{relay}", 200, relay, relay="shop")
+    call("put", "/relays/{relay}", 400, {"postgres": "no url"}, relay="shop")
+    call("get", "/relays/{relay}", 200, relay="shop")
+    call("get", "/relays", 200)
+    call("delete", "/relays/{relay}", 204, relay="shop")
+
     p, names = "/projections/{projection}", {"projection": "counts"}
     declared = {
         "source": {"topic": "orders"},

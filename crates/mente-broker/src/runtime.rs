@@ -144,8 +144,8 @@ struct Tenure<'a> {
     /// The views that have a say in the appends of this round, and those that wait to be told them.
     views: Views,
     waiting: VecDeque<Waiting>,
-    /// They were told of one, and it is not kept yet.
-    applied: bool,
+    /// They were asked in this round, and have neither kept nor undone.
+    asked: bool,
     /// An append beside the rounds failed: nothing more lands under its fence.
     broken: Option<engine::Error>,
 }
@@ -282,7 +282,7 @@ impl<'a> Tenure<'a> {
             lookups: 0,
             views: Views::default(),
             waiting: VecDeque::new(),
-            applied: false,
+            asked: false,
             broken: None,
         };
         tenure.hear_of_blocks();
@@ -529,8 +529,9 @@ impl<'a> Tenure<'a> {
             self.shard.placed(&append, base);
             end = Some(Offset(base.0 + append.records.len() as u64));
         }
-        if let Some(end) = end {
-            self.keep_views(end, &mut out).await;
+        match end {
+            Some(end) => self.keep_views(end, &mut out).await,
+            None => self.undo_views().await,
         }
         if decided {
             if out

@@ -207,6 +207,13 @@ pub const PROJECTION_BATCHES: usize = 2;
 pub const PROJECTION_BUSY_MS: u64 = 5_000;
 /// Most bytes of the statements that a projection in JavaScript returns for one event.
 pub const PROJECTED_BYTES: usize = 4 << 20;
+/// Relays that are kept at one time; each has a connection.
+pub const RELAYS: usize = 16;
+/// Rows of an outbox that a relay takes at one time, and the bytes of their data behind the first one.
+pub const RELAY_ROWS: usize = 500;
+pub const RELAY_BYTES: usize = 4 << 20;
+/// Streams that a relay appends to at one time.
+pub const RELAY_STREAMS: usize = 32;
 /// Events of a projection in PostgreSQL that are folded in at one time; each has a connection.
 pub const PROJECTION_LANES: u32 = 16;
 /// How long a connection to PostgreSQL may take to come to be.

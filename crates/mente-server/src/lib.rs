@@ -18,5 +18,6 @@ pub mod nodes;
 mod postgres;
 pub mod projection;
 pub mod push;
+pub mod relay;
 pub(crate) mod sql;
 pub mod tls;

@@ -295,6 +295,9 @@ pub(crate) enum Verb {
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
+    /// Outbox tables of applications in PostgreSQL, whose rows become events
+    #[command(subcommand)]
+    Relay(Relay),
     /// Ask events, states and projections by one SELECT
     Sql(Sql),
     /// Everything forked at a moment: an alternative for a whole system
@@ -458,6 +461,34 @@ pub(crate) enum Subscription {
         from: Option<u64>,
         #[arg(long, default_value_t = 100)]
         limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Relay {
+    /// List the relays, how many rows they moved, and what keeps them from it
+    Ls(Connection),
+    /// Declare a relay: a row is taken out of the table once its event is durable in the store, and is one event whoever is
+    /// killed when
+    Set {
+        name: String,
+        /// JSON: postgres (URL), table, order (the column that numbers the rows), and columns where they are not id,
+        /// aggregatetype, aggregateid, type, payload; - reads standard input
+        file: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show a relay
+    Get {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Forget a relay; its table stays as it is
+    Rm {
+        name: String,
         #[command(flatten)]
         connection: Connection,
     },

@@ -1,8 +1,9 @@
 //! Appends that views have a say in: decided one by one at the end of a round, each when every view has taken it in.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use mente_engine::Offset;
+use mente_engine::{Offset, limits};
 
 use super::Tenure;
 use crate::broker::{StreamEvent, stream_event};
@@ -10,6 +11,9 @@ use crate::error::{Error, Kind, Result};
 use crate::queue::Ticket;
 use crate::shard::{Outcome, Reply};
 use crate::store::{Append, Facts};
+
+/// How long a round asks views; those of its appends that are left then are to be repeated.
+const ROUND_WAIT: Duration = Duration::from_millis(limits::INLINE_WAIT_MS);
 
 /// An append that can be decided as long as the store in memory begins there.
 #[derive(Debug)]
@@ -45,26 +49,34 @@ impl Tenure<'_> {
         });
     }
 
+    /// Decides them one by one. What a view is too late for, or cannot do now, is not asked of it again in this round: the
+    /// shard has others to serve.
     pub(super) async fn ask_views(&mut self, out: &mut Outcome) {
         if self.waiting.is_empty() {
             return;
         }
-        let reached = self.views_reach_the_end().await;
+        let until = self.runtime.clock.now().monotone + ROUND_WAIT;
+        let mut able = self.views_reach_the_end().await;
         while let Some(waiting) = self.waiting.pop_front() {
             // More was sealed meanwhile: it is looked up once more.
             if waiting.first != self.shard.store().first() {
                 self.append(waiting.ticket, waiting.append, out);
                 continue;
             }
-            let reply = match &reached {
-                Ok(()) => self.ask_of(&waiting, out).await,
-                Err(error) => Err(error.clone()),
+            let reply = match able.clone() {
+                Ok(()) => self.ask_of(&waiting, &mut able, out).await,
+                Err(error) => Err(error),
             };
+            if able.is_ok() && self.runtime.clock.now().monotone > until {
+                let message = "appends wait for inline projections, which take long: repeat";
+                able = Err(Error::new(Kind::Throttled, message));
+            }
             out.replies.push((waiting.ticket, reply));
         }
     }
 
     async fn views_reach_the_end(&mut self) -> Result<()> {
+        self.asked = true;
         let Some(fences) = self.store_fences else {
             return Ok(());
         };
@@ -76,7 +88,12 @@ impl Tenure<'_> {
         Ok(())
     }
 
-    async fn ask_of(&mut self, waiting: &Waiting, out: &mut Outcome) -> Result<Reply> {
+    async fn ask_of(
+        &mut self,
+        waiting: &Waiting,
+        able: &mut Result<()>,
+        out: &mut Outcome,
+    ) -> Result<Reply> {
         let now = self.runtime.clock.now();
         let decided = self
             .shard
@@ -88,7 +105,13 @@ impl Tenure<'_> {
                 .records()
                 .map(|record| stream_event(Offset(0), record));
             let events = events.filter_map(Result::transpose);
-            self.apply_to_views(events.collect::<Result<_>>()?).await?;
+            let applied = self.apply_to_views(events.collect::<Result<_>>()?).await;
+            if let Err(error) = &applied
+                && error.kind == Kind::Throttled
+            {
+                able.clone_from(&applied);
+            }
+            applied?;
         }
         Ok(self.shard.take_append(decided, out))
     }
@@ -103,13 +126,12 @@ impl Tenure<'_> {
                 return Err(error);
             }
         }
-        self.applied = true;
         Ok(())
     }
 
     /// What the round appended is durable, up to `next`: whoever waits for an answer finds it in the views.
     pub(super) async fn keep_views(&mut self, next: Offset, out: &mut Outcome) {
-        if !std::mem::take(&mut self.applied) {
+        if !std::mem::take(&mut self.asked) {
             return;
         }
         let mut behind = None;
@@ -128,9 +150,9 @@ impl Tenure<'_> {
         }
     }
 
-    /// The round failed: what the log holds of it is seen when the views are next asked.
+    /// Nothing was appended, or it failed: what the log holds of it is seen when the views are next asked.
     pub(super) async fn undo_views(&mut self) {
-        if std::mem::take(&mut self.applied) {
+        if std::mem::take(&mut self.asked) {
             let views = Arc::clone(&self.views);
             for (_, view) in views.iter() {
                 view.undo().await;

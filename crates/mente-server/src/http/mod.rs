@@ -17,6 +17,7 @@ mod commands;
 mod grid;
 mod past;
 mod projections;
+mod relays;
 mod replay;
 mod schemas;
 mod sql;
@@ -60,6 +61,7 @@ use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::push;
+use crate::relay::Relays;
 use crate::sql::Queries;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
@@ -86,6 +88,8 @@ pub struct Options {
     pub webhooks: Option<push::Options>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
+    /// None in a branch.
+    pub relays: Option<Arc<Relays>>,
     /// Copies what this server keeps.
     pub backups: Option<Arc<dyn Backups>>,
     /// The branches of this server; none at the door of a branch.
@@ -129,6 +133,7 @@ struct Door {
     metrics: Metrics,
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
+    relays: Option<Arc<Relays>>,
     queries: Queries,
     backups: Option<Arc<dyn Backups>>,
     branches: Option<Arc<Branches>>,
@@ -169,6 +174,7 @@ impl Http {
             metrics: Metrics::default(),
             webhooks: self.options.webhooks,
             projections: self.options.projections,
+            relays: self.options.relays,
             queries: Queries::default(),
             backups: self.options.backups,
             branches: self.options.branches,
@@ -290,6 +296,11 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(schemas::get).put(schemas::put).delete(schemas::delete),
         ),
         ("/schemas/{type}/check", post(schemas::check)),
+        ("/relays", get(relays::list)),
+        (
+            "/relays/{relay}",
+            get(relays::get).put(relays::put).delete(relays::delete),
+        ),
         ("/projections", get(projections::list)),
         (
             "/projections/{projection}",

@@ -184,7 +184,7 @@ impl Declaration {
         let on = form.on.unwrap_or_default();
         if form.inline {
             let statements = || form.init.iter().chain(on.values().flatten());
-            check_inline(&source, &target, form.javascript.is_some(), statements())?;
+            check_inline(&source, &target, form.javascript.is_some(), statements)?;
         }
         if let Some(odd) = form
             .init
@@ -214,11 +214,11 @@ impl Declaration {
 }
 
 /// What appends wait for is a file beside the store, and fails an event without undoing another.
-fn check_inline<'a>(
+fn check_inline<'a, I: Iterator<Item = &'a String>>(
     source: &Source,
     target: &Target,
     is_program: bool,
-    mut statements: impl Iterator<Item = &'a String>,
+    statements: impl Fn() -> I,
 ) -> Result<()> {
     let unsupported = |what| Err(Error::new(Kind::Unsupported, what));
     if !matches!(source, Source::Store { .. }) {
@@ -232,10 +232,17 @@ fn check_inline<'a>(
     if is_program {
         return unsupported("an inline projection has statements by event type, no program");
     }
-    if let Some(odd) = statements.find(|sql| sql.to_ascii_lowercase().contains("rollback")) {
+    let says = |sql: &str, word: &str| sql.to_ascii_lowercase().contains(word);
+    if let Some(odd) = statements().find(|sql| says(sql, "rollback")) {
         return Err(Error::invalid(format!(
             "{odd:?} rolls back what other appends did: an inline projection refuses an event by failing, so \
              write ABORT"
+        )));
+    }
+    if let Some(odd) = statements().find(|sql| says(sql, "deferred")) {
+        return Err(Error::invalid(format!(
+            "{odd:?} defers a check until the event is in the log: an inline projection refuses it before, so \
+             leave DEFERRED out"
         )));
     }
     Ok(())

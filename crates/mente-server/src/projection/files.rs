@@ -89,8 +89,9 @@ impl Files {
     pub(super) fn are_inline(&self) -> bool {
         let flags = OpenFlags::SQLITE_OPEN_READ_ONLY;
         let live = Connection::open_with_flags(&self.live, flags);
+        // What cannot be read may have been promised.
         live.and_then(|live| Database::is_inline(&live))
-            .unwrap_or(false)
+            .unwrap_or_else(|_| self.live.exists())
     }
 
     pub(super) fn remove_all(&self) -> io::Result<()> {

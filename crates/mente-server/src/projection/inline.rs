@@ -27,6 +27,7 @@ use super::database::Database;
 use super::fact::{Batch, Fact};
 use super::source::Reader;
 use super::status::Failure;
+use super::task::Board;
 use super::writer::{Alive, Progress, show_checkpoints};
 
 /// How often a swap looks whether a round has ended.
@@ -37,7 +38,7 @@ const LOOK: Duration = Duration::from_millis(1);
 pub(super) struct Inlined {
     name: EntityName,
     reader: Reader,
-    progress: Progress,
+    board: Arc<Board>,
     rows: Arc<Mutex<Joined>>,
 }
 
@@ -61,7 +62,7 @@ pub(super) struct Thread {
 enum Round {
     /// Everything is kept or undone.
     Over,
-    /// Appends were applied.
+    /// The rows are at the end of the log, and appends are asked about.
     Open,
     /// Somebody did not wait for an answer: what was asked may yet be done.
     Unsure,
@@ -81,12 +82,12 @@ enum Ask {
 }
 
 impl Inlined {
-    pub(super) fn new(name: EntityName, reader: Reader, progress: Progress) -> Arc<Self> {
+    pub(super) fn new(name: EntityName, reader: Reader, board: Arc<Board>) -> Arc<Self> {
         let closed = Joined::Closed("is not open yet".to_owned());
         Arc::new(Self {
             name,
             reader,
-            progress,
+            board,
             rows: Arc::new(Mutex::new(closed)),
         })
     }
@@ -129,6 +130,20 @@ impl Inlined {
         }
     }
 
+    /// Brings the rows to the end of the log if an append got there without them: one whose outcome was not known,
+    /// or one that could not be kept.
+    async fn look(&self) -> Result<(), Failure> {
+        let end = self.reader.bounds(0).await?.end;
+        let is_behind = match &*self.rows.lock().await {
+            Joined::Open(thread) => thread.next < end.0,
+            Joined::Closed(_) => false,
+        };
+        match is_behind {
+            true => self.reach_unasked().await,
+            false => Ok(()),
+        }
+    }
+
     /// Appends are refused until it is open again.
     pub(super) async fn close(&self, why: String) {
         *self.hold().await = Joined::Closed(why);
@@ -144,7 +159,7 @@ impl Inlined {
         let next = database.checkpoints().get(&0).map_or(0, |c| c.next);
         let (asks, receiver) = mpsc::channel(1);
         let (end, ended) = oneshot::channel();
-        let progress = Arc::clone(&self.progress);
+        let progress = Arc::clone(&self.board.live);
         let work = move || {
             serve(database, receiver, &progress);
             drop((end, alive));
@@ -175,6 +190,8 @@ impl Inlined {
         });
         let late = |_| Failure::passing("took too long".to_owned());
         let answer = answered.await.map_err(late).and_then(|answer| answer);
+        // What an append is told, an operator is shown.
+        self.board.set_trouble(answer.as_ref().err());
         answer.map_err(|failure| self.error(&failure))
     }
 
@@ -224,6 +241,17 @@ impl Thread {
         answered.await.map_err(|_| ended())?
     }
 
+    /// Whether this round of appends knows these rows, and they all of it that was applied.
+    fn is_asked(&self) -> Result<(), Failure> {
+        match self.round {
+            Round::Open => Ok(()),
+            Round::Over => Err(Failure::passing(
+                "had its rows replaced just now".to_owned(),
+            )),
+            Round::Unsure => Err(Failure::passing("was late before".to_owned())),
+        }
+    }
+
     /// Of a round that went away nothing is left.
     async fn forget_round(&mut self) -> Result<(), Failure> {
         if self.round != Round::Over {
@@ -249,17 +277,17 @@ impl Inline for Inlined {
     fn reach(&self, end: Offset) -> BoxFuture<'_, Result<()>> {
         self.asked(async move |thread| {
             thread.forget_round().await?;
-            self.catch_up(thread, end).await
+            self.catch_up(thread, end).await?;
+            thread.round = Round::Open;
+            Ok(())
         })
         .boxed()
     }
 
     fn apply(&self, events: Arc<[StreamEvent]>) -> BoxFuture<'_, Result<()>> {
         self.asked(async move |thread| {
+            thread.is_asked()?;
             let facts = self.reader.facts(&events).await?;
-            if thread.round == Round::Unsure {
-                return Err(Failure::passing("was late before".to_owned()));
-            }
             thread.round = Round::Unsure;
             let applied = thread.ask(|answer| Ask::Apply(facts, answer)).await;
             thread.round = Round::Open;
@@ -273,9 +301,10 @@ impl Inline for Inlined {
             // If it cannot be asked its round is lost, and the log tells it again.
             let _ = self
                 .asked(async move |thread| {
-                    let before = std::mem::replace(&mut thread.round, Round::Unsure);
+                    thread.is_asked()?;
+                    thread.round = Round::Unsure;
                     thread.ask(Ask::TakeBack).await?;
-                    thread.round = before;
+                    thread.round = Round::Open;
                     Ok(())
                 })
                 .await;
@@ -285,10 +314,12 @@ impl Inline for Inlined {
 
     fn keep(&self, next: Offset) -> BoxFuture<'_, Result<()>> {
         self.asked(async move |thread| {
-            let before = std::mem::replace(&mut thread.round, Round::Unsure);
-            let kept = match before {
-                Round::Unsure => Err(Failure::passing("was late before".to_owned())),
-                Round::Over | Round::Open => thread.ask(|answer| Ask::Keep(next.0, answer)).await,
+            let kept = match thread.is_asked() {
+                Ok(()) => {
+                    thread.round = Round::Unsure;
+                    thread.ask(|answer| Ask::Keep(next.0, answer)).await
+                }
+                unasked => unasked,
             };
             if let Err(failure) = kept {
                 // It is durable in the log, so it can be read there.

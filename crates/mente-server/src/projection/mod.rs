@@ -190,8 +190,8 @@ impl Projections {
         futures::future::join_all(entries.by_name.into_values().map(Entry::stop)).await;
     }
 
-    /// Resolves once the rows that appends waited for before the server stopped are at the end of the log, as far as nothing
-    /// is wrong that somebody must mend; and says which ones are not after a while. Queries may be answered then.
+    /// Resolves once the rows that appends waited for before the server stopped are at the end of the log, or something
+    /// keeps them from it: then queries of them and appends are refused, by name. Says which ones take a while.
     pub async fn mended(&self) {
         let mut since = Instant::now();
         loop {
@@ -349,7 +349,7 @@ impl Projections {
                 .map(|p| p.end.saturating_sub(p.next_offset))
                 .sum(),
             inline: declaration.inline,
-            joined: board.joining() == Joining::Joined,
+            joined: matches!(board.joining(), Joining::Joined | Joining::Closed),
             applied: partitions.iter().map(|p| p.applied).sum(),
             partitions,
             rebuilds: shown.rebuilds,
@@ -381,6 +381,7 @@ impl Projections {
             let message = "the rows are in PostgreSQL: ask there, by its own clients";
             return Err(Error::new(Kind::Unsupported, message));
         };
+        self.check_promised(name).await?;
         let full = || Error::new(Kind::Throttled, "too many queries at one time: ask again");
         let _room = self.inner.room.try_acquire().map_err(|_| full())?;
         on_thread(move || {
@@ -389,6 +390,21 @@ impl Projections {
             answer
         })
         .await
+    }
+
+    /// Rows that appends wait for are not shown while they lack what somebody was answered.
+    async fn check_promised(&self, name: &EntityName) -> Result<()> {
+        let entries = self.inner.entries.lock().await;
+        let entry = entries.by_name.get(name);
+        match entry.map(|entry| entry.board.joining()) {
+            Some(Joining::Awaited | Joining::Closed) if entry.is_some_and(Entry::is_inline) => {
+                let message = format!(
+                    "the rows of the inline projection {name} may lack what is in the log: its status tells why"
+                );
+                Err(Error::new(Kind::Throttled, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Digests of the tables, equal wherever the rows are equal.
@@ -546,7 +562,7 @@ impl Projections {
         let gate = Arc::new(RwLock::new(()));
         let inlined = declaration
             .inline
-            .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board.live)));
+            .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board)));
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
         let weak = alive.downgrade();
@@ -616,6 +632,11 @@ impl Entries {
 }
 
 impl Entry {
+    fn is_inline(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.declaration.inline)
+    }
+
     /// Resolves once nobody works on the files.
     async fn stop(self) {
         if let Some(mut kept) = self.kept {

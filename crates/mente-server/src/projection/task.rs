@@ -34,19 +34,22 @@ pub(super) struct Board {
     pub(super) live: Progress,
     pub(super) side: Progress,
     joining: Mutex<Joining>,
+    is_troubled: AtomicBool,
     /// Whether the rows were ours since the server began.
     made: AtomicBool,
 }
 
-/// Whether the rows may be read as those that appends wait for.
+/// Whether appends wait for the rows, and so whoever reads them may count on every answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Joining {
     /// Nobody has looked yet, or they are brought to the end of the log.
     #[default]
     Awaited,
-    /// They were never promised to be there, or something is wrong that somebody must mend.
+    /// They do not, and the rows promise nothing.
     Apart,
     Joined,
+    /// They do, and are refused: the rows stand still.
+    Closed,
 }
 
 #[derive(Clone, Debug)]
@@ -160,10 +163,9 @@ impl Task {
             None => None,
         };
         match live {
-            Some(live) if !*rebuild => match self.inlined.clone() {
-                Some(inlined) => self.keep_inline(&inlined, owner, live, rebuild).await,
-                None => self.follow(live, rebuild).await,
-            },
+            // Appends wait for these rows whether they are built anew or not.
+            Some(live) if self.inlined.is_some() => self.keep_inline(owner, live, rebuild).await,
+            Some(live) if !*rebuild => self.follow(live, rebuild).await,
             live => {
                 *rebuild = true;
                 self.rebuild(owner, live, rebuild).await
@@ -375,11 +377,26 @@ impl Board {
         });
     }
 
+    /// What an append was told of the rows, until one is told nothing. A refusal is no trouble.
+    pub(super) fn set_trouble(&self, failure: Option<&Failure>) {
+        let failure = failure.filter(|failure| failure.retry);
+        if self.is_troubled.swap(failure.is_some(), Ordering::Relaxed) || failure.is_some() {
+            self.change(|shown| shown.error = failure.cloned());
+        }
+    }
+
+    /// It goes on all the same.
+    pub(super) fn set_error(&self, failure: Failure) {
+        self.change(|shown| shown.error = Some(failure));
+    }
+
     pub(super) fn fail(&self, failure: Failure) {
+        if self.joining() != Joining::Apart {
+            self.set_joining(Joining::Closed);
+        }
         self.change(|shown| {
             if !failure.retry {
                 shown.state = State::Failed;
-                self.set_joining(Joining::Apart);
             }
             shown.error = Some(failure);
         });

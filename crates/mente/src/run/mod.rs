@@ -29,6 +29,7 @@ use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
+use mente_server::relay::Relays;
 use mente_server::tls::{Identity, Trust};
 use mente_wire::cloudevents;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -307,8 +308,10 @@ async fn serve(
         let projections = Arc::clone(&projections);
         Arc::new(Branches::new(broker.clone(), projections, options))
     });
+    let relays = Arc::new(Relays::new(broker.clone()));
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
+        relays: Some(Arc::clone(&relays)),
         backups,
         branches: branches.clone(),
         webhooks: Some(plan.push.clone()),
@@ -377,6 +380,13 @@ async fn serve(
         error = failure(&mut shards) => return Err(error.into()),
         signal = signal() => {
             tracing::info!(signal = signal?, "stopping");
+            if let Some(branches) = &branches {
+                branches.close().await;
+            }
+            let _ = leave.send(true);
+            if let Some(part) = part {
+                part.await.context("the part in the cluster failed")?;
+            }
             let _ = stop_views.send(true);
             return views.await.context("the projector failed").map_err(Failure::from);
         }
@@ -388,6 +398,10 @@ async fn serve(
     };
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
+    let relaying = {
+        let stopping = stopping.clone();
+        tokio::spawn(async move { relays.run(stopping).await })
+    };
     drop(projections);
     drop(broker);
     let took = began.elapsed();
@@ -414,6 +428,7 @@ async fn serve(
         part.await.context("the part in the cluster failed")?;
     }
     push.await.context("the webhook sender failed")?;
+    relaying.await.context("the relays failed")?;
     let _ = stop_views.send(true);
     views.await.context("the projector failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };

@@ -297,6 +297,14 @@ async fn what_cannot_be_inline_is_refused_by_name() {
             ":position",
         ),
         (
+            with(
+                "init",
+                json!(["CREATE TABLE t (x REFERENCES p (x) DEFERRABLE INITIALLY DEFERRED)"]),
+            ),
+            400,
+            "DEFERRED",
+        ),
+        (
             with("on", json!({"E": ["INSERT OR ROLLBACK INTO t VALUES (1)"]})),
             400,
             "ABORT",
@@ -308,4 +316,104 @@ async fn what_cannot_be_inline_is_refused_by_name() {
         assert_eq!(answer.status, status, "{}", answer.text());
         assert!(answer.text().contains(says), "{}", answer.text());
     }
+}
+
+/// SQLite ends the whole transaction of a statement that is interrupted: what was appended beside it is kept all the same.
+#[tokio::test]
+async fn a_statement_that_takes_too_long_takes_no_other_append_with_it() {
+    let server = Server::start();
+    let long = "INSERT INTO seen SELECT :id, count(*) FROM (WITH RECURSIVE c(x) AS (SELECT 1 UNION ALL SELECT x + 1 \
+                FROM c WHERE x < 100000000) SELECT x FROM c)";
+    let mut view = declared();
+    view["on"]["Long"] = json!([long]);
+    server
+        .ok("PUT", "/projections/bank", &view.to_string())
+        .await;
+    joined(&server, "bank").await;
+    for account in 0..ACCOUNTS {
+        append(
+            &server.client,
+            &format!("account-{account}"),
+            &opened(account),
+        )
+        .await;
+    }
+    let client = Arc::new(Client::new(&server.url()).unwrap());
+    let writers = (0..WRITERS).map(|writer| {
+        let client = Arc::clone(&client);
+        tokio::spawn(async move {
+            let mut told = BTreeMap::<u16, usize>::new();
+            for number in 0..40 {
+                let kind = if (number + writer) % 13 == 5 {
+                    "Long"
+                } else {
+                    "Paid"
+                };
+                let body = event(&format!("{writer}-{number}"), kind, 1);
+                let stream = format!("account-{}", number % ACCOUNTS);
+                let answer = append(&client, &stream, &body).await;
+                *told.entry(answer.status).or_default() += 1;
+                if kind == "Long" && answer.status != 503 {
+                    assert!(
+                        answer.status == 422 && answer.text().contains("takes too long"),
+                        "{}",
+                        answer.text()
+                    );
+                }
+                if answer.status == 200 {
+                    let sql = format!("SELECT 1 FROM seen WHERE id = '{writer}-{number}'");
+                    assert_eq!(rows(&client, "bank", &sql).await.len(), 1);
+                }
+            }
+            told
+        })
+    });
+    let mut told = BTreeMap::<u16, usize>::new();
+    for writer in writers.collect::<Vec<_>>() {
+        for (status, count) in writer.await.unwrap() {
+            *told.entry(status).or_default() += count;
+        }
+    }
+    assert!(told[&200] > 100 && told[&422] > 5, "{told:?}");
+    equal_the_log(&server, "bank").await;
+}
+
+/// Rows that are well stay, and appends go on to wait for them, when they cannot be built anew.
+#[tokio::test]
+async fn a_rebuild_that_fails_changes_nothing() {
+    let server = Server::start();
+    server
+        .ok("PUT", "/projections/bank", &declared().to_string())
+        .await;
+    joined(&server, "bank").await;
+    append(&server.client, "account-1", &opened(1)).await;
+    append(&server.client, "account-1", &event("p", "Paid", 5)).await;
+    // From now on what was paid is told otherwise, and no rows can be made of it.
+    let upcaster = "function upcast(event) { return { ...event, data: { sum: -7 } } }";
+    let schema = json!({"version": 2, "upcasters": {"1": {"javascript": upcaster}}});
+    server.ok("PUT", "/schemas/Paid", &schema.to_string()).await;
+    server.ok("POST", "/projections/bank/rebuild", "").await;
+    let began = Instant::now();
+    let status = loop {
+        let status = server.ok("GET", "/projections/bank", "").await;
+        if status.get("error").is_some() {
+            break status;
+        }
+        assert!(began.elapsed() < SOON, "{status}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    assert_eq!(
+        (&status["joined"], &status["state"]),
+        (&json!(true), &json!("running")),
+        "{status}"
+    );
+    let answer = append(&server.client, "account-2", &opened(2)).await;
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let found = rows(
+        &server.client,
+        "bank",
+        "SELECT id, balance FROM balances ORDER BY id",
+    )
+    .await;
+    assert_eq!(found, [json!(["account-1", 5]), json!(["account-2", 0])]);
 }

@@ -33,6 +33,7 @@ mod projections;
 mod pull;
 mod reducers;
 mod refusals;
+mod relays;
 mod replay;
 mod retention;
 mod retire;

@@ -56,6 +56,8 @@ mod pull;
 mod reducers;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/relays.rs"]
+mod relays;
 #[path = "../it/replay.rs"]
 mod replay;
 #[path = "../it/retention.rs"]

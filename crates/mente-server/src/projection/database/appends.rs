@@ -11,6 +11,10 @@ use crate::projection::status::Failure;
 /// The store is one partition.
 const PARTITION: u32 = 0;
 
+/// What `user_version` of a file says.
+const INLINE: u32 = 1;
+const UNDO_APPEND: &str = "ROLLBACK TO mente_append; RELEASE mente_append";
+
 /// What appends did to the rows that is not committed.
 #[derive(Debug, Default)]
 pub(super) struct Round {
@@ -19,6 +23,9 @@ pub(super) struct Round {
     last: u64,
     /// A savepoint holds what the last append did.
     is_open: bool,
+    /// SQLite rolled the transaction back, and earlier appends of the round with it: nothing more is applied and
+    /// nothing kept, so that the log tells it all again.
+    is_lost: bool,
 }
 
 impl Database {
@@ -31,6 +38,17 @@ impl Database {
                 Round::default()
             }
         };
+        let applied = self.apply_in(&mut round, facts);
+        self.round = Some(round);
+        applied
+    }
+
+    fn apply_in(&self, round: &mut Round, facts: &[Fact]) -> Result<(), Failure> {
+        if round.is_lost {
+            return Err(lost());
+        }
+        // Until the end is known, so that no way out leaves half a round behind.
+        round.is_lost = true;
         if std::mem::take(&mut round.is_open) {
             self.own("ending an append", "RELEASE mente_append")?;
         }
@@ -43,17 +61,14 @@ impl Database {
                 round.applied += applied;
                 round.last = applied;
                 round.is_open = true;
-                self.round = Some(round);
+                round.is_lost = false;
                 Ok(())
             }
             Err((_, failure)) => {
-                // Without a transaction the round is lost: keeping it fails, and the log tells it again.
+                // One that is interrupted, or finds no room, takes the whole transaction with it.
                 if !self.connection.is_autocommit() {
-                    self.own(
-                        "refusing an append",
-                        "ROLLBACK TO mente_append; RELEASE mente_append",
-                    )?;
-                    self.round = Some(round);
+                    self.own("refusing an append", UNDO_APPEND)?;
+                    round.is_lost = false;
                 }
                 Err(failure)
             }
@@ -67,9 +82,11 @@ impl Database {
         };
         round.is_open = false;
         round.applied -= std::mem::take(&mut round.last);
-        let undone = "ROLLBACK TO mente_append; RELEASE mente_append";
-        if self.own("taking an append back", undone).is_err() {
-            self.undo();
+        round.is_lost = true;
+        if self.own("taking an append back", UNDO_APPEND).is_ok()
+            && let Some(round) = &mut self.round
+        {
+            round.is_lost = false;
         }
     }
 
@@ -77,8 +94,8 @@ impl Database {
     pub(in crate::projection) fn keep(&mut self, next: u64) -> Result<(), Failure> {
         let round = self.round.take();
         let kept = match round {
-            Some(round) => self.commit_round(&round, next),
-            None => Err(Failure::passing("the transaction was lost".to_owned())),
+            Some(round) if !round.is_lost => self.commit_round(&round, next),
+            _ => Err(lost()),
         };
         if kept.is_err() {
             self.undo();
@@ -102,9 +119,14 @@ impl Database {
         })
     }
 
-    /// From now on appends wait for these rows.
+    /// From now on appends wait for these rows. That is synced, unlike the rows, which the log tells again.
     pub(in crate::projection) fn become_inline(&self) -> Result<(), Failure> {
-        let noted = format!("PRAGMA user_version = {INLINE}");
+        if Self::is_inline(&self.connection).unwrap_or(false) {
+            return Ok(());
+        }
+        let noted = format!(
+            "PRAGMA synchronous = FULL; PRAGMA user_version = {INLINE}; PRAGMA synchronous = NORMAL"
+        );
         self.own("noting that appends wait for the rows", &noted)
     }
 
@@ -137,5 +159,6 @@ impl Database {
     }
 }
 
-/// What `user_version` of a file says.
-const INLINE: u32 = 1;
+fn lost() -> Failure {
+    Failure::passing("an append before this one ended the transaction of the rows".to_owned())
+}

@@ -1,6 +1,7 @@
 //! The life of a projection that appends wait for: it joins, stays, and has its rows replaced between two rounds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
@@ -13,6 +14,17 @@ use crate::projection::task::{Command, Joining, RETRY, Task, blocking};
 
 /// Resolves when the thread of the rows is gone.
 type Ended = oneshot::Receiver<()>;
+
+/// What became of a rebuild beside rows that appends wait for.
+enum Replaced {
+    By(Ended),
+    /// The rows stay as they are, and it is shown why.
+    Not,
+    Again,
+}
+
+/// How often rows are compared with the end of the log, for what got there without them.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
 impl Task {
     /// Before anything else: if appends waited for the rows, they wait again.
@@ -43,46 +55,81 @@ impl Task {
     /// Brings the rows to the end of the log, and keeps them there with every append.
     pub(in crate::projection) async fn keep_inline(
         &mut self,
-        inlined: &Arc<Inlined>,
         owner: Owner,
         mut live: Follower,
         rebuild: &mut bool,
     ) -> Result<(), Failure> {
+        let Some(inlined) = self.inlined.clone() else {
+            return Ok(());
+        };
         self.board.show(State::Running);
         tokio::select! {
             caught_up = live.follow(Until::CaughtUp) => caught_up?,
             command = self.command() => {
-                *rebuild = command == Command::Rebuild;
+                *rebuild |= command == Command::Rebuild;
                 return live.finish().await.map(|_| ());
             }
         }
         let rows = file(live.finish().await?)?;
-        let mut held = inlined.hold().await;
-        let mut ended = self.open(inlined, &mut held, rows)?;
-        drop(held);
-        inlined.join();
-        // What was appended since it caught up and before it joined.
-        inlined.reach_unasked().await?;
-        self.board.set_joining(Joining::Joined);
+        let mut ended = self.join(&inlined, rows).await?;
         loop {
-            let command = tokio::select! {
+            if std::mem::take(rebuild) {
+                match self.replace(&inlined, &owner).await? {
+                    Replaced::By(new) => ended = new,
+                    Replaced::Not => {}
+                    Replaced::Again => *rebuild = true,
+                }
+                continue;
+            }
+            tokio::select! {
                 _ = &mut ended => return Err(Failure::passing("the thread of the rows ended".to_owned())),
-                command = self.command() => command,
-            };
-            if command == Command::Rebuild {
-                ended = self.replace(inlined, &owner).await?;
+                command = self.command() => *rebuild = command == Command::Rebuild,
+                () = tokio::time::sleep(LOOK_AGAIN) => inlined.look().await?,
             }
         }
     }
 
-    /// Builds the rows anew beside the live ones, for which appends go on to wait.
-    async fn replace(&mut self, inlined: &Arc<Inlined>, owner: &Owner) -> Result<Ended, Failure> {
+    async fn join(&self, inlined: &Arc<Inlined>, rows: Box<Database>) -> Result<Ended, Failure> {
+        let mut held = inlined.hold().await;
+        let ended = self.open(inlined, &mut held, rows)?;
+        drop(held);
+        inlined.join();
+        // What was appended since it caught up and before it joined.
+        if let Err(failure) = inlined.reach_unasked().await {
+            // Rows that never were at the end hold nobody up.
+            if self.board.joining() == Joining::Apart {
+                inlined.leave();
+            }
+            return Err(failure);
+        }
+        self.board.set_joining(Joining::Joined);
+        Ok(ended)
+    }
+
+    /// Builds the rows anew beside the live ones, for which appends go on to wait. A failure on the way is shown, and
+    /// the live rows stay.
+    async fn replace(
+        &mut self,
+        inlined: &Arc<Inlined>,
+        owner: &Owner,
+    ) -> Result<Replaced, Failure> {
         self.board.show(State::Rebuilding);
-        let mut side = self.open_side(owner.clone()).await?;
+        let mut side = self.open_side(owner.clone()).await;
         loop {
-            let progress = Arc::clone(&self.board.side);
-            let mut following = self.follower(&owner.source, side, &progress)?;
-            following.follow(Until::CaughtUp).await?;
+            let built = match side {
+                Ok(side) => self.build(owner, side).await,
+                Err(failure) => Err(failure),
+            };
+            let following = match built {
+                Ok(Some(following)) => following,
+                Ok(None) => return Ok(Replaced::Again),
+                Err(failure) => {
+                    tracing::warn!(projection = %self.name, %failure, "not built anew: the rows stay as they are");
+                    self.board.show(State::Running);
+                    self.board.set_error(failure);
+                    return Ok(Replaced::Not);
+                }
+            };
             // Queries wait first, then appends; both for the rest and for the swap alone.
             let alone = Arc::clone(&self.gate).write_owned().await;
             let mut held = inlined.hold().await;
@@ -98,12 +145,22 @@ impl Task {
             drop(held);
             let Err(failure) = swapped else {
                 self.board.swapped();
-                return Ok(ended);
+                return Ok(Replaced::By(ended));
             };
             // Somebody has the live rows open: the old ones stay, and both grow until that ends.
-            self.board.fail(failure);
+            self.board.set_error(failure);
             tokio::time::sleep(RETRY).await;
-            side = self.open_side_again(owner.clone()).await?;
+            side = self.open_side_again(owner.clone()).await;
+        }
+    }
+
+    /// None: somebody asked for something else meanwhile.
+    async fn build(&mut self, owner: &Owner, side: Rows) -> Result<Option<Follower>, Failure> {
+        let progress = Arc::clone(&self.board.side);
+        let mut side = self.follower(&owner.source, side, &progress)?;
+        tokio::select! {
+            caught_up = side.follow(Until::CaughtUp) => caught_up.map(|()| Some(side)),
+            _ = self.command() => Ok(None),
         }
     }
 
