@@ -15,14 +15,6 @@ use crate::projection::task::{Command, Joining, RETRY, Task, blocking};
 /// Resolves when the thread of the rows is gone.
 type Ended = oneshot::Receiver<()>;
 
-/// What became of a rebuild beside rows that appends wait for.
-enum Replaced {
-    By(Ended),
-    /// The rows stay as they are, and it is shown why.
-    Not,
-    Again,
-}
-
 /// How often rows are compared with the end of the log, for what got there without them.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -74,11 +66,7 @@ impl Task {
         let mut ended = self.join(&inlined, rows).await?;
         loop {
             if std::mem::take(rebuild) {
-                match self.replace(&inlined, &owner).await? {
-                    Replaced::By(new) => ended = new,
-                    Replaced::Not => {}
-                    Replaced::Again => *rebuild = true,
-                }
+                *rebuild = self.replace(&inlined, &owner, &mut ended).await?;
                 continue;
             }
             tokio::select! {
@@ -107,12 +95,13 @@ impl Task {
     }
 
     /// Builds the rows anew beside the live ones, for which appends go on to wait. A failure on the way is shown, and
-    /// the live rows stay.
+    /// the live rows stay. Answers whether it is to begin anew.
     async fn replace(
         &mut self,
         inlined: &Arc<Inlined>,
         owner: &Owner,
-    ) -> Result<Replaced, Failure> {
+        ended: &mut Ended,
+    ) -> Result<bool, Failure> {
         self.board.show(State::Rebuilding);
         let mut side = self.open_side(owner.clone()).await;
         loop {
@@ -122,36 +111,56 @@ impl Task {
             };
             let following = match built {
                 Ok(Some(following)) => following,
-                Ok(None) => return Ok(Replaced::Again),
+                Ok(None) => return Ok(true),
                 Err(failure) => {
-                    tracing::warn!(projection = %self.name, %failure, "not built anew: the rows stay as they are");
-                    self.board.show(State::Running);
-                    self.board.set_error(failure);
-                    return Ok(Replaced::Not);
+                    self.keep_old(failure);
+                    return Ok(false);
                 }
             };
             // Queries wait first, then appends; both for the rest and for the swap alone.
             let alone = Arc::clone(&self.gate).write_owned().await;
             let mut held = inlined.hold().await;
-            self.follow_to_live(&mut held, following).await?;
-            let (place, swapping) = (self.place.clone(), owner.clone());
-            let swapped = blocking(&self.alive, move || {
-                let swapped = place.swap(swapping, Built::File);
-                drop(alone);
-                Ok(swapped.map_err(|(_, failure)| failure))
-            });
-            let swapped = swapped.await?;
-            let ended = self.open_again(inlined, &mut held, owner).await?;
-            drop(held);
-            let Err(failure) = swapped else {
-                self.board.swapped();
-                return Ok(Replaced::By(ended));
+            let swapped = match self.follow_to_live(&mut held, following).await {
+                Ok(()) => self.swap_alone(owner).await,
+                Err(failure) => Err(failure),
             };
-            // Somebody has the live rows open: the old ones stay, and both grow until that ends.
-            self.board.set_error(failure);
-            tokio::time::sleep(RETRY).await;
+            // The new rows, or the old ones again.
+            *ended = self.open_again(inlined, &mut held, owner).await?;
+            drop((held, alone));
+            match swapped {
+                Ok(()) => {
+                    self.board.swapped();
+                    return Ok(false);
+                }
+                // Somebody has the live rows open: both grow until that ends.
+                Err(failure) if failure.retry => self.board.set_error(failure),
+                Err(failure) => {
+                    self.keep_old(failure);
+                    return Ok(false);
+                }
+            }
+            tokio::select! {
+                () = tokio::time::sleep(RETRY) => {}
+                _ = self.command() => return Ok(true),
+            }
             side = self.open_side_again(owner.clone()).await;
         }
+    }
+
+    fn keep_old(&self, failure: Failure) {
+        tracing::warn!(projection = %self.name, %failure, "not built anew: the rows stay as they are");
+        self.board.show(State::Running);
+        self.board.set_error(failure);
+    }
+
+    async fn swap_alone(&self, owner: &Owner) -> Result<(), Failure> {
+        let (place, owner) = (self.place.clone(), owner.clone());
+        blocking(&self.alive, move || {
+            place
+                .swap(owner, Built::File)
+                .map_err(|(_, failure)| failure)
+        })
+        .await
     }
 
     /// None: somebody asked for something else meanwhile.
@@ -159,9 +168,12 @@ impl Task {
         let progress = Arc::clone(&self.board.side);
         let mut side = self.follower(&owner.source, side, &progress)?;
         tokio::select! {
-            caught_up = side.follow(Until::CaughtUp) => caught_up.map(|()| Some(side)),
-            _ = self.command() => Ok(None),
+            caught_up = side.follow(Until::CaughtUp) => caught_up?,
+            _ = self.command() => return Ok(None),
         }
+        // Whether all of it went in is told by the end of the thread.
+        let side = side.finish().await?;
+        self.follower(&owner.source, side, &progress).map(Some)
     }
 
     /// Brings finished rows to where the live ones are, which are closed.
