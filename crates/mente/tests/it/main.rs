@@ -27,6 +27,7 @@ mod ledger;
 mod ledger_stream;
 mod memory;
 mod openapi;
+mod pages;
 mod past;
 mod process;
 mod projections;
