@@ -21,6 +21,9 @@
 //! There the statements are PostgreSQL's: `:data` is `jsonb`, `:time` `timestamptz`, numbers are
 //! `bigint`, the rest `text`. With `parallel` so many keys are folded at one time.
 //!
+//! `"onError": "park"` sets an event aside whose statement fails, with those of its key that come
+//! behind it, and goes on with other keys (`parking.rs`); else, or with `"stop"`, the projection stops.
+//!
 //! In place of `on` there may be a program, `javascript` (`program.rs`).
 //!
 //! Rows are a fold of the log: no clock, no chance, and no reading of Mente's own tables
@@ -49,6 +52,7 @@ pub struct Declaration {
     pub target: Target,
     /// How many events are folded in at one time, those of one key one after the other.
     pub parallel: u32,
+    pub on_error: OnError,
     pub init: Vec<String>,
     pub on: BTreeMap<String, Vec<String>>,
     /// In place of `on`: the source of a program (`program.rs`).
@@ -56,6 +60,17 @@ pub struct Declaration {
     /// As it was declared, less the place in PostgreSQL: rows made by another text are not this
     /// projection's.
     pub text: String,
+}
+
+/// What becomes of an event that cannot be folded in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The projection stops before it.
+    #[default]
+    Stop,
+    /// It waits in a table beside the rows, and what comes behind it of its key does too.
+    Park,
 }
 
 /// Where the rows are.
@@ -113,6 +128,8 @@ struct Form {
     database: Option<String>,
     target: Option<TargetForm>,
     parallel: Option<u32>,
+    #[serde(default, rename = "onError")]
+    on_error: OnError,
     init: Vec<String>,
     on: Option<BTreeMap<String, Vec<String>>>,
     javascript: Option<String>,
@@ -135,6 +152,11 @@ struct SourceForm {
 }
 
 impl Declaration {
+    /// Whether an event may change rows. Of a program nobody knows before it is asked.
+    pub(super) fn may_change(&self, kind: &str) -> bool {
+        self.javascript.is_some() || self.on.contains_key(kind)
+    }
+
     /// Reads a declaration. Whether its SQL holds is told by [`super::Projections::define`].
     pub fn parse(name: &EntityName, declared: &Value) -> Result<Self> {
         let text = declared.to_string();
@@ -195,6 +217,7 @@ impl Declaration {
             },
             target,
             parallel,
+            on_error: form.on_error,
             init: form.init,
             on,
             javascript: form.javascript,
@@ -411,6 +434,10 @@ mod tests {
         refused(
             json!({"source": {"topic": "t"}, "init": [], "om": {}}),
             "om",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "onError": "ignore"}),
+            "ignore",
         );
         let now = json!({"source": {"topic": "t"}, "init": [], "on": {"E": ["INSERT INTO t VALUES (datetime('NOW'))"]}});
         refused(now, "asks the clock");

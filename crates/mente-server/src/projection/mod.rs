@@ -24,6 +24,8 @@ pub(crate) mod sandbox;
 
 mod files;
 mod follow;
+mod parked;
+mod parking;
 mod postgres;
 mod program;
 mod rows;
@@ -31,6 +33,7 @@ mod source;
 mod task;
 mod writer;
 
+mod lag;
 pub(crate) mod lending;
 pub(crate) mod query;
 mod status;
@@ -60,6 +63,9 @@ use writer::Alive;
 #[cfg(feature = "planted")]
 pub use database::planted;
 pub use digest::TableDigest;
+pub use lag::Gauge;
+pub use parked::Parked;
+pub use parking::{Held, ParkedEvent, ParkedKey, Position, Retried};
 pub use query::Answer;
 pub use status::{At, Failure, PartitionStatus, State, Status};
 pub use verify::{ComparedTable, Verification};
@@ -105,6 +111,8 @@ struct Inner {
     entries: Mutex<Entries>,
     /// Queries under way.
     room: Semaphore,
+    /// What was last told of all of them.
+    gauges: Mutex<Option<lag::Told>>,
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +165,7 @@ impl Projections {
             who: Principal::Key("projections of this server".to_owned()),
             entries: Mutex::default(),
             room: Semaphore::new(limits::QUERIES),
+            gauges: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -300,6 +309,7 @@ impl Projections {
             State::Rebuilding => Some(positions(&reader, &board.side()).await),
             State::Running | State::Failed => None,
         };
+        let parked = board.parked();
         Ok(Status {
             name: name.to_string(),
             state: shown.state,
@@ -309,10 +319,13 @@ impl Projections {
                 .iter()
                 .map(|p| p.end.saturating_sub(p.next_offset))
                 .sum(),
+            lag_seconds: lag::seconds(&reader, &board, &partitions, self.inner.broker.clock())
+                .await,
             applied: partitions.iter().map(|p| p.applied).sum(),
             partitions,
             rebuilds: shown.rebuilds,
             rebuild,
+            parked,
             error: shown.error,
         })
     }
@@ -418,7 +431,7 @@ impl Projections {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
         let entries = self.inner.entries.lock().await;
         let kept = entries.kept(name)?;
-        if command == Command::Rebuild {
+        if matches!(command, Command::Rebuild) {
             // Whoever asks for the status next sees that it was heard.
             entries
                 .by_name
@@ -514,6 +527,7 @@ impl Projections {
             board: Arc::clone(&board),
             gate: Arc::clone(&gate),
             commands: receiver,
+            retrying: None,
             alive,
             programs: self.inner.programs.clone(),
         };

@@ -10,6 +10,7 @@ use super::database::{Checkpoints, Database, Mode, Owner};
 use super::digest::TableDigest;
 use super::fact::Batch;
 use super::files::{self, Files};
+use super::parking::{Aside, Asked, Fate, Held, Retried, retry};
 use super::postgres;
 use super::sandbox::Rules;
 use super::status::Failure;
@@ -71,6 +72,31 @@ impl Rows {
         match self {
             Self::File(rows) => rows.apply(batch),
             Self::Postgres(rows) => rows.apply(batch),
+        }
+    }
+
+    /// What is parked, where that is declared.
+    pub(super) fn parked(&self) -> Option<Held> {
+        match self {
+            Self::File(rows) => rows.parked(),
+            Self::Postgres(rows) => rows.parked(),
+        }
+    }
+
+    /// Tries parked events again.
+    pub(super) fn retry(&mut self, asked: &Asked) -> Result<Retried, Failure> {
+        let rows: &mut dyn Aside = match self {
+            Self::File(rows) => &mut **rows,
+            Self::Postgres(rows) => &mut **rows,
+        };
+        retry(rows, asked)
+    }
+
+    /// What is parked and was skipped, one by one.
+    pub(super) fn fate(&self) -> Result<Fate, Failure> {
+        match self {
+            Self::File(rows) => rows.fate(),
+            Self::Postgres(rows) => rows.fate(),
         }
     }
 

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::database::may_pass;
 use super::declaration::Declaration;
 use super::fact::Fact;
+use super::parking::Held;
 
 /// A projection, how far it is, and what stopped it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +22,10 @@ pub struct Status {
     /// Offsets between the rows and the ends of the logs. Offsets have holes, so this is at
     /// least the number of events.
     pub lag: u64,
+    /// Age of the oldest event that is not in the rows, by the time of its append; 0 if there is none.
+    /// Absent where that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<f64>,
     /// Events that are in the rows.
     pub applied: u64,
     /// Rebuilds that came to their end since the server began.
@@ -28,6 +33,9 @@ pub struct Status {
     /// Of the file that will take the place of the live one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Vec<PartitionStatus>>,
+    /// Events that wait in the rows' database, if the declaration has failing ones parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Held>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
@@ -67,6 +75,9 @@ pub struct Failure {
     /// Somebody else keeps the rows.
     #[serde(skip)]
     pub(super) stands_by: bool,
+    /// Whether it is the event that fails, and not the database or the declaration: such a one may be parked.
+    #[serde(skip)]
+    pub(super) is_of_event: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -92,9 +103,11 @@ impl Status {
             database: declaration.map_or_else(String::new, |d| d.target.to_string()),
             partitions: Vec::new(),
             lag: 0,
+            lag_seconds: None,
             applied: 0,
             rebuilds: 0,
             rebuild: None,
+            parked: None,
             error,
         }
     }
@@ -119,6 +132,15 @@ impl Failure {
             at: None,
             retry: false,
             stands_by: false,
+            is_of_event: false,
+        }
+    }
+
+    /// Another event may go well where this one fails.
+    pub(super) fn of_event(self, is_of_event: bool) -> Self {
+        Self {
+            is_of_event: is_of_event && !self.retry,
+            ..self
         }
     }
 

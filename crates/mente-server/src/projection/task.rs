@@ -1,17 +1,20 @@
 //! The life of one projection: open, follow, rebuild, fail, go on.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use mente_broker::EntityName;
-use tokio::sync::{RwLock, mpsc};
+use mente_engine::Timestamp;
+use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::database::{Checkpoints, Owner};
 use super::declaration::Declaration;
 use super::follow::{Follower, Until};
+use super::parking::{Asked, Held, Retried};
 use super::program::Programs;
-use super::rows::{Built, Place, Rows};
+use super::rows::{Built, Place, Rows, Stopper};
 use super::source::Reader;
 use super::status::{Failure, State};
 use super::writer::{Alive, Progress};
@@ -20,10 +23,18 @@ use super::writer::{Alive, Progress};
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Command {
     Rebuild,
     Resume,
+    Retry(Retrying),
+}
+
+/// Parked events are to be tried again, and who asked is told what came of it.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    pub(super) asked: Asked,
+    pub(super) told: oneshot::Sender<Result<Retried, Failure>>,
 }
 
 /// What a task shows of itself.
@@ -34,6 +45,8 @@ pub(super) struct Board {
     side: Progress,
     /// Whether the rows were ours since the server began.
     made: AtomicBool,
+    /// By partition where the live rows were when somebody looked, and when the event there was appended.
+    oldest: Mutex<BTreeMap<u32, (u64, Timestamp)>>,
 }
 
 #[derive(Clone, Debug)]
@@ -52,6 +65,8 @@ pub(super) struct Task {
     /// Shared by readers of the live file; a swap needs it alone.
     pub(super) gate: Arc<RwLock<()>>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// To be done as soon as the live rows are open.
+    pub(super) retrying: Option<Retrying>,
     pub(super) alive: Alive,
     pub(super) programs: Programs,
 }
@@ -72,6 +87,9 @@ impl Task {
             if !self.board.is_failing_so(&failure) {
                 tracing::warn!(projection = %self.name, %failure, retry, "projection stopped");
             }
+            if let Some(retrying) = self.retrying.take() {
+                let _ = retrying.told.send(Err(failure.clone()));
+            }
             self.board.fail(failure);
             if stands_by {
                 // What was asked for here is the owner's to do, or was done by it.
@@ -90,7 +108,11 @@ impl Task {
                 Some(self.command().await)
             };
             if let Some(command) = command {
-                rebuild = Some(command == Command::Rebuild);
+                match command {
+                    Command::Rebuild => rebuild = Some(true),
+                    Command::Resume => rebuild = Some(false),
+                    Command::Retry(retrying) => self.retrying = Some(retrying),
+                }
                 wait = RETRY;
             }
         }
@@ -151,12 +173,43 @@ impl Task {
 
     async fn follow(&mut self, mut live: Follower, rebuild: &mut bool) -> Result<(), Failure> {
         self.board.show(State::Running);
+        if let Some(retrying) = self.retrying.take() {
+            return self.retry(live, retrying).await;
+        }
         let command = tokio::select! {
             ended = live.follow(Until::Forever) => return ended,
             command = self.command() => command,
         };
-        *rebuild = command == Command::Rebuild;
+        match command {
+            Command::Rebuild => *rebuild = true,
+            Command::Resume => *rebuild = false,
+            Command::Retry(retrying) => self.retrying = Some(retrying),
+        }
         live.finish().await.map(|_| ())
+    }
+
+    /// Nothing else is written meanwhile; then the rows are opened anew.
+    async fn retry(&mut self, live: Follower, retrying: Retrying) -> Result<(), Failure> {
+        let Retrying { asked, told } = retrying;
+        let mut rows = live.finish().await?;
+        // Whoever ends the task does not wait for all that is parked.
+        let interrupts = Interrupts(rows.stopper());
+        let progress = Arc::clone(&self.board.live);
+        let retried = blocking(&self.alive, move || {
+            let retried = rows.retry(&asked);
+            // Whoever asked sees in the status what it was told.
+            if let Ok(retried) = &retried {
+                let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.parked = Some(retried.parked);
+            }
+            drop(rows);
+            Ok(retried)
+        });
+        let retried = retried.await?;
+        std::mem::forget(interrupts);
+        // Who asked may have gone.
+        let _ = told.send(retried);
+        Ok(())
     }
 
     /// Builds a file beside the live one, which goes on following meanwhile; then swaps.
@@ -180,8 +233,8 @@ impl Task {
         tokio::select! {
             built = side.follow(Until::CaughtUp) => built?,
             () = following => {}
-            command = self.command() => {
-                *rebuild = command == Command::Rebuild;
+            command = self.rebuilding_command() => {
+                *rebuild = command;
                 return Ok(());
             }
         }
@@ -208,8 +261,8 @@ impl Task {
             self.board.fail(failure);
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                command = self.command() => {
-                    *rebuild = command == Command::Rebuild;
+                command = self.rebuilding_command() => {
+                    *rebuild = command;
                     return Ok(());
                 }
             }
@@ -248,7 +301,7 @@ impl Task {
             if let Some(reason) = live.outdated() {
                 tracing::info!(projection = %name, reason, "projection is rebuilt");
                 let shown = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
-                shown.clone_from(live.checkpoints());
+                shown.checkpoints.clone_from(live.checkpoints());
                 return Ok(None);
             }
             Ok(Some(live))
@@ -284,12 +337,35 @@ impl Task {
         blocking(&self.alive, move || place.is_rebuilding()).await
     }
 
+    /// The next command that ends a rebuild; whether another one begins.
+    async fn rebuilding_command(&mut self) -> bool {
+        loop {
+            match self.command().await {
+                Command::Rebuild => return true,
+                Command::Resume => return false,
+                Command::Retry(retrying) => {
+                    let message = "the rows are being built anew, and what is parked in them goes with them: retry                                    when that is done, or say resume, which ends it";
+                    let _ = retrying.told.send(Err(Failure::plain(message.to_owned())));
+                }
+            }
+        }
+    }
+
     /// The next command; never resolves once nobody can send one.
     async fn command(&mut self) -> Command {
         match self.commands.recv().await {
             Some(command) => command,
             None => std::future::pending().await,
         }
+    }
+}
+
+/// Stops work on rows that nobody waits for any more.
+struct Interrupts(Stopper);
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.0.stop();
     }
 }
 
@@ -307,6 +383,24 @@ impl Board {
     /// How far the live file is.
     pub(super) fn live(&self) -> Checkpoints {
         copy(&self.live)
+    }
+
+    /// What is parked beside the live rows, where that is declared.
+    pub(super) fn parked(&self) -> Option<Held> {
+        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.parked
+    }
+
+    /// When the event at this offset was appended, if that is known.
+    pub(super) fn oldest(&self, partition: u32, offset: u64) -> Option<Timestamp> {
+        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        let (known, time) = oldest.get(&partition)?;
+        (*known == offset).then_some(*time)
+    }
+
+    pub(super) fn note_oldest(&self, partition: u32, offset: u64, time: Timestamp) {
+        let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
+        oldest.insert(partition, (offset, time));
     }
 
     /// How far the file under construction is.
@@ -347,6 +441,10 @@ impl Board {
     }
 
     fn swapped(&self) {
+        let side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
+        live.clone_from(&side);
+        drop((side, live));
         self.change(|shown| {
             shown.state = State::Running;
             shown.rebuilds += 1;
@@ -362,6 +460,7 @@ fn copy(progress: &Progress) -> Checkpoints {
     progress
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
+        .checkpoints
         .clone()
 }
 

@@ -6,4 +6,5 @@ mod engine;
 mod postgres;
 
 mod outside;
+mod parked;
 mod views;

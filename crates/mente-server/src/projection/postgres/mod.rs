@@ -18,6 +18,7 @@
 mod checkpoint;
 mod database;
 mod digest;
+mod parked;
 mod run;
 mod session;
 mod statement;
@@ -32,6 +33,7 @@ use tokio::runtime::Handle;
 
 use super::database::Owner;
 use super::digest::TableDigest;
+use super::parking::{Fate, Held, ParkedEvent, ParkedKey};
 use super::status::Failure;
 pub(super) use checkpoint::{Lanes, summed};
 pub(super) use database::Database;
@@ -59,6 +61,7 @@ pub(super) struct Seen {
     pub(super) lanes: Lanes,
     pub(super) declared: String,
     pub(super) source: String,
+    pub(super) fate: Fate,
 }
 
 impl Place {
@@ -111,6 +114,26 @@ impl Place {
 
     pub(super) fn look(&self) -> Result<Seen, Failure> {
         self.wait(digest::look(&self.target))
+    }
+
+    /// Of the live rows: the first so many keys that are held up.
+    pub(super) fn parked(&self, limit: usize) -> Result<(Held, Vec<ParkedKey>), Failure> {
+        self.wait(async {
+            let session = digest::session(&self.target).await?;
+            parked::shown(&session.client, limit).await
+        })
+    }
+
+    /// The first so many events of one of them.
+    pub(super) fn parked_of(
+        &self,
+        key: &str,
+        limit: usize,
+    ) -> Result<(Held, Vec<ParkedEvent>), Failure> {
+        self.wait(async {
+            let session = digest::session(&self.target).await?;
+            parked::of_key(&session.client, key, limit).await
+        })
     }
 
     /// Compiles every statement against tables that are made and rolled back.
