@@ -362,6 +362,24 @@ def streams_and_views(call):
     else:
         raise SystemExit(f"a statement that must fail did not: {status}")
     call("post", p + "/resume", 202, projection="broken")
+    call("post", p + "/parked/retry", 409, {}, projection="broken")
+    call("put", p, 200, {**broken, "onError": "park"}, projection="broken")
+    for _ in range(100):
+        status = call("get", p, 200, projection="broken").json()
+        if status["state"] == "running" and status["lag"] == 0 and status.get("parked", {}).get("events"):
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"what fails was not parked: {status}")
+    first = call("get", p + "/parked", 200, projection="broken").json()["heldUp"][0]
+    call("get", p + "/parked", 200, query={"key": first["key"], "limit": 1}, projection="broken")
+    call("get", p + "/parked", 400, query={"limit": 0}, projection="broken")
+    call("post", p + "/parked/retry", 200, {"key": first["key"]}, projection="broken")
+    call("post", p + "/parked/skip", 409, {"key": first["key"], "position": "0:99999"}, projection="broken")
+    call("post", p + "/parked/skip", 400, {"key": first["key"], "position": "here"}, projection="broken")
+    named = {"key": first["key"], "position": first["first"]["position"]}
+    call("post", p + "/parked/skip", 200, named, projection="broken")
+    call("post", p + "/verify", 200, projection="broken")
     call("get", "/projections", 200)
     call("delete", p, 204, projection="broken")
     call("delete", p, 204, **names)

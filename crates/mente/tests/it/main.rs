@@ -26,6 +26,7 @@ mod ledger;
 mod ledger_stream;
 mod memory;
 mod openapi;
+mod parked;
 mod past;
 mod process;
 mod projections;

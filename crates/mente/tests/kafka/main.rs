@@ -44,6 +44,8 @@ mod ledger_stream;
 mod memory;
 #[path = "../it/openapi.rs"]
 mod openapi;
+#[path = "../it/parked.rs"]
+mod parked;
 #[path = "../it/past.rs"]
 mod past;
 #[path = "../it/process.rs"]
