@@ -311,3 +311,103 @@ fn row(found: &rusqlite::Row<'_>) -> rusqlite::Result<Row> {
         parked: Timestamp(found.get(13)?),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use bytes::Bytes;
+    use mente_broker::EntityName;
+    use mente_engine::{Clock, Data, Event, Now, Offset};
+    use serde_json::json;
+
+    use super::super::{Mode, Owner};
+    use super::*;
+    use crate::projection::declaration::Declaration;
+    use crate::projection::fact::Batch;
+    use crate::projection::program::Programs;
+    use crate::projection::sandbox::Rules;
+
+    struct Still;
+
+    impl Clock for Still {
+        fn now(&self) -> Now {
+            Now {
+                monotone: Duration::ZERO,
+                wall: Timestamp(0),
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::ready(()))
+        }
+    }
+
+    fn database(path: &Path) -> Database {
+        let name = EntityName::new("p").unwrap();
+        let declared = json!({
+            "source": {"topic": "t"}, "onError": "park", "init": ["CREATE TABLE t (v NOT NULL)"],
+            "on": {"E": ["INSERT INTO t VALUES (hex(zeroblob(50000)) || :data)"]},
+        });
+        let declaration = Arc::new(Declaration::parse(&name, &declared).unwrap());
+        let owner = Owner {
+            name,
+            declaration,
+            source: "topic t".to_owned(),
+            programs: Programs::new(Arc::new(Still)),
+        };
+        Database::open(path, Mode::Live, owner, Rules::default()).unwrap()
+    }
+
+    fn batch(events: Vec<(u64, Data)>) -> Batch {
+        let fact = |(offset, data)| Fact {
+            partition: 0,
+            offset: Offset(offset),
+            part: 0,
+            time: Timestamp(1),
+            event: Event {
+                id: offset.to_string(),
+                source: "/t".into(),
+                kind: "E".into(),
+                datacontenttype: Some("text/plain".into()),
+                data,
+                ..Event::default()
+            },
+            stream: None,
+        };
+        let facts: Vec<Fact> = events.into_iter().map(fact).collect();
+        Batch {
+            partition: 0,
+            from: 0,
+            next: facts.last().map_or(0, |fact| fact.offset.0 + 1),
+            facts,
+        }
+    }
+
+    #[test]
+    fn a_full_database_parks_nothing() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut rows = database(&directory.path().join("t.db"));
+        rows.connection
+            .query_row("PRAGMA max_page_count = 12", [], |_| Ok(()))
+            .unwrap();
+        // There is room for the event, and none for what it makes.
+        let text = Data::Text(Bytes::from_static(b"x"));
+        let full = rows.apply(&batch(vec![(3, text.clone())])).unwrap_err();
+        assert!(full.retry && full.message.contains("full"), "{full}");
+        assert_eq!(rows.count().unwrap(), Held::default());
+        assert!(rows.checkpoints().is_empty(), "nothing was passed");
+        rows.connection
+            .query_row("PRAGMA max_page_count = 1000", [], |_| Ok(()))
+            .unwrap();
+        // The second one is the event's own fault: it has no data.
+        rows.apply(&batch(vec![(3, text), (4, Data::None)]))
+            .unwrap();
+        let held = rows.count().unwrap();
+        assert_eq!((held.events, held.keys), (1, 1));
+        assert_eq!(rows.parked(), Some(held), "what is shown is what is there");
+    }
+}
