@@ -503,6 +503,22 @@ pub(crate) enum Projection {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Let rebuilt rows that wait for it take the place of the live ones
+    ///
+    /// For projections that are declared with "switch": "manual"; said earlier, they do so when they have caught up.
+    Switch {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Go back to the rows that were live before the last switch, with their declaration
+    ///
+    /// At once; they then catch up from where they were. A second time goes forward again.
+    Rollback {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Show which events failed and are parked, by the keys that they hold up
     ///
     /// For projections that are declared with "onError": "park". At most 10000 events and 64 MiB are parked; with more

@@ -1,5 +1,5 @@
 //! `/projections/{projection}`: CQRS. SQL statements by event type, their rows, and what
-//! became of them. `POST …/rebuild`, `…/resume`, `…/verify`, and `…/query` with
+//! became of them. `POST …/rebuild`, `…/resume`, `…/switch`, `…/rollback`, `…/verify`, and `…/query` with
 //! `{"sql": "SELECT …", "limit": 100}`, which waits for `?min-position=` as `/sql` does (`sql.rs`).
 //!
 //! Where failing events are parked: `GET …/parked` tells which keys they hold up and why, `?key=` the events
@@ -37,13 +37,17 @@ struct Query {
 pub(super) enum Verb {
     Rebuild,
     Resume,
+    Switch,
+    RollBack,
     Verify,
     Query,
 }
 
-pub(super) const VERBS: [(&str, Verb); 4] = [
+pub(super) const VERBS: [(&str, Verb); 6] = [
     ("rebuild", Verb::Rebuild),
     ("resume", Verb::Resume),
+    ("switch", Verb::Switch),
+    ("rollback", Verb::RollBack),
     ("verify", Verb::Verify),
     ("query", Verb::Query),
 ];
@@ -108,6 +112,8 @@ pub(super) async fn act(
     match verb {
         Verb::Rebuild => projections.rebuild(&who, &name).await?,
         Verb::Resume => projections.resume(&who, &name).await?,
+        Verb::Switch => projections.switch(&who, &name).await?,
+        Verb::RollBack => projections.roll_back(&who, &name).await?,
         Verb::Verify => {
             return json_of(StatusCode::OK, &projections.verify(&who, &name).await?);
         }

@@ -33,6 +33,7 @@ mod source;
 mod task;
 mod writer;
 
+mod kept;
 mod lag;
 pub(crate) mod lending;
 pub(crate) mod query;
@@ -63,6 +64,7 @@ use writer::Alive;
 #[cfg(feature = "planted")]
 pub use database::planted;
 pub use digest::TableDigest;
+pub use kept::{EarlierPartition, EarlierRows};
 pub use lag::Gauge;
 pub use parked::Parked;
 pub use parking::{Held, ParkedEvent, ParkedKey, Position, Retried};
@@ -310,6 +312,7 @@ impl Projections {
             State::Running | State::Failed => None,
         };
         let parked = board.parked();
+        let kept = board.kept().map(|kept| kept.shown(&declaration.text));
         Ok(Status {
             name: name.to_string(),
             state: shown.state,
@@ -325,6 +328,8 @@ impl Projections {
             partitions,
             rebuilds: shown.rebuilds,
             rebuild,
+            ready: shown.is_ready,
+            kept,
             parked,
             error: shown.error,
         })
@@ -528,6 +533,7 @@ impl Projections {
             gate: Arc::clone(&gate),
             commands: receiver,
             retrying: None,
+            rolling_back: false,
             alive,
             programs: self.inner.programs.clone(),
         };

@@ -10,6 +10,7 @@ use super::database::{Checkpoints, Database, Mode, Owner};
 use super::digest::TableDigest;
 use super::fact::Batch;
 use super::files::{self, Files};
+use super::kept::{self, KeptRows};
 use super::parking::{Aside, Asked, Fate, Held, Retried, retry};
 use super::postgres;
 use super::sandbox::Rules;
@@ -153,10 +154,29 @@ impl Place {
         }
     }
 
+    /// The rows that were live before the last switch.
+    pub(super) fn kept(&self) -> Result<Option<KeptRows>, Failure> {
+        match self {
+            Self::Files(files) => kept::of_file(files),
+            Self::Postgres(place) => place.kept(),
+        }
+    }
+
+    /// The kept rows and the live ones change places.
+    pub(super) fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        match self {
+            Self::Files(files) => files.exchange(owner),
+            Self::Postgres(place) => place.exchange(&owner.name),
+        }
+    }
+
     /// The live rows; made if they are not there, unless a rebuild is going to make them.
     pub(super) fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
         match self {
             Self::Files(files) => {
+                files
+                    .settle()
+                    .map_err(|error| files::failure("finishing a switch", &error))?;
                 if !rebuild {
                     files::remove(&files.rebuild)
                         .map_err(|error| files::failure("removing an old rebuild", &error))?;

@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::database::may_pass;
 use super::declaration::Declaration;
 use super::fact::Fact;
+use super::kept::EarlierRows;
 use super::parking::Held;
 
 /// A projection, how far it is, and what stopped it.
@@ -33,6 +34,12 @@ pub struct Status {
     /// Of the file that will take the place of the live one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Vec<PartitionStatus>>,
+    /// Whether those have caught up and wait until somebody says switch.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
+    /// Rows that were live before, to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<EarlierRows>,
     /// Events that wait in the rows' database, if the declaration has failing ones parked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parked: Option<Held>,
@@ -107,6 +114,8 @@ impl Status {
             applied: 0,
             rebuilds: 0,
             rebuild: None,
+            ready: false,
+            kept: None,
             parked: None,
             error,
         }

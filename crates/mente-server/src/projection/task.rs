@@ -10,8 +10,9 @@ use mente_engine::Timestamp;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::database::{Checkpoints, Owner};
-use super::declaration::Declaration;
+use super::declaration::{Declaration, Switch};
 use super::follow::{Follower, Until};
+use super::kept::KeptRows;
 use super::parking::{Asked, Held, Retried};
 use super::program::Programs;
 use super::rows::{Built, Place, Rows, Stopper};
@@ -28,6 +29,10 @@ pub(super) enum Command {
     Rebuild,
     Resume,
     Retry(Retrying),
+    /// Rebuilt rows that wait for it take the place of the live ones.
+    Switch,
+    /// The kept rows do.
+    RollBack,
 }
 
 /// Parked events are to be tried again, and who asked is told what came of it.
@@ -45,6 +50,8 @@ pub(super) struct Board {
     side: Progress,
     /// Whether the rows were ours since the server began.
     made: AtomicBool,
+    /// Rows that can be gone back to, as of the last time that rows were opened.
+    kept: Mutex<Option<KeptRows>>,
     /// By partition where the live rows were when somebody looked, and when the event there was appended.
     oldest: Mutex<BTreeMap<u32, (u64, Timestamp)>>,
 }
@@ -54,6 +61,8 @@ pub(super) struct Shown {
     pub(super) state: State,
     pub(super) error: Option<Failure>,
     pub(super) rebuilds: u64,
+    /// Rebuilt rows have caught up, and wait until somebody says switch.
+    pub(super) is_ready: bool,
 }
 
 pub(super) struct Task {
@@ -67,6 +76,8 @@ pub(super) struct Task {
     pub(super) commands: mpsc::Receiver<Command>,
     /// To be done as soon as the live rows are open.
     pub(super) retrying: Option<Retrying>,
+    /// The kept rows take the place of the live ones before these are opened.
+    pub(super) rolling_back: bool,
     pub(super) alive: Alive,
     pub(super) programs: Programs,
 }
@@ -112,6 +123,9 @@ impl Task {
                     Command::Rebuild => rebuild = Some(true),
                     Command::Resume => rebuild = Some(false),
                     Command::Retry(retrying) => self.retrying = Some(retrying),
+                    Command::RollBack => self.rolling_back = true,
+                    // Nothing is built, or it is built anew first.
+                    Command::Switch => {}
                 }
                 wait = RETRY;
             }
@@ -144,8 +158,14 @@ impl Task {
             source: identity.clone(),
             programs: self.programs.clone(),
         };
+        if self.rolling_back {
+            self.rolling_back = false;
+            return self.exchange(owner).await;
+        }
         let live = match self.open_live(owner.clone(), *rebuild).await {
-            Ok(live) => live,
+            Ok(Opened::Live(live)) => Some(live),
+            Ok(Opened::None) => None,
+            Ok(Opened::KeptAreOurs) => return self.exchange(owner).await,
             // What cannot be opened is replaced.
             Err(failure) if *rebuild && !failure.retry => None,
             Err(failure) => return Err(failure),
@@ -184,6 +204,8 @@ impl Task {
             Command::Rebuild => *rebuild = true,
             Command::Resume => *rebuild = false,
             Command::Retry(retrying) => self.retrying = Some(retrying),
+            Command::RollBack => self.rolling_back = true,
+            Command::Switch => {}
         }
         live.finish().await.map(|_| ())
     }
@@ -230,14 +252,34 @@ impl Task {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            built = side.follow(Until::CaughtUp) => built?,
-            () = following => {}
-            command = self.rebuilding_command() => {
-                *rebuild = command;
-                return Ok(());
+        let mut following = Box::pin(following);
+        let mut waits = self.declaration.switch == Switch::Manual;
+        let board = Arc::clone(&self.board);
+        loop {
+            let building = async {
+                side.follow(Until::CaughtUp).await?;
+                if waits {
+                    board.ready();
+                    side.follow(Until::Forever).await?;
+                }
+                Ok::<(), Failure>(())
+            };
+            tokio::select! {
+                built = building => {
+                    built?;
+                    break;
+                }
+                () = &mut following => {}
+                told = self.rebuilding_command() => match told {
+                    Told::Switch => waits = false,
+                    Told::End { again } => {
+                        *rebuild = again;
+                        return Ok(());
+                    }
+                },
             }
         }
+        drop(following);
         // Readers must not see rows go back, so the new file gets as far as the old one was.
         let reached = match live {
             Some(live) => {
@@ -261,9 +303,12 @@ impl Task {
             self.board.fail(failure);
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                command = self.rebuilding_command() => {
-                    *rebuild = command;
-                    return Ok(());
+                told = self.rebuilding_command() => match told {
+                    Told::Switch => {}
+                    Told::End { again } => {
+                        *rebuild = again;
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -289,22 +334,45 @@ impl Task {
     }
 
     /// The live rows, unless they are another declaration's.
-    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
+    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Opened, Failure> {
         let place = self.place.clone();
         let progress = Arc::clone(&self.board.live);
         let (name, board) = (self.name.clone(), Arc::clone(&self.board));
         blocking(&self.alive, move || {
-            let Some(live) = place.open_live(owner, rebuild)? else {
-                return Ok(None);
+            let live = place.open_live(owner.clone(), rebuild)?;
+            let kept = place.kept()?;
+            board.note_kept(kept.clone());
+            let Some(live) = live else {
+                return Ok(Opened::None);
             };
             board.made.store(true, Ordering::Relaxed);
+            if live.outdated().is_some() && !rebuild && kept.is_some_and(|kept| kept.are_of(&owner))
+            {
+                return Ok(Opened::KeptAreOurs);
+            }
             if let Some(reason) = live.outdated() {
                 tracing::info!(projection = %name, reason, "projection is rebuilt");
                 let shown = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
                 shown.checkpoints.clone_from(live.checkpoints());
-                return Ok(None);
+                return Ok(Opened::None);
             }
-            Ok(Some(live))
+            Ok(Opened::Live(live))
+        })
+        .await
+    }
+
+    /// The rows that were live before take the place of those that are.
+    async fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        let alone = Arc::clone(&self.gate).write_owned().await;
+        let place = self.place.clone();
+        let name = self.name.clone();
+        blocking(&self.alive, move || {
+            let exchanged = place.exchange(owner);
+            drop(alone);
+            if exchanged.is_ok() {
+                tracing::info!(projection = %name, "projection went back to the rows before");
+            }
+            exchanged
         })
         .await
     }
@@ -337,12 +405,15 @@ impl Task {
         blocking(&self.alive, move || place.is_rebuilding()).await
     }
 
-    /// The next command that ends a rebuild; whether another one begins.
-    async fn rebuilding_command(&mut self) -> bool {
+    /// The next command that means something to a rebuild.
+    async fn rebuilding_command(&mut self) -> Told {
         loop {
             match self.command().await {
-                Command::Rebuild => return true,
-                Command::Resume => return false,
+                Command::Rebuild => return Told::End { again: true },
+                Command::Resume => return Told::End { again: false },
+                Command::Switch => return Told::Switch,
+                // It was asked for before the rebuild began, and what it would go back to goes with it.
+                Command::RollBack => {}
                 Command::Retry(retrying) => {
                     let message = "the rows are being built anew, and what is parked in them goes with them: retry                                    when that is done, or say resume, which ends it";
                     let _ = retrying.told.send(Err(Failure::plain(message.to_owned())));
@@ -360,6 +431,24 @@ impl Task {
     }
 }
 
+/// What a rebuild is told.
+enum Told {
+    /// It need not wait any more.
+    Switch,
+    End {
+        again: bool,
+    },
+}
+
+/// What was found where the live rows should be.
+enum Opened {
+    Live(Rows),
+    /// None, or those of another declaration: they are built.
+    None,
+    /// Those of another declaration, and the kept ones are of this one.
+    KeptAreOurs,
+}
+
 /// Stops work on rows that nobody waits for any more.
 struct Interrupts(Stopper);
 
@@ -375,6 +464,7 @@ impl Default for Shown {
             state: State::Running,
             error: None,
             rebuilds: 0,
+            is_ready: false,
         }
     }
 }
@@ -389,6 +479,17 @@ impl Board {
     pub(super) fn parked(&self) -> Option<Held> {
         let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
         live.parked
+    }
+
+    pub(super) fn kept(&self) -> Option<KeptRows> {
+        self.kept
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+
+    fn note_kept(&self, kept: Option<KeptRows>) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
     }
 
     /// When the event at this offset was appended, if that is known.
@@ -428,6 +529,7 @@ impl Board {
         self.change(|shown| {
             shown.state = state;
             shown.error = None;
+            shown.is_ready = false;
         });
     }
 
@@ -440,6 +542,10 @@ impl Board {
         });
     }
 
+    fn ready(&self) {
+        self.change(|shown| shown.is_ready = true);
+    }
+
     fn swapped(&self) {
         let side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
         let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
@@ -448,6 +554,7 @@ impl Board {
         self.change(|shown| {
             shown.state = State::Running;
             shown.rebuilds += 1;
+            shown.is_ready = false;
         });
     }
 

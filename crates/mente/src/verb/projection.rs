@@ -61,6 +61,18 @@ pub(super) async fn run(verb: Projection) -> Result<()> {
                 .print("POST", &path, "", show_status)
                 .await
         }
+        Projection::Switch { name, connection } => {
+            let path = format!("/projections/{name}/switch");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
+        Projection::Rollback { name, connection } => {
+            let path = format!("/projections/{name}/rollback");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
         Projection::Parked {
             name,
             key,
@@ -143,7 +155,24 @@ fn row(status: &Value) -> Vec<String> {
 }
 
 fn show_status(status: &Value) -> Result<()> {
-    table(&HEAD, &[row(status)])
+    table(&HEAD, &[row(status)])?;
+    if status.get("ready") == Some(&Value::Bool(true)) {
+        line("rebuilt rows have caught up and wait: say switch")?;
+    }
+    let Some(kept) = status.get("kept") else {
+        return Ok(());
+    };
+    let positions = items(kept, "partitions").map(|at| {
+        let of = |name: &str| cell(at.get(name));
+        format!("{}:{}", of("partition"), of("nextOffset"))
+    });
+    let positions: Vec<_> = positions.collect();
+    line(&format!(
+        "kept to go back to: {} events up to {}, {} bytes",
+        cell(kept.get("applied")),
+        positions.join(","),
+        cell(kept.get("bytes")),
+    ))
 }
 
 fn show_parked(parked: &Value) -> Result<()> {
