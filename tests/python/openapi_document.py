@@ -351,7 +351,27 @@ def streams_and_views(call):
     if not call("post", "/sql", 200, every, headers=parquet).content.startswith(b"PAR1"):
         raise SystemExit("no file of Parquet")
     call("post", p + "/verify", 200, **names)
+    call("post", p + "/rollback", 409, **names)
+    call("post", p + "/switch", 409, **names)
     call("post", p + "/rebuild", 202, **names)
+    for _ in range(100):
+        status = call("get", p, 200, **names).json()
+        if status["state"] == "running" and "kept" in status:
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"what was live is not kept: {status}")
+    call("post", p + "/rollback", 202, **names)
+    call("put", p, 200, {**declared, "switch": "manual"}, **names)
+    call("post", p + "/rebuild", 202, **names)
+    for _ in range(100):
+        status = call("get", p, 200, **names).json()
+        if status.get("ready"):
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"nothing waits for a switch: {status}")
+    call("post", p + "/switch", 202, **names)
     broken = {**declared, "database": "broken.db", "on": {"test": ["INSERT INTO seen VALUES ('one', 1)"]}}
     call("put", p, 200, broken, projection="broken")
     for _ in range(100):

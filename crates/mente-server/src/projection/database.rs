@@ -94,6 +94,8 @@ pub(super) struct Database {
     parking: Parking,
     /// Rows of another declaration or another log: to be read, not to be folded on.
     pub(super) outdated: Option<&'static str>,
+    /// The declaration that they are a fold by, if it is another one of the same log.
+    pub(super) earlier: Option<String>,
 }
 
 impl Database {
@@ -135,6 +137,7 @@ impl Database {
             checkpoints: Checkpoints::new(),
             parking,
             outdated: None,
+            earlier: None,
         };
         database.recognise()?;
         Ok(database)
@@ -281,6 +284,7 @@ impl Database {
         }
         if declared != self.owner.declaration.text {
             self.outdated = Some("the declaration has changed");
+            self.earlier = (source == self.owner.source).then_some(declared);
         } else if source == STORE && self.owner.source.starts_with(STORE) {
             // Written before the store said which one it is: this one, as far as anybody knows.
             let noted = "UPDATE mente_projection SET source = ?1";

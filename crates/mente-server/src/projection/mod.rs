@@ -527,6 +527,7 @@ impl Projections {
         let task = Task {
             name: name.clone(),
             declaration: Arc::clone(&declaration),
+            body: body.clone(),
             reader: reader.clone(),
             place: place.clone(),
             board: Arc::clone(&board),

@@ -69,6 +69,14 @@ impl Rows {
         }
     }
 
+    /// The declaration that they are a fold by, where it is another one of the same log.
+    pub(super) fn earlier(&self) -> Option<&str> {
+        match self {
+            Self::File(rows) => rows.earlier.as_deref(),
+            Self::Postgres(rows) => rows.earlier.as_deref(),
+        }
+    }
+
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
         match self {
             Self::File(rows) => rows.apply(batch),

@@ -31,6 +31,14 @@ impl Reader {
         }
     }
 
+    /// The same for another source.
+    pub(super) fn of(&self, source: Source) -> Self {
+        Self {
+            source,
+            ..self.clone()
+        }
+    }
+
     /// Tells the log from another of the same name, made after this one was deleted.
     pub(super) async fn identity(&self) -> Result<String, Failure> {
         match &self.source {

@@ -7,10 +7,11 @@ use std::time::Duration;
 
 use mente_broker::EntityName;
 use mente_engine::Timestamp;
+use serde_json::Value;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::database::{Checkpoints, Owner};
-use super::declaration::{Declaration, Switch};
+use super::declaration::{Declaration, Switch, redeclared};
 use super::follow::{Follower, Until};
 use super::kept::KeptRows;
 use super::parking::{Asked, Held, Retried};
@@ -68,6 +69,8 @@ pub(super) struct Shown {
 pub(super) struct Task {
     pub(super) name: EntityName,
     pub(super) declaration: Arc<Declaration>,
+    /// As it was declared, with the place of the rows.
+    pub(super) body: Value,
     pub(super) reader: Reader,
     pub(super) place: Place,
     pub(super) board: Arc<Board>,
@@ -163,7 +166,11 @@ impl Task {
             return self.exchange(owner).await;
         }
         let live = match self.open_live(owner.clone(), *rebuild).await {
-            Ok(Opened::Live(live)) => Some(live),
+            Ok(Opened::Live(live)) => Some((live, self.reader.clone())),
+            Ok(Opened::Earlier(live, reader)) => {
+                *rebuild = true;
+                Some((live, reader))
+            }
             Ok(Opened::None) => None,
             Ok(Opened::KeptAreOurs) => return self.exchange(owner).await,
             // What cannot be opened is replaced.
@@ -171,7 +178,9 @@ impl Task {
             Err(failure) => return Err(failure),
         };
         let live = match live {
-            Some(live) => Some(self.follower(&identity, live, &self.board.live)?),
+            Some((live, reader)) => {
+                Some(self.follower(reader, &identity, live, &self.board.live)?)
+            }
             None => None,
         };
         let live = match live {
@@ -244,7 +253,8 @@ impl Task {
         self.board.show(State::Rebuilding);
         let identity = owner.source.clone();
         let side = self.open_side(owner.clone()).await?;
-        let mut side = self.follower(&identity, side, &self.board.side)?;
+        let reader = self.reader.clone();
+        let mut side = self.follower(reader, &identity, side, &self.board.side)?;
         let following = async {
             if let Some(live) = &mut live {
                 // Its failure shows again when it is opened the next time.
@@ -319,11 +329,12 @@ impl Task {
 
     fn follower(
         &self,
+        reader: Reader,
         identity: &str,
         database: Rows,
         progress: &Progress,
     ) -> Result<Follower, Failure> {
-        let (reader, alive) = (self.reader.clone(), self.alive.clone());
+        let alive = self.alive.clone();
         Follower::start(
             reader,
             identity.to_owned(),
@@ -338,6 +349,7 @@ impl Task {
         let place = self.place.clone();
         let progress = Arc::clone(&self.board.live);
         let (name, board) = (self.name.clone(), Arc::clone(&self.board));
+        let (body, reader) = (self.body.clone(), self.reader.clone());
         blocking(&self.alive, move || {
             let live = place.open_live(owner.clone(), rebuild)?;
             let kept = place.kept()?;
@@ -352,8 +364,18 @@ impl Task {
             }
             if let Some(reason) = live.outdated() {
                 tracing::info!(projection = %name, reason, "projection is rebuilt");
-                let shown = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
                 shown.checkpoints.clone_from(live.checkpoints());
+                drop(shown);
+                let earlier = live.earlier().and_then(|text| earlier(text, &body, &owner));
+                drop(live);
+                // Whatever keeps them from going on: they are there to be asked.
+                if let Some(earlier) = earlier
+                    && let source = earlier.declaration.source.clone()
+                    && let Ok(Some(live)) = place.open_live(earlier, true)
+                {
+                    return Ok(Opened::Earlier(live, reader.of(source)));
+                }
                 return Ok(Opened::None);
             }
             Ok(Opened::Live(live))
@@ -431,6 +453,16 @@ impl Task {
     }
 }
 
+/// Who the rows are of that were made by this text.
+fn earlier(text: &str, body: &Value, owner: &Owner) -> Option<Owner> {
+    let declared = redeclared(text, body)?;
+    let declaration = Declaration::parse(&owner.name, &declared).ok()?;
+    Some(Owner {
+        declaration: Arc::new(declaration),
+        ..owner.clone()
+    })
+}
+
 /// What a rebuild is told.
 enum Told {
     /// It need not wait any more.
@@ -445,6 +477,8 @@ enum Opened {
     Live(Rows),
     /// None, or those of another declaration: they are built.
     None,
+    /// Those of an earlier declaration: they go on by it until others have taken their place.
+    Earlier(Rows, Reader),
     /// Those of another declaration, and the kept ones are of this one.
     KeptAreOurs,
 }

@@ -36,6 +36,7 @@ mod refusals;
 mod replay;
 mod retention;
 mod retire;
+mod rollback;
 mod schema_readers;
 mod schemas;
 mod shop_page;

@@ -62,6 +62,8 @@ mod refusals;
 mod replay;
 #[path = "../it/retention.rs"]
 mod retention;
+#[path = "../it/rollback.rs"]
+mod rollback;
 #[path = "../it/schema_readers.rs"]
 mod schema_readers;
 #[path = "../it/schemas.rs"]

@@ -48,6 +48,8 @@ pub(in crate::projection) struct Database {
     pub(super) stop: Arc<watch::Sender<bool>>,
     /// Rows of another declaration: to be read, not to be folded on.
     pub(in crate::projection) outdated: Option<&'static str>,
+    /// The declaration that they are a fold by, if it is another one.
+    pub(in crate::projection) earlier: Option<String>,
 }
 
 #[derive(Debug)]
@@ -122,6 +124,7 @@ impl Database {
             ends: None,
             stop: Arc::new(watch::Sender::new(false)),
             outdated: is_outdated.then_some("the declaration has changed"),
+            earlier: is_outdated.then_some(told.declared),
         })
     }
 
