@@ -216,6 +216,7 @@ impl Database {
         let Some(fact) = facts.first() else {
             return Ok(());
         };
+        // A cursor, and not where the next event lies.
         let next = fact.offset.0 + 1;
         loop {
             let Err((index, failure)) = self.transact(batch, facts, next, &doomed) else {

@@ -209,10 +209,11 @@ mod tests {
         });
         let mut found: Vec<_> = read.collect();
         found.sort();
+        let expect = expect.iter();
         let expect: Vec<_> = expect
-            .iter()
-            .map(|(n, c)| ((*n).to_owned(), (*c).to_owned()));
-        assert_eq!(found, expect.collect::<Vec<_>>(), "{cut_off:?}");
+            .map(|(n, c)| ((*n).to_owned(), (*c).to_owned()))
+            .collect();
+        assert_eq!(found, expect, "{cut_off:?}");
     }
 
     #[test]

@@ -8,7 +8,8 @@
 //! The checkpoint lies with the rows, so an event is in them exactly once, whatever crashes.
 //! A changed declaration is a new version: it is built beside the old rows, which go on
 //! answering queries until the new ones take their place. Nothing here has an effect beyond
-//! its own rows, so folding again is always safe.
+//! its own rows, so folding again is always safe. The rows before are kept, to go back to (`kept.rs`).
+//! An event that fails may be set aside with those of its key behind it (`parking.rs`).
 //!
 //! The rows may lie in a schema of PostgreSQL in place of a file of SQLite (`rows.rs`, `postgres`).
 //!

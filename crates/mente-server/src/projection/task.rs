@@ -11,7 +11,7 @@ use serde_json::Value;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::database::{Checkpoints, Owner};
-use super::declaration::{Declaration, Switch, redeclared};
+use super::declaration::{Declaration, Source, Switch, redeclared};
 use super::follow::{Follower, Until};
 use super::kept::KeptRows;
 use super::parking::{Asked, Held, Retried};
@@ -167,9 +167,9 @@ impl Task {
         }
         let live = match self.open_live(owner.clone(), *rebuild).await {
             Ok(Opened::Live(live)) => Some((live, self.reader.clone())),
-            Ok(Opened::Earlier(live, reader)) => {
+            Ok(Opened::Earlier(live, source)) => {
                 *rebuild = true;
-                Some((live, reader))
+                Some((live, self.reader.of(source)))
             }
             Ok(Opened::None) => None,
             Ok(Opened::KeptAreOurs) => return self.exchange(owner).await,
@@ -349,7 +349,7 @@ impl Task {
         let place = self.place.clone();
         let progress = Arc::clone(&self.board.live);
         let (name, board) = (self.name.clone(), Arc::clone(&self.board));
-        let (body, reader) = (self.body.clone(), self.reader.clone());
+        let body = self.body.clone();
         blocking(&self.alive, move || {
             let live = place.open_live(owner.clone(), rebuild)?;
             let kept = place.kept()?;
@@ -374,7 +374,7 @@ impl Task {
                     && let source = earlier.declaration.source.clone()
                     && let Ok(Some(live)) = place.open_live(earlier, true)
                 {
-                    return Ok(Opened::Earlier(live, reader.of(source)));
+                    return Ok(Opened::Earlier(live, source));
                 }
                 return Ok(Opened::None);
             }
@@ -478,7 +478,7 @@ enum Opened {
     /// None, or those of another declaration: they are built.
     None,
     /// Those of an earlier declaration: they go on by it until others have taken their place.
-    Earlier(Rows, Reader),
+    Earlier(Rows, Source),
     /// Those of another declaration, and the kept ones are of this one.
     KeptAreOurs,
 }

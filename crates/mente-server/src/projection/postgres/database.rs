@@ -319,6 +319,7 @@ impl Lane {
         let Some(fact) = facts.first() else {
             return Ok(before);
         };
+        // A cursor, and not where the next event lies.
         let next = fact.offset.0 + 1;
         loop {
             let (index, failure) = match self.transact(work, facts, next, before, &doomed).await {
