@@ -170,8 +170,11 @@ impl Place {
         }
     }
 
-    /// The kept rows and the live ones change places.
+    /// The kept rows and the live ones change places; nothing happens if none are kept.
     pub(super) fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        if self.kept()?.is_none() {
+            return Ok(());
+        }
         match self {
             Self::Files(files) => files.exchange(owner),
             Self::Postgres(place) => place.exchange(&owner.name),

@@ -124,7 +124,10 @@ impl Task {
             if let Some(command) = command {
                 match command {
                     Command::Rebuild => rebuild = Some(true),
-                    Command::Resume => rebuild = Some(false),
+                    Command::Resume => {
+                        rebuild = Some(false);
+                        self.rolling_back = false;
+                    }
                     Command::Retry(retrying) => self.retrying = Some(retrying),
                     Command::RollBack => self.rolling_back = true,
                     // Nothing is built, or it is built anew first.
@@ -162,8 +165,11 @@ impl Task {
             programs: self.programs.clone(),
         };
         if self.rolling_back {
-            self.rolling_back = false;
-            return self.exchange(owner).await;
+            let exchanged = self.exchange(owner).await;
+            // Whoever has the rows open, or a view on them, holds it up and no more.
+            let waits = |failure: &Failure| failure.retry && !failure.stands_by;
+            self.rolling_back = exchanged.as_ref().is_err_and(waits);
+            return exchanged;
         }
         let live = match self.open_live(owner.clone(), *rebuild).await {
             Ok(Opened::Live(live)) => Some((live, self.reader.clone())),

@@ -234,3 +234,35 @@ async fn a_rebuilt_schema_waits_until_it_is_told() {
     let postgres = Postgres::start();
     waits(World::new().await, Rows::Outside(&postgres)).await;
 }
+
+/// Somebody's view would show the other rows without a word.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_stands_on_the_rows_keeps_them_where_they_are() {
+    let postgres = Postgres::start();
+    let (world, rows) = (World::new().await, Rows::Outside(&postgres));
+    world.publish(shop(0..10)).await;
+    world.define(rows.declared(1)).await.unwrap();
+    rows.are(&world, 10, 1).await;
+    rows.tamper(&world).await;
+    let tampered = rows.sums(&world).await;
+    world.projections.rebuild(&ME, &name()).await.unwrap();
+    world.until("rebuilt", |s| s.rebuilds == 1).await;
+    rows.are(&world, 10, 1).await;
+    let before = rows.sums(&world).await;
+    postgres.ask("CREATE VIEW public.mine AS SELECT id FROM orders.orders");
+    world.projections.roll_back(&ME, &name()).await.unwrap();
+    let waits = world.until("waits", |s| s.error.is_some()).await;
+    let error = waits.error.unwrap();
+    assert!(
+        error.retry && error.message.contains("public.mine"),
+        "{error:?}"
+    );
+    assert_eq!(rows.sums(&world).await, before);
+    postgres.ask("DROP VIEW public.mine");
+    let mut looks = 0..1_000;
+    while rows.sums(&world).await != tampered {
+        assert!(looks.next().is_some(), "not gone back");
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    world.caught_up_slowly().await;
+}
