@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use mente_engine::Clock;
 
+use super::board::Board;
 use super::source::Reader;
 use super::status::{PartitionStatus, State};
-use super::task::Board;
 use super::{Held, Projections};
 
 /// Whoever asks more often is told the same again: it is asked of every partition of every source.

@@ -17,6 +17,7 @@
 
 pub mod declaration;
 
+mod board;
 mod costly;
 mod database;
 mod digest;
@@ -52,6 +53,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use board::Board;
 use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
 use declaration::Target;
@@ -59,7 +61,7 @@ use files::Files;
 use program::Programs;
 use rows::Place;
 use source::Reader;
-use task::{Board, Command, Task};
+use task::{Command, Task};
 use writer::Alive;
 
 #[cfg(feature = "planted")]

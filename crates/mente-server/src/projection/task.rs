@@ -1,20 +1,17 @@
 //! The life of one projection: open, follow, rebuild, fail, go on.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use mente_broker::EntityName;
-use mente_engine::Timestamp;
 use serde_json::Value;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
+use super::board::Board;
 use super::database::{Checkpoints, Owner};
 use super::declaration::{Declaration, Source, Switch, redeclared};
 use super::follow::{Follower, Until};
-use super::kept::KeptRows;
-use super::parking::{Asked, Held, Retried};
+use super::parking::{Asked, Retried};
 use super::program::Programs;
 use super::rows::{Built, Place, Rows, Stopper};
 use super::source::Reader;
@@ -41,29 +38,6 @@ pub(super) enum Command {
 pub(super) struct Retrying {
     pub(super) asked: Asked,
     pub(super) told: oneshot::Sender<Result<Retried, Failure>>,
-}
-
-/// What a task shows of itself.
-#[derive(Debug, Default)]
-pub(super) struct Board {
-    shown: Mutex<Shown>,
-    live: Progress,
-    side: Progress,
-    /// Whether the rows were ours since the server began.
-    made: AtomicBool,
-    /// Rows that can be gone back to, as of the last time that rows were opened.
-    kept: Mutex<Option<KeptRows>>,
-    /// By partition where the live rows were when somebody looked, and when the event there was appended.
-    oldest: Mutex<BTreeMap<u32, (u64, Timestamp)>>,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) state: State,
-    pub(super) error: Option<Failure>,
-    pub(super) rebuilds: u64,
-    /// Rebuilt rows have caught up, and wait until somebody says switch.
-    pub(super) is_ready: bool,
 }
 
 pub(super) struct Task {
@@ -363,7 +337,7 @@ impl Task {
             let Some(live) = live else {
                 return Ok(Opened::None);
             };
-            board.made.store(true, Ordering::Relaxed);
+            board.note_made();
             if live.outdated().is_some() && !rebuild && kept.is_some_and(|kept| kept.are_of(&owner))
             {
                 return Ok(Opened::KeptAreOurs);
@@ -496,119 +470,6 @@ impl Drop for Interrupts {
     fn drop(&mut self) {
         self.0.stop();
     }
-}
-
-impl Default for Shown {
-    fn default() -> Self {
-        Self {
-            state: State::Running,
-            error: None,
-            rebuilds: 0,
-            is_ready: false,
-        }
-    }
-}
-
-impl Board {
-    /// How far the live file is.
-    pub(super) fn live(&self) -> Checkpoints {
-        copy(&self.live)
-    }
-
-    /// What is parked beside the live rows, where that is declared.
-    pub(super) fn parked(&self) -> Option<Held> {
-        let live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.parked
-    }
-
-    pub(super) fn kept(&self) -> Option<KeptRows> {
-        self.kept
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    fn note_kept(&self, kept: Option<KeptRows>) {
-        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = kept;
-    }
-
-    /// When the event at this offset was appended, if that is known.
-    pub(super) fn oldest(&self, partition: u32, offset: u64) -> Option<Timestamp> {
-        let oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        let (known, time) = oldest.get(&partition)?;
-        (*known == offset).then_some(*time)
-    }
-
-    pub(super) fn note_oldest(&self, partition: u32, offset: u64, time: Timestamp) {
-        let mut oldest = self.oldest.lock().unwrap_or_else(PoisonError::into_inner);
-        oldest.insert(partition, (offset, time));
-    }
-
-    /// How far the file under construction is.
-    pub(super) fn side(&self) -> Checkpoints {
-        copy(&self.side)
-    }
-
-    pub(super) fn shown(&self) -> Shown {
-        self.shown
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    pub(super) fn is_made(&self) -> bool {
-        self.made.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is shown already, so that what goes on for hours is logged once.
-    fn is_failing_so(&self, failure: &Failure) -> bool {
-        self.shown().error.as_ref() == Some(failure)
-    }
-
-    pub(super) fn show(&self, state: State) {
-        self.change(|shown| {
-            shown.state = state;
-            shown.error = None;
-            shown.is_ready = false;
-        });
-    }
-
-    pub(super) fn fail(&self, failure: Failure) {
-        self.change(|shown| {
-            if !failure.retry {
-                shown.state = State::Failed;
-            }
-            shown.error = Some(failure);
-        });
-    }
-
-    fn ready(&self) {
-        self.change(|shown| shown.is_ready = true);
-    }
-
-    fn swapped(&self) {
-        let side = self.side.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut live = self.live.lock().unwrap_or_else(PoisonError::into_inner);
-        live.clone_from(&side);
-        drop((side, live));
-        self.change(|shown| {
-            shown.state = State::Running;
-            shown.rebuilds += 1;
-            shown.is_ready = false;
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Shown)) {
-        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
-    }
-}
-
-fn copy(progress: &Progress) -> Checkpoints {
-    progress
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .checkpoints
-        .clone()
 }
 
 /// Work on files, away from the async threads; whoever waits for the files waits for it too.
