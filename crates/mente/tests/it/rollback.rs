@@ -43,7 +43,7 @@ async fn add(server: &Server, events: std::ops::Range<u64>) -> u64 {
     last
 }
 
-const SUMS: &str = "SELECT sum(n), sum(total) FROM";
+const SUMS: &str = "SELECT coalesce(sum(n), 0), coalesce(sum(total), 0) FROM";
 
 async fn of_file(client: &Client, query: &str) -> Option<(u64, u64)> {
     let asked = json!({"sql": format!("{SUMS} sums")}).to_string();
