@@ -277,10 +277,11 @@ async fn live(mut world: World, rows: Rows<'_>, declared: Value) {
     // A rebuild is a fold of its own.
     world.projections.rebuild(&ME, &name()).await.unwrap();
     world.until("rebuilt", |s| s.rebuilds == 1).await;
-    rows.hold(&world, trails(30, &stops, &[]), held(2, 24 + 28, 0))
-        .await;
+    world.caught_up_slowly().await;
+    // Partitions have no order between them: the gate may be open by now when somebody comes to it.
     let retried = world.projections.retry(&ME, &name(), None).await.unwrap();
-    assert_eq!((retried.applied, retried.parked.events), (24, 28));
+    assert!(matches!(retried.applied, 0 | 24), "{retried:?}");
+    assert_eq!(retried.parked.events, 28);
     rows.hold(&world, trails(30, &stops[1..], &[]), held(1, 28, 0))
         .await;
     world.projections.undefine(&ME, &name()).await.unwrap();
