@@ -214,6 +214,14 @@ pub const RELAY_ROWS: usize = 500;
 pub const RELAY_BYTES: usize = 4 << 20;
 /// Streams that a relay appends to at one time.
 pub const RELAY_STREAMS: usize = 32;
+/// Events that a projection keeps parked because they, or one before them of their key, failed.
+pub const PARKED_EVENTS: u64 = 10_000;
+/// Most bytes of those events.
+pub const PARKED_BYTES: u64 = 64 << 20;
+/// Events that were skipped by name and are remembered, so that a fold again skips them as well.
+pub const SKIPPED_EVENTS: u64 = 10_000;
+/// Keys with parked events that one answer shows.
+pub const PARKED_SHOWN: usize = 1_000;
 /// Events of a projection in PostgreSQL that are folded in at one time; each has a connection.
 pub const PROJECTION_LANES: u32 = 16;
 /// How long a connection to PostgreSQL may take to come to be.

@@ -534,6 +534,57 @@ pub(crate) enum Projection {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Let rebuilt rows that wait for it take the place of the live ones
+    ///
+    /// For projections that are declared with "switch": "manual"; said earlier, they do so when they have caught up.
+    Switch {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Go back to the rows that were live before the last switch, with their declaration
+    ///
+    /// At once; they then catch up from where they were. A second time goes forward again.
+    Rollback {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show which events failed and are parked, by the keys that they hold up
+    ///
+    /// For projections that are declared with "onError": "park". At most 10000 events and 64 MiB are parked; with more
+    /// the projection stops.
+    Parked {
+        name: String,
+        /// The events of this key, in order
+        #[arg(long)]
+        key: Option<String>,
+        /// Keys or events at most, 1 to 1000
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Try parked events again, each key until one of it fails
+    Retry {
+        name: String,
+        /// This key alone
+        #[arg(long)]
+        key: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Drop the first parked event of a key, and go on with the key
+    Skip {
+        name: String,
+        #[arg(long)]
+        key: String,
+        /// In the store, or PARTITION:OFFSET in a topic, as `parked` shows it
+        #[arg(long)]
+        position: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
     /// Ask the rows, by one SELECT
     Query {
         name: String,

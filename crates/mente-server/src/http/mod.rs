@@ -308,6 +308,15 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
                 .put(projections::put)
                 .delete(projections::delete),
         ),
+        ("/projections/{projection}/parked", get(projections::parked)),
+        (
+            "/projections/{projection}/parked/retry",
+            post(projections::retry),
+        ),
+        (
+            "/projections/{projection}/parked/skip",
+            post(projections::skip),
+        ),
         ("/projections/{projection}/{verb}", post(projections::act)),
         ("/sql", post(sql::ask)),
         ("/branches", get(branches::list)),

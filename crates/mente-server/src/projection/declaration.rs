@@ -21,6 +21,12 @@
 //! There the statements are PostgreSQL's: `:data` is `jsonb`, `:time` `timestamptz`, numbers are
 //! `bigint`, the rest `text`. With `parallel` so many keys are folded at one time.
 //!
+//! `"onError": "park"` sets an event aside whose statement fails, with those of its key that come
+//! behind it, and goes on with other keys (`parking.rs`); else, or with `"stop"`, the projection stops.
+//!
+//! `"switch": "manual"` lets rebuilt rows wait, and follow, until somebody says that they are to take the
+//! place of the live ones.
+//!
 //! In place of `on` there may be a program, `javascript` (`program.rs`).
 //!
 //! With `"inline": true` appends to the store wait for the rows (`inline.rs`).
@@ -41,9 +47,11 @@ use serde_json::Value;
 use super::postgres;
 
 /// Beside the database lie SQLite's files and ours, told by their endings.
-const RESERVED_ENDINGS: [&str; 5] = ["-wal", "-shm", "-journal", REBUILD, VERIFY];
+const RESERVED_ENDINGS: [&str; 7] = ["-wal", "-shm", "-journal", REBUILD, VERIFY, KEPT, TURNING];
 pub(super) const REBUILD: &str = ".rebuild";
 pub(super) const VERIFY: &str = ".verify";
+pub(super) const KEPT: &str = ".kept";
+pub(super) const TURNING: &str = ".turning";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
@@ -53,13 +61,37 @@ pub struct Declaration {
     pub parallel: u32,
     /// Whether appends to the store wait for the rows, and what the rows refuse is not appended.
     pub inline: bool,
+    pub on_error: OnError,
+    pub switch: Switch,
     pub init: Vec<String>,
     pub on: BTreeMap<String, Vec<String>>,
     /// In place of `on`: the source of a program (`program.rs`).
     pub javascript: Option<String>,
-    /// As it was declared, less the place in PostgreSQL: rows made by another text are not this
-    /// projection's.
+    /// As it was declared, less the place in PostgreSQL and how rows are switched: rows made by another
+    /// text are not this projection's.
     pub text: String,
+}
+
+/// What becomes of an event that cannot be folded in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The projection stops before it.
+    #[default]
+    Stop,
+    /// It waits in a table beside the rows, and what comes behind it of its key does too.
+    Park,
+}
+
+/// When rebuilt rows take the place of the live ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// As soon as they have caught up.
+    #[default]
+    Auto,
+    /// When somebody says so.
+    Manual,
 }
 
 /// Where the rows are.
@@ -119,6 +151,10 @@ struct Form {
     parallel: Option<u32>,
     #[serde(default)]
     inline: bool,
+    #[serde(default, rename = "onError")]
+    on_error: OnError,
+    #[serde(default)]
+    switch: Switch,
     init: Vec<String>,
     on: Option<BTreeMap<String, Vec<String>>>,
     javascript: Option<String>,
@@ -141,6 +177,11 @@ struct SourceForm {
 }
 
 impl Declaration {
+    /// Whether an event may change rows. Of a program nobody knows before it is asked.
+    pub(super) fn may_change(&self, kind: &str) -> bool {
+        self.javascript.is_some() || self.on.contains_key(kind)
+    }
+
     /// Reads a declaration. Whether its SQL holds is told by [`super::Projections::define`].
     pub fn parse(name: &EntityName, declared: &Value) -> Result<Self> {
         let text = declared.to_string();
@@ -185,6 +226,11 @@ impl Declaration {
         if form.inline {
             let statements = || form.init.iter().chain(on.values().flatten());
             check_inline(&source, &target, form.javascript.is_some(), statements)?;
+            if form.on_error == OnError::Park || form.switch == Switch::Manual {
+                let message = "an inline projection refuses an event that fails, and its rebuilt rows take over by \
+                               themselves: leave \"onError\" and \"switch\" out";
+                return Err(Error::new(Kind::Unsupported, message));
+            }
         }
         if let Some(odd) = form
             .init
@@ -199,13 +245,12 @@ impl Declaration {
         }
         Ok(Self {
             source,
-            text: match target {
-                Target::File(_) => text,
-                Target::Postgres(_) => without_target(declared),
-            },
+            text: rows_text(declared, &target),
             target,
             parallel,
             inline: form.inline,
+            on_error: form.on_error,
+            switch: form.switch,
             init: form.init,
             on,
             javascript: form.javascript,
@@ -346,13 +391,29 @@ fn check_parallel(parallel: u32, target: &Target) -> Result<()> {
     }))
 }
 
-/// So that another password makes no other rows, and no copy of it lies beside them.
-fn without_target(declared: &Value) -> String {
+/// So that another password makes no other rows, and no copy of it lies beside them; nor does another way
+/// to switch.
+fn rows_text(declared: &Value, target: &Target) -> String {
     let mut declared = declared.clone();
     if let Some(fields) = declared.as_object_mut() {
-        fields.remove("target");
+        fields.remove("switch");
+        if matches!(target, Target::Postgres(_)) {
+            fields.remove("target");
+        }
     }
     declared.to_string()
+}
+
+/// What is declared by the text of rows, in the place and with the ways of `declared`.
+pub(super) fn redeclared(text: &str, declared: &Value) -> Option<Value> {
+    let mut earlier: Value = serde_json::from_str(text).ok()?;
+    let fields = earlier.as_object_mut()?;
+    for name in ["target", "switch"] {
+        if let Some(value) = declared.get(name) {
+            fields.insert(name.to_owned(), value.clone());
+        }
+    }
+    Some(earlier)
 }
 
 /// A plain name: no path, nothing hidden, nothing that is one of the files beside a database.
@@ -457,6 +518,14 @@ mod tests {
         refused(
             json!({"source": {"topic": "t"}, "init": [], "om": {}}),
             "om",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "switch": "never"}),
+            "never",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "onError": "ignore"}),
+            "ignore",
         );
         let now = json!({"source": {"topic": "t"}, "init": [], "on": {"E": ["INSERT INTO t VALUES (datetime('NOW'))"]}});
         refused(now, "asks the clock");

@@ -23,11 +23,11 @@ use mente_engine::{Offset, limits};
 use tokio::sync::{Mutex, OwnedMutexGuard, mpsc, oneshot};
 use tokio::time::{Instant, sleep, timeout_at};
 
+use super::board::Board;
 use super::database::Database;
 use super::fact::{Batch, Fact};
 use super::source::Reader;
 use super::status::Failure;
-use super::task::Board;
 use super::writer::{Alive, Progress, show_checkpoints};
 
 /// How often a swap looks whether a round has ended.

@@ -8,7 +8,8 @@
 //! The checkpoint lies with the rows, so an event is in them exactly once, whatever crashes.
 //! A changed declaration is a new version: it is built beside the old rows, which go on
 //! answering queries until the new ones take their place. Nothing here has an effect beyond
-//! its own rows, so folding again is always safe.
+//! its own rows, so folding again is always safe. The rows before are kept, to go back to (`kept.rs`).
+//! An event that fails may be set aside with those of its key behind it (`parking.rs`).
 //!
 //! The rows may lie in a schema of PostgreSQL in place of a file of SQLite (`rows.rs`, `postgres`).
 //!
@@ -16,6 +17,7 @@
 
 pub mod declaration;
 
+mod board;
 mod costly;
 mod database;
 mod digest;
@@ -25,6 +27,8 @@ pub(crate) mod sandbox;
 mod files;
 mod follow;
 mod inline;
+mod parked;
+mod parking;
 mod postgres;
 mod program;
 mod rows;
@@ -32,6 +36,8 @@ mod source;
 mod task;
 mod writer;
 
+mod kept;
+mod lag;
 pub(crate) mod lending;
 pub(crate) mod query;
 mod status;
@@ -48,6 +54,7 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use board::{Board, Joining};
 use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
 use declaration::Target;
@@ -56,12 +63,16 @@ use inline::Inlined;
 use program::Programs;
 use rows::Place;
 use source::Reader;
-use task::{Board, Command, Joining, Task};
+use task::{Command, Task};
 use writer::Alive;
 
 #[cfg(feature = "planted")]
 pub use database::planted;
 pub use digest::TableDigest;
+pub use kept::{EarlierPartition, EarlierRows};
+pub use lag::Gauge;
+pub use parked::Parked;
+pub use parking::{Held, ParkedEvent, ParkedKey, Position, Retried};
 pub use query::Answer;
 pub use status::{At, Failure, PartitionStatus, State, Status};
 pub use verify::{ComparedTable, Verification};
@@ -110,6 +121,8 @@ struct Inner {
     entries: Mutex<Entries>,
     /// Queries under way.
     room: Semaphore,
+    /// What was last told of all of them.
+    gauges: Mutex<Option<lag::Told>>,
 }
 
 #[derive(Debug, Default)]
@@ -162,6 +175,7 @@ impl Projections {
             who: Principal::Key("projections of this server".to_owned()),
             entries: Mutex::default(),
             room: Semaphore::new(limits::QUERIES),
+            gauges: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -339,6 +353,8 @@ impl Projections {
             State::Rebuilding => Some(positions(&reader, &board.side()).await),
             State::Running | State::Failed => None,
         };
+        let parked = board.parked();
+        let kept = board.kept().map(|kept| kept.shown(&declaration.text));
         Ok(Status {
             name: name.to_string(),
             state: shown.state,
@@ -350,10 +366,15 @@ impl Projections {
                 .sum(),
             inline: declaration.inline,
             joined: matches!(board.joining(), Joining::Joined | Joining::Closed),
+            lag_seconds: lag::seconds(&reader, &board, &partitions, self.inner.broker.clock())
+                .await,
             applied: partitions.iter().map(|p| p.applied).sum(),
             partitions,
             rebuilds: shown.rebuilds,
             rebuild,
+            ready: shown.is_ready,
+            kept,
+            parked,
             error: shown.error,
         })
     }
@@ -475,7 +496,14 @@ impl Projections {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
         let entries = self.inner.entries.lock().await;
         let kept = entries.kept(name)?;
-        if command == Command::Rebuild {
+        if kept.declaration.inline && !matches!(command, Command::Rebuild | Command::Resume) {
+            let message = format!(
+                "projection {name} is inline: its rows never miss an event, so none are parked, switched by hand or \
+                 gone back to; declare what it was before, and those rows are used again"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        if matches!(command, Command::Rebuild) {
             // Whoever asks for the status next sees that it was heard.
             entries
                 .by_name
@@ -569,11 +597,14 @@ impl Projections {
         let task = Task {
             name: name.clone(),
             declaration: Arc::clone(&declaration),
+            body: body.clone(),
             reader: reader.clone(),
             place: place.clone(),
             board: Arc::clone(&board),
             gate: Arc::clone(&gate),
             commands: receiver,
+            retrying: None,
+            rolling_back: false,
             alive,
             programs: self.inner.programs.clone(),
             inlined,

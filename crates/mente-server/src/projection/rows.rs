@@ -10,6 +10,8 @@ use super::database::{Checkpoints, Database, Mode, Owner};
 use super::digest::TableDigest;
 use super::fact::Batch;
 use super::files::{self, Files};
+use super::kept::{self, KeptRows};
+use super::parking::{Aside, Asked, Fate, Held, Retried, retry};
 use super::postgres;
 use super::sandbox::Rules;
 use super::status::Failure;
@@ -67,10 +69,43 @@ impl Rows {
         }
     }
 
+    /// The declaration that they are a fold by, where it is another one of the same log.
+    pub(super) fn earlier(&self) -> Option<&str> {
+        match self {
+            Self::File(rows) => rows.earlier.as_deref(),
+            Self::Postgres(rows) => rows.earlier.as_deref(),
+        }
+    }
+
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
         match self {
             Self::File(rows) => rows.apply(batch),
             Self::Postgres(rows) => rows.apply(batch),
+        }
+    }
+
+    /// What is parked, where that is declared.
+    pub(super) fn parked(&self) -> Option<Held> {
+        match self {
+            Self::File(rows) => rows.parked(),
+            Self::Postgres(rows) => rows.parked(),
+        }
+    }
+
+    /// Tries parked events again.
+    pub(super) fn retry(&mut self, asked: &Asked) -> Result<Retried, Failure> {
+        let rows: &mut dyn Aside = match self {
+            Self::File(rows) => &mut **rows,
+            Self::Postgres(rows) => &mut **rows,
+        };
+        retry(rows, asked)
+    }
+
+    /// What is parked and was skipped, one by one.
+    pub(super) fn fate(&self) -> Result<Fate, Failure> {
+        match self {
+            Self::File(rows) => rows.fate(),
+            Self::Postgres(rows) => rows.fate(),
         }
     }
 
@@ -127,10 +162,32 @@ impl Place {
         }
     }
 
+    /// The rows that were live before the last switch.
+    pub(super) fn kept(&self) -> Result<Option<KeptRows>, Failure> {
+        match self {
+            Self::Files(files) => kept::of_file(files),
+            Self::Postgres(place) => place.kept(),
+        }
+    }
+
+    /// The kept rows and the live ones change places; nothing happens if none are kept.
+    pub(super) fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        if self.kept()?.is_none() {
+            return Ok(());
+        }
+        match self {
+            Self::Files(files) => files.exchange(owner),
+            Self::Postgres(place) => place.exchange(&owner.name),
+        }
+    }
+
     /// The live rows; made if they are not there, unless a rebuild is going to make them.
     pub(super) fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
         match self {
             Self::Files(files) => {
+                files
+                    .settle()
+                    .map_err(|error| files::failure("finishing a switch", &error))?;
                 if !rebuild {
                     files::remove(&files.rebuild)
                         .map_err(|error| files::failure("removing an old rebuild", &error))?;

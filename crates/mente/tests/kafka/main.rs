@@ -44,6 +44,8 @@ mod ledger_stream;
 mod memory;
 #[path = "../it/openapi.rs"]
 mod openapi;
+#[path = "../it/parked.rs"]
+mod parked;
 #[path = "../it/past.rs"]
 mod past;
 #[path = "../it/process.rs"]
@@ -62,6 +64,8 @@ mod relays;
 mod replay;
 #[path = "../it/retention.rs"]
 mod retention;
+#[path = "../it/rollback.rs"]
+mod rollback;
 #[path = "../it/schema_readers.rs"]
 mod schema_readers;
 #[path = "../it/schemas.rs"]

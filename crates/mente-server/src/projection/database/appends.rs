@@ -53,8 +53,9 @@ impl Database {
             self.own("ending an append", "RELEASE mente_append")?;
         }
         self.own("beginning an append", "SAVEPOINT mente_append")?;
+        let facts: Vec<&Fact> = facts.iter().collect();
         self.rules.enter(Phase::Change);
-        let ran = run(&self.connection, &self.rules, &self.owner, facts);
+        let ran = run(&self.connection, &self.rules, &self.owner, &facts);
         self.rules.enter(Phase::Own);
         match ran {
             Ok(applied) => {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use tokio::sync::{OwnedMutexGuard, oneshot};
 
 use super::{Inlined, Joined};
+use crate::projection::board::Joining;
 use crate::projection::database::{Database, Owner};
 use crate::projection::follow::{Follower, Until};
 use crate::projection::rows::{Built, Place, Rows};
 use crate::projection::status::{Failure, State};
-use crate::projection::task::{Command, Joining, RETRY, Task, blocking};
+use crate::projection::task::{Command, RETRY, Task, blocking};
 
 /// Resolves when the thread of the rows is gone.
 type Ended = oneshot::Receiver<()>;
@@ -58,7 +59,7 @@ impl Task {
         tokio::select! {
             caught_up = live.follow(Until::CaughtUp) => caught_up?,
             command = self.command() => {
-                *rebuild |= command == Command::Rebuild;
+                *rebuild |= is_rebuild(command);
                 return live.finish().await.map(|_| ());
             }
         }
@@ -71,7 +72,7 @@ impl Task {
             }
             tokio::select! {
                 _ = &mut ended => return Err(Failure::passing("the thread of the rows ended".to_owned())),
-                command = self.command() => *rebuild = command == Command::Rebuild,
+                command = self.command() => *rebuild = is_rebuild(command),
                 () = tokio::time::sleep(LOOK_AGAIN) => inlined.look().await?,
             }
         }
@@ -166,14 +167,17 @@ impl Task {
     /// None: somebody asked for something else meanwhile.
     async fn build(&mut self, owner: &Owner, side: Rows) -> Result<Option<Follower>, Failure> {
         let progress = Arc::clone(&self.board.side);
-        let mut side = self.follower(&owner.source, side, &progress)?;
+        let reader = self.reader.clone();
+        let mut side = self.follower(reader, &owner.source, side, &progress)?;
         tokio::select! {
             caught_up = side.follow(Until::CaughtUp) => caught_up?,
             _ = self.command() => return Ok(None),
         }
         // Whether all of it went in is told by the end of the thread.
         let side = side.finish().await?;
-        self.follower(&owner.source, side, &progress).map(Some)
+        let reader = self.reader.clone();
+        self.follower(reader, &owner.source, side, &progress)
+            .map(Some)
     }
 
     /// Brings finished rows to where the live ones are, which are closed.
@@ -225,6 +229,11 @@ impl Task {
         let rows = rows.ok_or_else(|| Failure::passing("the live rows are gone".to_owned()))?;
         self.open(inlined, held, file(rows)?)
     }
+}
+
+/// What else may be asked of rows is refused of inline ones where it is asked (`Projections::command`).
+fn is_rebuild(command: Command) -> bool {
+    matches!(command, Command::Rebuild)
 }
 
 fn file(rows: Rows) -> Result<Box<Database>, Failure> {
