@@ -15,6 +15,10 @@ mod declaration;
 mod rows;
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,7 +26,7 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use mente_broker::{
     Append, Broker, Definition, EntityName, Error, Expected, Kind, Principal, Result, StreamName,
 };
-use mente_engine::{Event, limits};
+use mente_engine::{Data, Event, limits};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
@@ -40,6 +44,11 @@ const IDLE: Duration = Duration::from_millis(100);
 /// Wait before what failed is tried again, and the longest.
 const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(8);
+/// PostgreSQL ends statements before.
+const SILENCE: Duration = Duration::from_millis(2 * limits::POSTGRES_STATEMENT_MS);
+
+/// Beside the data of a restored directory.
+const HELD: &str = "relays-held";
 
 /// The relays of a server; cheap to clone.
 #[derive(Clone, Debug)]
@@ -47,6 +56,9 @@ pub struct Relays {
     broker: Broker,
     who: Principal,
     kept: Arc<Mutex<BTreeMap<EntityName, Kept>>>,
+    running: Arc<AtomicBool>,
+    /// In a directory that was restored: the relays that were set since, a line each. Others take no rows.
+    held: PathBuf,
 }
 
 #[derive(Debug)]
@@ -78,8 +90,10 @@ pub struct Status {
 
 impl Relays {
     /// Nothing is taken before [`Relays::run`].
-    pub fn new(broker: Broker) -> Self {
+    pub fn new(broker: Broker, data_dir: &Path) -> Self {
         Self {
+            held: data_dir.join(HELD),
+            running: Arc::default(),
             broker,
             who: Principal::Key("relays of this server".to_owned()),
             kept: Arc::default(),
@@ -88,6 +102,7 @@ impl Relays {
 
     /// Keeps what the catalogue declares until `stop` holds true.
     pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        self.running.store(true, Ordering::Relaxed);
         let keeping = async {
             loop {
                 self.reconcile();
@@ -99,7 +114,8 @@ impl Relays {
             _ = stop.wait_for(|stop| *stop) => {}
             () = keeping => {}
         }
-        // What is under way is rolled back, and found again.
+        // What is under way is rolled back, and found again; nothing is begun.
+        self.running.store(false, Ordering::Relaxed);
         self.lock().clear();
     }
 
@@ -123,8 +139,30 @@ impl Relays {
         self.broker
             .define(who, Definition::Relay, name, body)
             .await?;
+        self.release(name)?;
         self.reconcile();
         Ok(())
+    }
+
+    /// Somebody wants it here, wherever else it may be.
+    fn release(&self, name: &EntityName) -> Result<()> {
+        if !self.is_held(name) {
+            return Ok(());
+        }
+        let held = File::options().append(true).open(&self.held);
+        let noted = held.and_then(|mut held| {
+            writeln!(held, "{name}")?;
+            held.sync_all()
+        });
+        let failed = |error| format!("noting that relay {name} is wanted here: {error}");
+        noted.map_err(|error| Error::new(Kind::Throttled, failed(error)))?;
+        self.lock().remove(name);
+        Ok(())
+    }
+
+    fn is_held(&self, name: &EntityName) -> bool {
+        std::fs::read_to_string(&self.held)
+            .is_ok_and(|held| !held.lines().any(|line| line == name.as_str()))
     }
 
     pub async fn undefine(&self, who: &Principal, name: &EntityName) -> Result<()> {
@@ -179,8 +217,9 @@ impl Relays {
     fn reconcile(&self) {
         let mut kept = self.lock();
         // Read with the lock held, or an older look could undo a newer one.
-        let Ok(declared) = self.declared(&self.who) else {
-            return;
+        let declared = match self.declared(&self.who) {
+            Ok(declared) if self.running.load(Ordering::Relaxed) => declared,
+            _ => return,
         };
         kept.retain(|name, kept| declared.get(name) == Some(&kept.body));
         for (name, body) in declared {
@@ -192,6 +231,12 @@ impl Relays {
     fn start(&self, name: &EntityName, body: Value) -> Kept {
         let board = Arc::<Mutex<Shown>>::default();
         let task = match Declaration::parse(name, &body) {
+            Ok(_) if self.is_held(name) => {
+                let error = "this data was restored from a backup, and the relay may be at work where that was made: \
+                             set it again to take rows here";
+                show(&board, |shown| shown.error = Some(error.to_owned()));
+                None
+            }
             Ok(declaration) => {
                 let relay = Relay {
                     broker: self.broker.clone(),
@@ -274,35 +319,40 @@ impl Relay {
         }
     }
 
-    /// Nobody else takes rows of the table meanwhile, or those of one stream might overtake each other.
     async fn prepare(&self, client: &Client) -> std::result::Result<(), String> {
-        let failed =
-            |error: tokio_postgres::Error| format!("setting the connection up: {}", words(&error));
         let set = format!(
             "SET client_min_messages TO warning; SET statement_timeout TO {ms}; SET lock_timeout TO {ms};
              SET idle_in_transaction_session_timeout TO {}",
             2 * limits::POSTGRES_STATEMENT_MS,
             ms = limits::POSTGRES_STATEMENT_MS,
         );
-        client.batch_execute(&set).await.map_err(failed)?;
-        let asked = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
-        let lock = format!("mente relay {}", self.declaration.table);
-        let row = client.query_one(asked, &[&lock]).await.map_err(failed)?;
-        match row.get(0) {
-            true => Ok(()),
-            false => Err("another server takes the rows: this one stands by".to_owned()),
-        }
+        in_time("setting the connection up", client.batch_execute(&set)).await
     }
 
     /// Takes the first rows and appends them; how many there were.
     async fn turn(&self, client: &mut Client) -> std::result::Result<usize, String> {
-        let failed =
-            |error: tokio_postgres::Error| format!("taking rows of the outbox: {}", words(&error));
-        let transaction = client.transaction().await.map_err(failed)?;
-        let taken = rows::take(&transaction, &self.declaration).await?;
+        let transaction = in_time("beginning a transaction", client.transaction()).await?;
+        // Nobody else takes rows of the table meanwhile, or those of one stream might overtake each other. The lock ends
+        // with the transaction, so that it holds behind a pool of connections too.
+        let asked =
+            "SELECT pg_catalog.pg_try_advisory_xact_lock(pg_catalog.hashtextextended($1, 0))";
+        let lock = format!("mente relay {}", self.declaration.table);
+        let row = in_time(
+            "asking for the lock of the outbox",
+            transaction.query_one(asked, &[&lock]),
+        )
+        .await?;
+        if !row.get::<_, bool>(0) {
+            return Err("another relay or server takes the rows: this one stands by".to_owned());
+        }
+        let taking = rows::take(&transaction, &self.declaration);
+        let silent = |_| "taking rows of the outbox: PostgreSQL says nothing".to_owned();
+        let taken = tokio::time::timeout(SILENCE, taking)
+            .await
+            .map_err(silent)??;
         let count = taken.len();
         self.append(taken).await?;
-        transaction.commit().await.map_err(failed)?;
+        in_time("committing", transaction.commit()).await?;
         Ok(count)
     }
 
@@ -314,18 +364,73 @@ impl Relay {
         }
         let appends = by_stream.into_iter().map(|(stream, events)| async move {
             for event in events {
-                let id = event.id.clone();
-                let append = Append::to(&stream, Expected::Any, vec![event]);
-                let appended = self.broker.append_store(&self.who, append).await;
-                appended.map_err(|error| {
-                    format!("the row with id {id:?}, for stream {stream}: {error}")
-                })?;
+                let id = rows::shown(&event.id);
+                let appended = self.append_one(&stream, event).await;
+                appended
+                    .map_err(|why| format!("the row with id {id}, for stream {stream}: {why}"))?;
             }
             Ok::<_, String>(())
         });
         let appends = stream::iter(appends).buffer_unordered(limits::RELAY_STREAMS);
         appends.try_collect::<()>().await
     }
+
+    /// What the stream has had is to be the very event, or a row would be taken for another one that has its id.
+    async fn append_one(
+        &self,
+        stream: &StreamName,
+        event: Event,
+    ) -> std::result::Result<(), String> {
+        let append = Append::to(stream, Expected::Any, vec![event.clone()]);
+        let appended = self.broker.append_store(&self.who, append).await;
+        let appended = appended.map_err(|error| error.to_string())?;
+        let first = appended
+            .streams
+            .first()
+            .map_or(0, |(_, to)| to.first_revision);
+        if !appended.repeated {
+            return Ok(());
+        }
+        let written = self.broker.as_written();
+        let there = written.read_stream(&self.who, stream, first, 1).await;
+        // What was truncated is not read any more, and is taken for it.
+        let there = there.map_err(|error| error.to_string())?.into_iter();
+        let mut there = there.filter(|there| there.place.revision == first);
+        match there.next() {
+            Some(there) if !is_same(&there.event, &event) => Err(
+                "another event of the stream has its id: give the row an id that none has had"
+                    .to_owned(),
+            ),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// An answer of PostgreSQL, which is to come in time.
+async fn in_time<T>(
+    doing: &str,
+    answer: impl Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+) -> std::result::Result<T, String> {
+    match tokio::time::timeout(SILENCE, answer).await {
+        Ok(answer) => answer.map_err(|error| format!("{doing}: {}", words(&error))),
+        Err(_) => Err(format!("{doing}: PostgreSQL says nothing")),
+    }
+}
+
+/// Whether they say the same; JSON by its value, since PostgreSQL may write it otherwise another time.
+fn is_same(one: &Event, other: &Event) -> bool {
+    let value = |data: &Data| match data {
+        Data::Json(bytes) => serde_json::from_slice::<Value>(bytes).ok(),
+        _ => None,
+    };
+    let is_same_data = one.data == other.data || value(&one.data) == value(&other.data);
+    one.kind == other.kind && one.source == other.source && is_same_data
+}
+
+/// Relays of the data in this directory, which was restored, take no rows until they are set again: those of the server
+/// that the backup was made of may be at work.
+pub fn hold_all(data_dir: &Path) -> std::io::Result<()> {
+    File::create(data_dir.join(HELD))?.sync_all()
 }
 
 fn show(board: &Mutex<Shown>, change: impl FnOnce(&mut Shown)) {

@@ -10,6 +10,10 @@ use tokio_postgres::{Row, Transaction};
 use super::declaration::Declaration;
 use crate::postgres::words;
 
+/// More than an attribute of an event may have.
+const COLUMN_CHARS: usize = 70_000;
+const SHOWN_CHARS: usize = 100;
+
 /// A row as an event of its stream.
 pub(super) struct Taken {
     pub(super) stream: StreamName,
@@ -21,12 +25,33 @@ pub(super) async fn take(
     transaction: &Transaction<'_>,
     declaration: &Declaration,
 ) -> Result<Vec<Taken>, String> {
+    let failed = |error| format!("taking rows of the outbox: {}", words(&error));
     let rows = transaction.query(&statement(declaration), &[]).await;
-    let rows = rows.map_err(|error| format!("taking rows of the outbox: {}", words(&error)))?;
+    let rows = rows.map_err(failed)?;
+    let wanted = match rows.first() {
+        Some(first) => first.try_get(0).map_err(failed)?,
+        None => {
+            let any = format!(
+                "SELECT count(*) FROM (SELECT FROM {} LIMIT 1) AS mente_any",
+                declaration.table
+            );
+            let row = transaction.query_one(&any, &[]).await.map_err(failed)?;
+            row.try_get::<_, i64>(0).map_err(failed)?
+        }
+    };
+    // To pass one over would be to lose it, or to let a later one of its stream overtake it.
+    if usize::try_from(wanted) != Ok(rows.len()) {
+        return Err(
+            "not all of the first rows can be taken: is one without an id or without a number in the order, or does a \
+             trigger, rule or policy keep it from being deleted?"
+                .to_owned(),
+        );
+    }
     rows.iter().map(|row| taken(row, declaration)).collect()
 }
 
-/// Rows and bytes have a bound, and a row that is too large for an event is not even read.
+/// Rows and bytes have a bound, and a row that is too large for an event is not even read. What comes out has no name
+/// of a column, or the order would be that of its text.
 fn statement(declaration: &Declaration) -> String {
     let Declaration {
         table,
@@ -37,26 +62,30 @@ fn statement(declaration: &Declaration) -> String {
     let (id, data) = (&columns.id, &columns.data);
     let (most_rows, most_bytes) = (limits::RELAY_ROWS, limits::RELAY_BYTES);
     let event_bytes = limits::EVENT_BYTES;
-    let mut select = format!("{id}::text, {}::text", columns.kind);
+    let text = |column: &str| format!("left(taken.{column}::text, {COLUMN_CHARS})");
+    let mut select = format!("{}, {}", text(id), text(&columns.kind));
     for column in [&columns.correlation, &columns.causation] {
         match column {
-            Some(column) => _ = write!(select, ", {column}::text"),
+            Some(column) => _ = write!(select, ", {}", text(column)),
             None => select.push_str(", NULL::text"),
         }
     }
     for column in &columns.stream {
-        _ = write!(select, ", {column}::text");
+        _ = write!(select, ", {}", text(column));
     }
     format!(
-        "WITH first AS (SELECT {id}, {order}, octet_length({data}::text) AS mente_bytes
+        "WITH first AS (SELECT {id} AS mente_id, {order} AS mente_order, octet_length({data}::text) AS mente_bytes
                         FROM {table} ORDER BY {order} LIMIT {most_rows}),
-              counted AS (SELECT {id}, sum(mente_bytes) OVER sofar AS mente_sum, row_number() OVER sofar AS mente_row
-                          FROM first WINDOW sofar AS (ORDER BY {order})),
-              wanted AS (SELECT {id} FROM counted WHERE mente_row = 1 OR mente_sum IS NULL OR mente_sum <= {most_bytes}),
-              taken AS (DELETE FROM {table} WHERE {id} IN (SELECT {id} FROM wanted) RETURNING *)
-         SELECT octet_length({data}::text) > {event_bytes},
-                CASE WHEN octet_length({data}::text) <= {event_bytes} THEN {data}::text END, {select}
-         FROM taken ORDER BY {order}"
+              counted AS (SELECT mente_id, mente_order, sum(mente_bytes) OVER sofar AS mente_sum,
+                                 row_number() OVER sofar AS mente_row
+                          FROM first WINDOW sofar AS (ORDER BY mente_order)),
+              wanted AS (SELECT mente_id, mente_order FROM counted
+                         WHERE mente_row = 1 OR mente_sum IS NULL OR mente_sum <= {most_bytes}),
+              taken AS (DELETE FROM {table}
+                        WHERE ({id}, {order}) IN (SELECT mente_id, mente_order FROM wanted) RETURNING *)
+         SELECT (SELECT count(*) FROM wanted), octet_length(taken.{data}::text) > {event_bytes},
+                CASE WHEN octet_length(taken.{data}::text) <= {event_bytes} THEN taken.{data}::text END, {select}
+         FROM taken ORDER BY taken.{order}"
     )
 }
 
@@ -65,21 +94,21 @@ fn taken(row: &Row, declaration: &Declaration) -> Result<Taken, String> {
         row.try_get::<_, Option<String>>(at)
             .map_err(|error| format!("reading a row of the outbox: {}", words(&error)))
     };
-    let id = text(2)?.ok_or("a row of the outbox has no id")?;
-    let odd = |what: &str| format!("the row with id {id:?} cannot be an event: {what}");
-    let kind = text(3)?.ok_or_else(|| odd("it has no type"))?;
+    let id = text(3)?.ok_or("a row of the outbox has no id")?;
+    let odd = |what: &str| format!("the row with id {} cannot be an event: {what}", shown(&id));
+    let kind = text(4)?.ok_or_else(|| odd("it has no type"))?;
     let mut parts = Vec::new();
     for at in 0..declaration.columns.stream.len() {
-        parts.push(text(6 + at)?.ok_or_else(|| odd("a column that names its stream is NULL"))?);
+        parts.push(text(7 + at)?.ok_or_else(|| odd("a column that names its stream is NULL"))?);
     }
     let stream = StreamName::new(parts.join("-")).map_err(|error| odd(&error.message))?;
-    if row.try_get::<_, Option<bool>>(0).ok().flatten() == Some(true) {
+    if row.try_get::<_, Option<bool>>(1).ok().flatten() == Some(true) {
         return Err(odd(&format!(
             "its data has more than {} bytes",
             limits::EVENT_BYTES
         )));
     }
-    let data = match text(1)? {
+    let data = match text(2)? {
         None => Data::None,
         Some(json) => {
             serde_json::from_str::<serde::de::IgnoredAny>(&json)
@@ -94,7 +123,7 @@ fn taken(row: &Row, declaration: &Declaration) -> Result<Taken, String> {
         data,
         ..Event::default()
     };
-    for (name, at) in [(CORRELATION, 4), (CAUSATION, 5)] {
+    for (name, at) in [(CORRELATION, 5), (CAUSATION, 6)] {
         if let Some(value) = text(at)? {
             event
                 .extensions
@@ -103,4 +132,10 @@ fn taken(row: &Row, declaration: &Declaration) -> Result<Taken, String> {
     }
     event.validate().map_err(|error| odd(&error.to_string()))?;
     Ok(Taken { stream, event })
+}
+
+/// An id in a message.
+pub(super) fn shown(id: &str) -> String {
+    let start: String = id.chars().take(SHOWN_CHARS).collect();
+    format!("{start:?}")
 }

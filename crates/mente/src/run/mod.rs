@@ -308,7 +308,7 @@ async fn serve(
         let projections = Arc::clone(&projections);
         Arc::new(Branches::new(broker.clone(), projections, options))
     });
-    let relays = Arc::new(Relays::new(broker.clone()));
+    let relays = Arc::new(Relays::new(broker.clone(), data_dir));
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
         relays: Some(Arc::clone(&relays)),

@@ -86,6 +86,7 @@ pub(crate) fn restore(file: &Path, data_dir: &Path) -> Result<()> {
             return Err(error.into());
         }
     };
+    mente_server::relay::hold_all(&unfinished).with_context(cannot)?;
     fs::rename(&unfinished, data_dir).with_context(cannot)?;
     sync_parent(data_dir)?;
     tell("restored", held, "to", data_dir)?;

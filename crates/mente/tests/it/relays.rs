@@ -189,3 +189,105 @@ async fn until<T>(server: &Server, relay: &str, found: impl Fn(&Value) -> Option
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
+
+/// The order is that of the numbers, not of their text, whatever else the column is; an id that the stream has had is
+/// another row's only if it says the same; and a row that cannot be taken is not passed over.
+#[tokio::test]
+async fn rows_keep_their_order_and_are_not_taken_for_one_another() {
+    let postgres = Postgres::start();
+    postgres.ask("CREATE TABLE log (id BIGSERIAL, key TEXT, kind TEXT DEFAULT 'Said', body JSON)");
+    let server = Server::start();
+    let columns = json!({"stream": "key", "type": "kind", "data": "body", "causation": "id"});
+    let relay =
+        json!({"postgres": postgres.url(), "table": "log", "order": "id", "columns": columns});
+    server.ok("PUT", "/relays/log", &relay.to_string()).await;
+    postgres.ask(
+        "INSERT INTO log (key, body) SELECT 'a-1', to_json(i) FROM generate_series(1, 1200) AS i",
+    );
+    until(&server, "log", |status| {
+        (status["moved"] == 1200).then_some(())
+    })
+    .await;
+    let mut numbers = Vec::new();
+    for from in [0, 1000] {
+        let page = server
+            .ok("GET", &format!("/streams/a-1?from={from}&limit=1000"), "")
+            .await;
+        let events = page["events"].as_array().unwrap();
+        numbers.extend(
+            events
+                .iter()
+                .map(|event| event["event"]["data"].as_u64().unwrap()),
+        );
+    }
+    assert!(numbers.iter().copied().eq(1..=1200), "{numbers:?}");
+    // The sequence begins again: the first row is what it was, the second one is not.
+    postgres.ask("INSERT INTO log (id, key, body) VALUES (1, 'a-1', '1'), (2, 'a-1', '\"other\"')");
+    let error = until(&server, "log", |status| {
+        status["error"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(
+        error.contains("row with id \"2\"") && error.contains("another event"),
+        "{error}"
+    );
+    assert_eq!(
+        postgres.ask("SELECT count(*) FROM log"),
+        "2",
+        "nothing was lost"
+    );
+    postgres.ask("UPDATE log SET id = 2000 WHERE id = 2");
+    until(&server, "log", |status| {
+        status.get("error").is_none().then_some(())
+    })
+    .await;
+    postgres.ask(
+        "ALTER TABLE log ALTER id DROP NOT NULL; INSERT INTO log (id, key) VALUES (NULL, 'a-2')",
+    );
+    let error = until(&server, "log", |status| {
+        status["error"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(error.contains("without an id"), "{error}");
+}
+
+/// A copy of a server does not take what is the server's.
+#[tokio::test]
+async fn a_restored_backup_takes_no_rows_before_it_is_told_to() {
+    if !crate::engine::HAS_BACKUPS {
+        return;
+    }
+    let postgres = Postgres::start();
+    postgres.ask(TABLES);
+    let server = Server::start();
+    server
+        .ok("PUT", "/relays/shop", &declared(&postgres).to_string())
+        .await;
+    let directory = tempfile::tempdir().unwrap();
+    let (archive, data) = (
+        directory.path().join("a.tar"),
+        directory.path().join("data"),
+    );
+    crate::verbs::ok(&server, &["backup", archive.to_str().unwrap()]);
+    drop(server);
+    let mut restore = crate::server::command("restore");
+    let restored = restore
+        .arg(&archive)
+        .arg("--data-dir")
+        .arg(&data)
+        .output()
+        .unwrap();
+    assert!(restored.status.success(), "{restored:?}");
+    let copy = Server::start_on(&data);
+    let error = until(&copy, "shop", |status| {
+        status["error"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert!(error.contains("restored from a backup"), "{error}");
+    postgres.ask(
+        "INSERT INTO outbox (aggregatetype, aggregateid, type) VALUES ('order', '1', 'Changed')",
+    );
+    copy.ok("PUT", "/relays/shop", &declared(&postgres).to_string())
+        .await;
+    until(&copy, "shop", |status| (status["moved"] == 1).then_some(())).await;
+}

@@ -17,7 +17,6 @@ mod postgres;
 #[path = "../it/repositories.rs"]
 mod repositories;
 #[path = "../it/server.rs"]
-#[expect(dead_code, reason = "the tests of the embedded log use the rest")]
 mod server;
 
 #[path = "../it/alternatives.rs"]
