@@ -105,6 +105,8 @@ pub enum Definition {
     Schema,
     /// Who decides the commands of a category of streams.
     Decider,
+    /// A copy of the latest events of a topic elsewhere.
+    Replica,
 }
 
 /// What the catalogue knows of a topic.

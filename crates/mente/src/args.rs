@@ -1,6 +1,7 @@
 //! Flags. Each has an environment twin where it makes sense; a flag wins.
 
 mod branch;
+mod replica;
 mod schema;
 mod sql;
 mod stream;
@@ -12,6 +13,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
+pub(crate) use replica::Replica;
 pub(crate) use schema::Schema;
 pub(crate) use sql::{Sql, Waiting};
 pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
@@ -118,7 +120,7 @@ pub(crate) struct Server {
     /// Serve beyond loopback without a keys file: who reaches the port may do everything
     #[arg(long)]
     pub(crate) insecure_no_keys: bool,
-    /// Let webhooks lead to loopback and private networks too
+    /// Let webhooks and sources of replicas lead to loopback and private networks too
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
     #[command(flatten)]
@@ -295,6 +297,9 @@ pub(crate) enum Verb {
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
+    /// Keyed copies of topics of other servers, which answer while those do not
+    #[command(subcommand)]
+    Replica(Replica),
     /// Ask events, states and projections by one SELECT
     Sql(Sql),
     /// Everything forked at a moment: an alternative for a whole system

@@ -6,7 +6,7 @@
 //!
 //! Start reading at `run/mod.rs` (how a server is put together) or [`client`].
 
-pub mod client;
+pub use mente_client as client;
 
 mod archive;
 mod args;

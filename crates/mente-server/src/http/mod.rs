@@ -18,7 +18,9 @@ mod grid;
 mod past;
 mod projections;
 mod replay;
+mod replicas;
 mod schemas;
+mod snapshot;
 mod sql;
 mod store;
 mod streams;
@@ -60,6 +62,7 @@ use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::push;
+use crate::replica::Replicas;
 use crate::sql::Queries;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
@@ -86,6 +89,8 @@ pub struct Options {
     pub webhooks: Option<push::Options>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
+    /// Copies of other servers' topics, if it keeps any.
+    pub replicas: Option<Arc<Replicas>>,
     /// Copies what this server keeps.
     pub backups: Option<Arc<dyn Backups>>,
     /// The branches of this server; none at the door of a branch.
@@ -129,11 +134,13 @@ struct Door {
     metrics: Metrics,
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
+    replicas: Option<Arc<Replicas>>,
     queries: Queries,
     backups: Option<Arc<dyn Backups>>,
     branches: Option<Arc<Branches>>,
     nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
     seats: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
@@ -169,11 +176,13 @@ impl Http {
             metrics: Metrics::default(),
             webhooks: self.options.webhooks,
             projections: self.options.projections,
+            replicas: self.options.replicas,
             queries: Queries::default(),
             backups: self.options.backups,
             branches: self.options.branches,
             nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
+            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS)),
             seats: self.options.budget.seats,
             room: self.options.budget.room,
             stopping: Stopping(stop),
@@ -220,6 +229,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(read::events).post(events::publish),
         ),
         ("/topics/{topic}/events/{position}", get(event::get)),
+        ("/topics/{topic}/snapshot", get(snapshot::get)),
         (
             "/topics/{topic}/eventsubscriptions/{subscription}",
             post(grid::subscription),
@@ -298,6 +308,15 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
                 .delete(projections::delete),
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
+        ("/replicas", get(replicas::list)),
+        (
+            "/replicas/{replica}",
+            get(replicas::get)
+                .put(replicas::put)
+                .delete(replicas::delete),
+        ),
+        ("/replicas/{replica}/items", get(replicas::items)),
+        ("/replicas/{replica}/items/{key}", get(replicas::item)),
         ("/sql", post(sql::ask)),
         ("/branches", get(branches::list)),
         (

@@ -2,7 +2,7 @@
 
 use futures::future::select_all;
 use mente_broker::{Broker, EntityName, Error, Kind, Principal, Start, StoredEvent};
-use mente_engine::{Offset, Timestamp, limits};
+use mente_engine::{Offset, SetId, Timestamp, limits};
 
 use super::error::Result;
 use super::position::From;
@@ -12,6 +12,8 @@ pub(super) struct Reader {
     broker: Broker,
     who: Principal,
     topic: EntityName,
+    /// Which of the topics that ever have the name.
+    set: SetId,
     places: Vec<Place>,
 }
 
@@ -25,15 +27,20 @@ struct Place {
 }
 
 impl Reader {
-    /// Stands at `from` in `partition`, or in every partition.
+    /// Stands at `from` in `partition`, or in every partition; of the topic with this id, if one is said.
     pub(super) async fn open(
         broker: Broker,
         who: Principal,
         topic: EntityName,
         partition: Option<u32>,
         from: &From,
+        id: Option<&str>,
     ) -> Result<Self> {
-        let count = broker.topic(&who, &topic).await?.partitions;
+        let found = broker.topic(&who, &topic).await?;
+        let (set, count) = (found.set, found.partitions);
+        if id.is_some_and(|id| id != set.to_string()) {
+            return Err(made_anew(&topic).into());
+        }
         let partitions = match partition {
             Some(partition) => partition..partition.saturating_add(1),
             None => 0..count,
@@ -63,8 +70,14 @@ impl Reader {
             broker,
             who,
             topic,
+            set,
             places,
         })
+    }
+
+    /// Tells the topic from others of the name, made before or after it.
+    pub(super) fn id(&self) -> String {
+        self.set.to_string()
     }
 
     /// Up to `max` events and a few MiB of those that are there now.
@@ -100,10 +113,35 @@ impl Reader {
                 }
             }
         }
+        self.check().await?;
         // Another partition comes first the next time, or a busy one starves the others.
         let turn = usize::from(self.places.len() > 1);
         self.places.rotate_left(turn);
         Ok(events)
+    }
+
+    /// What was read is of the topic that was opened: names are looked up at each read, and one that was made
+    /// anew has other events at the same offsets. An id never comes back, so looking afterwards is enough.
+    async fn check(&self) -> Result<()> {
+        let now = self.broker.topic(&self.who, &self.topic).await?;
+        match now.set == self.set {
+            true => Ok(()),
+            false => Err(made_anew(&self.topic).into()),
+        }
+    }
+
+    /// Where the partitions end now, in the order of their numbers.
+    pub(super) async fn ends(&self) -> Result<Vec<(u32, Offset)>> {
+        let mut ends = Vec::new();
+        for (partition, _) in self.positions() {
+            let bounds = self
+                .broker
+                .bounds(&self.who, &self.topic, partition)
+                .await?;
+            ends.push((partition, bounds.end));
+        }
+        self.check().await?;
+        Ok(ends)
     }
 
     /// Waits for events that were not there yet.
@@ -135,4 +173,11 @@ impl Reader {
         positions.sort_unstable();
         positions
     }
+}
+
+fn made_anew(topic: &EntityName) -> Error {
+    let message = format!(
+        "the topic {topic} with that id was deleted, and another one has its name: its positions say nothing here"
+    );
+    Error::new(Kind::Deleted, message)
 }

@@ -29,6 +29,7 @@ use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
+use mente_server::replica::Replicas;
 use mente_server::tls::{Identity, Trust};
 use mente_wire::cloudevents;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -285,6 +286,8 @@ async fn serve(
     }
     let projections = Projections::open(broker.clone(), data_dir.join("projections"));
     let projections = Arc::new(projections.context("cannot open the projections")?);
+    let replicas = Replicas::open(broker.clone(), data_dir.join("replicas"), plan.push.clone());
+    let replicas = Arc::new(replicas.context("cannot open the replicas")?);
     let backups = running.log().map(|engine| {
         Arc::new(Everything {
             broker: broker.clone(),
@@ -309,6 +312,7 @@ async fn serve(
     });
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
+        replicas: Some(Arc::clone(&replicas)),
         backups,
         branches: branches.clone(),
         webhooks: Some(plan.push.clone()),
@@ -377,6 +381,10 @@ async fn serve(
         let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
         tokio::spawn(async move { projections.run(stopping).await })
     };
+    let copies = {
+        let stopping = stopping.clone();
+        tokio::spawn(async move { replicas.run(stopping).await })
+    };
     drop(projections);
     drop(broker);
     let took = began.elapsed();
@@ -404,6 +412,7 @@ async fn serve(
     }
     push.await.context("the webhook sender failed")?;
     views.await.context("the projector failed")?;
+    copies.await.context("the keeper of replicas failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
     if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)
         .await

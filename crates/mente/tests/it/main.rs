@@ -1,6 +1,7 @@
 //! The real binary, from outside: every test spawns its own server in a directory of its own.
 
 mod certificates;
+mod cutting;
 mod engine;
 mod hooks;
 mod postgres;
@@ -33,6 +34,7 @@ mod pull;
 mod reducers;
 mod refusals;
 mod replay;
+mod replicas;
 mod retention;
 mod retire;
 mod schema_readers;
