@@ -11,7 +11,7 @@
 //! Nothing is missed in silence: whatever the source cannot go on from is a gap, and a gap ends with a snapshot
 //! that takes the place of everything, deletions included. Until then the old items are what is shown.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,8 @@ pub struct Held {
     /// Which of the topics that ever had the name.
     pub topic_id: String,
     pub next: Positions,
+    /// By partition, the last event that came behind the snapshot: it tells a log from another one that grew as long.
+    pub last: BTreeMap<u32, Last>,
     /// By partition, where the last snapshot began: events before it were gone already, so a key that changed
     /// there last is not here. No entry where nothing was gone.
     pub incomplete_before: Positions,
@@ -46,8 +48,17 @@ pub struct Held {
     pub unkeyed: u64,
 }
 
+/// Where an event lies, and a sum over what was told of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Last {
+    pub offset: u64,
+    pub sum: u64,
+}
+
 /// A place that the source could not go on from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Gap {
     pub why: Why,
     /// In milliseconds since 1970.
@@ -65,6 +76,8 @@ pub enum Why {
     Shorter,
     /// Events came that do not follow on those before them.
     OutOfOrder,
+    /// The last event that was copied is another one there now: the log is another, or it is told by another schema.
+    OtherLog,
 }
 
 /// How a snapshot begins: as of these positions.
@@ -97,6 +110,8 @@ pub struct Change {
     pub place: Place,
     /// None takes the key away.
     pub item: Option<String>,
+    /// Over the event as it was told.
+    pub sum: u64,
 }
 
 /// Events from where the replica stands, and where the source ended then.
@@ -146,6 +161,9 @@ pub struct Machine {
     held: Option<Held>,
     phase: Phase,
     contact: Contact,
+    /// Partitions whose last event is asked for once more, since the source was away: who comes back may be
+    /// another one.
+    unchecked: BTreeSet<u32>,
 }
 
 /// Of the source.
@@ -174,6 +192,8 @@ enum Phase {
 #[derive(Debug)]
 struct Coming {
     head: Head,
+    /// When it came: the source had no more then.
+    at_ms: i64,
     items: u64,
 }
 
@@ -191,11 +211,19 @@ impl Machine {
             at_end_ms: held.as_ref().and_then(|held| held.at_end_ms),
             ..Contact::default()
         };
-        Self {
+        let mut machine = Self {
             held,
             phase,
             contact,
-        }
+            unchecked: BTreeSet::new(),
+        };
+        machine.check_again();
+        machine
+    }
+
+    fn check_again(&mut self) {
+        let held = self.held.iter();
+        self.unchecked = held.flat_map(|held| held.last.keys().copied()).collect();
     }
 
     /// What to ask next, and how long to wait before.
@@ -208,11 +236,22 @@ impl Machine {
         let ask = match (&self.phase, &self.held) {
             (Phase::Following, Some(held)) => Ask::Changes {
                 topic_id: held.topic_id.clone(),
-                from: held.next.clone(),
+                from: self.from(held),
             },
             _ => Ask::Snapshot,
         };
         (wait, ask)
+    }
+
+    /// Where to read on; at the last event once more in partitions that are not checked.
+    fn from(&self, held: &Held) -> Positions {
+        let mut from = held.next.clone();
+        for partition in &self.unchecked {
+            if let Some(last) = held.last.get(partition) {
+                from.insert(*partition, last.offset);
+            }
+        }
+        from
     }
 
     pub fn held(&self) -> Option<&Held> {
@@ -230,7 +269,7 @@ impl Machine {
     /// Takes what came at this time; the effect is to be carried out before more is told.
     pub fn hear(&mut self, now_ms: i64, heard: Heard) -> Option<Effect> {
         match heard {
-            Heard::Begins(head) => self.begin(head),
+            Heard::Begins(head) => self.begin(now_ms, head),
             Heard::Told(item) => {
                 self.coming()?.items += 1;
                 Some(Effect::Stage(item))
@@ -243,11 +282,12 @@ impl Machine {
         }
     }
 
-    fn begin(&mut self, head: Head) -> Option<Effect> {
+    fn begin(&mut self, at_ms: i64, head: Head) -> Option<Effect> {
         let Phase::Bootstrapping { coming, .. } = &mut self.phase else {
             return None;
         };
-        *coming = Some(Coming { head, items: 0 });
+        let items = 0;
+        *coming = Some(Coming { head, at_ms, items });
         self.contact.answers = true;
         Some(Effect::Clear)
     }
@@ -263,12 +303,14 @@ impl Machine {
         else {
             return None;
         };
-        let head = coming?.head;
+        let Coming { head, at_ms, .. } = coming?;
+        self.contact.at_end_ms = Some(at_ms);
         let before = self.held.take().unwrap_or_default();
         let was_trimmed = |(_, start): &(&u32, &u64)| **start > 0;
         let held = Held {
             topic_id: head.topic_id,
             next: head.next,
+            last: BTreeMap::new(),
             incomplete_before: (tail.start.iter().filter(was_trimmed))
                 .map(|(partition, start)| (*partition, *start))
                 .collect(),
@@ -279,11 +321,12 @@ impl Machine {
             unkeyed: 0,
         };
         self.held = Some(held.clone());
+        self.unchecked.clear();
         self.succeeded();
         Some(Effect::Replace(held))
     }
 
-    fn page(&mut self, now_ms: i64, page: Page) -> Option<Effect> {
+    fn page(&mut self, now_ms: i64, mut page: Page) -> Option<Effect> {
         let (Phase::Following, Some(held)) = (&self.phase, &self.held) else {
             return None;
         };
@@ -302,6 +345,10 @@ impl Machine {
         if held.next.iter().any(is_shorter) {
             return self.lost(now_ms, Why::Shorter);
         }
+        let (unchecked, is_same) = compare(&self.unchecked, held, &mut page);
+        if !is_same {
+            return self.lost(now_ms, Why::OtherLog);
+        }
         if !follows(&held.next, &page) {
             return self.lost(now_ms, Why::OutOfOrder);
         }
@@ -309,14 +356,22 @@ impl Machine {
         if !page.ends.iter().any(is_behind) {
             self.contact.at_end_ms = Some(now_ms);
         }
+        let mut last = held.last.clone();
+        last.extend(page.changes.iter().map(|change| {
+            let (partition, offset) = (change.place.partition, change.place.offset);
+            let sum = change.sum;
+            (partition, Last { offset, sum })
+        }));
         let unkeyed = page.changes.iter().filter(|c| c.key.is_none()).count();
         let held = Held {
             next: page.next,
+            last,
             unkeyed: held.unkeyed + unkeyed as u64,
             at_end_ms: self.contact.at_end_ms,
             ..held.clone()
         };
         self.contact.ends = page.ends;
+        self.unchecked = unchecked;
         self.keep(page.changes, held)
     }
 
@@ -334,6 +389,11 @@ impl Machine {
 
     fn lost(&mut self, now_ms: i64, why: Why) -> Option<Effect> {
         self.succeeded();
+        if why == Why::Trimmed && !self.unchecked.is_empty() {
+            // It may be those events alone that are gone, and nothing behind them.
+            self.unchecked.clear();
+            return None;
+        }
         if matches!(self.phase, Phase::Following) {
             let at_ms = now_ms;
             self.phase = Phase::Bootstrapping {
@@ -351,6 +411,7 @@ impl Machine {
         self.contact.answers = answers;
         self.contact.error = Some(error);
         self.contact.failures = self.contact.failures.saturating_add(1);
+        self.check_again();
         None
     }
 
@@ -366,6 +427,35 @@ impl Machine {
             Phase::Following => None,
         }
     }
+}
+
+/// Takes out of a page what was asked for once more. Answers what is still to be compared, since the page ended
+/// before it, and whether the rest is what it was.
+fn compare(unchecked: &BTreeSet<u32>, held: &Held, page: &mut Page) -> (BTreeSet<u32>, bool) {
+    let mut left = BTreeSet::new();
+    for partition in unchecked {
+        let (Some(last), Some(next)) = (held.last.get(partition), held.next.get(partition)) else {
+            continue;
+        };
+        let Some(to) = page.next.get_mut(partition) else {
+            continue;
+        };
+        let is_it = |change: &&Change| {
+            change.place.partition == *partition && change.place.offset == last.offset
+        };
+        // Of what one record is told as, the last counts.
+        let told = page.changes.iter().rev().find(is_it);
+        if *to <= last.offset {
+            left.insert(*partition);
+        } else if told.is_none_or(|told| told.sum != last.sum) {
+            return (left, false);
+        }
+        *to = (*to).max(*next);
+        let is_new =
+            |change: &Change| change.place.partition != *partition || change.place.offset >= *next;
+        page.changes.retain(is_new);
+    }
+    (left, true)
 }
 
 /// Whether a page begins where the replica stands and goes on in order, in every partition. Offsets have holes,

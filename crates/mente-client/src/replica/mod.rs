@@ -93,9 +93,8 @@ pub struct Kept {
 }
 
 /// An answer, and how old it may be.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug)]
 pub struct Aged<T> {
-    #[serde(flatten)]
     pub found: T,
     pub staleness: Staleness,
 }

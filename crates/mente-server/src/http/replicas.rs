@@ -16,10 +16,10 @@ use std::sync::Arc;
 use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 use mente_broker::{EntityName, Error, Kind};
-use mente_client::replica::ITEMS_MAX;
-use serde::Deserialize;
+use mente_client::replica::{ITEMS_MAX, Kept, Staleness};
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::caller::Caller;
@@ -30,6 +30,21 @@ use super::{Door, body};
 use crate::replica::Replicas;
 
 const ITEMS_DEFAULT: usize = 100;
+
+/// Written straight away, so that events stay the bytes that came.
+#[derive(Debug, Serialize)]
+struct One {
+    item: Kept,
+    staleness: Staleness,
+}
+
+#[derive(Debug, Serialize)]
+struct Many {
+    items: Vec<Kept>,
+    /// Behind which there are more.
+    next: Option<String>,
+    staleness: Staleness,
+}
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -89,15 +104,13 @@ pub(super) async fn item(
     let found = kept(&door)?.item(&who, &name, &key).await?;
     let staleness = found.staleness;
     match found.found {
-        Some(item) => {
-            let answer = json!({ "item": item, "staleness": staleness });
-            json_of(StatusCode::OK, &answer)
-        }
+        Some(item) => json_of(StatusCode::OK, &One { item, staleness }),
         None => {
             let message = format!("the copy {name} has no such key");
             let error = json!({ "code": "NotFound", "message": message });
             let answer = json!({ "error": error, "staleness": staleness });
-            json_of(StatusCode::NOT_FOUND, &answer)
+            let answer = json_of(StatusCode::NOT_FOUND, &answer)?;
+            Ok(([("x-ms-error-code", "NotFound")], answer).into_response())
         }
     }
 }
@@ -113,8 +126,13 @@ pub(super) async fn items(
     let after = asked.after.as_deref();
     let found = kept(&door)?.items(&who, &name, after, limit).await?;
     let (items, more) = found.found;
-    let next = items.last().filter(|_| more).map(|item| &item.key);
-    let answer = json!({ "items": items, "next": next, "staleness": found.staleness });
+    let next = items.last().filter(|_| more).map(|item| item.key.clone());
+    let staleness = found.staleness;
+    let answer = Many {
+        items,
+        next,
+        staleness,
+    };
     json_of(StatusCode::OK, &answer)
 }
 

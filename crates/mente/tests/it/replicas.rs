@@ -12,7 +12,7 @@ use tokio::sync::watch;
 
 use crate::cutting::Cutting;
 use crate::engine::TRIMS_AT_ONCE;
-use crate::server::{Server, eventually, parsed};
+use crate::server::{Server, command, eventually, parsed};
 
 const CUTS: usize = 100;
 const KEYS: usize = 240;
@@ -274,4 +274,163 @@ async fn trim(writer: &mut Writer, source: &Server, consumer: &Server, between: 
     let after = items(consumer).await["staleness"]["seconds"].as_f64();
     assert!(before.is_none() || after > before, "{before:?} {after:?}");
     between.open();
+}
+
+/// What `mente replica …` prints; with the key that the source asks for, if any.
+fn verb(server: &Server, key: &str, words: &[&str]) -> (Option<i32>, String) {
+    let mut verb = command("replica");
+    verb.args(words).args(["--server", &server.url()]);
+    let told = verb.env("MENTE_SOURCE_KEY", key).output().unwrap();
+    let text = [told.stdout, told.stderr].concat();
+    (told.status.code(), String::from_utf8(text).unwrap())
+}
+
+async fn publish(server: &Server, key: &str, data: &str) {
+    let event = format!(
+        r#"{{"specversion":"1.0","id":"{data}","source":"/t","type":"t","subject":"{key}","data":{data}}}"#
+    );
+    let kind = Some("application/cloudevents+json");
+    let sent = server
+        .client
+        .request("POST", "/topics/prices/events", kind, event);
+    assert_eq!(sent.await.unwrap().status, 200);
+}
+
+/// Waits until the replica was heard to be at the end of its source.
+async fn current(consumer: &Server, items: u64) {
+    eventually(async || {
+        let status = consumer.ok("GET", "/replicas/prices", "").await;
+        let staleness = &status["staleness"];
+        let is_current = staleness["seconds"].as_f64().is_some_and(|s| s < 5.0);
+        status["items"] == items && is_current && staleness["error"].is_null()
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_copy_answers_without_its_source_also_after_a_restart() {
+    let mut source = Server::start();
+    let consumer = Server::start_with(&[PRIVATE]);
+    publish(&source, "apple", "1").await;
+    publish(&source, "pear", "2").await;
+    let from = source.url();
+    let create = ["create", "prices", "--from", &from, "--topic", "prices"];
+    let (code, said) = verb(&consumer, "", &create);
+    assert_eq!(code, Some(0), "{said}");
+    current(&consumer, 2).await;
+    source.process.kill().unwrap();
+    source.process.wait().unwrap();
+    let consumer = consumer.crash_and_restart();
+    eventually(async || {
+        let status = consumer.ok("GET", "/replicas/prices", "").await;
+        let is_told = status["staleness"]["error"].is_string();
+        is_told && status["staleness"]["sourceAnswers"] == false
+    })
+    .await;
+    let apple = consumer.ok("GET", "/replicas/prices/items/apple", "").await;
+    assert_eq!(apple["item"]["event"]["data"], 1);
+    assert!(apple["staleness"]["seconds"].as_f64().is_some(), "{apple}");
+    let nobody = consumer
+        .call("GET", "/replicas/prices/items/plum", "")
+        .await;
+    assert_eq!(nobody.status, 404);
+    assert_eq!(parsed(&nobody)["staleness"]["sourceAnswers"], false);
+
+    let (code, said) = verb(&consumer, "", &["get", "prices", "apple"]);
+    assert!(
+        code == Some(0) && said.contains("does not answer"),
+        "{said}"
+    );
+    let (code, said) = verb(&consumer, "", &["items", "prices", "--after", "apple"]);
+    let is_right = said.contains("pear") && !said.contains("apple");
+    assert!(code == Some(0) && is_right, "{said}");
+    let (_, said) = verb(&consumer, "", &["ls"]);
+    assert!(said.contains("following") && said.contains(&from), "{said}");
+    assert_eq!(verb(&consumer, "", &["rm", "prices", "--yes"]).0, Some(0));
+    assert_eq!(verb(&consumer, "", &["get", "prices"]).0, Some(5));
+    let left = std::fs::read_dir(consumer.data().join("replicas")).unwrap();
+    assert_eq!(left.count(), 0, "the copy is deleted");
+}
+
+#[tokio::test]
+async fn the_key_is_for_the_source_alone() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, "copier=opensesame\n").unwrap();
+    let source = Server::start_with(&["--create-topics", "--keys-file", keys.to_str().unwrap()]);
+    let client = Client::new(&source.url())
+        .unwrap()
+        .with_key("opensesame")
+        .unwrap();
+    let event = r#"{"specversion":"1.0","id":"1","source":"/t","type":"t","subject":"a","data":1}"#;
+    client.topic("prices").publish(event).await.unwrap();
+    let consumer = Server::start_with(&[PRIVATE]);
+    let from = source.url();
+    let create = ["create", "prices", "--from", &from, "--topic", "prices"];
+    assert_eq!(verb(&consumer, "wrong", &create).0, Some(0));
+    eventually(async || {
+        let status = consumer.ok("GET", "/replicas/prices", "").await;
+        let error = status["staleness"]["error"].as_str().unwrap_or_default();
+        error.contains("401") && status["staleness"]["sourceAnswers"] == true
+    })
+    .await;
+    assert_eq!(verb(&consumer, "opensesame", &create).0, Some(0));
+    current(&consumer, 1).await;
+    for path in ["/replicas", "/replicas/prices", "/replicas/prices/items"] {
+        let text = consumer.call("GET", path, "").await.text();
+        assert!(!text.contains("sesame"), "{path}: {text}");
+    }
+}
+
+/// A source that lost its data gives its topics the ids that they had.
+#[tokio::test]
+async fn another_log_in_the_old_place_is_noticed() {
+    let (one, other) = (Server::start(), Server::start());
+    let consumer = Server::start_with(&[PRIVATE]);
+    let between = Cutting::before(&one.address).await;
+    publish(&one, "a", "1").await;
+    let declared = json!({"source": {"url": between.url(), "topic": "prices"}}).to_string();
+    consumer.ok("PUT", "/replicas/prices", &declared).await;
+    current(&consumer, 1).await;
+    publish(&one, "b", "2").await;
+    current(&consumer, 2).await;
+    for (key, data) in [("c", "3"), ("d", "4"), ("e", "5")] {
+        publish(&other, key, data).await;
+    }
+    between.lead_to(&other.address);
+    between.cut();
+    current(&consumer, 3).await;
+    let status = consumer.ok("GET", "/replicas/prices", "").await;
+    assert_eq!(
+        (&status["gaps"], &status["snapshots"]),
+        (&json!(1), &json!(2))
+    );
+    let is_embedded = TRIMS_AT_ONCE;
+    if is_embedded {
+        assert_eq!(status["lastGap"]["why"], "otherLog", "{status}");
+    }
+    let answer = consumer.ok("GET", "/replicas/prices/items", "").await;
+    let keys = answer["items"].as_array().unwrap().iter();
+    let keys: Vec<&str> = keys.map(|item| item["key"].as_str().unwrap()).collect();
+    assert_eq!(keys, ["c", "d", "e"]);
+}
+
+#[tokio::test]
+async fn sources_in_private_networks_have_to_be_allowed() {
+    let source = Server::start();
+    publish(&source, "a", "1").await;
+    let consumer = Server::start();
+    let declared = json!({"source": {"url": source.url(), "topic": "prices"}}).to_string();
+    consumer.ok("PUT", "/replicas/prices", &declared).await;
+    eventually(async || {
+        let status = consumer.ok("GET", "/replicas/prices", "").await;
+        let error = status["staleness"]["error"].as_str().unwrap_or_default();
+        error.contains("may not connect to")
+    })
+    .await;
+    let status = consumer.ok("GET", "/replicas/prices", "").await;
+    assert_eq!(status["staleness"]["seconds"], Value::Null, "{status}");
+    for bad in ["{}", r#"{"source":{"url":"ftp://a/","topic":"t"}}"#] {
+        assert_eq!(consumer.call("PUT", "/replicas/bad", bad).await.status, 400);
+    }
 }

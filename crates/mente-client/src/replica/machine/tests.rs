@@ -19,6 +19,7 @@ fn change(partition: u32, offset: u64) -> Change {
         key: Some("a".into()),
         place: Place { partition, offset },
         item: Some("{}".into()),
+        sum: offset,
     }
 }
 
@@ -75,7 +76,7 @@ fn a_snapshot_and_then_what_came_behind_it() {
         10,
         page(vec![change(0, 5)], &[(0, 6)], &[(0, 9)]),
     );
-    assert_eq!((held.next, held.at_end_ms), (positions(&[(0, 6)]), None));
+    assert_eq!((held.next, held.at_end_ms), (positions(&[(0, 6)]), Some(1)));
     let held = applied(
         &mut machine,
         11,
@@ -95,6 +96,79 @@ fn a_restart_goes_on_from_what_the_copy_holds() {
         page(vec![change(0, 5)], &[(0, 6)], &[(0, 6)]),
     );
     assert_eq!((held.snapshots, held.next), (1, positions(&[(0, 6)])));
+}
+
+/// What comes first after a break is the last event once more: another log may have grown as long.
+#[test]
+fn who_comes_back_is_looked_at() {
+    let broken_off = || {
+        let mut machine = following();
+        applied(
+            &mut machine,
+            10,
+            page(vec![change(0, 5)], &[(0, 7)], &[(0, 7)]),
+        );
+        machine.hear(11, Heard::Silent("cut".into()));
+        let from = positions(&[(0, 5)]);
+        let topic_id = "t1".to_owned();
+        assert_eq!(machine.ask().1, Ask::Changes { topic_id, from });
+        machine
+    };
+    let mut machine = broken_off();
+    let same = page(vec![change(0, 5), change(0, 8)], &[(0, 9)], &[(0, 9)]);
+    let Some(Effect::Apply(changes, held)) = machine.hear(12, Heard::Page(same)) else {
+        panic!("not taken");
+    };
+    assert_eq!(
+        (changes, held.next),
+        (vec![change(0, 8)], positions(&[(0, 9)]))
+    );
+    // A page may end with it, before what was known to hold nothing.
+    let mut machine = broken_off();
+    assert_eq!(
+        machine.hear(
+            12,
+            Heard::Page(page(vec![change(0, 5)], &[(0, 6)], &[(0, 7)]))
+        ),
+        None
+    );
+    assert_eq!(machine.held().unwrap().next, positions(&[(0, 7)]));
+    assert!(!machine.is_bootstrapping());
+    let other = Change {
+        sum: 99,
+        ..change(0, 5)
+    };
+    for changes in [vec![other], vec![], vec![change(0, 8)]] {
+        let mut machine = broken_off();
+        machine.hear(12, Heard::Page(page(changes, &[(0, 9)], &[(0, 9)])));
+        let held = bootstrap(&mut machine, "t1", &[(0, 9)], 0);
+        assert_eq!(held.last_gap.unwrap().why, Why::OtherLog);
+    }
+    // It alone may be gone.
+    let mut machine = broken_off();
+    machine.hear(12, Heard::Lost(Why::Trimmed));
+    let (topic_id, from) = ("t1".to_owned(), positions(&[(0, 7)]));
+    assert_eq!(machine.ask().1, Ask::Changes { topic_id, from });
+    machine.hear(13, Heard::Lost(Why::Trimmed));
+    assert_eq!(machine.ask().1, Ask::Snapshot);
+}
+
+/// Pages are shared by partitions: one that is not reached is asked for again.
+#[test]
+fn a_page_may_end_before_what_is_to_be_compared() {
+    let mut machine = Machine::new(None);
+    bootstrap(&mut machine, "t1", &[(0, 5), (1, 5)], 0);
+    let both = page(
+        vec![change(0, 5), change(1, 5)],
+        &[(0, 6), (1, 6)],
+        &[(0, 6), (1, 6)],
+    );
+    applied(&mut machine, 10, both);
+    machine.hear(11, Heard::Silent("cut".into()));
+    let one = page(vec![change(0, 5)], &[(0, 6), (1, 5)], &[(0, 6), (1, 6)]);
+    assert_eq!(machine.hear(12, Heard::Page(one)), None);
+    let (topic_id, from) = ("t1".to_owned(), positions(&[(0, 6), (1, 5)]));
+    assert_eq!(machine.ask().1, Ask::Changes { topic_id, from });
 }
 
 #[test]
