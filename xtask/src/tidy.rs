@@ -41,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
             "mente-wire",
             "mente-log",
             "mente-broker",
+            "mente-client",
             "mente-server",
         ],
     ),

@@ -7,6 +7,9 @@
 //! Start reading at [`replica`].
 
 mod client;
+#[cfg(feature = "fuzz")]
+#[doc(hidden)]
+pub mod fuzz;
 #[cfg(feature = "replica")]
 pub mod replica;
 pub mod tls;

@@ -110,6 +110,7 @@ impl<'a> Driver<'a> {
 
     /// From what the file holds, until it is stopped or the file fails.
     async fn life(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        self.write(Store::look).await?;
         let held = match &self.store {
             Some(store) => store.held()?,
             None => None,

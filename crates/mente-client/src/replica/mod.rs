@@ -276,6 +276,20 @@ fn each(positions: &Positions) -> Vec<At> {
     positions.iter().map(at).collect()
 }
 
+/// Whatever a line says, an item of it has an event that is JSON.
+#[cfg(feature = "fuzz")]
+pub(crate) fn fuzzed(text: &str) {
+    if let Ok(machine::Heard::Told(item)) = line::of_snapshot(text) {
+        let event: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&item.event);
+        assert!(event.is_ok(), "{}", item.event);
+    }
+    let _ = (
+        line::change(text),
+        line::positions(text),
+        line::refusal(text.as_bytes()),
+    );
+}
+
 /// Work on files, away from the async threads.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, Error> + Send + 'static,

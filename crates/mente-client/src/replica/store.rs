@@ -96,6 +96,13 @@ impl Store {
         parse(&self.held)
     }
 
+    /// What the file holds now, should somebody else have written to it.
+    pub(super) fn look(&mut self) -> Result<(), Error> {
+        let sql = "SELECT held FROM replica";
+        self.held = self.connection.query_row(sql, [], |row| row.get(0))?;
+        Ok(())
+    }
+
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         let transaction = begin(&mut self.connection)?;
         transaction.execute_batch(
