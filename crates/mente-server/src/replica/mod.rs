@@ -11,6 +11,7 @@
 mod declaration;
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::Vacant;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -259,9 +260,9 @@ impl Replicas {
             }
         }
         for (name, body) in declared {
-            if !entries.by_name.contains_key(&name) {
-                let entry = self.start(&name, body).await;
-                entries.by_name.insert(name, entry);
+            if let Vacant(vacant) = entries.by_name.entry(name) {
+                let entry = self.start(vacant.key(), body).await;
+                vacant.insert(entry);
             }
         }
     }
