@@ -428,6 +428,8 @@ def branches(call, are_there):
     call("put", one, 400, {"from": "elsewhere"}, branch="c")
     call("get", "/branches", 200)
     call("get", one, 200, **names)
+    if requests.get(made["url"] + "/replicas", timeout=30).status_code != 501:
+        raise SystemExit("a branch keeps replicas")
     requests.put(made["url"] + "/topics/branched", json={}, timeout=30).raise_for_status()
     fold = {"test": [{"merge": "data"}]}
     requests.put(made["url"] + "/folds/branched", json=fold, timeout=30).raise_for_status()

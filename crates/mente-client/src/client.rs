@@ -71,8 +71,7 @@ pub struct Client {
     prefix: String,
     authorization: Option<HeaderValue>,
     tls: Option<Tls>,
-    /// What addresses the name may lead to.
-    allowed: fn(IpAddr) -> bool,
+    fence: Fence,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
@@ -81,6 +80,24 @@ pub struct Client {
 struct Tls {
     name: ServerName<'static>,
     trust: Trust,
+}
+
+/// Where a client connects to: every address that the server's name gives is asked about at each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Fence {
+    pub allowed: fn(IpAddr) -> bool,
+    /// Why not, and what to do about it: behind `it leads to ADDRESS, `.
+    pub why: &'static str,
+}
+
+impl Default for Fence {
+    /// Anywhere.
+    fn default() -> Self {
+        Self {
+            allowed: |_| true,
+            why: "",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -119,11 +136,10 @@ impl Client {
         Self::open(base, || Trust::only(authorities))
     }
 
-    /// The same for whoever has read their trust already, and connects where `allowed` says so only: every
-    /// address that the name gives is asked about at each connection.
-    pub fn within(base: &str, trust: Trust, allowed: fn(IpAddr) -> bool) -> Result<Self, Error> {
+    /// The same for whoever has read their trust already, and connects within a fence only.
+    pub fn within(base: &str, trust: Trust, fence: Fence) -> Result<Self, Error> {
         let client = Self::open(base, || Ok(trust))?;
-        Ok(Self { allowed, ..client })
+        Ok(Self { fence, ..client })
     }
 
     fn open(base: &str, trust: impl FnOnce() -> Result<Trust, String>) -> Result<Self, Error> {
@@ -155,7 +171,7 @@ impl Client {
             prefix: uri.path().trim_end_matches('/').to_owned(),
             authorization: None,
             tls,
-            allowed: |_| true,
+            fence: Fence::default(),
             idle: Mutex::default(),
         })
     }
@@ -327,11 +343,9 @@ impl Client {
         };
         let found = lookup_host(&self.address).await.map_err(unreachable)?;
         let found: Vec<SocketAddr> = found.collect();
-        if let Some(barred) = found.iter().find(|found| !(self.allowed)(found.ip())) {
-            let message = format!(
-                "it leads to {}, where this server may not connect to",
-                barred.ip()
-            );
+        let allowed = self.fence.allowed;
+        if let Some(barred) = found.iter().find(|found| !allowed(found.ip())) {
+            let message = format!("it leads to {}, {}", barred.ip(), self.fence.why);
             return Err(unreachable(std::io::Error::other(message)));
         }
         let socket = TcpStream::connect(&found[..]).await.map_err(unreachable)?;

@@ -15,5 +15,5 @@ pub mod replica;
 pub mod tls;
 mod topic;
 
-pub use client::{Client, Error, Lines, Pieces, Response};
+pub use client::{Client, Error, Fence, Lines, Pieces, Response};
 pub use topic::{Following, Place, Told, Topic};

@@ -77,6 +77,8 @@ struct Inner {
     client: Client,
     topic: String,
     reader: Reader,
+    /// To count, which takes its time: others do not wait for it.
+    counter: Reader,
     /// Taken by whoever runs it.
     store: Mutex<Option<Store>>,
     board: Board,
@@ -162,9 +164,9 @@ impl Replica {
         let opened = blocking(move || {
             let store = Store::open(&path, &source)?;
             let held = store.held()?;
-            Ok((store, Reader::open(&path)?, held))
+            Ok((store, Reader::open(&path)?, Reader::open(&path)?, held))
         });
-        let (store, reader, held) = opened.await?;
+        let (store, reader, counter, held) = opened.await?;
         let board = Board::new(held.as_ref());
         let store = Mutex::new(Some(store));
         Ok(Self {
@@ -172,6 +174,7 @@ impl Replica {
                 client,
                 topic,
                 reader,
+                counter,
                 store,
                 board,
             }),
@@ -197,11 +200,13 @@ impl Replica {
     pub fn close(&self) {
         self.store().take();
         self.inner.reader.close();
+        self.inner.counter.close();
     }
 
     pub async fn get(&self, key: &str) -> Result<Aged<Option<Kept>>, Error> {
         let key = key.to_owned();
-        let (read, staleness) = self.read(move |reader| reader.get(&key)).await?;
+        let read = self.read(&self.inner.reader, move |reader| reader.get(&key));
+        let (read, staleness) = read.await?;
         Ok(Aged {
             found: read.found,
             staleness,
@@ -215,7 +220,8 @@ impl Replica {
         limit: usize,
     ) -> Result<Aged<(Vec<Kept>, bool)>, Error> {
         let after = after.map(str::to_owned);
-        let read = self.read(move |reader| reader.items(after.as_deref(), limit));
+        let asked = move |reader: &Reader| reader.items(after.as_deref(), limit);
+        let read = self.read(&self.inner.reader, asked);
         let (read, staleness) = read.await?;
         Ok(Aged {
             found: read.found,
@@ -225,7 +231,7 @@ impl Replica {
 
     pub async fn status(&self) -> Result<Status, Error> {
         let shown = self.inner.board.shown();
-        let (read, staleness) = self.read(Reader::count).await?;
+        let (read, staleness) = self.read(&self.inner.counter, Reader::count).await?;
         let held = read.held.unwrap_or_default();
         let behind = |(p, end): (&u32, &u64)| end.saturating_sub(*held.next.get(p).unwrap_or(&0));
         Ok(Status {
@@ -243,10 +249,11 @@ impl Replica {
     /// What is shown of the source is taken before what is in the file, so that it promises too little, if anything.
     async fn read<T: Send + 'static>(
         &self,
+        reader: &Reader,
         read: impl FnOnce(&Reader) -> Result<Read<T>, Error> + Send + 'static,
     ) -> Result<(Read<T>, Staleness), Error> {
         let shown = self.inner.board.shown();
-        let reader = self.inner.reader.clone();
+        let reader = reader.clone();
         let read = blocking(move || read(&reader)).await?;
         let held = read.held.as_ref();
         let at_end_ms = shown.contact.at_end_ms;

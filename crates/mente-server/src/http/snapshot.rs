@@ -145,7 +145,7 @@ impl Snapshot {
     }
 
     async fn pass(&self) -> mente_broker::Result<(Latest, Vec<Offset>)> {
-        let mut latest = Latest::new()?;
+        let mut latest = Latest::new(limits::SNAPSHOT_BYTES)?;
         let mut starts = Vec::new();
         for (partition, next) in (0..).zip(&self.next) {
             let bounds = self.broker.bounds(&self.who, &self.topic, partition);
@@ -185,10 +185,10 @@ struct Told {
 }
 
 impl Latest {
-    /// In a file that has no name and goes with the connection.
-    fn new() -> mente_broker::Result<Self> {
+    /// In a file of at most so many bytes that has no name and goes with the connection.
+    fn new(bytes_max: u64) -> mente_broker::Result<Self> {
         let connection = Connection::open("").map_err(failed)?;
-        let most = limits::SNAPSHOT_BYTES / PAGE_BYTES;
+        let most = bytes_max / PAGE_BYTES;
         let made = connection.execute_batch(&format!(
             "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -{CACHE_KIB};
              PRAGMA max_page_count = {most};
@@ -282,4 +282,70 @@ fn failed(error: rusqlite::Error) -> Error {
         return Error::new(Kind::TooLarge, message);
     }
     Error::new(Kind::Internal, format!("making the snapshot: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use mente_broker::Position;
+    use mente_engine::{Event, Timestamp};
+
+    fn stored(offset: u64, key: Option<&'static str>, data: Option<&'static str>) -> StoredEvent {
+        let data = data.map_or(Data::None, |data| {
+            Data::Json(Bytes::from_static(data.as_bytes()))
+        });
+        StoredEvent {
+            position: Position {
+                partition: 0,
+                offset: Offset(offset),
+            },
+            time: Timestamp(0),
+            event: Event {
+                id: offset.to_string(),
+                key: key.map(|key| Bytes::from_static(key.as_bytes())),
+                data,
+                ..Event::default()
+            },
+        }
+    }
+
+    #[test]
+    fn the_latest_event_of_each_key_that_has_data() {
+        let mut latest = Latest::new(1 << 20).unwrap();
+        let events = [
+            stored(0, Some("b"), Some("0")),
+            stored(1, Some("a"), Some("1")),
+            stored(2, Some("b"), Some("null")),
+            stored(3, None, Some("3")),
+            stored(4, Some("c"), Some("4")),
+            stored(5, Some("c"), None),
+        ];
+        latest.take(&events).unwrap();
+        let told = latest.told(None).unwrap();
+        assert_eq!((told.items, told.last.as_deref()), (2, Some("b")));
+        let lines = String::from_utf8(told.lines).unwrap();
+        let lines: Vec<Value> = lines
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        assert_eq!(
+            (&lines[0]["key"], &lines[0]["offset"]),
+            (&json!("a"), &json!(1))
+        );
+        assert_eq!(
+            (&lines[1]["key"], &lines[1]["event"]["data"]),
+            (&json!("b"), &Value::Null)
+        );
+        assert_eq!(latest.told(told.last).unwrap().items, 0);
+    }
+
+    #[test]
+    fn keys_beyond_the_bound_are_refused() {
+        let mut latest = Latest::new(64 << 10).unwrap();
+        let data: &'static str = format!("\"{}\"", "x".repeat(100 << 10)).leak();
+        let refused = latest
+            .take(&[stored(0, Some("a"), Some(data))])
+            .unwrap_err();
+        assert_eq!(refused.kind, Kind::TooLarge);
+    }
 }

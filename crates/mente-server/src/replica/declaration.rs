@@ -1,15 +1,22 @@
 //! What a replica is declared with: `{"source": {"url": "https://…", "topic": "prices", "key": "…"}}`.
 
+use std::fmt;
+
 use mente_broker::{EntityName, Error, Result};
-use mente_client::Client;
-use mente_client::tls::Trust;
+use mente_client::{Client, Fence};
 use mente_engine::limits;
 use serde::Deserialize;
 use serde_json::Value;
 
 use crate::push::{self, Reach, Target, is_public};
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+const PUBLIC: Fence = Fence {
+    allowed: is_public,
+    why: "which is not a public address; sources in private networks need a server that allows them \
+          (--allow-private-webhooks)",
+};
+
+#[derive(Clone, PartialEq, Eq)]
 pub(super) struct Declaration {
     pub(super) url: String,
     pub(super) topic: EntityName,
@@ -58,16 +65,23 @@ impl Declaration {
     }
 
     pub(super) fn client(&self, options: &push::Options) -> Result<Client, String> {
-        let allowed = match options.reach {
-            Reach::Public => is_public,
-            Reach::Anywhere => |_| true,
+        let fence = match options.reach {
+            Reach::Public => PUBLIC,
+            Reach::Anywhere => Fence::default(),
         };
-        let trust: Trust = options.trust.clone();
-        let client = Client::within(&self.url, trust, allowed).map_err(|e| e.to_string())?;
+        let client = Client::within(&self.url, options.trust.clone(), fence);
+        let client = client.map_err(|e| e.to_string())?;
         match &self.key {
             Some(key) => client.with_key(key).map_err(|e| e.to_string()),
             None => Ok(client),
         }
+    }
+}
+
+impl fmt::Debug for Declaration {
+    /// Without the key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Declaration({} of {})", self.topic, self.url)
     }
 }
 
@@ -115,6 +129,7 @@ mod tests {
             assert!(said.contains(words), "{words:?}: {said}");
         }
         let declared = json!({"source": {"url": "https://a/ns", "topic": "t", "key": "k"}});
-        assert!(Declaration::parse(&name, &declared).is_ok());
+        let declared = Declaration::parse(&name, &declared).unwrap();
+        assert_eq!(format!("{declared:?}"), "Declaration(t of https://a/ns)");
     }
 }

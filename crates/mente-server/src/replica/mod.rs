@@ -12,6 +12,7 @@ mod declaration;
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry::Vacant;
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -54,7 +55,6 @@ struct Entries {
 }
 
 /// A replica that is kept, or the reason why it is not.
-#[derive(Debug)]
 struct Entry {
     body: Value,
     declaration: Option<Declaration>,
@@ -344,6 +344,16 @@ impl Entry {
             running.replica.close();
         }
         self.declaration
+    }
+}
+
+impl fmt::Debug for Entry {
+    /// Without the body, which has a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("declaration", &self.declaration)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
     }
 }
 
