@@ -181,3 +181,61 @@ fn made_anew(topic: &EntityName) -> Error {
     );
     Error::new(Kind::Deleted, message)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use mente_broker::Options;
+    use mente_engine::memory::MemoryEngine;
+    use mente_engine::{Clock, Now};
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now(&self) -> Now {
+            Now {
+                monotone: Duration::ZERO,
+                wall: Timestamp(0),
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A reader that is between two reads when its topic is made anew.
+    #[tokio::test]
+    async fn a_reader_stays_with_its_topic() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
+        let (broker, shards) = opened.await.unwrap();
+        for shard in shards {
+            tokio::spawn(shard);
+        }
+        let (who, topic) = (Principal::Anonymous, EntityName::new("t").unwrap());
+        let from = From::One(Start::Earliest);
+        broker.create_topic(&who, &topic, 1).await.unwrap();
+        let opened = Reader::open(
+            broker.clone(),
+            who.clone(),
+            topic.clone(),
+            None,
+            &from,
+            None,
+        );
+        let mut reader = opened.await.unwrap();
+        assert!(reader.read(1).await.is_ok());
+        broker.delete_topic(&who, &topic).await.unwrap();
+        broker.create_topic(&who, &topic, 1).await.unwrap();
+        assert_eq!(reader.read(1).await.unwrap_err().status, 410);
+        assert_eq!(reader.ends().await.unwrap_err().status, 410);
+        let id = reader.id();
+        let opened = Reader::open(broker, who, topic, None, &from, Some(&id));
+        assert_eq!(opened.await.unwrap_err().status, 410);
+    }
+}
