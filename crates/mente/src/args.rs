@@ -248,7 +248,7 @@ pub(crate) struct Process {
         requires = "tls_cert"
     )]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Trust webhooks with certificates of these authorities too, beside the machine's own (PEM)
+    /// Trust webhooks and sources of replicas with certificates of these authorities too, beside the machine's own (PEM)
     #[arg(long, value_name = "FILE", env = "MENTE_WEBHOOK_CA")]
     pub(crate) webhook_ca: Option<PathBuf>,
     /// Refuse to publish while less than this is free on the disk of the data, such as 512M or 2G, so

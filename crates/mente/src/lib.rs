@@ -1,5 +1,5 @@
-//! The binary's inside: the composition root, the command line, and the HTTP client behind its
-//! verbs, which demos and benches use too.
+//! The binary's inside: the composition root and the command line. The HTTP client behind its verbs, which demos
+//! and benches use too, is `mente-client`'s.
 //!
 //! This is the one place that names a concrete engine, brings threads and an executor, and
 //! reads flags and the environment. It decides nothing about events.

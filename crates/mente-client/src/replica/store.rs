@@ -179,11 +179,18 @@ impl Reader {
         limit: usize,
     ) -> Result<Read<(Vec<Kept>, bool)>, Error> {
         self.read(|connection| {
-            let sql =
-                "SELECT key, partition, offset, event FROM item WHERE ?1 IS NULL OR key > ?1 ORDER BY key";
+            // One condition each, so that SQLite begins at the key and not at the first.
+            let sql = match after {
+                None => {
+                    "SELECT key, partition, offset, event FROM item WHERE key >= ?1 ORDER BY key"
+                }
+                Some(_) => {
+                    "SELECT key, partition, offset, event FROM item WHERE key > ?1 ORDER BY key"
+                }
+            };
             let mut asked = connection.prepare_cached(sql)?;
             let (mut found, mut bytes) = (Vec::new(), 0);
-            for item in asked.query_map([after], kept)? {
+            for item in asked.query_map([after.unwrap_or_default()], kept)? {
                 if found.len() == limit.min(ITEMS_MAX) || bytes > ITEMS_BYTES_MAX {
                     return Ok((found, true));
                 }

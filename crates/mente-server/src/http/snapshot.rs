@@ -224,9 +224,13 @@ impl Latest {
 
     /// The next items behind this key.
     fn told(&mut self, after: Option<String>) -> mente_broker::Result<Told> {
-        let sql = "SELECT key, line FROM latest WHERE ?1 IS NULL OR key > ?1 ORDER BY key";
+        // One condition each, so that SQLite begins at the key and not at the first.
+        let sql = match after {
+            None => "SELECT key, line FROM latest WHERE key >= ?1 ORDER BY key",
+            Some(_) => "SELECT key, line FROM latest WHERE key > ?1 ORDER BY key",
+        };
         let mut asked = self.connection.prepare_cached(sql).map_err(failed)?;
-        let mut rows = asked.query([&after]).map_err(failed)?;
+        let mut rows = asked.query([after.unwrap_or_default()]).map_err(failed)?;
         let mut told = Told {
             lines: Vec::new(),
             items: 0,

@@ -9,9 +9,11 @@ use super::Connection;
 pub(crate) enum Replica {
     /// List the replicas, how far they are and how old
     Ls(Connection),
-    /// Declare a replica of a topic, 100 on a server at most: the latest event of each key (partitionkey, else
-    /// subject), where one without data takes its key away. The environment variable MENTE_SOURCE_KEY holds the key
-    /// that is shown to the source, if it asks for one
+    /// Declare a replica of a topic, 100 on a server at most: the latest event of each key
+    ///
+    /// The key is an event's partitionkey, else its subject; an event without data takes its key away. The environment
+    /// variable MENTE_SOURCE_KEY holds the key that is shown to the source, if it asks for one. With another source
+    /// the copy begins anew.
     Create {
         name: String,
         /// The server that has the topic, with https:// or http://; this one is possible too
