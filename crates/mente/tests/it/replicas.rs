@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use mente::client::Client;
 use mente::client::replica::Replica;
 use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use crate::cutting::Cutting;
@@ -457,5 +458,58 @@ async fn sources_in_private_networks_have_to_be_allowed() {
     assert_eq!(status["staleness"]["seconds"], Value::Null, "{status}");
     for bad in ["{}", r#"{"source":{"url":"ftp://a/","topic":"t"}}"#] {
         assert_eq!(consumer.call("PUT", "/replicas/bad", bad).await.status, 400);
+    }
+}
+
+/// Answers every request with these bytes, and closes.
+async fn strange_source(answer: Vec<u8>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((mut client, _)) = listener.accept().await {
+            let mut asked = [0; 4_096];
+            let _ = client.read(&mut asked).await;
+            let head = "HTTP/1.1 200 OK\r\ncontent-type: application/x-ndjson\r\n\r\n";
+            let _ = client.write_all(head.as_bytes()).await;
+            let _ = client.write_all(&answer).await;
+        }
+    });
+    url
+}
+
+/// Whatever a source says: nothing of it is taken for a copy, and it is told what is wrong.
+#[tokio::test]
+async fn a_source_that_is_none_is_told_so() {
+    let consumer = Server::start_with(&[PRIVATE]);
+    let head = r#"{"snapshot":{"topic":"t","topic_id":"1","next":{"0":1}}}"#;
+    let item = r#"{"key":"a","partition":0,"offset":0,"event":{"data":1}}"#;
+    for (number, (answer, words)) in [
+        (b"<html>hello</html>\n".to_vec(), "not understood"),
+        (vec![b'x'; 20 << 20], "longer than"),
+        (b"\xff\xfe\n".to_vec(), "not understood"),
+        (
+            format!("{head}\n{item}\n").into_bytes(),
+            "broke off before its end",
+        ),
+        (
+            format!("{head}\n{item}\n{{\"end\":{{\"items\":2,\"start\":{{}}}}}}\n").into_bytes(),
+            "1 items came",
+        ),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let url = strange_source(answer).await;
+        let declared = json!({"source": {"url": url, "topic": "t"}}).to_string();
+        let path = format!("/replicas/strange{number}");
+        consumer.ok("PUT", &path, &declared).await;
+        eventually(async || {
+            let status = consumer.ok("GET", &path, "").await;
+            assert_eq!(status["items"], 0, "{status}");
+            let error = status["staleness"]["error"].as_str().unwrap_or_default();
+            error.contains(words)
+        })
+        .await;
+        consumer.ok("DELETE", &path, "").await;
     }
 }
