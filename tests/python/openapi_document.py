@@ -356,6 +356,13 @@ def streams_and_views(call):
     call("delete", "/schemas/{type}", 204, **kind)
     call("get", "/schemas/{type}", 404, **kind)
 
+    relay = {"postgres": "postgres://me@127.0.0.1:1/d?sslmode=disable", "table": "outbox", "order": "seq"}
+    call("put", "/relays/{relay}", 200, relay, relay="shop")
+    call("put", "/relays/{relay}", 400, {"postgres": "no url"}, relay="shop")
+    call("get", "/relays/{relay}", 200, relay="shop")
+    call("get", "/relays", 200)
+    call("delete", "/relays/{relay}", 204, relay="shop")
+
     p, names = "/projections/{projection}", {"projection": "counts"}
     declared = {
         "source": {"topic": "orders"},
@@ -387,7 +394,27 @@ def streams_and_views(call):
     if not call("post", "/sql", 200, every, headers=parquet).content.startswith(b"PAR1"):
         raise SystemExit("no file of Parquet")
     call("post", p + "/verify", 200, **names)
+    call("post", p + "/rollback", 409, **names)
+    call("post", p + "/switch", 409, **names)
     call("post", p + "/rebuild", 202, **names)
+    for _ in range(100):
+        status = call("get", p, 200, **names).json()
+        if status["state"] == "running" and "kept" in status:
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"what was live is not kept: {status}")
+    call("post", p + "/rollback", 202, **names)
+    call("put", p, 200, {**declared, "switch": "manual"}, **names)
+    call("post", p + "/rebuild", 202, **names)
+    for _ in range(100):
+        status = call("get", p, 200, **names).json()
+        if status.get("ready"):
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"nothing waits for a switch: {status}")
+    call("post", p + "/switch", 202, **names)
     broken = {**declared, "database": "broken.db", "on": {"test": ["INSERT INTO seen VALUES ('one', 1)"]}}
     call("put", p, 200, broken, projection="broken")
     for _ in range(100):
@@ -398,6 +425,24 @@ def streams_and_views(call):
     else:
         raise SystemExit(f"a statement that must fail did not: {status}")
     call("post", p + "/resume", 202, projection="broken")
+    call("post", p + "/parked/retry", 409, {}, projection="broken")
+    call("put", p, 200, {**broken, "onError": "park"}, projection="broken")
+    for _ in range(100):
+        status = call("get", p, 200, projection="broken").json()
+        if status["state"] == "running" and status["lag"] == 0 and status.get("parked", {}).get("events"):
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"what fails was not parked: {status}")
+    first = call("get", p + "/parked", 200, projection="broken").json()["heldUp"][0]
+    call("get", p + "/parked", 200, query={"key": first["key"], "limit": 1}, projection="broken")
+    call("get", p + "/parked", 400, query={"limit": 0}, projection="broken")
+    call("post", p + "/parked/retry", 200, {"key": first["key"]}, projection="broken")
+    call("post", p + "/parked/skip", 409, {"key": first["key"], "position": "0:99999"}, projection="broken")
+    call("post", p + "/parked/skip", 400, {"key": first["key"], "position": "here"}, projection="broken")
+    named = {"key": first["key"], "position": first["first"]["position"]}
+    call("post", p + "/parked/skip", 200, named, projection="broken")
+    call("post", p + "/verify", 200, projection="broken")
     call("get", "/projections", 200)
     call("delete", p, 204, projection="broken")
     call("delete", p, 204, **names)

@@ -139,7 +139,10 @@ impl Told {
                 }
                 is_there(topic.set)
             }
-            Decision::Defined { kind, .. } => *kind != Definition::Branch,
+            // Rows of an application's table are events once.
+            Decision::Defined { kind, .. } => {
+                !matches!(kind, Definition::Branch | Definition::Relay)
+            }
             Decision::SubscriptionCreated { subscription, .. } => {
                 let set = subscription.topic.set;
                 if is_there(set) {

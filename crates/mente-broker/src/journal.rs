@@ -105,6 +105,8 @@ pub enum Definition {
     Schema,
     /// Who decides the commands of a category of streams.
     Decider,
+    /// The outbox table of an application, whose rows become events.
+    Relay,
     /// A copy of the latest events of a topic elsewhere.
     Replica,
 }

@@ -13,11 +13,12 @@
 //! before it is durable, refusals included, since they rest on that state.
 
 mod burials;
+mod inlining;
 mod reading;
 mod sealing;
 mod standby;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -39,6 +40,7 @@ use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::Letters;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
+use crate::inline::{Inlines, Views};
 use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::peers::Peers;
@@ -49,6 +51,7 @@ use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend}
 use crate::snapshot::{self, Written};
 use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
+use inlining::Waiting;
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -90,6 +93,8 @@ pub(crate) struct Runtime {
     pub(crate) tail_events: usize,
     /// Of the store's index; only the shard that owns the store has them.
     pub(crate) blocks: Option<Arc<Blocks>>,
+    /// Views that appends to the store wait for.
+    pub(crate) inlines: Inlines,
     /// Reads events that other producers wrote whole.
     pub(crate) parse: ParseEvent,
     /// Tells filters what readers are told.
@@ -136,6 +141,11 @@ struct Tenure<'a> {
     sealing: bool,
     /// Appends that are being looked up.
     lookups: usize,
+    /// The views that have a say in the appends of this round, and those that wait to be told them.
+    views: Views,
+    waiting: VecDeque<Waiting>,
+    /// They were asked in this round, and have neither kept nor undone.
+    asked: bool,
     /// An append beside the rounds failed: nothing more lands under its fence.
     broken: Option<engine::Error>,
 }
@@ -270,6 +280,9 @@ impl<'a> Tenure<'a> {
             awaits_room: false,
             sealing: false,
             lookups: 0,
+            views: Views::default(),
+            waiting: VecDeque::new(),
+            asked: false,
             broken: None,
         };
         tenure.hear_of_blocks();
@@ -311,6 +324,7 @@ impl<'a> Tenure<'a> {
                 continue;
             }
             self.look_for_room();
+            self.views = self.runtime.inlines.now();
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
             if self.may_decide {
@@ -326,11 +340,14 @@ impl<'a> Tenure<'a> {
             if let Some(error) = self.broken.take() {
                 return Err(error);
             }
+            self.ask_views(&mut out).await;
             if self.may_decide {
                 let now = self.runtime.clock.now();
                 self.shard.tick(now, &mut out);
             }
             self.commit(out).await?;
+            // Who leaves is let go.
+            self.views = Views::default();
             if self.may_decide && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
                 self.take_snapshot().await?;
             }
@@ -426,7 +443,7 @@ impl<'a> Tenure<'a> {
                 };
                 self.callers.insert(ticket, Caller { reply, receives });
                 match command {
-                    Command::Append(append) => self.append(now, ticket, append, out),
+                    Command::Append(append) => self.append(ticket, append, out),
                     command => self.shard.decide(now, ticket, command, out),
                 }
             }
@@ -502,12 +519,19 @@ impl<'a> Tenure<'a> {
         let bases = match result {
             Ok((_, bases)) => bases,
             Err(error) => {
+                self.undo_views().await;
                 self.disown(out.replies, &error, is_one);
                 return Err(error);
             }
         };
+        let mut end = None;
         for (append, base) in out.appends.drain(..).zip(bases) {
             self.shard.placed(&append, base);
+            end = Some(Offset(base.0 + append.records.len() as u64));
+        }
+        match end {
+            Some(end) => self.keep_views(end, &mut out).await,
+            None => self.undo_views().await,
         }
         if decided {
             if out

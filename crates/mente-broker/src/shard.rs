@@ -21,7 +21,9 @@ use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source}
 use crate::queue::{
     Counts, Delivery, Effects, Letter, LockToken, Queue, Revival, Settings, Settlement, Ticket,
 };
-use crate::store::{Append, Appended, Direction, Facts, InMemory, Place, Query, Sealed, Store};
+use crate::store::{
+    Append, Appended, Decided, Direction, Facts, InMemory, Place, Query, Sealed, Store,
+};
 
 pub use durable::Digest;
 pub use reading::Arrival;
@@ -653,12 +655,18 @@ impl Shard {
         facts: &Facts,
         out: &mut Outcome,
     ) -> Result<Reply> {
+        let decided = self.store.decide(append, facts, now.wall)?;
+        Ok(self.take_append(decided, out))
+    }
+
+    /// Takes in an append that was decided on this very state.
+    pub(crate) fn take_append(&mut self, decided: Decided, out: &mut Outcome) -> Reply {
         let first = self.store.next_position();
-        let (appended, records) = self.store.append(append, facts, now.wall)?;
+        let (appended, records) = self.store.take_decided(decided);
         if !records.is_empty() {
             out.appends.push(StoreAppend { first, records });
         }
-        Ok(Reply::Appended(appended))
+        Reply::Appended(appended)
     }
 
     fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {

@@ -191,6 +191,10 @@ pub const CHECK_FAILURES: usize = 20;
 pub const PROJECTIONS: usize = 100;
 /// Most instructions of SQLite's machine for one statement of a projection.
 pub const PROJECTION_STATEMENT_STEPS: u64 = 200_000_000;
+/// The same for an inline projection: appends wait for it.
+pub const INLINE_STATEMENT_STEPS: u64 = 2_000_000;
+/// How long an append waits for the inline projections.
+pub const INLINE_WAIT_MS: u64 = 5_000;
 /// Largest text, blob or row of a projection.
 pub const PROJECTION_VALUE_BYTES: i32 = 16 << 20;
 /// Largest database of a projection.
@@ -203,6 +207,21 @@ pub const PROJECTION_BATCHES: usize = 2;
 pub const PROJECTION_BUSY_MS: u64 = 5_000;
 /// Most bytes of the statements that a projection in JavaScript returns for one event.
 pub const PROJECTED_BYTES: usize = 4 << 20;
+/// Relays that are kept at one time; each has a connection.
+pub const RELAYS: usize = 16;
+/// Rows of an outbox that a relay takes at one time, and the bytes of their data behind the first one.
+pub const RELAY_ROWS: usize = 500;
+pub const RELAY_BYTES: usize = 4 << 20;
+/// Streams that a relay appends to at one time.
+pub const RELAY_STREAMS: usize = 32;
+/// Events that a projection keeps parked because they, or one before them of their key, failed.
+pub const PARKED_EVENTS: u64 = 10_000;
+/// Most bytes of those events.
+pub const PARKED_BYTES: u64 = 64 << 20;
+/// Events that were skipped by name and are remembered, so that a fold again skips them as well.
+pub const SKIPPED_EVENTS: u64 = 10_000;
+/// Keys with parked events that one answer shows.
+pub const PARKED_SHOWN: usize = 1_000;
 /// Events of a projection in PostgreSQL that are folded in at one time; each has a connection.
 pub const PROJECTION_LANES: u32 = 16;
 /// How long a connection to PostgreSQL may take to come to be.

@@ -297,6 +297,9 @@ pub(crate) enum Verb {
     /// SQL views of events
     #[command(subcommand)]
     Projection(Projection),
+    /// Outbox tables of applications in PostgreSQL, whose rows become events
+    #[command(subcommand)]
+    Relay(Relay),
     /// Keyed copies of topics of other servers, which answer while those do not
     #[command(subcommand)]
     Replica(Replica),
@@ -469,14 +472,42 @@ pub(crate) enum Subscription {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Relay {
+    /// List the relays, how many rows they moved, and what keeps them from it
+    Ls(Connection),
+    /// Declare a relay: a row is taken out of the table once its event is durable in the store, and is one event whoever is
+    /// killed when
+    Set {
+        name: String,
+        /// JSON: postgres (URL), table, order (the column that numbers the rows), and columns where they are not id,
+        /// aggregatetype, aggregateid, type, payload; - reads standard input
+        file: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show a relay
+    Get {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Forget a relay; its table stays as it is
+    Rm {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Projection {
     /// List the projections and how far they are
     Ls(Connection),
     /// Declare a projection; one that exists is built anew beside its old rows
     Create {
         name: String,
-        /// JSON: source, database or target (PostgreSQL), init, and SQL by event type or JavaScript; - reads
-        /// standard input
+        /// JSON: source, database or target (PostgreSQL), init, and SQL by event type or JavaScript; "inline" if
+        /// appends are to wait for the rows; - reads standard input
         file: String,
         #[command(flatten)]
         connection: Connection,
@@ -505,6 +536,57 @@ pub(crate) enum Projection {
     /// Go on behind what stopped it
     Resume {
         name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Let rebuilt rows that wait for it take the place of the live ones
+    ///
+    /// For projections that are declared with "switch": "manual"; said earlier, they do so when they have caught up.
+    Switch {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Go back to the rows that were live before the last switch, with their declaration
+    ///
+    /// At once; they then catch up from where they were. A second time goes forward again.
+    Rollback {
+        name: String,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Show which events failed and are parked, by the keys that they hold up
+    ///
+    /// For projections that are declared with "onError": "park". At most 10000 events and 64 MiB are parked; with more
+    /// the projection stops.
+    Parked {
+        name: String,
+        /// The events of this key, in order
+        #[arg(long)]
+        key: Option<String>,
+        /// Keys or events at most, 1 to 1000
+        #[arg(long, default_value_t = 100)]
+        limit: u32,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Try parked events again, each key until one of it fails
+    Retry {
+        name: String,
+        /// This key alone
+        #[arg(long)]
+        key: Option<String>,
+        #[command(flatten)]
+        connection: Connection,
+    },
+    /// Drop the first parked event of a key, and go on with the key
+    Skip {
+        name: String,
+        #[arg(long)]
+        key: String,
+        /// In the store, or PARTITION:OFFSET in a topic, as `parked` shows it
+        #[arg(long)]
+        position: String,
         #[command(flatten)]
         connection: Connection,
     },

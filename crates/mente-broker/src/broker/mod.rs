@@ -38,6 +38,7 @@ use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
 use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
+use crate::inline::Inlines;
 use crate::journal::Topic;
 use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
@@ -66,6 +67,7 @@ pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};
 pub use replay::Replayed;
 pub use retention::Deletion;
+pub(crate) use streams::stream_event;
 pub use streams::{Found, StreamEvent};
 pub use subscriptions::Received;
 pub use telling::{CheckedSchema, FailedEvent, StreamPage};
@@ -125,6 +127,7 @@ pub struct Broker {
     journals: SetId,
     store: LogId,
     blocks: Arc<Blocks>,
+    inlines: Inlines,
     folds: Arc<Folds>,
     reducers: Arc<Turns>,
     states: Arc<States>,
@@ -204,6 +207,7 @@ impl Broker {
             Arc::clone(&clock),
         ));
         let subscriptions = Bell::default();
+        let inlines = Inlines::default();
         let refused: Arc<AtomicU64> = Arc::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
@@ -228,6 +232,7 @@ impl Broker {
                 store_bytes: good_bytes.min(batch_bytes / 4),
                 tail_events: options.tail_events,
                 blocks: (shard == store_shard).then(|| Arc::clone(&blocks)),
+                inlines: inlines.clone(),
                 parse: options.parse_event,
                 teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
@@ -249,6 +254,7 @@ impl Broker {
             journals: set,
             store,
             blocks,
+            inlines,
             folds: Arc::default(),
             states: Arc::default(),
             lent: Lent::default(),
@@ -267,6 +273,25 @@ impl Broker {
             next_partition: Arc::default(),
         };
         Ok((broker, tasks))
+    }
+
+    /// The views that appends to the store wait for.
+    pub fn inlines(&self) -> &Inlines {
+        &self.inlines
+    }
+
+    /// Resolves once every append that did not wait for a view that joined before is durable or failed.
+    pub async fn after_joining(&self) -> Result<()> {
+        // The first may be answered by a round that began before; the next one is not.
+        for _ in 0..2 {
+            self.ask(self.store_shard(), Command::Ping).await?;
+        }
+        Ok(())
+    }
+
+    /// Whether appends can wait for views: not among nodes, each of which has its own.
+    pub fn has_inlines(&self) -> bool {
+        self.peers.is_none()
     }
 
     /// What there is room for, and what was refused for want of it.

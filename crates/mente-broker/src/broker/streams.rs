@@ -485,6 +485,11 @@ impl Broker {
         }
     }
 
+    /// As readers are told them, which is all of them or an error.
+    pub async fn tell_written(&self, written: Vec<StreamEvent>) -> Result<Vec<StreamEvent>> {
+        self.teller.all(&self.schemas().await?, written).await
+    }
+
     /// The events as they were written.
     async fn read_written_store(&self, from: Offset) -> Result<(Vec<StreamEvent>, Offset)> {
         let chunk = self.engine.read(self.store, from, Limit::default()).await?;
@@ -547,7 +552,7 @@ impl Broker {
 }
 
 /// `None` for a record that is not the store's own.
-fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
+pub(crate) fn stream_event(offset: Offset, record: &Record) -> Result<Option<StreamEvent>> {
     let Some((stream, place)) = stream_and_place(offset, record)? else {
         return Ok(None);
     };

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mente_engine::{self as engine, Fence, Now, Takes, limits};
+use mente_engine::{self as engine, Fence, Takes, limits};
 
 use super::{Io, Tenure};
 use crate::error::{Error, Kind, Result};
@@ -12,7 +12,7 @@ use crate::store::{Append, Facts, Lookup, Sealed, seal};
 
 impl Tenure<'_> {
     /// Decides an append, or looks up first what memory does not hold.
-    pub(super) fn append(&mut self, now: Now, ticket: Ticket, append: Append, out: &mut Outcome) {
+    pub(super) fn append(&mut self, ticket: Ticket, append: Append, out: &mut Outcome) {
         let lookup = self.runtime.blocks.as_ref().map(Lookup::new);
         let store = self.shard.store();
         let needed = lookup.map(|lookup| (lookup.is_needed(store, &append), lookup));
@@ -36,8 +36,7 @@ impl Tenure<'_> {
             }
             Some((Err(error), _)) => out.replies.push((ticket, Err(error))),
             Some((Ok(false), _)) | None => {
-                let reply = self.shard.append(now, &append, &Facts::default(), out);
-                out.replies.push((ticket, reply));
+                self.ready(ticket, append, Facts::default(), out);
             }
         }
     }
@@ -54,16 +53,12 @@ impl Tenure<'_> {
         if !self.callers.contains_key(&ticket) {
             return;
         }
-        let now = self.runtime.clock.now();
         match result {
             // More was sealed meanwhile.
             Ok(facts) if facts.below() < self.shard.store().first() => {
-                self.append(now, ticket, append, out);
+                self.append(ticket, append, out);
             }
-            Ok(facts) => {
-                let reply = self.shard.append(now, &append, &facts, out);
-                out.replies.push((ticket, reply));
-            }
+            Ok(facts) => self.ready(ticket, append, facts, out),
             Err(mut error) => {
                 // Certainly nothing was appended.
                 if error.kind == Kind::Unknown {

@@ -83,7 +83,7 @@ pub struct Store {
 
 /// An append that holds, before it is taken in.
 #[derive(Debug)]
-struct Decided {
+pub(crate) struct Decided {
     appended: Appended,
     /// None if it was made before.
     events: Vec<DecidedEvent>,
@@ -107,6 +107,18 @@ pub struct InMemory {
     pub first: u64,
     /// What holds for the stream, if it was said by an event in memory; without what is custom.
     pub metadata: Option<Metadata>,
+}
+
+impl Decided {
+    /// Whether it was not made before.
+    pub(crate) fn is_new(&self) -> bool {
+        !self.events.is_empty()
+    }
+
+    /// Its records, in their order.
+    pub(crate) fn records(&self) -> impl Iterator<Item = &Record> {
+        self.events.iter().map(|event| &event.record)
+    }
 }
 
 impl Store {
@@ -136,7 +148,7 @@ impl Store {
     }
 
     /// Decides an append, and takes nothing in yet.
-    fn decide(&self, append: &Append, facts: &Facts, now: Timestamp) -> Result<Decided> {
+    pub(crate) fn decide(&self, append: &Append, facts: &Facts, now: Timestamp) -> Result<Decided> {
         let parts = append.parts()?;
         let known = Known { store: self, facts };
         let repeated = known.repeated(&parts);
@@ -196,7 +208,7 @@ impl Store {
     }
 
     /// Takes in what was decided on this very state; the records are to be appended as one batch.
-    fn take_decided(&mut self, decided: Decided) -> (Appended, Vec<Record>) {
+    pub(crate) fn take_decided(&mut self, decided: Decided) -> (Appended, Vec<Record>) {
         let take = |event: DecidedEvent| {
             self.take(&event.facts, None, &event.record, event.metadata);
             event.record

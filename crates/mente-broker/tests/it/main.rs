@@ -4,6 +4,7 @@ mod branches;
 mod clock;
 mod crank;
 mod full;
+mod inline;
 mod nodes;
 mod replay;
 mod rounds;

@@ -24,6 +24,7 @@ pub(super) struct Running {
     pub(super) fork: Fork,
     pub(super) projections: Arc<Projections>,
     stop: watch::Sender<bool>,
+    stop_views: watch::Sender<bool>,
     /// Door and views.
     tasks: Mutex<Vec<JoinHandle<()>>>,
     /// What the shards decide for is served until then.
@@ -61,10 +62,13 @@ impl Running {
         let port = http.address().map_err(|e| failed("its port", e))?.port();
         let (stop, stopping) = watch::channel(false);
         let failure = Arc::default();
+        // Views stop after the door: until then appends wait for some of them.
+        let (stop_views, views_stopping) = watch::channel(false);
         let views = {
-            let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
-            tokio::spawn(async move { projections.run(stopping).await })
+            let projections = Arc::clone(&projections);
+            tokio::spawn(async move { projections.run(views_stopping).await })
         };
+        projections.mended().await;
         let tasks = vec![tokio::spawn(http.run(stopping)), views];
         let (stop_shards, ending) = watch::channel(false);
         let shards = tokio::spawn(watch_shards(shards, ending, Arc::clone(&failure)));
@@ -74,6 +78,7 @@ impl Running {
             fork: branch.fork,
             projections,
             stop,
+            stop_views,
             tasks: Mutex::new(tasks),
             stop_shards,
             shards: Mutex::new(Some(shards)),
@@ -93,6 +98,7 @@ impl Running {
         let tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for task in tasks {
             ended(task).await;
+            let _ = self.stop_views.send(true);
         }
         let _ = self.stop_shards.send(true);
         let shards = self

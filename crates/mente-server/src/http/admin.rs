@@ -15,7 +15,7 @@ use serde_json::json;
 use super::caller::Caller;
 use super::error::{Refusal, Result};
 use super::events::json_of;
-use super::{Door, body};
+use super::{Door, body, metrics};
 
 /// How long a shard may take to answer before the server counts as not ready.
 const PING_WAIT: Duration = Duration::from_secs(2);
@@ -90,6 +90,13 @@ pub(super) async fn verify(
             let different = found.tables.iter().filter(|table| !table.equal);
             let different: Vec<_> = different.map(|table| table.table.as_str()).collect();
             let detail = match different[..] {
+                [] if !found.parked_equal => {
+                    "events that are in the rows, parked once and retried, fail when they are folded again".to_owned()
+                }
+                [] if found.parked + found.skipped > 0 => format!(
+                    "{} events folded again; left out are {} that are parked and {} that were skipped",
+                    found.events, found.parked, found.skipped
+                ),
                 [] => format!("{} events folded again", found.events),
                 _ => format!(
                     "the rows of {} are not what the events say",
@@ -104,6 +111,9 @@ pub(super) async fn verify(
 
 pub(super) async fn metrics(State(door): State<Arc<Door>>) -> impl IntoResponse {
     let used = limits::HTTP_BODIES_BYTES.saturating_sub(door.room.available_permits());
-    let text = door.metrics.text(used, &door.broker.room());
+    let mut text = door.metrics.text(used, &door.broker.room());
+    if let Some(projections) = &door.projections {
+        metrics::projections(&projections.gauges().await, &mut text);
+    }
     ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], text)
 }

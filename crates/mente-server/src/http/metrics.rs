@@ -1,4 +1,5 @@
-//! Counters, as many as there are names in this file: no label comes from a request.
+//! Counters, as many as there are names in this file: no label comes from a request. Projections are told by
+//! their names, of which there are [`limits::PROJECTIONS`] at most.
 
 use std::fmt::Write;
 use std::sync::Arc;
@@ -11,6 +12,7 @@ use axum::response::Response;
 use mente_engine::Room;
 
 use super::Door;
+use crate::projection::Gauge;
 
 /// What a request is about, by its path.
 const CLASSES: [&str; 7] = [
@@ -74,6 +76,46 @@ fn class(method: &str, path: &str) -> usize {
         _ => "other",
     };
     CLASSES.iter().position(|c| *c == name).unwrap_or(0)
+}
+
+/// Appends how far each projection is behind, and what waits parked.
+pub(super) fn projections(gauges: &[Gauge], out: &mut String) {
+    type Value = fn(&Gauge) -> Option<f64>;
+    let told: [(&str, &str, Value); 5] = [
+        (
+            "mente_projection_lag_events",
+            "Offsets between the rows and the ends of the logs.",
+            |gauge| Some(gauge.lag as f64),
+        ),
+        (
+            "mente_projection_lag_seconds",
+            "Age of the oldest event that is not in the rows.",
+            |gauge| gauge.lag_seconds,
+        ),
+        (
+            "mente_projection_parked_events",
+            "Events that failed, and those of their keys behind them.",
+            |gauge| Some(gauge.parked.events as f64),
+        ),
+        (
+            "mente_projection_parked_keys",
+            "Keys that are held up by an event that failed.",
+            |gauge| Some(gauge.parked.keys as f64),
+        ),
+        (
+            "mente_projection_failed",
+            "Whether it has stopped until somebody does something.",
+            |gauge| Some(f64::from(u8::from(gauge.is_failed))),
+        ),
+    ];
+    for (name, help, value) in told {
+        let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge");
+        for gauge in gauges {
+            if let Some(value) = value(gauge) {
+                let _ = writeln!(out, "{name}{{projection=\"{}\"}} {value}", gauge.name);
+            }
+        }
+    }
 }
 
 impl Metrics {

@@ -17,6 +17,7 @@ mod commands;
 mod grid;
 mod past;
 mod projections;
+mod relays;
 mod replay;
 mod replicas;
 mod schemas;
@@ -62,6 +63,7 @@ use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::push;
+use crate::relay::Relays;
 use crate::replica::Replicas;
 use crate::sql::Queries;
 use crate::tls::Identity;
@@ -89,6 +91,8 @@ pub struct Options {
     pub webhooks: Option<push::Options>,
     /// SQL views of this server, if it keeps any.
     pub projections: Option<Arc<Projections>>,
+    /// None in a branch.
+    pub relays: Option<Arc<Relays>>,
     /// Copies of other servers' topics, if it keeps any.
     pub replicas: Option<Arc<Replicas>>,
     /// Copies what this server keeps.
@@ -134,6 +138,7 @@ struct Door {
     metrics: Metrics,
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
+    relays: Option<Arc<Relays>>,
     replicas: Option<Arc<Replicas>>,
     queries: Queries,
     backups: Option<Arc<dyn Backups>>,
@@ -176,6 +181,7 @@ impl Http {
             metrics: Metrics::default(),
             webhooks: self.options.webhooks,
             projections: self.options.projections,
+            relays: self.options.relays,
             replicas: self.options.replicas,
             queries: Queries::default(),
             backups: self.options.backups,
@@ -300,12 +306,26 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(schemas::get).put(schemas::put).delete(schemas::delete),
         ),
         ("/schemas/{type}/check", post(schemas::check)),
+        ("/relays", get(relays::list)),
+        (
+            "/relays/{relay}",
+            get(relays::get).put(relays::put).delete(relays::delete),
+        ),
         ("/projections", get(projections::list)),
         (
             "/projections/{projection}",
             get(projections::get)
                 .put(projections::put)
                 .delete(projections::delete),
+        ),
+        ("/projections/{projection}/parked", get(projections::parked)),
+        (
+            "/projections/{projection}/parked/retry",
+            post(projections::retry),
+        ),
+        (
+            "/projections/{projection}/parked/skip",
+            post(projections::skip),
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
         ("/replicas", get(replicas::list)),

@@ -66,6 +66,7 @@ mod tests {
             metrics: Metrics::default(),
             webhooks: None,
             projections: None,
+            relays: None,
             replicas: None,
             queries: Default::default(),
             backups: None,

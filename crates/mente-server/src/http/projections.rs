@@ -1,6 +1,10 @@
 //! `/projections/{projection}`: CQRS. SQL statements by event type, their rows, and what
-//! became of them. `POST …/rebuild`, `…/resume`, `…/verify`, and `…/query` with
+//! became of them. `POST …/rebuild`, `…/resume`, `…/switch`, `…/rollback`, `…/verify`, and `…/query` with
 //! `{"sql": "SELECT …", "limit": 100}`, which waits for `?min-position=` as `/sql` does (`sql.rs`).
+//!
+//! Where failing events are parked: `GET …/parked` tells which keys they hold up and why, `?key=` the events
+//! of one key; `POST …/parked/retry` with `{"key": "order-17"}` or nothing tries them again, `POST …/parked/skip`
+//! with `{"key": "order-17", "position": "7"}` drops the first of a key, and goes on with the rest.
 
 use std::sync::Arc;
 
@@ -19,7 +23,7 @@ use super::events::json_of;
 use super::query::{Asked, Named, within};
 use super::sql::Waiting;
 use super::{Door, body};
-use crate::projection::Projections;
+use crate::projection::{Position, Projections};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -33,13 +37,17 @@ struct Query {
 pub(super) enum Verb {
     Rebuild,
     Resume,
+    Switch,
+    RollBack,
     Verify,
     Query,
 }
 
-pub(super) const VERBS: [(&str, Verb); 4] = [
+pub(super) const VERBS: [(&str, Verb); 6] = [
     ("rebuild", Verb::Rebuild),
     ("resume", Verb::Resume),
+    ("switch", Verb::Switch),
+    ("rollback", Verb::RollBack),
     ("verify", Verb::Verify),
     ("query", Verb::Query),
 ];
@@ -104,6 +112,8 @@ pub(super) async fn act(
     match verb {
         Verb::Rebuild => projections.rebuild(&who, &name).await?,
         Verb::Resume => projections.resume(&who, &name).await?,
+        Verb::Switch => projections.switch(&who, &name).await?,
+        Verb::RollBack => projections.roll_back(&who, &name).await?,
         Verb::Verify => {
             return json_of(StatusCode::OK, &projections.verify(&who, &name).await?);
         }
@@ -122,6 +132,71 @@ pub(super) async fn act(
         StatusCode::ACCEPTED,
         &projections.status(&who, &name).await?,
     )
+}
+
+/// What is shown of parked events.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct Shown {
+    key: Option<String>,
+    limit: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Retry {
+    key: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Skip {
+    key: String,
+    position: String,
+}
+
+pub(super) async fn parked(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+    Asked(shown): Asked<Shown>,
+) -> Result<Response> {
+    let name = EntityName::new(name)?;
+    let limit = within("limit", shown.limit.unwrap_or(100), 1, limits::PARKED_SHOWN)?;
+    let parked = kept(&door)?.parked(&who, &name, shown.key, limit).await?;
+    json_of(StatusCode::OK, &parked)
+}
+
+pub(super) async fn retry(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+    body: Body,
+) -> Result<Response> {
+    let name = EntityName::new(name)?;
+    let held = body::read(&door, body).await?;
+    let Retry { key } = body::json(&held.bytes)?;
+    json_of(StatusCode::OK, &kept(&door)?.retry(&who, &name, key).await?)
+}
+
+pub(super) async fn skip(
+    State(door): State<Arc<Door>>,
+    Caller(who): Caller,
+    Named(name): Named<String>,
+    body: Body,
+) -> Result<Response> {
+    let name = EntityName::new(name)?;
+    let held = body::read(&door, body).await?;
+    let Skip { key, position } = body::json(&held.bytes)?;
+    let parsed = Position::parse(&position).ok_or_else(|| {
+        let message = format!(
+            "the position is {position:?}: say one of the store, such as \"7\", or of a topic PARTITION:OFFSET, \
+             such as \"0:7\""
+        );
+        Refusal::bad_request(message)
+    })?;
+    let skipped = kept(&door)?.skip(&who, &name, key, parsed).await?;
+    json_of(StatusCode::OK, &skipped)
 }
 
 fn no_such_verb(verb: &str) -> Refusal {

@@ -5,6 +5,8 @@
 //! under construction is not synced at all until it is complete; who finds one after a crash
 //! throws it away.
 
+pub(super) mod appends;
+pub(super) mod parked;
 #[cfg(feature = "planted")]
 pub mod planted;
 mod run;
@@ -19,12 +21,14 @@ use rusqlite::{
     Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
 };
 
-use super::declaration::Declaration;
+use super::declaration::{Declaration, OnError, Parameter};
 use super::digest::{self, TableDigest};
 use super::fact::{Batch, Fact};
+use super::parking::{Doomed, Fate, Held, Parking, record};
 use super::program::Programs;
 use super::sandbox::{self, Phase, Rules};
 use super::status::Failure;
+use appends::Round;
 use run::{Prepared, run};
 
 /// Of the tables `mente_*`; a newer one is refused.
@@ -89,8 +93,13 @@ pub(super) struct Database {
     rules: Rules,
     owner: Owner,
     checkpoints: Checkpoints,
+    /// Of a projection that appends wait for, while they do.
+    round: Option<Round>,
+    parking: Parking,
     /// Rows of another declaration or another log: to be read, not to be folded on.
     pub(super) outdated: Option<&'static str>,
+    /// The declaration that they are a fold by, if it is another one of the same log.
+    pub(super) earlier: Option<String>,
 }
 
 impl Database {
@@ -124,12 +133,16 @@ impl Database {
         }
         let statements = owner.declaration.on.values().map(Vec::len).sum::<usize>();
         connection.set_prepared_statement_cache_capacity(statements + 16);
+        let parking = Parking::new(&owner.declaration);
         let mut database = Self {
             connection,
             rules,
             owner,
             checkpoints: Checkpoints::new(),
+            round: None,
+            parking,
             outdated: None,
+            earlier: None,
         };
         database.recognise()?;
         Ok(database)
@@ -145,8 +158,15 @@ impl Database {
         rules.enter(Phase::Change);
         for (kind, statements) in &declaration.on {
             for statement in statements {
-                Prepared::new(&transaction, &rules, statement)
-                    .map_err(|error| Failure::statement(statement, format!("{kind}: {error}")))?;
+                let failed =
+                    |error: String| Failure::statement(statement, format!("{kind}: {error}"));
+                let prepared = Prepared::new(&transaction, &rules, statement);
+                let prepared = prepared.map_err(|error| failed(error.message))?;
+                if declaration.inline && prepared.has(Parameter::Offset) {
+                    let error = "an inline projection sees an event before it has an :offset; \
+                                 it has a :position";
+                    return Err(failed(error.to_owned()));
+                }
             }
         }
         rules.enter(Phase::Own);
@@ -157,24 +177,67 @@ impl Database {
         &self.checkpoints
     }
 
+    /// What is parked, as of the last transaction.
+    pub(super) fn parked(&self) -> Option<Held> {
+        self.parking.held()
+    }
+
+    /// For a fold that is compared: what was parked and skipped is so here too.
+    pub(super) fn treating(mut self, fate: Fate) -> Self {
+        self.parking.treating(fate);
+        self
+    }
+
+    pub(super) fn fate(&self) -> Result<Fate, Failure> {
+        parked::fate(&self.connection)
+            .map_err(|error| Failure::own("reading what is parked", &error))
+    }
+
     pub(super) fn rules(&self) -> &Rules {
         &self.rules
     }
 
-    /// Folds a batch in: all of it, or all before the event that fails. What is below the
-    /// checkpoint was folded before and is passed over, also if another connection did it.
+    /// Folds a batch in: all of it, or all before the event that fails, unless that is parked. What
+    /// is below the checkpoint was folded before and is passed over, also if another connection did it.
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
-        let (index, failure) = match self.transact(batch, &batch.facts, batch.next) {
-            Ok(()) => return Ok(()),
-            Err(failed) => failed,
-        };
-        if let Some(fact) = batch.facts.get(index).filter(|_| index > 0) {
-            // Events of one record are folded in together or not at all.
-            let whole = batch.facts.partition_point(|f| f.offset < fact.offset);
-            let before = self.transact(batch, &batch.facts[..whole], fact.offset.0);
-            before.map_err(|(_, failure)| failure)?;
+        let facts: Vec<&Fact> = batch.facts.iter().collect();
+        let mut rest = &facts[..];
+        loop {
+            let whole = self.transact(batch, rest, batch.next, &Doomed::new());
+            let Err((index, failure)) = whole else {
+                return Ok(());
+            };
+            let record = record(rest, index);
+            if let Some(fact) = rest.get(record.start).filter(|_| record.start > 0) {
+                let before = &rest[..record.start];
+                let before = self.transact(batch, before, fact.offset.0, &Doomed::new());
+                before.map_err(|(_, failure)| failure)?;
+            }
+            if !self.parking.takes(&failure) {
+                return Err(failure);
+            }
+            let failed = Doomed::from([(index - record.start, failure)]);
+            self.park(batch, &rest[record.clone()], failed)?;
+            rest = &rest[record.end..];
         }
-        Err(failure)
+    }
+
+    /// Passes one record with an event that failed; others of it may fail as well.
+    fn park(&mut self, batch: &Batch, facts: &[&Fact], mut doomed: Doomed) -> Result<(), Failure> {
+        let Some(fact) = facts.first() else {
+            return Ok(());
+        };
+        // A cursor, and not where the next event lies.
+        let next = fact.offset.0 + 1;
+        loop {
+            let Err((index, failure)) = self.transact(batch, facts, next, &doomed) else {
+                return Ok(());
+            };
+            if !self.parking.takes(&failure) || doomed.contains_key(&index) {
+                return Err(failure);
+            }
+            doomed.insert(index, failure);
+        }
     }
 
     pub(super) fn digest(&self) -> Result<Vec<TableDigest>, Failure> {
@@ -233,6 +296,7 @@ impl Database {
         }
         if declared != self.owner.declaration.text {
             self.outdated = Some("the declaration has changed");
+            self.earlier = (source == self.owner.source).then_some(declared);
         } else if source == STORE && self.owner.source.starts_with(STORE) {
             // Written before the store said which one it is: this one, as far as anybody knows.
             let noted = "UPDATE mente_projection SET source = ?1";
@@ -242,6 +306,10 @@ impl Database {
             self.outdated = Some("the source was deleted and made anew");
         }
         self.checkpoints = read_checkpoints(&self.connection).map_err(own)?;
+        if self.parking.is_on() && self.outdated.is_none() {
+            let (keys, held) = parked::known(&self.connection).map_err(own)?;
+            self.parking.known(keys, held);
+        }
         Ok(())
     }
 
@@ -274,6 +342,9 @@ impl Database {
             &owner.source,
         );
         transaction.execute(insert, row).map_err(own)?;
+        if owner.declaration.on_error == OnError::Park {
+            parked::make(&transaction).map_err(own)?;
+        }
         for statement in &owner.declaration.init {
             rules.enter(Phase::Declare);
             let made = transaction
@@ -287,9 +358,7 @@ impl Database {
     }
 
     fn begin(&mut self) -> Result<Transaction<'_>, Failure> {
-        self.connection
-            .transaction_with_behavior(TransactionBehavior::Immediate)
-            .map_err(|error| Failure::own("beginning a transaction", &error))
+        begin(&mut self.connection)
     }
 
     /// One transaction: the facts from the checkpoint on, then the checkpoint. On an error
@@ -297,15 +366,16 @@ impl Database {
     fn transact(
         &mut self,
         batch: &Batch,
-        facts: &[Fact],
+        facts: &[&Fact],
         next: u64,
+        doomed: &Doomed,
     ) -> Result<(), (usize, Failure)> {
         #[cfg(feature = "planted")]
         if planted::is_planted() {
             return self.checkpoint_first(batch, facts, next);
         }
         let (owner, rules) = (self.owner.clone(), self.rules.clone());
-        let transaction = self.begin().map_err(|failure| (0, failure))?;
+        let transaction = begin(&mut self.connection).map_err(|failure| (0, failure))?;
         let own = |error: rusqlite::Error| (0, Failure::own("moving the checkpoint", &error));
         let before = read_checkpoint(&transaction, batch.partition).map_err(own)?;
         let mut checkpoint = before.unwrap_or(Checkpoint {
@@ -315,17 +385,46 @@ impl Database {
             last: None,
         });
         let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
+        let now = owner.programs.wall();
+        let parking = &self.parking;
+        let plan = parking.plan(&facts[skipped..], &owner.declaration, doomed, now);
+        let plan = plan.map_err(|failure| (skipped, failure))?;
         rules.enter(Phase::Change);
-        let ran = run(&transaction, &rules, &owner, &facts[skipped..]);
+        let ran = run(&transaction, &rules, &owner, &plan.run);
         rules.enter(Phase::Own);
-        let applied = ran.map_err(|(index, failure)| (skipped + index, failure))?;
+        let applied = ran.map_err(|(index, failure)| (skipped + plan.index(index), failure))?;
+        parked::insert(&transaction, &plan.park).map_err(own)?;
         checkpoint.applied += applied;
         checkpoint.next = checkpoint.next.max(next);
         write_checkpoint(&transaction, &owner.name, batch.partition, checkpoint).map_err(own)?;
         transaction.commit().map_err(own)?;
+        self.parking.done(&plan);
         self.checkpoints.insert(batch.partition, checkpoint);
         Ok(())
     }
+}
+
+fn begin(connection: &mut Connection) -> Result<Transaction<'_>, Failure> {
+    connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .map_err(|error| Failure::own("beginning a transaction", &error))
+}
+
+/// Whether another event might go well where this error came: what its values break, or what they make
+/// of a statement. Everything that is not known to be so is the database's or the machine's.
+fn is_of_event(error: &rusqlite::Error) -> bool {
+    let Some(code) = error.sqlite_error_code() else {
+        return true;
+    };
+    matches!(
+        code,
+        ErrorCode::ConstraintViolation
+            | ErrorCode::TypeMismatch
+            | ErrorCode::TooBig
+            | ErrorCode::ParameterOutOfRange
+            | ErrorCode::OperationInterrupted
+            | ErrorCode::Unknown
+    )
 }
 
 /// Whether the same may go well later without anybody changing the declaration.
@@ -364,7 +463,7 @@ pub(super) fn read_checkpoints(connection: &Connection) -> rusqlite::Result<Chec
 }
 
 fn read_checkpoint(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     partition: u32,
 ) -> rusqlite::Result<Option<Checkpoint>> {
     let one =
@@ -382,7 +481,7 @@ fn read_checkpoint(
 }
 
 fn write_checkpoint(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     name: &EntityName,
     partition: u32,
     checkpoint: Checkpoint,

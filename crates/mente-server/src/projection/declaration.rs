@@ -21,7 +21,15 @@
 //! There the statements are PostgreSQL's: `:data` is `jsonb`, `:time` `timestamptz`, numbers are
 //! `bigint`, the rest `text`. With `parallel` so many keys are folded at one time.
 //!
+//! `"onError": "park"` sets an event aside whose statement fails, with those of its key that come
+//! behind it, and goes on with other keys (`parking.rs`); else, or with `"stop"`, the projection stops.
+//!
+//! `"switch": "manual"` lets rebuilt rows wait, and follow, until somebody says that they are to take the
+//! place of the live ones.
+//!
 //! In place of `on` there may be a program, `javascript` (`program.rs`).
+//!
+//! With `"inline": true` appends to the store wait for the rows (`inline.rs`).
 //!
 //! Rows are a fold of the log: no clock, no chance, and no reading of Mente's own tables
 //! (`mente_*`). Order holds within a partition, not between partitions, so statements of a
@@ -39,9 +47,11 @@ use serde_json::Value;
 use super::postgres;
 
 /// Beside the database lie SQLite's files and ours, told by their endings.
-const RESERVED_ENDINGS: [&str; 5] = ["-wal", "-shm", "-journal", REBUILD, VERIFY];
+const RESERVED_ENDINGS: [&str; 7] = ["-wal", "-shm", "-journal", REBUILD, VERIFY, KEPT, TURNING];
 pub(super) const REBUILD: &str = ".rebuild";
 pub(super) const VERIFY: &str = ".verify";
+pub(super) const KEPT: &str = ".kept";
+pub(super) const TURNING: &str = ".turning";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Declaration {
@@ -49,13 +59,39 @@ pub struct Declaration {
     pub target: Target,
     /// How many events are folded in at one time, those of one key one after the other.
     pub parallel: u32,
+    /// Whether appends to the store wait for the rows, and what the rows refuse is not appended.
+    pub inline: bool,
+    pub on_error: OnError,
+    pub switch: Switch,
     pub init: Vec<String>,
     pub on: BTreeMap<String, Vec<String>>,
     /// In place of `on`: the source of a program (`program.rs`).
     pub javascript: Option<String>,
-    /// As it was declared, less the place in PostgreSQL: rows made by another text are not this
-    /// projection's.
+    /// As it was declared, less the place in PostgreSQL and how rows are switched: rows made by another
+    /// text are not this projection's.
     pub text: String,
+}
+
+/// What becomes of an event that cannot be folded in.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnError {
+    /// The projection stops before it.
+    #[default]
+    Stop,
+    /// It waits in a table beside the rows, and what comes behind it of its key does too.
+    Park,
+}
+
+/// When rebuilt rows take the place of the live ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Switch {
+    /// As soon as they have caught up.
+    #[default]
+    Auto,
+    /// When somebody says so.
+    Manual,
 }
 
 /// Where the rows are.
@@ -113,6 +149,12 @@ struct Form {
     database: Option<String>,
     target: Option<TargetForm>,
     parallel: Option<u32>,
+    #[serde(default)]
+    inline: bool,
+    #[serde(default, rename = "onError")]
+    on_error: OnError,
+    #[serde(default)]
+    switch: Switch,
     init: Vec<String>,
     on: Option<BTreeMap<String, Vec<String>>>,
     javascript: Option<String>,
@@ -135,6 +177,11 @@ struct SourceForm {
 }
 
 impl Declaration {
+    /// Whether an event may change rows. Of a program nobody knows before it is asked.
+    pub(super) fn may_change(&self, kind: &str) -> bool {
+        self.javascript.is_some() || self.on.contains_key(kind)
+    }
+
     /// Reads a declaration. Whether its SQL holds is told by [`super::Projections::define`].
     pub fn parse(name: &EntityName, declared: &Value) -> Result<Self> {
         let text = declared.to_string();
@@ -176,6 +223,15 @@ impl Declaration {
             ));
         }
         let on = form.on.unwrap_or_default();
+        if form.inline {
+            let statements = || form.init.iter().chain(on.values().flatten());
+            check_inline(&source, &target, form.javascript.is_some(), statements)?;
+            if form.on_error == OnError::Park || form.switch == Switch::Manual {
+                let message = "an inline projection refuses an event that fails, and its rebuilt rows take over by \
+                               themselves: leave \"onError\" and \"switch\" out";
+                return Err(Error::new(Kind::Unsupported, message));
+            }
+        }
         if let Some(odd) = form
             .init
             .iter()
@@ -189,17 +245,52 @@ impl Declaration {
         }
         Ok(Self {
             source,
-            text: match target {
-                Target::File(_) => text,
-                Target::Postgres(_) => without_target(declared),
-            },
+            text: rows_text(declared, &target),
             target,
             parallel,
+            inline: form.inline,
+            on_error: form.on_error,
+            switch: form.switch,
             init: form.init,
             on,
             javascript: form.javascript,
         })
     }
+}
+
+/// What appends wait for is a file beside the store, and fails an event without undoing another.
+fn check_inline<'a, I: Iterator<Item = &'a String>>(
+    source: &Source,
+    target: &Target,
+    is_program: bool,
+    statements: impl Fn() -> I,
+) -> Result<()> {
+    let unsupported = |what| Err(Error::new(Kind::Unsupported, what));
+    if !matches!(source, Source::Store { .. }) {
+        return unsupported(
+            "an inline projection is of the store, whose appends wait for it: {\"store\":true}",
+        );
+    }
+    if matches!(target, Target::Postgres(_)) {
+        return unsupported("an inline projection is a file of SQLite, not rows in PostgreSQL");
+    }
+    if is_program {
+        return unsupported("an inline projection has statements by event type, no program");
+    }
+    let says = |sql: &str, word: &str| sql.to_ascii_lowercase().contains(word);
+    if let Some(odd) = statements().find(|sql| says(sql, "rollback")) {
+        return Err(Error::invalid(format!(
+            "{odd:?} rolls back what other appends did: an inline projection refuses an event by failing, so \
+             write ABORT"
+        )));
+    }
+    if let Some(odd) = statements().find(|sql| says(sql, "deferred")) {
+        return Err(Error::invalid(format!(
+            "{odd:?} defers a check until the event is in the log: an inline projection refuses it before, so \
+             leave DEFERRED out"
+        )));
+    }
+    Ok(())
 }
 
 /// A URL with a password belongs where nobody repeats it: what is told of any other place may show what stands there.
@@ -300,13 +391,29 @@ fn check_parallel(parallel: u32, target: &Target) -> Result<()> {
     }))
 }
 
-/// So that another password makes no other rows, and no copy of it lies beside them.
-fn without_target(declared: &Value) -> String {
+/// So that another password makes no other rows, and no copy of it lies beside them; nor does another way
+/// to switch.
+fn rows_text(declared: &Value, target: &Target) -> String {
     let mut declared = declared.clone();
     if let Some(fields) = declared.as_object_mut() {
-        fields.remove("target");
+        fields.remove("switch");
+        if matches!(target, Target::Postgres(_)) {
+            fields.remove("target");
+        }
     }
     declared.to_string()
+}
+
+/// What is declared by the text of rows, in the place and with the ways of `declared`.
+pub(super) fn redeclared(text: &str, declared: &Value) -> Option<Value> {
+    let mut earlier: Value = serde_json::from_str(text).ok()?;
+    let fields = earlier.as_object_mut()?;
+    for name in ["target", "switch"] {
+        if let Some(value) = declared.get(name) {
+            fields.insert(name.to_owned(), value.clone());
+        }
+    }
+    Some(earlier)
 }
 
 /// A plain name: no path, nothing hidden, nothing that is one of the files beside a database.
@@ -411,6 +518,14 @@ mod tests {
         refused(
             json!({"source": {"topic": "t"}, "init": [], "om": {}}),
             "om",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "switch": "never"}),
+            "never",
+        );
+        refused(
+            json!({"source": {"topic": "t"}, "init": [], "on": {}, "onError": "ignore"}),
+            "ignore",
         );
         let now = json!({"source": {"topic": "t"}, "init": [], "on": {"E": ["INSERT INTO t VALUES (datetime('NOW'))"]}});
         refused(now, "asks the clock");

@@ -13,17 +13,19 @@ use super::declaration::Parameter;
 pub(super) struct Fact {
     pub(super) partition: u32,
     pub(super) offset: Offset,
+    /// Which one it is of the events that its record is told as.
+    pub(super) part: u32,
     pub(super) time: Timestamp,
     pub(super) event: Event,
     /// Only events of the store have one.
-    stream: Option<InStream>,
+    pub(super) stream: Option<InStream>,
 }
 
 #[derive(Debug)]
-struct InStream {
-    name: String,
-    revision: u64,
-    position: u64,
+pub(super) struct InStream {
+    pub(super) name: String,
+    pub(super) revision: u64,
+    pub(super) position: u64,
 }
 
 /// What one read of a partition gave.
@@ -37,6 +39,18 @@ pub(super) struct Batch {
 }
 
 impl Batch {
+    /// Says of each event which one of its record it is.
+    pub(super) fn number(&mut self) {
+        let mut before: Option<(Offset, u32)> = None;
+        for fact in &mut self.facts {
+            fact.part = match before {
+                Some((offset, part)) if offset == fact.offset => part + 1,
+                _ => 0,
+            };
+            before = Some((fact.offset, fact.part));
+        }
+    }
+
     /// Leaves what lies below `end`.
     pub(super) fn truncate(&mut self, end: u64) {
         if self.next > end {
@@ -47,9 +61,14 @@ impl Batch {
 }
 
 impl Fact {
-    /// Which of so many lanes folds it in: always the same one for one key, which is the stream in
-    /// the store. What has no key has an order only with what has none either.
+    /// Which of so many lanes folds it in: always the same one for one key.
     pub(super) fn lane(&self, count: u32) -> u32 {
+        spread(&self.key()) % count
+    }
+
+    /// What it has an order with: the stream in the store. What has no key has an order only with
+    /// what has none either.
+    pub(super) fn key(&self) -> Vec<u8> {
         let stream = self.stream.as_ref().map(|stream| stream.name.as_bytes());
         let mut event = Event {
             key: self.event.key.clone(),
@@ -58,8 +77,8 @@ impl Fact {
             ..Event::default()
         };
         event.place();
-        let key = stream.or(event.key.as_deref()).unwrap_or_default();
-        spread(key) % count
+        let key = stream.or(event.key.as_deref());
+        key.unwrap_or_default().to_vec()
     }
 
     /// What a program is told of where it lies, and of its time.
@@ -163,6 +182,7 @@ impl From<StoredEvent> for Fact {
         Self {
             partition: stored.position.partition,
             offset: stored.position.offset,
+            part: 0,
             time: stored.time,
             event: stored.event,
             stream: None,
@@ -175,6 +195,7 @@ impl From<StreamEvent> for Fact {
         Self {
             partition: 0,
             offset: event.place.offset,
+            part: 0,
             time: event.time,
             event: event.event,
             stream: Some(InStream {

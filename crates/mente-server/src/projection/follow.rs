@@ -147,11 +147,13 @@ impl Follower {
         let mut batch = self.reader.read(partition, from).await?;
         batch.truncate(end);
         let next = batch.next;
-        self.cursors.insert(partition, next);
         if next == from {
+            self.cursors.insert(partition, next);
             return Ok(false);
         }
+        // Whoever stops to wait here, and follows again, reads this batch again.
         self.writer.send(batch).await?;
+        self.cursors.insert(partition, next);
         Ok(true)
     }
 

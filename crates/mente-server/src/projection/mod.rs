@@ -8,7 +8,8 @@
 //! The checkpoint lies with the rows, so an event is in them exactly once, whatever crashes.
 //! A changed declaration is a new version: it is built beside the old rows, which go on
 //! answering queries until the new ones take their place. Nothing here has an effect beyond
-//! its own rows, so folding again is always safe.
+//! its own rows, so folding again is always safe. The rows before are kept, to go back to (`kept.rs`).
+//! An event that fails may be set aside with those of its key behind it (`parking.rs`).
 //!
 //! The rows may lie in a schema of PostgreSQL in place of a file of SQLite (`rows.rs`, `postgres`).
 //!
@@ -16,6 +17,7 @@
 
 pub mod declaration;
 
+mod board;
 mod costly;
 mod database;
 mod digest;
@@ -24,6 +26,9 @@ pub(crate) mod sandbox;
 
 mod files;
 mod follow;
+mod inline;
+mod parked;
+mod parking;
 mod postgres;
 mod program;
 mod rows;
@@ -31,6 +36,8 @@ mod source;
 mod task;
 mod writer;
 
+mod kept;
+mod lag;
 pub(crate) mod lending;
 pub(crate) mod query;
 mod status;
@@ -39,7 +46,7 @@ mod verify;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mente_broker::{Broker, Definition, EntityName, Error, Kind, Principal, Result};
 use mente_engine::limits;
@@ -47,19 +54,25 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use board::{Board, Joining};
 use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
 use declaration::Target;
 use files::Files;
+use inline::Inlined;
 use program::Programs;
 use rows::Place;
 use source::Reader;
-use task::{Board, Command, Task};
+use task::{Command, Task};
 use writer::Alive;
 
 #[cfg(feature = "planted")]
 pub use database::planted;
 pub use digest::TableDigest;
+pub use kept::{EarlierPartition, EarlierRows};
+pub use lag::Gauge;
+pub use parked::Parked;
+pub use parking::{Held, ParkedEvent, ParkedKey, Position, Retried};
 pub use query::Answer;
 pub use status::{At, Failure, PartitionStatus, State, Status};
 pub use verify::{ComparedTable, Verification};
@@ -67,6 +80,9 @@ pub use verify::{ComparedTable, Verification};
 /// How long declaring waits for the tables, and how often it looks.
 const MADE_WAIT: Duration = Duration::from_secs(1);
 const MADE_LOOK: Duration = Duration::from_millis(5);
+
+/// How often a server that does not open its doors yet says why.
+const MENDED_TELL: Duration = Duration::from_secs(5);
 
 /// Where rows may be kept.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -105,6 +121,8 @@ struct Inner {
     entries: Mutex<Entries>,
     /// Queries under way.
     room: Semaphore,
+    /// What was last told of all of them.
+    gauges: Mutex<Option<lag::Told>>,
 }
 
 #[derive(Debug, Default)]
@@ -157,6 +175,7 @@ impl Projections {
             who: Principal::Key("projections of this server".to_owned()),
             entries: Mutex::default(),
             room: Semaphore::new(limits::QUERIES),
+            gauges: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -183,6 +202,40 @@ impl Projections {
         // Nothing is kept any more, and nothing is begun.
         let entries = std::mem::take(&mut *self.inner.entries.lock().await);
         futures::future::join_all(entries.by_name.into_values().map(Entry::stop)).await;
+    }
+
+    /// Resolves once the rows that appends waited for before the server stopped are at the end of the log, or something
+    /// keeps them from it: then queries of them and appends are refused, by name. Says which ones take a while.
+    pub async fn mended(&self) {
+        let mut since = Instant::now();
+        loop {
+            let waits = self.awaited().await;
+            if waits.is_empty() {
+                return;
+            }
+            if since.elapsed() > MENDED_TELL {
+                tracing::info!(projections = ?waits, "brought to the end of the log before the doors open");
+                since = Instant::now();
+            }
+            tokio::time::sleep(MADE_LOOK).await;
+        }
+    }
+
+    /// Inline projections that are not where they should be, and may yet get there.
+    async fn awaited(&self) -> Vec<EntityName> {
+        let is_inline = |(name, body): &(EntityName, Value)| {
+            Declaration::parse(name, body).is_ok_and(|declaration| declaration.inline)
+        };
+        let Ok(declared) = self.list(&self.inner.who) else {
+            return Vec::new();
+        };
+        let entries = self.inner.entries.lock().await;
+        let is_awaited = |(name, _): &(EntityName, Value)| match entries.by_name.get(name) {
+            Some(entry) => entry.kept.is_some() && entry.board.joining() == Joining::Awaited,
+            None => true,
+        };
+        let inline = declared.into_iter().filter(is_inline).filter(is_awaited);
+        inline.map(|(name, _)| name).collect()
     }
 
     /// Declares a projection, durable on return; its SQL was compiled before. The same again
@@ -300,6 +353,8 @@ impl Projections {
             State::Rebuilding => Some(positions(&reader, &board.side()).await),
             State::Running | State::Failed => None,
         };
+        let parked = board.parked();
+        let kept = board.kept().map(|kept| kept.shown(&declaration.text));
         Ok(Status {
             name: name.to_string(),
             state: shown.state,
@@ -309,10 +364,17 @@ impl Projections {
                 .iter()
                 .map(|p| p.end.saturating_sub(p.next_offset))
                 .sum(),
+            inline: declaration.inline,
+            joined: matches!(board.joining(), Joining::Joined | Joining::Closed),
+            lag_seconds: lag::seconds(&reader, &board, &partitions, self.inner.broker.clock())
+                .await,
             applied: partitions.iter().map(|p| p.applied).sum(),
             partitions,
             rebuilds: shown.rebuilds,
             rebuild,
+            ready: shown.is_ready,
+            kept,
+            parked,
             error: shown.error,
         })
     }
@@ -340,6 +402,7 @@ impl Projections {
             let message = "the rows are in PostgreSQL: ask there, by its own clients";
             return Err(Error::new(Kind::Unsupported, message));
         };
+        self.check_promised(name).await?;
         let full = || Error::new(Kind::Throttled, "too many queries at one time: ask again");
         let _room = self.inner.room.try_acquire().map_err(|_| full())?;
         on_thread(move || {
@@ -348,6 +411,21 @@ impl Projections {
             answer
         })
         .await
+    }
+
+    /// Rows that appends wait for are not shown while they lack what somebody was answered.
+    async fn check_promised(&self, name: &EntityName) -> Result<()> {
+        let entries = self.inner.entries.lock().await;
+        let entry = entries.by_name.get(name);
+        match entry.map(|entry| entry.board.joining()) {
+            Some(Joining::Awaited | Joining::Closed) if entry.is_some_and(Entry::is_inline) => {
+                let message = format!(
+                    "the rows of the inline projection {name} may lack what is in the log: its status tells why"
+                );
+                Err(Error::new(Kind::Throttled, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Digests of the tables, equal wherever the rows are equal.
@@ -418,7 +496,14 @@ impl Projections {
         self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
         let entries = self.inner.entries.lock().await;
         let kept = entries.kept(name)?;
-        if command == Command::Rebuild {
+        if kept.declaration.inline && !matches!(command, Command::Rebuild | Command::Resume) {
+            let message = format!(
+                "projection {name} is inline: its rows never miss an event, so none are parked, switched by hand or \
+                 gone back to; declare what it was before, and those rows are used again"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
+        if matches!(command, Command::Rebuild) {
             // Whoever asks for the status next sees that it was heard.
             entries
                 .by_name
@@ -503,19 +588,26 @@ impl Projections {
         let reader = Reader::new(self.inner.broker.clone(), declaration.source.clone());
         let place = self.place(&declaration);
         let gate = Arc::new(RwLock::new(()));
+        let inlined = declaration
+            .inline
+            .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board)));
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
         let weak = alive.downgrade();
         let task = Task {
             name: name.clone(),
             declaration: Arc::clone(&declaration),
+            body: body.clone(),
             reader: reader.clone(),
             place: place.clone(),
             board: Arc::clone(&board),
             gate: Arc::clone(&gate),
             commands: receiver,
+            retrying: None,
+            rolling_back: false,
             alive,
             programs: self.inner.programs.clone(),
+            inlined,
         };
         let kept = Kept {
             declaration,
@@ -543,6 +635,13 @@ impl Projections {
     }
 
     fn check_place(&self, name: &EntityName, declaration: &Declaration) -> Result<()> {
+        if declaration.inline && !self.inner.broker.has_inlines() {
+            let message = format!(
+                "projection {name} is inline, which needs the embedded engine, where the rows lie beside the log: \
+                 leave \"inline\" out here"
+            );
+            return Err(Error::new(Kind::Unsupported, message));
+        }
         let is_outside = matches!(declaration.target, Target::Postgres(_));
         if is_outside && self.inner.reach == Reach::Files {
             let message = format!(
@@ -564,6 +663,11 @@ impl Entries {
 }
 
 impl Entry {
+    fn is_inline(&self) -> bool {
+        let kept = self.kept.as_ref();
+        kept.is_some_and(|kept| kept.declaration.inline)
+    }
+
     /// Resolves once nobody works on the files.
     async fn stop(self) {
         if let Some(mut kept) = self.kept {

@@ -12,7 +12,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use mente_broker::{Error, Kind, Projected, Projector};
-use mente_engine::Clock;
+use mente_engine::{Clock, Timestamp};
 use serde_json::Value;
 
 use super::declaration::Declaration;
@@ -35,6 +35,11 @@ impl Programs {
         Self(clock)
     }
 
+    /// The moment of the wall clock, for notes that are no rows.
+    pub(super) fn wall(&self) -> Timestamp {
+        self.0.now().wall
+    }
+
     pub(super) fn of(&self, declaration: &Declaration) -> Result<Option<Program>, Failure> {
         let Some(source) = &declaration.javascript else {
             return Ok(None);
@@ -50,7 +55,7 @@ impl Program {
     /// What the event does to the rows.
     pub(super) fn project(&self, fact: &Fact) -> Result<Vec<Projected>, Failure> {
         let told = self.0.call(&fact.event, &fact.lies());
-        told.map_err(|error| failure(&error).at(At::of(fact)))
+        told.map_err(|error| failure(&error).of_event(true).at(At::of(fact)))
     }
 }
 

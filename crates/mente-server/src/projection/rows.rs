@@ -10,6 +10,8 @@ use super::database::{Checkpoints, Database, Mode, Owner};
 use super::digest::TableDigest;
 use super::fact::Batch;
 use super::files::{self, Files};
+use super::kept::{self, KeptRows};
+use super::parking::{Aside, Asked, Fate, Held, Retried, retry};
 use super::postgres;
 use super::sandbox::Rules;
 use super::status::Failure;
@@ -67,10 +69,43 @@ impl Rows {
         }
     }
 
+    /// The declaration that they are a fold by, where it is another one of the same log.
+    pub(super) fn earlier(&self) -> Option<&str> {
+        match self {
+            Self::File(rows) => rows.earlier.as_deref(),
+            Self::Postgres(rows) => rows.earlier.as_deref(),
+        }
+    }
+
     pub(super) fn apply(&mut self, batch: &Batch) -> Result<(), Failure> {
         match self {
             Self::File(rows) => rows.apply(batch),
             Self::Postgres(rows) => rows.apply(batch),
+        }
+    }
+
+    /// What is parked, where that is declared.
+    pub(super) fn parked(&self) -> Option<Held> {
+        match self {
+            Self::File(rows) => rows.parked(),
+            Self::Postgres(rows) => rows.parked(),
+        }
+    }
+
+    /// Tries parked events again.
+    pub(super) fn retry(&mut self, asked: &Asked) -> Result<Retried, Failure> {
+        let rows: &mut dyn Aside = match self {
+            Self::File(rows) => &mut **rows,
+            Self::Postgres(rows) => &mut **rows,
+        };
+        retry(rows, asked)
+    }
+
+    /// What is parked and was skipped, one by one.
+    pub(super) fn fate(&self) -> Result<Fate, Failure> {
+        match self {
+            Self::File(rows) => rows.fate(),
+            Self::Postgres(rows) => rows.fate(),
         }
     }
 
@@ -127,10 +162,32 @@ impl Place {
         }
     }
 
+    /// The rows that were live before the last switch.
+    pub(super) fn kept(&self) -> Result<Option<KeptRows>, Failure> {
+        match self {
+            Self::Files(files) => kept::of_file(files),
+            Self::Postgres(place) => place.kept(),
+        }
+    }
+
+    /// The kept rows and the live ones change places; nothing happens if none are kept.
+    pub(super) fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        if self.kept()?.is_none() {
+            return Ok(());
+        }
+        match self {
+            Self::Files(files) => files.exchange(owner),
+            Self::Postgres(place) => place.exchange(&owner.name),
+        }
+    }
+
     /// The live rows; made if they are not there, unless a rebuild is going to make them.
     pub(super) fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
         match self {
             Self::Files(files) => {
+                files
+                    .settle()
+                    .map_err(|error| files::failure("finishing a switch", &error))?;
                 if !rebuild {
                     files::remove(&files.rebuild)
                         .map_err(|error| files::failure("removing an old rebuild", &error))?;
@@ -138,7 +195,8 @@ impl Place {
                 if rebuild && !files.live.exists() {
                     return Ok(None);
                 }
-                let live = Database::open(&files.live, Mode::Live, owner, Rules::default())?;
+                let rules = Rules::of_rows(owner.declaration.inline);
+                let live = Database::open(&files.live, Mode::Live, owner, rules)?;
                 Ok(Some(Rows::File(Box::new(live))))
             }
             Self::Postgres(place) => {
@@ -158,7 +216,18 @@ impl Place {
             Self::Files(files) => {
                 files::remove(&files.rebuild)
                     .map_err(|error| files::failure("removing an old rebuild", &error))?;
-                let rebuild = Database::open(&files.rebuild, Mode::Build, owner, Rules::default());
+                self.open_rebuild_again(owner)
+            }
+            Self::Postgres(place) => Ok(Rows::Postgres(Box::new(place.open_rebuild(owner)?))),
+        }
+    }
+
+    /// Rows under construction that were finished once, to go on with.
+    pub(super) fn open_rebuild_again(&self, owner: Owner) -> Result<Rows, Failure> {
+        match self {
+            Self::Files(files) => {
+                let rules = Rules::of_rows(owner.declaration.inline);
+                let rebuild = Database::open(&files.rebuild, Mode::Build, owner, rules);
                 Ok(Rows::File(Box::new(rebuild?)))
             }
             Self::Postgres(place) => Ok(Rows::Postgres(Box::new(place.open_rebuild(owner)?))),

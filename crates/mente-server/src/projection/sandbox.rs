@@ -39,6 +39,8 @@ pub(crate) struct Rules(Arc<Shared>);
 #[derive(Debug, Default)]
 struct Shared {
     phase: AtomicU8,
+    /// What each statement has; 0 stands for that of a projection that nobody waits for.
+    steps: AtomicU64,
     /// Looks that the statement has left; counted, not timed, so that a fold ends the same way
     /// on every machine.
     looks_left: AtomicU64,
@@ -61,6 +63,16 @@ pub(crate) struct Seen {
 }
 
 impl Rules {
+    /// For rows that appends wait for, if they do.
+    pub(crate) fn of_rows(are_inline: bool) -> Self {
+        let rules = Self::default();
+        if are_inline {
+            let steps = limits::INLINE_STATEMENT_STEPS;
+            rules.0.steps.store(steps, Ordering::Relaxed);
+        }
+        rules
+    }
+
     pub(crate) fn enter(&self, phase: Phase) {
         self.0.phase.store(phase as u8, Ordering::Relaxed);
         self.renew();
@@ -68,7 +80,11 @@ impl Rules {
 
     /// A statement begins: it has all its steps.
     pub(crate) fn renew(&self) {
-        let looks = limits::PROJECTION_STATEMENT_STEPS / STEPS_PER_LOOK as u64;
+        let steps = match self.0.steps.load(Ordering::Relaxed) {
+            0 => limits::PROJECTION_STATEMENT_STEPS,
+            steps => steps,
+        };
+        let looks = steps / STEPS_PER_LOOK as u64;
         self.0.looks_left.store(looks, Ordering::Relaxed);
     }
 

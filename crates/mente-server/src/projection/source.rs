@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures::future::{FutureExt, select_all};
-use mente_broker::{Broker, Error, Kind, Principal};
-use mente_engine::{Bounds, Offset};
+use mente_broker::{Broker, Error, Inlines, Kind, Principal, StreamEvent};
+use mente_engine::{Bounds, Offset, Timestamp};
 
 use super::declaration::Source;
 use super::fact::{Batch, Fact};
@@ -28,6 +28,14 @@ impl Reader {
             broker,
             who,
             source,
+        }
+    }
+
+    /// The same for another source.
+    pub(super) fn of(&self, source: Source) -> Self {
+        Self {
+            source,
+            ..self.clone()
         }
     }
 
@@ -78,12 +86,59 @@ impl Reader {
                 (events.into_iter().map(Fact::from).collect(), next)
             }
         };
-        Ok(Batch {
+        let mut batch = Batch {
             partition,
             from,
             next: next.0.max(from),
             facts,
-        })
+        };
+        batch.number();
+        Ok(batch)
+    }
+
+    /// When the first event from here on was appended, whatever its category; none if there is none.
+    pub(super) async fn appended(
+        &self,
+        partition: u32,
+        from: u64,
+    ) -> Result<Option<Timestamp>, Failure> {
+        // An event that cannot be told has its time too.
+        let (broker, at) = (self.broker.as_written(), Offset(from));
+        match &self.source {
+            Source::Topic(name) => {
+                let read = broker.read(&self.who, name, partition, at, 1).await;
+                let (events, _) = read.map_err(failure)?;
+                Ok(events.first().map(|event| event.time))
+            }
+            Source::Store { .. } => {
+                let (events, _) = broker.read_store(&self.who, at).await.map_err(failure)?;
+                Ok(events.first().map(|event| event.time))
+            }
+        }
+    }
+
+    /// What reading gives of these events of the store, which are not there yet.
+    pub(super) async fn facts(&self, written: &[StreamEvent]) -> Result<Vec<Fact>, Failure> {
+        let told = self.broker.tell_written(written.to_vec()).await;
+        let mut told = told.map_err(failure)?;
+        if let Source::Store {
+            category: Some(category),
+        } = &self.source
+        {
+            told.retain(|event| event.stream.category() == category);
+        }
+        Ok(told.into_iter().map(Fact::from).collect())
+    }
+
+    /// The end of the store, once every append that did not wait for those that joined is in it.
+    pub(super) async fn end_of_unasked(&self) -> Result<Offset, Failure> {
+        self.broker.after_joining().await.map_err(failure)?;
+        Ok(self.bounds(0).await?.end)
+    }
+
+    /// The views that appends wait for.
+    pub(super) fn inlines(&self) -> &Inlines {
+        self.broker.inlines()
     }
 
     /// Resolves once a partition may have grown beyond its cursor.

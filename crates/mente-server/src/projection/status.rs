@@ -7,6 +7,8 @@ use serde_json::Value;
 use super::database::may_pass;
 use super::declaration::Declaration;
 use super::fact::Fact;
+use super::kept::EarlierRows;
+use super::parking::Held;
 
 /// A projection, how far it is, and what stopped it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -21,6 +23,13 @@ pub struct Status {
     /// Offsets between the rows and the ends of the logs. Offsets have holes, so this is at
     /// least the number of events.
     pub lag: u64,
+    /// Whether appends to the store wait for the rows, once these are at its end: `joined`.
+    pub inline: bool,
+    pub joined: bool,
+    /// Age of the oldest event that is not in the rows, by the time of its append; 0 if there is none.
+    /// Absent where that could not be read.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lag_seconds: Option<f64>,
     /// Events that are in the rows.
     pub applied: u64,
     /// Rebuilds that came to their end since the server began.
@@ -28,6 +37,15 @@ pub struct Status {
     /// Of the file that will take the place of the live one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rebuild: Option<Vec<PartitionStatus>>,
+    /// Whether those have caught up and wait until somebody says switch.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub ready: bool,
+    /// Rows that were live before, to go back to.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kept: Option<EarlierRows>,
+    /// Events that wait in the rows' database, if the declaration has failing ones parked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub parked: Option<Held>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<Failure>,
 }
@@ -67,6 +85,9 @@ pub struct Failure {
     /// Somebody else keeps the rows.
     #[serde(skip)]
     pub(super) stands_by: bool,
+    /// Whether it is the event that fails, and not the database or the declaration: such a one may be parked.
+    #[serde(skip)]
+    pub(super) is_of_event: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -89,12 +110,20 @@ impl Status {
             source: declaration
                 .as_ref()
                 .map_or_else(String::new, |d| d.source.to_string()),
-            database: declaration.map_or_else(String::new, |d| d.target.to_string()),
+            database: declaration
+                .as_ref()
+                .map_or_else(String::new, |d| d.target.to_string()),
             partitions: Vec::new(),
             lag: 0,
+            inline: declaration.as_ref().is_some_and(|d| d.inline),
+            joined: false,
+            lag_seconds: None,
             applied: 0,
             rebuilds: 0,
             rebuild: None,
+            ready: false,
+            kept: None,
+            parked: None,
             error,
         }
     }
@@ -119,6 +148,15 @@ impl Failure {
             at: None,
             retry: false,
             stands_by: false,
+            is_of_event: false,
+        }
+    }
+
+    /// Another event may go well where this one fails.
+    pub(super) fn of_event(self, is_of_event: bool) -> Self {
+        Self {
+            is_of_event: is_of_event && !self.retry,
+            ..self
         }
     }
 

@@ -1,59 +1,65 @@
 //! The life of one projection: open, follow, rebuild, fail, go on.
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use mente_broker::EntityName;
-use tokio::sync::{RwLock, mpsc};
+use serde_json::Value;
+use tokio::sync::{RwLock, mpsc, oneshot};
 
+use super::board::Board;
 use super::database::{Checkpoints, Owner};
-use super::declaration::Declaration;
+use super::declaration::{Declaration, Source, Switch, redeclared};
 use super::follow::{Follower, Until};
+use super::inline::Inlined;
+use super::parking::{Asked, Retried};
 use super::program::Programs;
-use super::rows::{Built, Place, Rows};
+use super::rows::{Built, Place, Rows, Stopper};
 use super::source::Reader;
 use super::status::{Failure, State};
 use super::writer::{Alive, Progress};
 
 /// Wait before what failed in passing is tried again, and the longest, if it goes on failing.
-const RETRY: Duration = Duration::from_secs(1);
+pub(super) const RETRY: Duration = Duration::from_secs(1);
 const RETRY_MAX: Duration = Duration::from_secs(8);
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Command {
     Rebuild,
     Resume,
+    Retry(Retrying),
+    /// Rebuilt rows that wait for it take the place of the live ones.
+    Switch,
+    /// The kept rows do.
+    RollBack,
 }
 
-/// What a task shows of itself.
-#[derive(Debug, Default)]
-pub(super) struct Board {
-    shown: Mutex<Shown>,
-    live: Progress,
-    side: Progress,
-    /// Whether the rows were ours since the server began.
-    made: AtomicBool,
-}
-
-#[derive(Clone, Debug)]
-pub(super) struct Shown {
-    pub(super) state: State,
-    pub(super) error: Option<Failure>,
-    pub(super) rebuilds: u64,
+/// Parked events are to be tried again, and who asked is told what came of it.
+#[derive(Debug)]
+pub(super) struct Retrying {
+    pub(super) asked: Asked,
+    pub(super) told: oneshot::Sender<Result<Retried, Failure>>,
 }
 
 pub(super) struct Task {
     pub(super) name: EntityName,
     pub(super) declaration: Arc<Declaration>,
+    /// As it was declared, with the place of the rows.
+    pub(super) body: Value,
     pub(super) reader: Reader,
     pub(super) place: Place,
     pub(super) board: Arc<Board>,
     /// Shared by readers of the live file; a swap needs it alone.
     pub(super) gate: Arc<RwLock<()>>,
     pub(super) commands: mpsc::Receiver<Command>,
+    /// To be done as soon as the live rows are open.
+    pub(super) retrying: Option<Retrying>,
+    /// The kept rows take the place of the live ones before these are opened.
+    pub(super) rolling_back: bool,
     pub(super) alive: Alive,
     pub(super) programs: Programs,
+    /// Of rows that appends wait for.
+    pub(super) inlined: Option<Arc<Inlined>>,
 }
 
 impl Task {
@@ -63,6 +69,7 @@ impl Task {
         // cut off.
         let mut rebuild = None;
         let mut wait = RETRY;
+        self.join_again().await;
         loop {
             let before = self.board.live();
             let Err(failure) = self.life(&mut rebuild).await else {
@@ -71,6 +78,12 @@ impl Task {
             let (retry, stands_by) = (failure.retry, failure.stands_by);
             if !self.board.is_failing_so(&failure) {
                 tracing::warn!(projection = %self.name, %failure, retry, "projection stopped");
+            }
+            if let Some(inlined) = &self.inlined {
+                inlined.close(format!("stands still: {failure}")).await;
+            }
+            if let Some(retrying) = self.retrying.take() {
+                let _ = retrying.told.send(Err(failure.clone()));
             }
             self.board.fail(failure);
             if stands_by {
@@ -90,7 +103,17 @@ impl Task {
                 Some(self.command().await)
             };
             if let Some(command) = command {
-                rebuild = Some(command == Command::Rebuild);
+                match command {
+                    Command::Rebuild => rebuild = Some(true),
+                    Command::Resume => {
+                        rebuild = Some(false);
+                        self.rolling_back = false;
+                    }
+                    Command::Retry(retrying) => self.retrying = Some(retrying),
+                    Command::RollBack => self.rolling_back = true,
+                    // Nothing is built, or it is built anew first.
+                    Command::Switch => {}
+                }
                 wait = RETRY;
             }
         }
@@ -122,14 +145,35 @@ impl Task {
             source: identity.clone(),
             programs: self.programs.clone(),
         };
+        if self.rolling_back {
+            let exchanged = self.exchange(owner).await;
+            // Whoever has the rows open, or a view on them, holds it up and no more.
+            let waits = |failure: &Failure| failure.retry && !failure.stands_by;
+            self.rolling_back = exchanged.as_ref().is_err_and(waits);
+            return exchanged;
+        }
+        let mut are_ours = true;
         let live = match self.open_live(owner.clone(), *rebuild).await {
-            Ok(live) => live,
+            Ok(Opened::Live(live)) => Some((live, self.reader.clone())),
+            Ok(Opened::Earlier(live, source)) => {
+                *rebuild = true;
+                are_ours = false;
+                Some((live, self.reader.of(source)))
+            }
+            Ok(Opened::None) => None,
+            Ok(Opened::KeptAreOurs) => {
+                // They have missed what came since, and nobody waits until they have caught up.
+                self.stand_apart();
+                return self.exchange(owner).await;
+            }
             // What cannot be opened is replaced.
             Err(failure) if *rebuild && !failure.retry => None,
             Err(failure) => return Err(failure),
         };
         let live = match live {
-            Some(live) => Some(self.follower(&identity, live, &self.board.live)?),
+            Some((live, reader)) => {
+                Some(self.follower(reader, &identity, live, &self.board.live)?)
+            }
             None => None,
         };
         let live = match live {
@@ -141,6 +185,10 @@ impl Task {
             None => None,
         };
         match live {
+            // Appends wait for these rows whether they are built anew or not.
+            Some(live) if are_ours && self.inlined.is_some() => {
+                self.keep_inline(owner, live, rebuild).await
+            }
             Some(live) if !*rebuild => self.follow(live, rebuild).await,
             live => {
                 *rebuild = true;
@@ -151,12 +199,45 @@ impl Task {
 
     async fn follow(&mut self, mut live: Follower, rebuild: &mut bool) -> Result<(), Failure> {
         self.board.show(State::Running);
+        if let Some(retrying) = self.retrying.take() {
+            return self.retry(live, retrying).await;
+        }
         let command = tokio::select! {
             ended = live.follow(Until::Forever) => return ended,
             command = self.command() => command,
         };
-        *rebuild = command == Command::Rebuild;
+        match command {
+            Command::Rebuild => *rebuild = true,
+            Command::Resume => *rebuild = false,
+            Command::Retry(retrying) => self.retrying = Some(retrying),
+            Command::RollBack => self.rolling_back = true,
+            Command::Switch => {}
+        }
         live.finish().await.map(|_| ())
+    }
+
+    /// Nothing else is written meanwhile; then the rows are opened anew.
+    async fn retry(&mut self, live: Follower, retrying: Retrying) -> Result<(), Failure> {
+        let Retrying { asked, told } = retrying;
+        let mut rows = live.finish().await?;
+        // Whoever ends the task does not wait for all that is parked.
+        let interrupts = Interrupts(rows.stopper());
+        let progress = Arc::clone(&self.board.live);
+        let retried = blocking(&self.alive, move || {
+            let retried = rows.retry(&asked);
+            // Whoever asked sees in the status what it was told.
+            if let Ok(retried) = &retried {
+                let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.parked = Some(retried.parked);
+            }
+            drop(rows);
+            Ok(retried)
+        });
+        let retried = retried.await?;
+        std::mem::forget(interrupts);
+        // Who asked may have gone.
+        let _ = told.send(retried);
+        Ok(())
     }
 
     /// Builds a file beside the live one, which goes on following meanwhile; then swaps.
@@ -167,9 +248,12 @@ impl Task {
         rebuild: &mut bool,
     ) -> Result<(), Failure> {
         self.board.show(State::Rebuilding);
+        // Nobody waits for rows that are not there yet.
+        self.stand_apart();
         let identity = owner.source.clone();
         let side = self.open_side(owner.clone()).await?;
-        let mut side = self.follower(&identity, side, &self.board.side)?;
+        let reader = self.reader.clone();
+        let mut side = self.follower(reader, &identity, side, &self.board.side)?;
         let following = async {
             if let Some(live) = &mut live {
                 // Its failure shows again when it is opened the next time.
@@ -177,14 +261,34 @@ impl Task {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            built = side.follow(Until::CaughtUp) => built?,
-            () = following => {}
-            command = self.command() => {
-                *rebuild = command == Command::Rebuild;
-                return Ok(());
+        let mut following = Box::pin(following);
+        let mut waits = self.declaration.switch == Switch::Manual;
+        let board = Arc::clone(&self.board);
+        loop {
+            let building = async {
+                side.follow(Until::CaughtUp).await?;
+                if waits {
+                    board.ready();
+                    side.follow(Until::Forever).await?;
+                }
+                Ok::<(), Failure>(())
+            };
+            tokio::select! {
+                built = building => {
+                    built?;
+                    break;
+                }
+                () = &mut following => {}
+                told = self.rebuilding_command() => match told {
+                    Told::Switch => waits = false,
+                    Told::End { again } => {
+                        *rebuild = again;
+                        return Ok(());
+                    }
+                },
             }
         }
+        drop(following);
         // Readers must not see rows go back, so the new file gets as far as the old one was.
         let reached = match live {
             Some(live) => {
@@ -208,9 +312,12 @@ impl Task {
             self.board.fail(failure);
             tokio::select! {
                 () = tokio::time::sleep(RETRY) => {}
-                command = self.command() => {
-                    *rebuild = command == Command::Rebuild;
-                    return Ok(());
+                told = self.rebuilding_command() => match told {
+                    Told::Switch => {}
+                    Told::End { again } => {
+                        *rebuild = again;
+                        return Ok(());
+                    }
                 }
             }
         }
@@ -219,13 +326,14 @@ impl Task {
         Ok(())
     }
 
-    fn follower(
+    pub(super) fn follower(
         &self,
+        reader: Reader,
         identity: &str,
         database: Rows,
         progress: &Progress,
     ) -> Result<Follower, Failure> {
-        let (reader, alive) = (self.reader.clone(), self.alive.clone());
+        let alive = self.alive.clone();
         Follower::start(
             reader,
             identity.to_owned(),
@@ -236,27 +344,61 @@ impl Task {
     }
 
     /// The live rows, unless they are another declaration's.
-    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Option<Rows>, Failure> {
+    async fn open_live(&self, owner: Owner, rebuild: bool) -> Result<Opened, Failure> {
         let place = self.place.clone();
         let progress = Arc::clone(&self.board.live);
         let (name, board) = (self.name.clone(), Arc::clone(&self.board));
+        let body = self.body.clone();
         blocking(&self.alive, move || {
-            let Some(live) = place.open_live(owner, rebuild)? else {
-                return Ok(None);
+            let live = place.open_live(owner.clone(), rebuild)?;
+            let kept = place.kept()?;
+            board.note_kept(kept.clone());
+            let Some(live) = live else {
+                return Ok(Opened::None);
             };
-            board.made.store(true, Ordering::Relaxed);
+            board.note_made();
+            if live.outdated().is_some() && !rebuild && kept.is_some_and(|kept| kept.are_of(&owner))
+            {
+                return Ok(Opened::KeptAreOurs);
+            }
             if let Some(reason) = live.outdated() {
                 tracing::info!(projection = %name, reason, "projection is rebuilt");
-                let shown = &mut *progress.lock().unwrap_or_else(PoisonError::into_inner);
-                shown.clone_from(live.checkpoints());
-                return Ok(None);
+                let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
+                shown.checkpoints.clone_from(live.checkpoints());
+                drop(shown);
+                let earlier = live.earlier().and_then(|text| earlier(text, &body, &owner));
+                drop(live);
+                // Whatever keeps them from going on: they are there to be asked.
+                if let Some(earlier) = earlier
+                    && let source = earlier.declaration.source.clone()
+                    && let Ok(Some(live)) = place.open_live(earlier, true)
+                {
+                    return Ok(Opened::Earlier(live, source));
+                }
+                return Ok(Opened::None);
             }
-            Ok(Some(live))
+            Ok(Opened::Live(live))
         })
         .await
     }
 
-    async fn open_side(&self, owner: Owner) -> Result<Rows, Failure> {
+    /// The rows that were live before take the place of those that are.
+    async fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        let alone = Arc::clone(&self.gate).write_owned().await;
+        let place = self.place.clone();
+        let name = self.name.clone();
+        blocking(&self.alive, move || {
+            let exchanged = place.exchange(owner);
+            drop(alone);
+            if exchanged.is_ok() {
+                tracing::info!(projection = %name, "projection went back to the rows before");
+            }
+            exchanged
+        })
+        .await
+    }
+
+    pub(super) async fn open_side(&self, owner: Owner) -> Result<Rows, Failure> {
         let place = self.place.clone();
         blocking(&self.alive, move || place.open_rebuild(owner)).await
     }
@@ -284,8 +426,25 @@ impl Task {
         blocking(&self.alive, move || place.is_rebuilding()).await
     }
 
+    /// The next command that means something to a rebuild.
+    async fn rebuilding_command(&mut self) -> Told {
+        loop {
+            match self.command().await {
+                Command::Rebuild => return Told::End { again: true },
+                Command::Resume => return Told::End { again: false },
+                Command::Switch => return Told::Switch,
+                // It was asked for before the rebuild began, and what it would go back to goes with it.
+                Command::RollBack => {}
+                Command::Retry(retrying) => {
+                    let message = "the rows are being built anew, and what is parked in them goes with them: retry                                    when that is done, or say resume, which ends it";
+                    let _ = retrying.told.send(Err(Failure::plain(message.to_owned())));
+                }
+            }
+        }
+    }
+
     /// The next command; never resolves once nobody can send one.
-    async fn command(&mut self) -> Command {
+    pub(super) async fn command(&mut self) -> Command {
         match self.commands.recv().await {
             Some(command) => command,
             None => std::future::pending().await,
@@ -293,76 +452,49 @@ impl Task {
     }
 }
 
-impl Default for Shown {
-    fn default() -> Self {
-        Self {
-            state: State::Running,
-            error: None,
-            rebuilds: 0,
-        }
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.stand_apart();
     }
 }
 
-impl Board {
-    /// How far the live file is.
-    pub(super) fn live(&self) -> Checkpoints {
-        copy(&self.live)
-    }
-
-    /// How far the file under construction is.
-    pub(super) fn side(&self) -> Checkpoints {
-        copy(&self.side)
-    }
-
-    pub(super) fn shown(&self) -> Shown {
-        self.shown
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
-    }
-
-    pub(super) fn is_made(&self) -> bool {
-        self.made.load(Ordering::Relaxed)
-    }
-
-    /// Whether it is shown already, so that what goes on for hours is logged once.
-    fn is_failing_so(&self, failure: &Failure) -> bool {
-        self.shown().error.as_ref() == Some(failure)
-    }
-
-    pub(super) fn show(&self, state: State) {
-        self.change(|shown| {
-            shown.state = state;
-            shown.error = None;
-        });
-    }
-
-    pub(super) fn fail(&self, failure: Failure) {
-        self.change(|shown| {
-            if !failure.retry {
-                shown.state = State::Failed;
-            }
-            shown.error = Some(failure);
-        });
-    }
-
-    fn swapped(&self) {
-        self.change(|shown| {
-            shown.state = State::Running;
-            shown.rebuilds += 1;
-        });
-    }
-
-    fn change(&self, change: impl FnOnce(&mut Shown)) {
-        change(&mut self.shown.lock().unwrap_or_else(PoisonError::into_inner));
-    }
+/// Who the rows are of that were made by this text.
+fn earlier(text: &str, body: &Value, owner: &Owner) -> Option<Owner> {
+    let declared = redeclared(text, body)?;
+    let declaration = Declaration::parse(&owner.name, &declared).ok()?;
+    Some(Owner {
+        declaration: Arc::new(declaration),
+        ..owner.clone()
+    })
 }
 
-fn copy(progress: &Progress) -> Checkpoints {
-    progress
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone()
+/// What a rebuild is told.
+enum Told {
+    /// It need not wait any more.
+    Switch,
+    End {
+        again: bool,
+    },
+}
+
+/// What was found where the live rows should be.
+enum Opened {
+    Live(Rows),
+    /// None, or those of another declaration: they are built.
+    None,
+    /// Those of an earlier declaration: they go on by it until others have taken their place.
+    Earlier(Rows, Source),
+    /// Those of another declaration, and the kept ones are of this one.
+    KeptAreOurs,
+}
+
+/// Stops work on rows that nobody waits for any more.
+struct Interrupts(Stopper);
+
+impl Drop for Interrupts {
+    fn drop(&mut self) {
+        self.0.stop();
+    }
 }
 
 /// Work on files, away from the async threads; whoever waits for the files waits for it too.

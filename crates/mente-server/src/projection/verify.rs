@@ -7,9 +7,11 @@ use serde::Serialize;
 use tokio::sync::OwnedRwLockReadGuard;
 
 use super::database::{self, Checkpoints, Database, Mode, Owner};
+use super::declaration::OnError;
 use super::digest::{self, TableDigest};
 use super::files::{self, Files};
 use super::follow::{Follower, Until};
+use super::parking::{Asked, Fate};
 use super::postgres::{self, Lanes};
 use super::query;
 use super::rows::{Place, Rows};
@@ -21,11 +23,18 @@ use super::writer::{Alive, Progress};
 
 /// What folding again came to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Verification {
     pub equal: bool,
     /// Events that were folded again.
     pub events: u64,
     pub tables: Vec<ComparedTable>,
+    /// Events that are in neither, since they are parked.
+    pub parked: u64,
+    /// Events that are in neither, since they were skipped by name.
+    pub skipped: u64,
+    /// Whether no others failed when they were folded again: those that were retried must go well here too.
+    pub parked_equal: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -45,6 +54,8 @@ pub(super) struct Snapshot {
     lanes: Lanes,
     declared: String,
     source: String,
+    /// What the fold has to park and to pass over as well.
+    fate: Fate,
 }
 
 /// Reads the live rows; the gate keeps them from being swapped meanwhile.
@@ -71,6 +82,7 @@ fn of_postgres(place: &postgres::Place) -> Result<Snapshot> {
         lanes: seen.lanes,
         declared: seen.declared,
         source: seen.source,
+        fate: seen.fate,
     })
 }
 
@@ -88,6 +100,7 @@ fn of_file(files: &Files, gate: OwnedRwLockReadGuard<()>) -> Result<Snapshot> {
             lanes: Lanes::new(),
             declared,
             source,
+            fate: database::parked::fate(&transaction)?,
         })
     };
     let snapshot = read().map_err(|error: rusqlite::Error| {
@@ -132,11 +145,16 @@ async fn fold(
     reader: Reader,
     place: &Place,
     alive: Alive,
-) -> Result<Vec<TableDigest>, Failure> {
+) -> Result<(Vec<TableDigest>, Fate), Failure> {
     let identity = owner.source.clone();
     let name = owner.name.clone();
-    let (of, lanes) = (place.clone(), snapshot.lanes.clone());
-    let rows = blocking(&alive, move || open(&of, owner, lanes)).await?;
+    let (of, lanes, fate) = (place.clone(), snapshot.lanes.clone(), snapshot.fate.clone());
+    let asked = Asked {
+        held: fate.parked.clone(),
+        ..Asked::default()
+    };
+    let parks = owner.declaration.on_error == OnError::Park;
+    let rows = blocking(&alive, move || open(&of, owner, lanes, fate)).await?;
     let progress = Progress::default();
     let mut follower = Follower::start(reader, identity, rows, progress, alive.clone())?;
     let farthest = snapshot.farthest();
@@ -148,23 +166,30 @@ async fn fold(
     let of = place.clone();
     let digest = move || {
         // The rows are closed before they go.
-        let tables = folded.and_then(|rows| rows.digest());
+        let tables = folded.and_then(|mut rows| {
+            if parks {
+                // Where they were retried with success, they are in the rows.
+                rows.retry(&asked)?;
+            }
+            Ok((rows.digest()?, rows.fate()?))
+        });
         remove(&of, &name)?;
         tables
     };
     blocking(&alive, digest).await
 }
 
-fn open(place: &Place, owner: Owner, lanes: Lanes) -> Result<Rows, Failure> {
+fn open(place: &Place, owner: Owner, lanes: Lanes, fate: Fate) -> Result<Rows, Failure> {
     match place {
         Place::Files(files) => {
             files::remove(&files.verify)
                 .map_err(|error| files::failure("removing an old copy", &error))?;
             let rows = Database::open(&files.verify, Mode::Build, owner, Rules::default());
-            Ok(Rows::File(Box::new(rows?)))
+            Ok(Rows::File(Box::new(rows?.treating(fate))))
         }
         Place::Postgres(place) => {
-            let rows = place.open_verify(owner)?.ending_at(lanes);
+            let rows = place.open_verify(owner)?;
+            let rows = rows.ending_at(lanes).treating(fate);
             Ok(Rows::Postgres(Box::new(rows)))
         }
     }
@@ -191,7 +216,7 @@ impl Snapshot {
     }
 }
 
-fn compare(snapshot: Snapshot, folded: Vec<TableDigest>) -> Verification {
+fn compare(snapshot: Snapshot, (folded, fate): (Vec<TableDigest>, Fate)) -> Verification {
     let by_name = |tables: Vec<TableDigest>| -> BTreeMap<String, TableDigest> {
         tables
             .into_iter()
@@ -212,8 +237,12 @@ fn compare(snapshot: Snapshot, folded: Vec<TableDigest>) -> Verification {
         }
     };
     let tables: Vec<ComparedTable> = names.into_iter().map(compare).collect();
+    let parked_equal = fate.parked == snapshot.fate.parked;
     Verification {
-        equal: tables.iter().all(|table| table.equal),
+        equal: parked_equal && tables.iter().all(|table| table.equal),
+        parked: snapshot.fate.parked.len() as u64,
+        skipped: snapshot.fate.skipped.len() as u64,
+        parked_equal,
         events: snapshot
             .checkpoints
             .values()

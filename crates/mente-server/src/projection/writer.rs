@@ -12,11 +12,18 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::database::Checkpoints;
 use super::fact::Batch;
+use super::parking::Held;
 use super::rows::{Rows, Stopper};
 use super::status::Failure;
 
-/// Checkpoints as of the last commit, for whoever looks.
-pub(super) type Progress = Arc<Mutex<Checkpoints>>;
+/// How far the rows are as of the last commit, for whoever looks.
+pub(super) type Progress = Arc<Mutex<Reached>>;
+
+#[derive(Clone, Debug, Default)]
+pub(super) struct Reached {
+    pub(super) checkpoints: Checkpoints,
+    pub(super) parked: Option<Held>,
+}
 
 /// Held by everything that works on a projection's files; when all are dropped, they are free.
 pub(super) type Alive = mpsc::Sender<()>;
@@ -94,6 +101,7 @@ impl Writer {
         self.progress
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+            .checkpoints
             .clone()
     }
 }
@@ -130,5 +138,12 @@ fn ended() -> Failure {
 
 fn show(progress: &Progress, database: &Rows) {
     let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
-    shown.clone_from(database.checkpoints());
+    shown.checkpoints.clone_from(database.checkpoints());
+    shown.parked = database.parked();
+}
+
+/// The same for rows that nothing is parked beside.
+pub(super) fn show_checkpoints(progress: &Progress, checkpoints: &Checkpoints) {
+    let mut shown = progress.lock().unwrap_or_else(PoisonError::into_inner);
+    shown.checkpoints.clone_from(checkpoints);
 }

@@ -9,7 +9,11 @@ mod postgres;
 
 #[path = "../push/delivery/mod.rs"]
 mod delivery;
+#[path = "../projection/kept.rs"]
+mod kept;
 #[path = "../projection/outside.rs"]
 mod outside;
+#[path = "../projection/parked.rs"]
+mod parked;
 #[path = "../projection/views.rs"]
 mod views;

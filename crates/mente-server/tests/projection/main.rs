@@ -5,5 +5,7 @@ mod engine;
 #[path = "../../../mente/tests/it/postgres.rs"]
 mod postgres;
 
+mod kept;
 mod outside;
+mod parked;
 mod views;

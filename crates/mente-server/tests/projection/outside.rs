@@ -156,8 +156,8 @@ async fn a_rebuild_takes_the_place_of_the_rows_in_one_step() {
     let total: u64 = (0..1_000).map(|id| id * 20).sum();
     let asked = "SELECT sum(total) FROM orders.orders";
     assert_eq!(server.ask(asked), total.to_string());
-    let left = "SELECT string_agg(nspname, ',') FROM pg_namespace WHERE nspname LIKE 'orders%'";
-    assert_eq!(server.ask(left), "orders");
+    let left = "SELECT string_agg(nspname, ',' ORDER BY nspname) FROM pg_namespace WHERE nspname LIKE 'orders%'";
+    assert_eq!(server.ask(left), "orders,orders__old");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

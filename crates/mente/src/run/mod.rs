@@ -29,6 +29,7 @@ use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
+use mente_server::relay::Relays;
 use mente_server::replica::Replicas;
 use mente_server::tls::{Identity, Trust};
 use mente_wire::cloudevents;
@@ -310,8 +311,10 @@ async fn serve(
         let projections = Arc::clone(&projections);
         Arc::new(Branches::new(broker.clone(), projections, options))
     });
+    let relays = Arc::new(Relays::new(broker.clone()));
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
+        relays: Some(Arc::clone(&relays)),
         replicas: Some(Arc::clone(&replicas)),
         backups,
         branches: branches.clone(),
@@ -370,6 +373,28 @@ async fn serve(
             }
         }
     }
+    // Views stop after the door: until then appends wait for some of them.
+    let (stop_views, views_stopping) = watch::channel(false);
+    let views = {
+        let projections = Arc::clone(&projections);
+        tokio::spawn(async move { projections.run(views_stopping).await })
+    };
+    tokio::select! {
+        () = projections.mended() => {}
+        error = failure(&mut shards) => return Err(error.into()),
+        signal = signal() => {
+            tracing::info!(signal = signal?, "stopping");
+            if let Some(branches) = &branches {
+                branches.close().await;
+            }
+            let _ = leave.send(true);
+            if let Some(part) = part {
+                part.await.context("the part in the cluster failed")?;
+            }
+            let _ = stop_views.send(true);
+            return views.await.context("the projector failed").map_err(Failure::from);
+        }
+    }
     let door = match (door, http) {
         (Some(door), _) => door,
         (None, Some(http)) => tokio::spawn(http.run(stopping.clone())),
@@ -377,9 +402,9 @@ async fn serve(
     };
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
-    let views = {
-        let (projections, stopping) = (Arc::clone(&projections), stopping.clone());
-        tokio::spawn(async move { projections.run(stopping).await })
+    let relaying = {
+        let stopping = stopping.clone();
+        tokio::spawn(async move { relays.run(stopping).await })
     };
     let copies = {
         let stopping = stopping.clone();
@@ -411,6 +436,8 @@ async fn serve(
         part.await.context("the part in the cluster failed")?;
     }
     push.await.context("the webhook sender failed")?;
+    relaying.await.context("the relays failed")?;
+    let _ = stop_views.send(true);
     views.await.context("the projector failed")?;
     copies.await.context("the keeper of replicas failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };

@@ -7,6 +7,7 @@ mod decider;
 mod past;
 mod projection;
 mod publish;
+mod relay;
 mod replica;
 mod schema;
 mod sql;
@@ -54,6 +55,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Stream(stream) => stream::run(stream).await,
             Verb::Fold(fold) => stream::fold(fold).await,
             Verb::Decider(decider) => decider::run(decider).await,
+            Verb::Relay(relay) => relay::run(relay).await,
             Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,

@@ -61,6 +61,54 @@ pub(super) async fn run(verb: Projection) -> Result<()> {
                 .print("POST", &path, "", show_status)
                 .await
         }
+        Projection::Switch { name, connection } => {
+            let path = format!("/projections/{name}/switch");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
+        Projection::Rollback { name, connection } => {
+            let path = format!("/projections/{name}/rollback");
+            Caller::new(&connection)?
+                .print("POST", &path, "", show_status)
+                .await
+        }
+        Projection::Parked {
+            name,
+            key,
+            limit,
+            connection,
+        } => {
+            let limit = [("limit", limit.to_string())].into_iter();
+            let asked = limit.chain(key.map(|key| ("key", key)));
+            let path = format!("/projections/{name}/parked{}", query(asked));
+            Caller::new(&connection)?
+                .print("GET", &path, "", show_parked)
+                .await
+        }
+        Projection::Retry {
+            name,
+            key,
+            connection,
+        } => {
+            let path = format!("/projections/{name}/parked/retry");
+            let asked = key.map_or_else(|| json!({}), |key| json!({ "key": key }));
+            Caller::new(&connection)?
+                .print("POST", &path, asked.to_string(), show_retried)
+                .await
+        }
+        Projection::Skip {
+            name,
+            key,
+            position,
+            connection,
+        } => {
+            let path = format!("/projections/{name}/parked/skip");
+            let asked = json!({"key": key, "position": position}).to_string();
+            Caller::new(&connection)?
+                .print("POST", &path, asked, show_retried)
+                .await
+        }
         Projection::Query {
             name,
             sql,
@@ -78,23 +126,90 @@ pub(super) async fn run(verb: Projection) -> Result<()> {
     }
 }
 
-const HEAD: [&str; 6] = ["NAME", "STATE", "SOURCE", "APPLIED", "LAG", "ERROR"];
+const HEAD: [&str; 8] = [
+    "NAME",
+    "STATE",
+    "SOURCE",
+    "APPLIED",
+    "LAG",
+    "LAG SECONDS",
+    "PARKED",
+    "ERROR",
+];
 
 fn row(status: &Value) -> Vec<String> {
     let of = |name: &str| cell(status.get(name));
     let error = cell(status.pointer("/error/message"));
+    let seconds = status.get("lagSeconds").and_then(Value::as_f64);
+    let seconds = seconds.map_or_else(|| cell(None), |seconds| format!("{seconds:.1}"));
     vec![
         of("name"),
         of("state"),
         of("source"),
         of("applied"),
         of("lag"),
+        seconds,
+        cell(status.pointer("/parked/events")),
         error,
     ]
 }
 
 fn show_status(status: &Value) -> Result<()> {
-    table(&HEAD, &[row(status)])
+    table(&HEAD, &[row(status)])?;
+    if status.get("ready") == Some(&Value::Bool(true)) {
+        line("rebuilt rows have caught up and wait: say switch")?;
+    }
+    let Some(kept) = status.get("kept") else {
+        return Ok(());
+    };
+    let positions = items(kept, "partitions").map(|at| {
+        let of = |name: &str| cell(at.get(name));
+        format!("{}:{}", of("partition"), of("nextOffset"))
+    });
+    let positions: Vec<_> = positions.collect();
+    line(&format!(
+        "kept to go back to: {} events up to {}, {} bytes",
+        cell(kept.get("applied")),
+        positions.join(","),
+        cell(kept.get("bytes")),
+    ))
+}
+
+fn show_parked(parked: &Value) -> Result<()> {
+    let words = |of: &Value| {
+        let of = |name: &str| cell(of.get(name));
+        [of("position"), of("eventType"), of("eventId"), of("error")]
+    };
+    if parked.get("ofKey").is_some() {
+        let rows: Vec<_> = items(parked, "ofKey").map(|e| words(e).to_vec()).collect();
+        table(&["POSITION", "TYPE", "ID", "ERROR"], &rows)?;
+    } else {
+        let row = |key: &Value| {
+            let mut row = vec![cell(key.get("key")), cell(key.get("events"))];
+            row.extend(words(key.get("first").unwrap_or(&Value::Null)));
+            row
+        };
+        let rows: Vec<_> = items(parked, "heldUp").map(row).collect();
+        table(&["KEY", "EVENTS", "FIRST", "TYPE", "ID", "ERROR"], &rows)?;
+    }
+    if parked.get("truncated") == Some(&Value::Bool(true)) {
+        return Err(Failure::new(
+            Code::Failed,
+            "there are more: raise --limit, or ask for one --key",
+        ));
+    }
+    Ok(())
+}
+
+fn show_retried(retried: &Value) -> Result<()> {
+    let of = |path: &str| cell(retried.pointer(path));
+    let left = of("/parked/events");
+    line(&format!(
+        "{} applied, {} skipped, {left} of {} keys still parked",
+        of("/applied"),
+        of("/skipped"),
+        of("/parked/keys"),
+    ))
 }
 
 pub(super) fn show_rows(answer: &Value) -> Result<()> {

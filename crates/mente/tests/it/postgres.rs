@@ -20,6 +20,25 @@ pub(crate) struct Postgres {
     process: Child,
 }
 
+/// PostgreSQL's own client of one server.
+#[derive(Clone)]
+pub(crate) struct Psql {
+    programs: PathBuf,
+    directory: PathBuf,
+    url: String,
+}
+
+impl Psql {
+    /// Statements with semicolons between them, one transaction unless they say otherwise.
+    pub(crate) fn run(&self, sql: &str) -> Output {
+        run(&self.programs, "psql", &self.directory)
+            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
+            .arg(&self.url)
+            .output()
+            .unwrap()
+    }
+}
+
 impl Postgres {
     /// An empty one that answers.
     pub(crate) fn start() -> Self {
@@ -111,11 +130,15 @@ impl Postgres {
     }
 
     pub(crate) fn psql(&self, sql: &str) -> Output {
-        run(&self.programs, "psql", self.directory.path())
-            .args(["-X", "-A", "-t", "-q", "-v", "ON_ERROR_STOP=1", "-c", sql])
-            .arg(self.url())
-            .output()
-            .unwrap()
+        self.client().run(sql)
+    }
+
+    pub(crate) fn client(&self) -> Psql {
+        Psql {
+            programs: self.programs.clone(),
+            directory: self.directory.path().to_owned(),
+            url: self.url(),
+        }
     }
 
     fn wait_until_it_answers(&self) {

@@ -202,3 +202,19 @@ fn of_postgres(postgres: &Postgres, schema: &str) -> Rows {
     };
     answer.lines().map(row).collect()
 }
+
+/// Appends wait for rows where the rows lie beside the log.
+#[tokio::test]
+async fn inline_rows_need_the_embedded_engine() {
+    let server = Server::start();
+    let declared = json!({"source": {"store": true}, "inline": true, "init": [], "on": {}});
+    let path = "/projections/inline";
+    let answer = server.call("PUT", path, &declared.to_string()).await;
+    if crate::engine::HAS_BACKUPS {
+        assert_eq!(answer.status, 200, "{}", answer.text());
+    } else {
+        assert_eq!(answer.status, 501, "{}", answer.text());
+        let says = answer.text().contains("needs the embedded engine");
+        assert!(says, "{}", answer.text());
+    }
+}

@@ -46,6 +46,8 @@ mod ledger_stream;
 mod memory;
 #[path = "../it/openapi.rs"]
 mod openapi;
+#[path = "../it/parked.rs"]
+mod parked;
 #[path = "../it/past.rs"]
 mod past;
 #[path = "../it/process.rs"]
@@ -58,12 +60,16 @@ mod pull;
 mod reducers;
 #[path = "../it/refusals.rs"]
 mod refusals;
+#[path = "../it/relays.rs"]
+mod relays;
 #[path = "../it/replay.rs"]
 mod replay;
 #[path = "../it/replicas.rs"]
 mod replicas;
 #[path = "../it/retention.rs"]
 mod retention;
+#[path = "../it/rollback.rs"]
+mod rollback;
 #[path = "../it/schema_readers.rs"]
 mod schema_readers;
 #[path = "../it/schemas.rs"]

@@ -22,7 +22,7 @@ impl Database {
     pub(super) fn checkpoint_first(
         &mut self,
         batch: &Batch,
-        facts: &[Fact],
+        facts: &[&Fact],
         next: u64,
     ) -> Result<(), (usize, Failure)> {
         let (owner, rules) = (self.owner.clone(), self.rules.clone());
@@ -36,7 +36,7 @@ impl Database {
             last: None,
         });
         let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
-        let folded = |fact: &&Fact| owner.declaration.on.contains_key(&fact.event.kind);
+        let folded = |fact: &&&Fact| owner.declaration.on.contains_key(&fact.event.kind);
         checkpoint.applied += facts[skipped..].iter().filter(folded).count() as u64;
         checkpoint.next = checkpoint.next.max(next);
         write_checkpoint(&transaction, &owner.name, batch.partition, checkpoint).map_err(own)?;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use rusqlite::types::Value as Bound;
-use rusqlite::{CachedStatement, Transaction};
+use rusqlite::{CachedStatement, Connection};
 use serde_json::Value;
 
-use super::{Owner, may_pass};
+use super::{Owner, is_of_event, may_pass};
 use crate::projection::declaration::Parameter;
 use crate::projection::fact::Fact;
 use crate::projection::program::{Given, Program, given};
@@ -15,10 +15,10 @@ use crate::projection::status::{At, Failure};
 
 /// Runs the statements of each fact; answers how many facts had some.
 pub(super) fn run(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     owner: &Owner,
-    facts: &[Fact],
+    facts: &[&Fact],
 ) -> Result<u64, (usize, Failure)> {
     let declaration = &*owner.declaration;
     let program = owner.programs.of(declaration);
@@ -39,7 +39,11 @@ pub(super) fn run(
             let mut compiled = Vec::with_capacity(statements.len());
             for sql in statements {
                 let statement = Prepared::new(transaction, rules, sql);
-                compiled.push(statement.map_err(|error| failed(sql, error))?);
+                compiled.push(statement.map_err(|refused| {
+                    let retry = refused.may_pass;
+                    let (index, failure) = failed(sql, refused.message);
+                    (index, Failure { retry, ..failure })
+                })?);
             }
             prepared.insert(kind, compiled);
         }
@@ -47,8 +51,13 @@ pub(super) fn run(
             rules.renew();
             statement.run(fact).map_err(|error| {
                 let retry = may_pass(&error);
+                // Whoever stops us interrupts what runs, and tables may have gone: no event is to blame.
+                let is_of_event = is_of_event(&error)
+                    && !rules.stopping()
+                    && transaction.prepare(statement.sql).is_ok();
                 let (index, failure) = failed(statement.sql, rules.explain(&error));
-                (index, Failure { retry, ..failure })
+                let failure = Failure { retry, ..failure };
+                (index, failure.of_event(is_of_event))
             })?;
         }
         applied += 1;
@@ -58,10 +67,10 @@ pub(super) fn run(
 
 /// Runs what a program says of each fact; answers of how many it said something.
 fn run_program(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     program: &Program,
-    facts: &[Fact],
+    facts: &[&Fact],
 ) -> Result<u64, (usize, Failure)> {
     let mut applied = 0;
     for (index, fact) in facts.iter().enumerate() {
@@ -77,17 +86,29 @@ fn run_program(
 }
 
 fn run_one(
-    transaction: &Transaction<'_>,
+    transaction: &Connection,
     rules: &Rules,
     sql: &str,
     params: &Given,
 ) -> Result<(), Failure> {
-    let refused = |message: String| Failure::statement(sql, message);
-    let failed = |error: rusqlite::Error| Failure {
-        retry: may_pass(&error),
-        ..refused(rules.explain(&error))
+    // The event made the statement too.
+    let refused = |message: String| Failure::statement(sql, message).of_event(true);
+    let failed = |error: rusqlite::Error| {
+        let is_of_event = is_of_event(&error) && !rules.stopping();
+        let failure = Failure {
+            retry: may_pass(&error),
+            ..Failure::statement(sql, rules.explain(&error))
+        };
+        failure.of_event(is_of_event)
     };
-    let mut statement = changing(transaction, rules, sql).map_err(refused)?;
+    let statement = changing(transaction, rules, sql).map_err(|refused| {
+        let failure = Failure {
+            retry: refused.may_pass,
+            ..Failure::statement(sql, refused.message)
+        };
+        failure.of_event(true)
+    });
+    let mut statement = statement?;
     for index in 1..=statement.parameter_count() {
         let name = statement
             .parameter_name(index)
@@ -109,21 +130,37 @@ fn run_one(
     statement.raw_execute().map(drop).map_err(failed)
 }
 
+/// Why a statement does not compile.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) message: String,
+    /// The database was locked, say.
+    may_pass: bool,
+}
+
+impl From<String> for Refused {
+    fn from(message: String) -> Self {
+        let may_pass = false;
+        Self { message, may_pass }
+    }
+}
+
 /// Compiles a statement that changes rows and answers none.
 fn changing<'a>(
-    transaction: &'a Transaction<'_>,
+    transaction: &'a Connection,
     rules: &Rules,
     sql: &str,
-) -> Result<CachedStatement<'a>, String> {
-    let statement = transaction
-        .prepare_cached(sql)
-        .map_err(|e| rules.explain(&e))?;
+) -> Result<CachedStatement<'a>, Refused> {
+    let statement = transaction.prepare_cached(sql).map_err(|error| Refused {
+        message: rules.explain(&error),
+        may_pass: may_pass(&error),
+    })?;
     if statement.column_count() > 0 || statement.readonly() {
-        return Err(
+        return Err(Refused::from(
             "the statement changes nothing or answers rows: INSERT, UPDATE or DELETE \
              is needed, without RETURNING"
                 .to_owned(),
-        );
+        ));
     }
     Ok(statement)
 }
@@ -137,20 +174,24 @@ pub(super) struct Prepared<'a> {
 
 impl<'a> Prepared<'a> {
     pub(super) fn new(
-        transaction: &'a Transaction<'_>,
+        transaction: &'a Connection,
         rules: &Rules,
         sql: &'a str,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, Refused> {
         let statement = changing(transaction, rules, sql)?;
         let named = |index| Parameter::named(statement.parameter_name(index));
         let parameters = (1..=statement.parameter_count())
             .map(named)
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<_, String>>()?;
         Ok(Self {
             sql,
             statement,
             parameters,
         })
+    }
+
+    pub(super) fn has(&self, parameter: Parameter) -> bool {
+        self.parameters.contains(&parameter)
     }
 
     fn run(&mut self, fact: &Fact) -> rusqlite::Result<()> {

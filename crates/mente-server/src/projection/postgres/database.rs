@@ -7,7 +7,7 @@
 #[cfg(feature = "planted")]
 mod planted;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::join_all;
 use mente_broker::EntityName;
@@ -17,39 +17,56 @@ use tokio_postgres::{IsolationLevel, Transaction};
 
 use super::checkpoint::{self, Claim, Lanes, lost, summed};
 use super::digest;
+use super::parked;
 use super::run::{self, Prepared};
-use super::session::{Session, may_pass, own, words};
+use super::session::{Session, own};
 use super::statement::{Use, translate};
 use super::switch;
 use super::target::Target;
+use crate::postgres::{may_pass, words};
 use crate::projection::database::{Checkpoint, Checkpoints, Last, Owner};
+use crate::projection::declaration::OnError;
 use crate::projection::digest::TableDigest;
 use crate::projection::fact::{Batch, Fact};
+use crate::projection::parking::{Doomed, Fate, Held, Parking, record};
 use crate::projection::status::Failure;
 
 #[derive(Debug)]
 pub(in crate::projection) struct Database {
-    runtime: Handle,
+    pub(super) runtime: Handle,
     /// The first holds the lock of the schema.
     lanes: Vec<Lane>,
-    claim: Claim,
-    owner: Owner,
+    pub(super) claim: Claim,
+    pub(super) owner: Owner,
     /// As committed; a lane without one has not begun.
     reached: Lanes,
     shown: Checkpoints,
+    /// Shared by lanes that fold at one time on one thread.
+    parking: Mutex<Parking>,
     /// Exactly how far each lane goes, for a fold that is compared.
     ends: Option<Lanes>,
     /// True when whoever waits for this is to come back as soon as it can.
-    stop: Arc<watch::Sender<bool>>,
+    pub(super) stop: Arc<watch::Sender<bool>>,
     /// Rows of another declaration: to be read, not to be folded on.
     pub(in crate::projection) outdated: Option<&'static str>,
+    /// The declaration that they are a fold by, if it is another one.
+    pub(in crate::projection) earlier: Option<String>,
 }
 
 #[derive(Debug)]
-struct Lane {
+pub(super) struct Lane {
     number: u32,
-    session: Session,
-    prepared: Prepared,
+    pub(super) session: Session,
+    pub(super) prepared: Prepared,
+}
+
+/// What all lanes know of a batch.
+#[derive(Clone, Copy)]
+struct Work<'a> {
+    owner: &'a Owner,
+    claim: &'a Claim,
+    parking: &'a Mutex<Parking>,
+    batch: &'a Batch,
 }
 
 impl Database {
@@ -88,6 +105,11 @@ impl Database {
         let is_outdated = told.declared != owner.declaration.text;
         let claim = checkpoint::claim(&session.client, told.version).await?;
         let reached = checkpoint::read_all(&session.client).await?;
+        let mut parking = Parking::new(&owner.declaration);
+        if parking.is_on() && !is_outdated {
+            let (keys, held) = parked::known(&session.client).await?;
+            parking.known(keys, held);
+        }
         let mut lanes = vec![Lane::new(0, session)];
         for number in 1..owner.declaration.parallel {
             lanes.push(Lane::new(number, Session::open(target, schema).await?));
@@ -96,17 +118,52 @@ impl Database {
             runtime,
             shown: summed(&reached, owner.declaration.parallel),
             lanes,
+            parking: Mutex::new(parking),
             claim,
             owner,
             reached,
             ends: None,
             stop: Arc::new(watch::Sender::new(false)),
             outdated: is_outdated.then_some("the declaration has changed"),
+            earlier: is_outdated.then_some(told.declared),
         })
     }
 
     pub(in crate::projection) fn checkpoints(&self) -> &Checkpoints {
         &self.shown
+    }
+
+    /// What is parked, as of the last transaction.
+    pub(in crate::projection) fn parked(&self) -> Option<Held> {
+        lock(&self.parking).held()
+    }
+
+    /// For a fold that is compared: what was parked and skipped is so here too.
+    pub(in crate::projection) fn treating(self, fate: Fate) -> Self {
+        lock(&self.parking).treating(fate);
+        self
+    }
+
+    pub(in crate::projection) fn fate(&self) -> Result<Fate, Failure> {
+        let session = self.session()?;
+        self.runtime.block_on(parked::fate(&session.client))
+    }
+
+    pub(super) fn session(&self) -> Result<&Session, Failure> {
+        self.lanes
+            .first()
+            .map(|lane| &lane.session)
+            .ok_or_else(lost)
+    }
+
+    pub(super) fn first_lane(&mut self) -> Result<&mut Lane, Failure> {
+        self.lanes.first_mut().ok_or_else(lost)
+    }
+
+    /// A connection to change rows by, and in whose name.
+    pub(super) fn owned(&mut self) -> Result<(&mut Session, &Claim), Failure> {
+        let first = self.lanes.first_mut().ok_or_else(lost)?;
+        Ok((&mut first.session, &self.claim))
     }
 
     /// Sent true, it interrupts what runs.
@@ -165,7 +222,13 @@ impl Database {
             let lane = if count > 1 { fact.lane(count) } else { 0 };
             parts[lane as usize].push(fact);
         }
-        let (owner, claim, ends) = (&self.owner, &self.claim, &self.ends);
+        let work = Work {
+            owner: &self.owner,
+            claim: &self.claim,
+            parking: &self.parking,
+            batch,
+        };
+        let ends = &self.ends;
         let reached = &self.reached;
         let folding = self.lanes.iter_mut().zip(&mut parts).map(|(lane, facts)| {
             let place = (batch.partition, lane.number);
@@ -175,7 +238,7 @@ impl Database {
                 facts.retain(|fact| fact.offset.0 < next);
             }
             let before = reached.get(&place).copied();
-            lane.fold(owner, claim, batch, facts, next, before)
+            lane.fold(work, facts, next, before)
         });
         let mut failure = None;
         for (number, (after, folded)) in (0..).zip(join_all(folding).await) {
@@ -204,35 +267,70 @@ impl Lane {
         }
     }
 
-    /// Where the lane is afterwards, if it went on, and what stopped it.
+    /// Where the lane is afterwards, if it has begun, and what stopped it.
     async fn fold(
         &mut self,
-        owner: &Owner,
-        claim: &Claim,
-        batch: &Batch,
+        work: Work<'_>,
         facts: &[&Fact],
         next: u64,
         before: Option<Checkpoint>,
     ) -> (Option<Checkpoint>, Result<(), Failure>) {
-        let whole = self
-            .transact(owner, claim, batch, facts, next, before)
-            .await;
-        let (index, failure) = match whole {
-            Ok(after) => return (Some(after), Ok(())),
-            Err(failed) => failed,
+        let (mut reached, mut rest) = (before, facts);
+        loop {
+            let none = Doomed::new();
+            let (index, failure) = match self.transact(work, rest, next, reached, &none).await {
+                Ok(after) => return (Some(after), Ok(())),
+                Err((_, failure)) if failure.retry => return (reached, Err(failure)),
+                Err(failed) => failed,
+            };
+            let record = record(rest, index);
+            if let Some(fact) = rest.get(record.start).filter(|_| record.start > 0) {
+                let before = &rest[..record.start];
+                match self
+                    .transact(work, before, fact.offset.0, reached, &none)
+                    .await
+                {
+                    Ok(after) => reached = Some(after),
+                    Err((_, failure)) => return (reached, Err(failure)),
+                }
+            }
+            if !lock(work.parking).takes(&failure) {
+                return (reached, Err(failure));
+            }
+            let failed = Doomed::from([(index - record.start, failure)]);
+            match self
+                .park(work, &rest[record.clone()], reached, failed)
+                .await
+            {
+                Ok(after) => reached = after,
+                Err(failure) => return (reached, Err(failure)),
+            }
+            rest = &rest[record.end..];
+        }
+    }
+
+    /// Passes one record with an event that failed; others of it may fail as well.
+    async fn park(
+        &mut self,
+        work: Work<'_>,
+        facts: &[&Fact],
+        before: Option<Checkpoint>,
+        mut doomed: Doomed,
+    ) -> Result<Option<Checkpoint>, Failure> {
+        let Some(fact) = facts.first() else {
+            return Ok(before);
         };
-        let Some(fact) = facts.get(index).filter(|_| index > 0 && !failure.retry) else {
-            return (None, Err(failure));
-        };
-        // Events of one record are folded in together or not at all.
-        let next = fact.offset.0;
-        let facts = &facts[..facts.partition_point(|f| f.offset.0 < next)];
-        match self
-            .transact(owner, claim, batch, facts, next, before)
-            .await
-        {
-            Ok(after) => (Some(after), Err(failure)),
-            Err((_, failure)) => (None, Err(failure)),
+        // A cursor, and not where the next event lies.
+        let next = fact.offset.0 + 1;
+        loop {
+            let (index, failure) = match self.transact(work, facts, next, before, &doomed).await {
+                Ok(after) => return Ok(Some(after)),
+                Err(failed) => failed,
+            };
+            if !lock(work.parking).takes(&failure) || doomed.contains_key(&index) {
+                return Err(failure);
+            }
+            doomed.insert(index, failure);
         }
     }
 
@@ -241,20 +339,23 @@ impl Lane {
     /// tables tell, when they are opened again.
     async fn transact(
         &mut self,
-        owner: &Owner,
-        claim: &Claim,
-        batch: &Batch,
+        work: Work<'_>,
         facts: &[&Fact],
         next: u64,
         before: Option<Checkpoint>,
+        doomed: &Doomed,
     ) -> Result<Checkpoint, (usize, Failure)> {
         #[cfg(feature = "planted")]
         if crate::projection::planted::is_planted() {
-            return self
-                .checkpoint_first(owner, claim, batch, facts, next, before)
-                .await;
+            return self.checkpoint_first(work, facts, next, before).await;
         }
         let start = |failure| (0, failure);
+        let Work {
+            owner,
+            claim,
+            parking,
+            batch,
+        } = work;
         let place = (batch.partition, self.number);
         let Self {
             session, prepared, ..
@@ -272,8 +373,15 @@ impl Lane {
         });
         let skipped = facts.partition_point(|fact| fact.offset.0 < after.next);
         let facts = &facts[skipped..];
-        let ran = run::run(&transaction, prepared, owner, facts).await;
-        after.applied += ran.map_err(|(index, failure)| (skipped + index, failure))?;
+        let now = owner.programs.wall();
+        let plan = lock(parking).plan(facts, &owner.declaration, doomed, now);
+        let plan = plan.map_err(|failure| (skipped, failure))?;
+        let ran = run::run(&transaction, prepared, owner, &plan.run).await;
+        let failed = |(index, failure)| (skipped + plan.index(index), failure);
+        after.applied += ran.map_err(failed)?;
+        parked::insert(&transaction, &plan.park)
+            .await
+            .map_err(start)?;
         after.next = after.next.max(next);
         after.last = facts.last().map(|fact| Last::of(fact)).or(after.last);
         checkpoint::advance(&transaction, claim, place, before, after)
@@ -281,8 +389,13 @@ impl Lane {
             .map_err(start)?;
         let committed = transaction.commit().await;
         committed.map_err(|error| (0, own("committing the rows", &error)))?;
+        lock(parking).done(&plan);
         Ok(after)
     }
+}
+
+fn lock(parking: &Mutex<Parking>) -> MutexGuard<'_, Parking> {
+    parking.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Compiles every statement of a declaration against tables that are rolled back.
@@ -303,7 +416,7 @@ pub(super) async fn check(target: &Target, schema: &str, owner: &Owner) -> Resul
     Ok(())
 }
 
-async fn begin(session: &mut Session) -> Result<Transaction<'_>, Failure> {
+pub(super) async fn begin(session: &mut Session) -> Result<Transaction<'_>, Failure> {
     let building = session.client.build_transaction();
     let begun = building
         .isolation_level(IsolationLevel::ReadCommitted)
@@ -327,6 +440,9 @@ async fn make_tables(
     owner: &Owner,
 ) -> Result<(), Failure> {
     checkpoint::make(transaction, schema, owner).await?;
+    if owner.declaration.on_error == OnError::Park {
+        parked::make(transaction).await?;
+    }
     for statement in &owner.declaration.init {
         let failed = |message: String| Failure::statement(statement, message);
         let translated = translate(statement, Use::Init).map_err(failed)?;

@@ -4,7 +4,7 @@ use tokio_postgres::{GenericClient, IsolationLevel};
 
 use super::session::{Session, own};
 use super::target::Target;
-use super::{Seen, checkpoint};
+use super::{Seen, checkpoint, parked};
 use crate::projection::digest::TableDigest;
 use crate::projection::status::Failure;
 
@@ -18,13 +18,19 @@ pub(super) async fn tables(session: &Session) -> Result<Vec<TableDigest>, Failur
     of(&session.client, &session.schema).await
 }
 
-/// The live rows and how far they are, as of one moment. Takes nothing from their owner.
-pub(super) async fn look(target: &Target) -> Result<Seen, Failure> {
-    let mut session = Session::open(target, target.schema()).await?;
+/// A connection to read the live rows.
+pub(super) async fn session(target: &Target) -> Result<Session, Failure> {
+    let session = Session::open(target, target.schema()).await?;
     if !session.has_rows().await? {
         let message = "the projection has no rows yet: see its status".to_owned();
         return Err(Failure::passing(message));
     }
+    Ok(session)
+}
+
+/// The live rows and how far they are, as of one moment. Takes nothing from their owner.
+pub(super) async fn look(target: &Target) -> Result<Seen, Failure> {
+    let mut session = session(target).await?;
     let schema = session.schema.clone();
     let building = session.client.build_transaction().read_only(true);
     let begun = building
@@ -44,6 +50,7 @@ pub(super) async fn look(target: &Target) -> Result<Seen, Failure> {
         tables: of(&moment, &schema).await?,
         declared: told.declared,
         source: told.source,
+        fate: parked::fate(&moment).await?,
     })
 }
 

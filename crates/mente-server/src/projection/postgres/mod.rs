@@ -4,6 +4,7 @@
 //!   schema shop              rows · mente_checkpoint · mente_projection     live, asked by readers
 //!   schema shop__rebuild     the same                                       under construction
 //!   schema shop__verify      the same                                       folded to be compared
+//!   schema shop__old         the same                                       live before, kept to go back to
 //! ```
 //! A transaction of rows begins by looking who the owner is (`mente_projection`: store or topic,
 //! its incarnation, the declaration, the version of the rows, the owner's term) and ends by
@@ -18,12 +19,12 @@
 mod checkpoint;
 mod database;
 mod digest;
+mod parked;
 mod run;
 mod session;
 mod statement;
 mod switch;
 mod target;
-mod tls;
 
 use std::sync::Arc;
 
@@ -32,6 +33,8 @@ use tokio::runtime::Handle;
 
 use super::database::Owner;
 use super::digest::TableDigest;
+use super::kept::KeptRows;
+use super::parking::{Fate, Held, ParkedEvent, ParkedKey};
 use super::status::Failure;
 pub(super) use checkpoint::{Lanes, summed};
 pub(super) use database::Database;
@@ -44,6 +47,7 @@ const REBUILD: &str = "__rebuild";
 const VERIFY: &str = "__verify";
 const OLD: &str = "__old";
 const CHECK: &str = "__check";
+const TURNING: &str = "__turning";
 
 /// Where the rows of a projection are. Its methods block: they are for threads that may wait.
 #[derive(Clone, Debug)]
@@ -59,6 +63,7 @@ pub(super) struct Seen {
     pub(super) lanes: Lanes,
     pub(super) declared: String,
     pub(super) source: String,
+    pub(super) fate: Fate,
 }
 
 impl Place {
@@ -87,6 +92,17 @@ impl Place {
         self.remove(VERIFY, name)
     }
 
+    /// The rows that were live before the last switch.
+    pub(super) fn kept(&self) -> Result<Option<KeptRows>, Failure> {
+        self.wait(switch::kept(&self.target, &self.beside(OLD)))
+    }
+
+    /// The kept rows and the live ones change places.
+    pub(super) fn exchange(&self, name: &EntityName) -> Result<(), Failure> {
+        let (live, old) = (self.target.schema(), self.beside(OLD));
+        self.wait(switch::exchange(&self.target, live, &old, name))
+    }
+
     /// Whether a rebuild was begun that has not taken the place of the live rows.
     pub(super) fn is_rebuilding(&self) -> Result<bool, Failure> {
         let schema = self.beside(REBUILD);
@@ -103,7 +119,7 @@ impl Place {
     /// Drops all that there is of the projection, unless another server keeps it; the live rows only
     /// if they were `ours`.
     pub(super) fn remove_all(&self, name: &EntityName, ours: bool) -> Result<(), Failure> {
-        for ending in [REBUILD, VERIFY].into_iter().chain(ours.then_some("")) {
+        for ending in [REBUILD, VERIFY, OLD].into_iter().chain(ours.then_some("")) {
             self.remove(ending, name)?;
         }
         Ok(())
@@ -111,6 +127,26 @@ impl Place {
 
     pub(super) fn look(&self) -> Result<Seen, Failure> {
         self.wait(digest::look(&self.target))
+    }
+
+    /// Of the live rows: the first so many keys that are held up.
+    pub(super) fn parked(&self, limit: usize) -> Result<(Held, Vec<ParkedKey>), Failure> {
+        self.wait(async {
+            let session = digest::session(&self.target).await?;
+            parked::shown(&session.client, limit).await
+        })
+    }
+
+    /// The first so many events of one of them.
+    pub(super) fn parked_of(
+        &self,
+        key: &str,
+        limit: usize,
+    ) -> Result<(Held, Vec<ParkedEvent>), Failure> {
+        self.wait(async {
+            let session = digest::session(&self.target).await?;
+            parked::of_key(&session.client, key, limit).await
+        })
     }
 
     /// Compiles every statement against tables that are made and rolled back.

@@ -18,8 +18,8 @@ use serde_json::Value;
 use tokio_postgres::types::{Format, IsNull, ToSql, Type, to_sql_checked};
 use tokio_postgres::{Statement, Transaction};
 
-use super::session::{may_pass, words};
 use super::statement::{Use, parameters, translate};
+use crate::postgres::{may_pass, words};
 use crate::projection::database::Owner;
 use crate::projection::declaration::Parameter;
 use crate::projection::fact::Fact;
@@ -157,7 +157,7 @@ impl<'a> Step<'a> {
             }))
         };
         let values: Result<_, String> = compiled.names.iter().map(value).collect();
-        values.map_err(|message| Failure::statement(&self.sql, message))
+        values.map_err(|message| Failure::statement(&self.sql, message).of_event(true))
     }
 }
 
@@ -168,7 +168,9 @@ pub(super) async fn check(transaction: &Transaction<'_>, sql: &str) -> Result<()
 
 async fn compile(transaction: &Transaction<'_>, step: &Step<'_>) -> Result<Compiled, Failure> {
     let sql = &*step.sql;
-    let refused = |message: String| Failure::statement(sql, message);
+    // What a program says is of the event; what is declared was compiled before, and fails for each.
+    let is_of_event = step.given.is_some();
+    let refused = |message: String| Failure::statement(sql, message).of_event(is_of_event);
     let translated = translate(sql, Use::Change).map_err(refused)?;
     let (parameters, types) = match step.given {
         None => parameters(&translated.names).map_err(refused)?,
@@ -176,7 +178,12 @@ async fn compile(transaction: &Transaction<'_>, step: &Step<'_>) -> Result<Compi
         Some(_) => (Vec::new(), Vec::new()),
     };
     let prepared = transaction.prepare_typed(&translated.sql, &types).await;
-    let statement = prepared.map_err(|error| failed(sql, &error))?;
+    let failed = |error| {
+        let failure = failed(sql, &error);
+        let is_of_event = is_of_event && (failure.is_of_event || is_statement(&error));
+        failure.of_event(is_of_event)
+    };
+    let statement = prepared.map_err(failed)?;
     if !statement.columns().is_empty() {
         let message = "the statement answers rows: INSERT, UPDATE, DELETE or MERGE is needed, without RETURNING";
         return Err(refused(message.to_owned()));
@@ -232,12 +239,27 @@ async fn answers(
 fn failed(sql: &str, error: &tokio_postgres::Error) -> Failure {
     if error.code().is_none() && !error.is_closed() && !is_of_the_wire(error) {
         // The client's own doing, such as a value that is larger than the protocol has room for.
-        return Failure::statement(sql, words(error));
+        return Failure::statement(sql, words(error)).of_event(true);
     }
-    Failure {
+    let failure = Failure {
         retry: may_pass(error),
         ..Failure::statement(sql, words(error))
-    }
+    };
+    failure.of_event(is_of_event(error))
+}
+
+/// Whether another event might go well where this error came: values that are none of their type, that
+/// break a constraint or are too much, an exception that somebody raised. Not a statement that takes too long,
+/// which may be the machine's doing.
+fn is_of_event(error: &tokio_postgres::Error) -> bool {
+    let class = error.code().and_then(|code| code.code().get(..2));
+    class.is_some_and(|class| matches!(class, "21" | "22" | "23" | "44" | "54" | "P0"))
+}
+
+/// Whether the statement is none, or of tables that are not there; not whether it is forbidden.
+fn is_statement(error: &tokio_postgres::Error) -> bool {
+    let code = error.code().map(tokio_postgres::error::SqlState::code);
+    code.is_some_and(|code| code.starts_with("42") && code != "42501")
 }
 
 fn is_of_the_wire(error: &tokio_postgres::Error) -> bool {

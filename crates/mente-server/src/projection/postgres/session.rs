@@ -1,19 +1,14 @@
 //! One connection to PostgreSQL, whose unqualified names are those of one schema.
 
-use std::error::Error as _;
-use std::fmt::Write as _;
 use std::time::Duration;
 
 use mente_engine::limits;
-use tokio_postgres::error::SqlState;
-use tokio_postgres::{Client, GenericClient, NoTls};
+use tokio_postgres::{Client, GenericClient};
 
 use super::target::Target;
-use super::tls::Tls;
+use crate::postgres::{self, may_pass, words};
 use crate::projection::status::Failure;
 
-/// For the connection and for the words before it is one.
-const CONNECT_WAIT: Duration = Duration::from_millis(2 * limits::POSTGRES_CONNECT_MS);
 /// For a lock that an owner who has just ended still holds, and when it is asked for again first.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
 const LOCK_LOOK: Duration = Duration::from_millis(20);
@@ -27,11 +22,9 @@ pub(super) struct Session {
 impl Session {
     /// What cannot be reached now may be reached later: every failure here passes.
     pub(super) async fn open(target: &Target, schema: &str) -> Result<Self, Failure> {
-        let connecting = tokio::time::timeout(CONNECT_WAIT, connect(target)).await;
-        let silent = |_| Err("it says nothing".to_owned());
-        let client = connecting
-            .unwrap_or_else(silent)
-            .map_err(|why| Failure::passing(format!("{target} cannot be reached: {why}")))?;
+        let client = postgres::open(&target.server).await;
+        let client =
+            client.map_err(|why| Failure::passing(format!("{target} cannot be reached: {why}")))?;
         // The schema alone: what a statement means must not hang on tables elsewhere.
         let statement_ms = limits::POSTGRES_STATEMENT_MS;
         let set = format!(
@@ -100,72 +93,10 @@ pub(super) async fn has_rows(client: &impl GenericClient, schema: &str) -> Resul
     Ok(row.get(0))
 }
 
-async fn connect(target: &Target) -> Result<Client, String> {
-    let failed = |error: tokio_postgres::Error| words(&error);
-    if !target.is_encrypted {
-        let (client, connection) = target.config().connect(NoTls).await.map_err(failed)?;
-        drive(connection);
-        return Ok(client);
-    }
-    // Read at every connection, so that a renewed authority needs no restart.
-    let tls = Tls::system()?;
-    let (client, connection) = target.config().connect(tls).await.map_err(failed)?;
-    drive(connection);
-    Ok(client)
-}
-
-/// The half of a connection that moves bytes; it ends with the client.
-fn drive<T: Send + 'static>(
-    connection: impl Future<Output = Result<T, tokio_postgres::Error>> + Send + 'static,
-) {
-    tokio::spawn(async move {
-        if let Err(error) = connection.await {
-            tracing::debug!(%error, "a connection to PostgreSQL ended");
-        }
-    });
-}
-
 /// Of a statement of Mente's own.
 pub(super) fn own(doing: &str, error: &tokio_postgres::Error) -> Failure {
     Failure {
         retry: may_pass(error),
         ..Failure::plain(format!("{doing}: {}", words(error)))
     }
-}
-
-/// Whether the same may go well later without anybody changing the declaration: a connection that
-/// broke, a server that stops, starts or is only a copy of another, a transaction that stood still for too
-/// long, a lock, a deadlock, a full disk.
-pub(super) fn may_pass(error: &tokio_postgres::Error) -> bool {
-    let Some(code) = error.code() else {
-        return true;
-    };
-    let class = code.code().get(..2).unwrap_or_default();
-    let is_elsewhere = matches!(code.code(), "25006" | "25P03" | "25P04");
-    *code != SqlState::QUERY_CANCELED
-        && (is_elsewhere || matches!(class, "08" | "40" | "53" | "55" | "57" | "58"))
-}
-
-/// An error with its causes and PostgreSQL's hint.
-pub(super) fn words(error: &tokio_postgres::Error) -> String {
-    if let Some(said) = error.as_db_error() {
-        if *said.code() == SqlState::QUERY_CANCELED {
-            return "the statement takes too long: add an index, or ask for less".to_owned();
-        }
-        let mut text = format!("{} ({})", said.message(), said.code().code());
-        if let Some(hint) = said.detail().into_iter().chain(said.hint()).next() {
-            let _ = write!(text, ": {hint}");
-        }
-        return text;
-    }
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(why) = cause {
-        let why_text = why.to_string();
-        if !text.contains(&why_text) {
-            let _ = write!(text, ": {why_text}");
-        }
-        cause = why.source();
-    }
-    text
 }

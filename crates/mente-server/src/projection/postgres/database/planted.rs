@@ -1,20 +1,22 @@
 //! The bug that a test plants to prove that it would find it: the checkpoint is there before its rows.
 
-use super::{
-    Batch, Checkpoint, Claim, Fact, Failure, Lane, Last, Owner, begin, checkpoint, own, run,
-};
+use super::{Checkpoint, Fact, Failure, Lane, Last, Work, begin, checkpoint, own, run};
 
 impl Lane {
     /// Two transactions where one is right.
     pub(super) async fn checkpoint_first(
         &mut self,
-        owner: &Owner,
-        claim: &Claim,
-        batch: &Batch,
+        work: Work<'_>,
         facts: &[&Fact],
         next: u64,
         before: Option<Checkpoint>,
     ) -> Result<Checkpoint, (usize, Failure)> {
+        let Work {
+            owner,
+            claim,
+            batch,
+            ..
+        } = work;
         let start = |failure| (0, failure);
         let committing = |error: tokio_postgres::Error| (0, own("committing", &error));
         let place = (batch.partition, self.number);

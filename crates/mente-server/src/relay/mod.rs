@@ -1,0 +1,333 @@
+//! Relays: rows of an application's outbox table in PostgreSQL become events of the store, each exactly once.
+//!
+//! ```text
+//!   application: one transaction ─▶ its tables + a row of the outbox
+//!   relay:       BEGIN ─▶ DELETE … RETURNING ─▶ append to the store, durable ─▶ COMMIT
+//! ```
+//! Whoever dies in between finds the rows again, and the store knows an event of a stream again by its id: so the row's
+//! id is the event's. Nothing remembers how far the table was read, so a row whose transaction commits late is not
+//! passed over, whatever its number.
+//!
+//! Rows are appended in the order of the column that the relay names; of one stream one after the other. A row that
+//! cannot be an event stops its relay, which says which one it is, and goes on when it was mended.
+
+mod declaration;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::stream::{self, StreamExt, TryStreamExt};
+use mente_broker::{
+    Append, Broker, Definition, EntityName, Error, Expected, Kind, Principal, Result, StreamName,
+};
+use mente_engine::{Event, limits};
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
+use crate::postgres::{self, words};
+use declaration::Declaration;
+use rows::Taken;
+
+/// How often the catalogue is looked at for relays that came and went.
+const LOOK: Duration = Duration::from_millis(500);
+/// How often an outbox without rows is looked at.
+const IDLE: Duration = Duration::from_millis(100);
+/// Wait before what failed is tried again, and the longest.
+const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MAX: Duration = Duration::from_secs(8);
+
+/// The relays of a server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Relays {
+    broker: Broker,
+    who: Principal,
+    kept: Arc<Mutex<BTreeMap<EntityName, Kept>>>,
+}
+
+#[derive(Debug)]
+struct Kept {
+    body: Value,
+    board: Arc<Mutex<Shown>>,
+    task: Option<JoinHandle<()>>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Shown {
+    moved: u64,
+    error: Option<String>,
+}
+
+/// A relay, and what stopped it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub name: String,
+    /// The server and the table, without a password.
+    pub outbox: String,
+    /// Rows that this server made events of since it began; those that were events before are among them.
+    pub moved: u64,
+    /// Why no rows are taken; it is tried again by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Relays {
+    /// Nothing is taken before [`Relays::run`].
+    pub fn new(broker: Broker) -> Self {
+        Self {
+            broker,
+            who: Principal::Key("relays of this server".to_owned()),
+            kept: Arc::default(),
+        }
+    }
+
+    /// Keeps what the catalogue declares until `stop` holds true.
+    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+        let keeping = async {
+            loop {
+                self.reconcile();
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            // A sender that is gone means the same.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = keeping => {}
+        }
+        // What is under way is rolled back, and found again.
+        self.lock().clear();
+    }
+
+    /// Declares a relay, durable on return. Whether the table can be read is told by its status.
+    pub async fn define(&self, who: &Principal, name: &EntityName, body: Value) -> Result<()> {
+        let declaration = Declaration::parse(name, &body)?;
+        let declared = self.declared(who)?;
+        let others = declared.iter().filter(|(other, _)| *other != name);
+        let mut others = others.collect::<Vec<_>>().into_iter();
+        if others.len() >= limits::RELAYS {
+            let message = format!("a server keeps at most {} relays", limits::RELAYS);
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let shares = |(other, body): &(&EntityName, &Value)| {
+            Declaration::parse(other, body).is_ok_and(|other| other.is_of_one_table(&declaration))
+        };
+        if let Some((other, _)) = others.find(shares) {
+            let message = format!("relay {other} takes the rows of {declaration} already");
+            return Err(Error::new(Kind::Conflict, message));
+        }
+        self.broker
+            .define(who, Definition::Relay, name, body)
+            .await?;
+        self.reconcile();
+        Ok(())
+    }
+
+    pub async fn undefine(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        self.broker.undefine(who, Definition::Relay, name).await?;
+        self.reconcile();
+        Ok(())
+    }
+
+    pub fn list(&self, who: &Principal) -> Result<Vec<Status>> {
+        let declared = self.declared(who)?;
+        Ok(declared
+            .iter()
+            .map(|(name, body)| self.shown(name, body))
+            .collect())
+    }
+
+    pub fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
+        let declared = self.declared(who)?;
+        let body = declared.get(name);
+        let body = body.ok_or_else(|| Error::not_found("relay", name.as_str()))?;
+        Ok(self.shown(name, body))
+    }
+
+    fn shown(&self, name: &EntityName, body: &Value) -> Status {
+        let shown = self.lock().get(name).map(|kept| {
+            kept.board
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone()
+        });
+        let shown = shown.unwrap_or_default();
+        let outbox =
+            Declaration::parse(name, body).map_or_else(|_| String::new(), |d| d.to_string());
+        Status {
+            name: name.to_string(),
+            outbox,
+            moved: shown.moved,
+            error: shown.error,
+        }
+    }
+
+    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Value>> {
+        let catalogue = self.broker.catalogue(who)?;
+        let declared = catalogue.definitions.iter();
+        let declared = declared.filter(|((kind, _), _)| *kind == Definition::Relay);
+        Ok(declared
+            .map(|((_, name), body)| (name.clone(), body.clone()))
+            .collect())
+    }
+
+    /// Stops what is no longer declared so, starts what is.
+    fn reconcile(&self) {
+        let mut kept = self.lock();
+        // Read with the lock held, or an older look could undo a newer one.
+        let Ok(declared) = self.declared(&self.who) else {
+            return;
+        };
+        kept.retain(|name, kept| declared.get(name) == Some(&kept.body));
+        for (name, body) in declared {
+            kept.entry(name)
+                .or_insert_with_key(|name| self.start(name, body));
+        }
+    }
+
+    fn start(&self, name: &EntityName, body: Value) -> Kept {
+        let board = Arc::<Mutex<Shown>>::default();
+        let task = match Declaration::parse(name, &body) {
+            Ok(declaration) => {
+                let relay = Relay {
+                    broker: self.broker.clone(),
+                    who: Principal::Key(format!("relay {name}")),
+                    name: name.clone(),
+                    declaration,
+                    board: Arc::clone(&board),
+                };
+                Some(tokio::spawn(relay.run()))
+            }
+            Err(error) => {
+                show(&board, |shown| shown.error = Some(error.message));
+                None
+            }
+        };
+        Kept { body, board, task }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<EntityName, Kept>> {
+        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        if let Some(task) = &self.task {
+            task.abort();
+        }
+    }
+}
+
+/// One of them at work.
+struct Relay {
+    broker: Broker,
+    who: Principal,
+    name: EntityName,
+    declaration: Declaration,
+    board: Arc<Mutex<Shown>>,
+}
+
+impl Relay {
+    async fn run(self) {
+        let mut wait = RETRY;
+        loop {
+            let Err(error) = self.live(&mut wait).await;
+            let is_new = self.is_new(&error);
+            if is_new {
+                tracing::warn!(relay = %self.name, error, "no rows are taken");
+            }
+            show(&self.board, |shown| shown.error = Some(error));
+            tokio::time::sleep(wait).await;
+            wait = (wait * 2).min(RETRY_MAX);
+        }
+    }
+
+    fn is_new(&self, error: &str) -> bool {
+        let shown = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.error.as_deref() != Some(error)
+    }
+
+    /// One connection, until something fails.
+    async fn live(
+        &self,
+        wait: &mut Duration,
+    ) -> std::result::Result<std::convert::Infallible, String> {
+        let server = &self.declaration.server;
+        let unreachable = |why| format!("{server} cannot be reached: {why}");
+        let mut client = postgres::open(server).await.map_err(unreachable)?;
+        self.prepare(&client).await?;
+        loop {
+            let moved = self.turn(&mut client).await?;
+            *wait = RETRY;
+            show(&self.board, |shown| {
+                shown.moved += moved as u64;
+                shown.error = None;
+            });
+            if moved == 0 {
+                tokio::time::sleep(IDLE).await;
+            }
+        }
+    }
+
+    /// Nobody else takes rows of the table meanwhile, or those of one stream might overtake each other.
+    async fn prepare(&self, client: &Client) -> std::result::Result<(), String> {
+        let failed =
+            |error: tokio_postgres::Error| format!("setting the connection up: {}", words(&error));
+        let set = format!(
+            "SET client_min_messages TO warning; SET statement_timeout TO {ms}; SET lock_timeout TO {ms};
+             SET idle_in_transaction_session_timeout TO {}",
+            2 * limits::POSTGRES_STATEMENT_MS,
+            ms = limits::POSTGRES_STATEMENT_MS,
+        );
+        client.batch_execute(&set).await.map_err(failed)?;
+        let asked = "SELECT pg_catalog.pg_try_advisory_lock(pg_catalog.hashtextextended($1, 0))";
+        let lock = format!("mente relay {}", self.declaration.table);
+        let row = client.query_one(asked, &[&lock]).await.map_err(failed)?;
+        match row.get(0) {
+            true => Ok(()),
+            false => Err("another server takes the rows: this one stands by".to_owned()),
+        }
+    }
+
+    /// Takes the first rows and appends them; how many there were.
+    async fn turn(&self, client: &mut Client) -> std::result::Result<usize, String> {
+        let failed =
+            |error: tokio_postgres::Error| format!("taking rows of the outbox: {}", words(&error));
+        let transaction = client.transaction().await.map_err(failed)?;
+        let taken = rows::take(&transaction, &self.declaration).await?;
+        let count = taken.len();
+        self.append(taken).await?;
+        transaction.commit().await.map_err(failed)?;
+        Ok(count)
+    }
+
+    /// Streams beside each other, the events of each one after the other.
+    async fn append(&self, taken: Vec<Taken>) -> std::result::Result<(), String> {
+        let mut by_stream: BTreeMap<StreamName, Vec<Event>> = BTreeMap::new();
+        for Taken { stream, event } in taken {
+            by_stream.entry(stream).or_default().push(event);
+        }
+        let appends = by_stream.into_iter().map(|(stream, events)| async move {
+            for event in events {
+                let id = event.id.clone();
+                let append = Append::to(&stream, Expected::Any, vec![event]);
+                let appended = self.broker.append_store(&self.who, append).await;
+                appended.map_err(|error| {
+                    format!("the row with id {id:?}, for stream {stream}: {error}")
+                })?;
+            }
+            Ok::<_, String>(())
+        });
+        let appends = stream::iter(appends).buffer_unordered(limits::RELAY_STREAMS);
+        appends.try_collect::<()>().await
+    }
+}
+
+fn show(board: &Mutex<Shown>, change: impl FnOnce(&mut Shown)) {
+    change(&mut board.lock().unwrap_or_else(PoisonError::into_inner));
+}
