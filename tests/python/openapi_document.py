@@ -143,7 +143,43 @@ def topics_and_events(call):
     call("get", one, 200, headers={"accept": STRUCTURED}, topic="orders", position="0:0")
     call("get", one, 200, topic="orders", position="0:3")
     call("get", one, 404, topic="orders", position="0:999")
+    page = {"from": "earliest", "wait_ms": 1}
+    read = call("get", e, 200, query=page, headers={"accept": "application/x-ndjson"}, topic="orders")
+    topic_id = read.headers["mente-topic-id"]
+    if read.headers["mente-next-offset"] != read.headers["mente-end-offset"]:
+        raise SystemExit(f"a page that is read to the end: {read.headers}")
+    call("get", e, 200, query={"topic_id": topic_id}, topic="orders")
+    call("get", e, 410, query={"topic_id": "another"}, topic="orders")
+    told = call("get", t + "/snapshot", 200, topic="orders").text.splitlines()
+    head, end = json.loads(told[0])["snapshot"], json.loads(told[-1])["end"]
+    if head["topic_id"] != topic_id or end != {"items": 1, "start": {"0": 0}} or '"key":"k"' not in told[1]:
+        raise SystemExit(f"a snapshot: {told}")
+    call("get", t + "/snapshot", 404, topic="nobody")
     call("delete", t, 204, topic="empty")
+
+
+def replicas(call, url):
+    r, names = "/replicas/{replica}", {"replica": "copied"}
+    declared = {"source": {"url": url, "topic": "orders", "key": "any"}}
+    call("put", r, 200, declared, **names)
+    call("put", r, 400, {"source": {"url": "nowhere", "topic": "orders"}}, **names)
+    for _ in range(100):
+        status = call("get", r, 200, **names).json()
+        if status.get("items") == 1 and status["staleness"]["seconds"] is not None:
+            break
+        time.sleep(0.1)
+    else:
+        raise SystemExit(f"the replica is not there: {status}")
+    found = call("get", r + "/items/{key}", 200, key="k", **names).json()
+    if found["item"]["event"]["id"] != "1" or not found["staleness"]["sourceAnswers"]:
+        raise SystemExit(f"an item: {found}")
+    if "staleness" not in call("get", r + "/items/{key}", 404, key="nobody", **names).json():
+        raise SystemExit("a key that is not there has no age")
+    call("get", r + "/items", 200, query={"after": "a", "limit": 1}, **names)
+    call("get", r + "/items", 400, query={"limit": 0}, **names)
+    call("get", "/replicas", 200)
+    call("delete", r, 204, **names)
+    call("get", r, 404, **names)
 
 
 def subscriptions_and_locks(call):
@@ -437,6 +473,8 @@ def branches(call, are_there):
     call("put", one, 400, {"from": "elsewhere"}, branch="c")
     call("get", "/branches", 200)
     call("get", one, 200, **names)
+    if requests.get(made["url"] + "/replicas", timeout=30).status_code != 501:
+        raise SystemExit("a branch keeps replicas")
     requests.put(made["url"] + "/topics/branched", json={}, timeout=30).raise_for_status()
     fold = {"test": [{"merge": "data"}]}
     requests.put(made["url"] + "/folds/branched", json=fold, timeout=30).raise_for_status()
@@ -484,6 +522,7 @@ def main(url):
     call = caller(url, checked)
     topics_and_events(call)
     subscriptions_and_locks(call)
+    replicas(call, url)
     streams_and_views(call)
     operation(call)
     methods = {"get", "put", "post", "delete"}

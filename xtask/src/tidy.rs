@@ -9,20 +9,22 @@ use crate::{Outcome, root};
 /// Lines of a file, tests apart, beyond which it holds two ideas.
 const FILE_LINES: usize = 800;
 /// Which of our crates each may know; Cargo enforces what it says, this what it may say.
-const ARROWS: [(&str, &[&str]); 9] = [
+const ARROWS: [(&str, &[&str]); 10] = [
     ("mente-engine", &[]),
     ("mente-wire", &["mente-engine"]),
     ("mente-log", &["mente-engine"]),
     ("mente-cluster", &["mente-engine", "mente-wire"]),
     ("mente-broker", &["mente-engine"]),
+    ("mente-client", &[]),
     ("mente-sim", &["mente-engine", "mente-log", "mente-broker"]),
     (
         "mente-server",
-        &["mente-engine", "mente-wire", "mente-broker"],
+        &["mente-engine", "mente-wire", "mente-broker", "mente-client"],
     ),
     (
         "mente",
         &[
+            "mente-client",
             "mente-engine",
             "mente-wire",
             "mente-log",
@@ -39,6 +41,7 @@ const ARROWS: [(&str, &[&str]); 9] = [
             "mente-wire",
             "mente-log",
             "mente-broker",
+            "mente-client",
             "mente-server",
         ],
     ),

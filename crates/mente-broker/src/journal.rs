@@ -107,6 +107,8 @@ pub enum Definition {
     Decider,
     /// The outbox table of an application, whose rows become events.
     Relay,
+    /// A copy of the latest events of a topic elsewhere.
+    Replica,
 }
 
 /// What the catalogue knows of a topic.

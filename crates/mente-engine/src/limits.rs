@@ -254,3 +254,14 @@ pub const SQL_TABLE_BYTES: usize = 128 << 20;
 pub const EXPORT_ROWS: usize = 500_000;
 /// Most bytes of their values.
 pub const EXPORT_BYTES: usize = 64 << 20;
+/// Snapshots of topics that are made at one time; each has a temporary file.
+pub const SNAPSHOTS: usize = 2;
+/// Largest such file: about the latest events of all keys together.
+pub const SNAPSHOT_BYTES: u64 = 4 << 30;
+/// How long the receiver of a snapshot may take nothing.
+pub const SNAPSHOT_STALL_SECONDS: u64 = 60;
+/// Replicas that one server keeps; each asks its source every other second.
+pub const REPLICAS: usize = 100;
+/// Longest URL of the source of a replica, and longest key that is shown there.
+pub const REPLICA_URL_BYTES: usize = 2_000;
+pub const REPLICA_KEY_BYTES: usize = 1_000;

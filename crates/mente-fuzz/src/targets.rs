@@ -4,6 +4,7 @@ use std::io::Write;
 
 use bytes::Bytes;
 use mente_broker::fuzz as broker;
+use mente_client::fuzz as client;
 use mente_engine::{Attribute, Batch, BatchBuilder, Data, Event, Offset, Record, Timestamp};
 use mente_log::fuzz as log;
 use mente_server::fuzz as server;
@@ -311,6 +312,15 @@ pub const TARGETS: &[Target] = &[
         decode: server::projection,
         repair: nothing,
         words: DECLARED,
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "replica-source",
+        seeds: client::source_seeds,
+        decode: client::source,
+        repair: nothing,
+        words: JSON,
         factor: TREE_FACTOR,
         floor: FLOOR,
     },

@@ -48,6 +48,8 @@ pub struct Writer {
     calls: usize,
     /// What there is room for in this turn.
     takes: Takes,
+    /// A set has another retention since it was last enforced.
+    has_new_retention: bool,
     /// Calls refused since the disk gave no room; 0 while it does.
     refusals: u32,
     recovered: Recovered,
@@ -114,6 +116,7 @@ impl Writer {
             durable_upto: log.durable_upto,
             calls: 0,
             takes: Takes::Everything,
+            has_new_retention: false,
             refusals: 0,
             recovered: log.recovered,
             stopped: None,
@@ -153,6 +156,11 @@ impl Writer {
         self.spares.is_wanting()
     }
 
+    /// Whether a set has another retention, so that [`Writer::enforce`] should be called now.
+    pub fn wants_to_enforce(&self) -> bool {
+        self.has_new_retention
+    }
+
     /// One commit of what waits; false if nothing does. After an error every later turn gives
     /// it again, and so does every call.
     pub fn turn(&mut self) -> Result<bool, Stopped> {
@@ -177,6 +185,7 @@ impl Writer {
 
     /// Queues the trims that the sets' retention asks for at `now`; the next turns do them.
     pub fn enforce(&mut self, now: Timestamp) {
+        self.has_new_retention = false;
         let expired = self.shared.index().expired(now);
         for (log, before) in expired {
             // Nobody waits for the answer, and what is refused now is asked for again.

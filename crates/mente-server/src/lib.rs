@@ -1,5 +1,5 @@
 //! The doors: sockets, limits and protocols in front of the broker; and its built-in clients,
-//! the webhook sender and the SQL projector.
+//! the webhook sender, the SQL projector and the keeper of replicas.
 //!
 //! A door turns bytes into commands and answers into bytes. It reserves room before it reads,
 //! gives every wait an end, and stops when told to: no new connections, requests under way
@@ -19,5 +19,6 @@ mod postgres;
 pub mod projection;
 pub mod push;
 pub mod relay;
+pub mod replica;
 pub(crate) mod sql;
 pub mod tls;

@@ -1,6 +1,7 @@
 //! Flags. Each has an environment twin where it makes sense; a flag wins.
 
 mod branch;
+mod replica;
 mod schema;
 mod sql;
 mod stream;
@@ -12,6 +13,7 @@ use clap::{Args as Group, Parser, Subcommand, ValueEnum};
 use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
+pub(crate) use replica::Replica;
 pub(crate) use schema::Schema;
 pub(crate) use sql::{Sql, Waiting};
 pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
@@ -118,7 +120,7 @@ pub(crate) struct Server {
     /// Serve beyond loopback without a keys file: who reaches the port may do everything
     #[arg(long)]
     pub(crate) insecure_no_keys: bool,
-    /// Let webhooks lead to loopback and private networks too
+    /// Let webhooks and sources of replicas lead to loopback and private networks too
     #[arg(long)]
     pub(crate) allow_private_webhooks: bool,
     #[command(flatten)]
@@ -246,7 +248,7 @@ pub(crate) struct Process {
         requires = "tls_cert"
     )]
     pub(crate) tls_key: Option<PathBuf>,
-    /// Trust webhooks with certificates of these authorities too, beside the machine's own (PEM)
+    /// Trust webhooks and sources of replicas with certificates of these authorities too, beside the machine's own (PEM)
     #[arg(long, value_name = "FILE", env = "MENTE_WEBHOOK_CA")]
     pub(crate) webhook_ca: Option<PathBuf>,
     /// Refuse to publish while less than this is free on the disk of the data, such as 512M or 2G, so
@@ -298,6 +300,9 @@ pub(crate) enum Verb {
     /// Outbox tables of applications in PostgreSQL, whose rows become events
     #[command(subcommand)]
     Relay(Relay),
+    /// Keyed copies of topics of other servers, which answer while those do not
+    #[command(subcommand)]
+    Replica(Replica),
     /// Ask events, states and projections by one SELECT
     Sql(Sql),
     /// Everything forked at a moment: an alternative for a whole system

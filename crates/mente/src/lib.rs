@@ -1,12 +1,12 @@
-//! The binary's inside: the composition root, the command line, and the HTTP client behind its
-//! verbs, which demos and benches use too.
+//! The binary's inside: the composition root and the command line. The HTTP client behind its verbs, which demos
+//! and benches use too, is `mente-client`'s.
 //!
 //! This is the one place that names a concrete engine, brings threads and an executor, and
 //! reads flags and the environment. It decides nothing about events.
 //!
 //! Start reading at `run/mod.rs` (how a server is put together) or [`client`].
 
-pub mod client;
+pub use mente_client as client;
 
 mod archive;
 mod args;

@@ -158,7 +158,10 @@ impl Writer {
                 self.check_snapshot_room(set_bytes(&set.name, more))?;
                 Record::Logs { id, logs }
             }
-            Change::Retention(retention) => Record::Retention { id, retention },
+            Change::Retention(retention) => {
+                self.has_new_retention = true;
+                Record::Retention { id, retention }
+            }
         };
         self.change(record, draft);
         Ok(())

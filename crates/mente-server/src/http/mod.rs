@@ -19,7 +19,9 @@ mod past;
 mod projections;
 mod relays;
 mod replay;
+mod replicas;
 mod schemas;
+mod snapshot;
 mod sql;
 mod store;
 mod streams;
@@ -62,6 +64,7 @@ use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::projection::Projections;
 use crate::push;
 use crate::relay::Relays;
+use crate::replica::Replicas;
 use crate::sql::Queries;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
@@ -90,6 +93,8 @@ pub struct Options {
     pub projections: Option<Arc<Projections>>,
     /// None in a branch.
     pub relays: Option<Arc<Relays>>,
+    /// Copies of other servers' topics, if it keeps any.
+    pub replicas: Option<Arc<Replicas>>,
     /// Copies what this server keeps.
     pub backups: Option<Arc<dyn Backups>>,
     /// The branches of this server; none at the door of a branch.
@@ -134,11 +139,13 @@ struct Door {
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
     relays: Option<Arc<Relays>>,
+    replicas: Option<Arc<Replicas>>,
     queries: Queries,
     backups: Option<Arc<dyn Backups>>,
     branches: Option<Arc<Branches>>,
     nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
+    snapshots: Arc<Semaphore>,
     seats: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
@@ -175,11 +182,13 @@ impl Http {
             webhooks: self.options.webhooks,
             projections: self.options.projections,
             relays: self.options.relays,
+            replicas: self.options.replicas,
             queries: Queries::default(),
             backups: self.options.backups,
             branches: self.options.branches,
             nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
+            snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS)),
             seats: self.options.budget.seats,
             room: self.options.budget.room,
             stopping: Stopping(stop),
@@ -226,6 +235,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(read::events).post(events::publish),
         ),
         ("/topics/{topic}/events/{position}", get(event::get)),
+        ("/topics/{topic}/snapshot", get(snapshot::get)),
         (
             "/topics/{topic}/eventsubscriptions/{subscription}",
             post(grid::subscription),
@@ -318,6 +328,15 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             post(projections::skip),
         ),
         ("/projections/{projection}/{verb}", post(projections::act)),
+        ("/replicas", get(replicas::list)),
+        (
+            "/replicas/{replica}",
+            get(replicas::get)
+                .put(replicas::put)
+                .delete(replicas::delete),
+        ),
+        ("/replicas/{replica}/items", get(replicas::items)),
+        ("/replicas/{replica}/items/{key}", get(replicas::item)),
         ("/sql", post(sql::ask)),
         ("/branches", get(branches::list)),
         (

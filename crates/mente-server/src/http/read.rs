@@ -3,13 +3,17 @@
 //! | `Accept` | answer |
 //! |---|---|
 //! | anything else | one batch of CloudEvents; the header `mente-next-offset` says where to read on |
-//! | `application/x-ndjson` | a line `{"partition":0,"offset":5,"event":{…}}` per event |
+//! | `application/x-ndjson` | a line `{"partition":0,"offset":5,"key":"k","event":{…}}` per event, without `key` where there is none |
 //! | `text/event-stream` | the same as SSE, with `id: 0:5`; `Last-Event-ID` resumes behind it |
 //!
 //! `follow=true` makes a tail without end (SSE follows unless `follow=false`, and a client that
 //! takes anything gets lines). Without it lines end where the topic ends. `wait_ms` lets an
-//! answer without events wait for the first one. Reading takes no locks and moves no
+//! answer without events wait for the first one; lines are a page then, of `limit` events at most, with the headers
+//! of a batch and `mente-end-offset`, where the topic ended when it was read. Reading takes no locks and moves no
 //! subscription.
+//!
+//! `mente-topic-id` tells the topic from others of the name. With `topic_id` only that one is read, or followed:
+//! it is 410 once it was deleted, whatever has its name now.
 //!
 //! Events are told in the current version of their type (`schemas.rs`), or with `schema=written` as they were
 //! written. One record may be several events, which have its position: they are never parted by `limit`, and
@@ -25,6 +29,7 @@ use mente_broker::{EntityName, StoredEvent};
 use mente_engine::{Offset, limits};
 use mente_wire::cloudevents;
 use serde::Deserialize;
+use tokio::time::Instant;
 
 use super::Door;
 use super::caller::Caller;
@@ -38,6 +43,10 @@ use super::tail::{self, Form};
 
 /// Where to read on.
 const NEXT: HeaderName = HeaderName::from_static("mente-next-offset");
+/// Where the topic ended.
+const END: HeaderName = HeaderName::from_static("mente-end-offset");
+/// Which of the topics that ever have the name.
+pub(super) const TOPIC_ID: HeaderName = HeaderName::from_static("mente-topic-id");
 const EVENTS_DEFAULT: usize = 100;
 
 #[derive(Debug, Deserialize)]
@@ -49,6 +58,7 @@ pub(super) struct Parameters {
     follow: Option<bool>,
     wait_ms: Option<u64>,
     schema: Option<String>,
+    topic_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -110,13 +120,21 @@ pub(super) async fn events(
         limits::READ_WAIT_MS,
     )?;
     let broker = broker_for(&door, asked.schema.as_deref())?;
-    let reader = Reader::open(broker, who, topic, asked.partition, &from).await?;
-    let Some(form) = accepted.form(follow)? else {
-        let limit = limit(asked.limit)?;
-        return batch(&door, reader, limit, Duration::from_millis(wait)).await;
+    let id = asked.topic_id.as_deref();
+    let reader = Reader::open(broker, who, topic, asked.partition, &from, id).await?;
+    let topic_id = [(TOPIC_ID, reader.id())];
+    let wait = Duration::from_millis(wait);
+    let answered = match accepted.form(follow)? {
+        None => batch(&door, reader, limit(asked.limit)?, wait).await?,
+        Some(Form::Lines) if asked.wait_ms.is_some() && !follow => {
+            page(&door, reader, limit(asked.limit)?, wait).await?
+        }
+        Some(form) => {
+            let left = asked.limit.unwrap_or(usize::MAX);
+            tail::answer(door, reader, form, follow, left)
+        }
     };
-    let left = asked.limit.unwrap_or(usize::MAX);
-    Ok(tail::answer(door, reader, form, follow, left))
+    Ok((topic_id, answered).into_response())
 }
 
 /// The dead letters of a subscription, oldest first: those that were not given back, or from `from` on.
@@ -156,6 +174,35 @@ async fn batch(door: &Door, mut reader: Reader, limit: usize, wait: Duration) ->
     }
     door.metrics.read.add(events.len());
     Ok(answer(&events, &reader.positions()))
+}
+
+/// The same as lines, with where the topic ended just before they were read: whoever reads up to there has
+/// everything that there was then.
+async fn page(door: &Door, mut reader: Reader, limit: usize, wait: Duration) -> Result<Response> {
+    let until = Instant::now() + wait;
+    let (events, ends) = loop {
+        let ends = reader.ends().await?;
+        let events = reader.read(limit).await?;
+        if !events.is_empty() || Instant::now() >= until || door.stopping.now() {
+            break (events, ends);
+        }
+        tokio::select! {
+            () = tokio::time::sleep_until(until) => {}
+            () = door.stopping.wait() => {}
+            grown = reader.grown() => grown?,
+        }
+    };
+    door.metrics.read.add(events.len());
+    let mut out = Vec::new();
+    for stored in &events {
+        tail::write(stored, Form::Lines, &[], &mut out);
+    }
+    let headers = [
+        (header::CONTENT_TYPE, Form::Lines.content_type().to_owned()),
+        (NEXT, next_text(&reader.positions())),
+        (END, next_text(&ends)),
+    ];
+    Ok((headers, out).into_response())
 }
 
 fn answer(events: &[StoredEvent], next: &[(u32, Offset)]) -> Response {

@@ -2,7 +2,7 @@
 
 use futures::future::select_all;
 use mente_broker::{Broker, EntityName, Error, Kind, Principal, Start, StoredEvent};
-use mente_engine::{Offset, Timestamp, limits};
+use mente_engine::{Offset, SetId, Timestamp, limits};
 
 use super::error::Result;
 use super::position::From;
@@ -12,6 +12,8 @@ pub(super) struct Reader {
     broker: Broker,
     who: Principal,
     topic: EntityName,
+    /// Which of the topics that ever have the name.
+    set: SetId,
     places: Vec<Place>,
 }
 
@@ -25,15 +27,20 @@ struct Place {
 }
 
 impl Reader {
-    /// Stands at `from` in `partition`, or in every partition.
+    /// Stands at `from` in `partition`, or in every partition; of the topic with this id, if one is said.
     pub(super) async fn open(
         broker: Broker,
         who: Principal,
         topic: EntityName,
         partition: Option<u32>,
         from: &From,
+        id: Option<&str>,
     ) -> Result<Self> {
-        let count = broker.topic(&who, &topic).await?.partitions;
+        let found = broker.topic(&who, &topic).await?;
+        let (set, count) = (found.set, found.partitions);
+        if id.is_some_and(|id| id != set.to_string()) {
+            return Err(made_anew(&topic).into());
+        }
         let partitions = match partition {
             Some(partition) => partition..partition.saturating_add(1),
             None => 0..count,
@@ -63,8 +70,14 @@ impl Reader {
             broker,
             who,
             topic,
+            set,
             places,
         })
+    }
+
+    /// Tells the topic from others of the name, made before or after it.
+    pub(super) fn id(&self) -> String {
+        self.set.to_string()
     }
 
     /// Up to `max` events and a few MiB of those that are there now.
@@ -100,10 +113,35 @@ impl Reader {
                 }
             }
         }
+        self.check().await?;
         // Another partition comes first the next time, or a busy one starves the others.
         let turn = usize::from(self.places.len() > 1);
         self.places.rotate_left(turn);
         Ok(events)
+    }
+
+    /// What was read is of the topic that was opened: names are looked up at each read, and one that was made
+    /// anew has other events at the same offsets. An id never comes back, so looking afterwards is enough.
+    async fn check(&self) -> Result<()> {
+        let now = self.broker.topic(&self.who, &self.topic).await?;
+        match now.set == self.set {
+            true => Ok(()),
+            false => Err(made_anew(&self.topic).into()),
+        }
+    }
+
+    /// Where the partitions end now, in the order of their numbers.
+    pub(super) async fn ends(&self) -> Result<Vec<(u32, Offset)>> {
+        let mut ends = Vec::new();
+        for (partition, _) in self.positions() {
+            let bounds = self
+                .broker
+                .bounds(&self.who, &self.topic, partition)
+                .await?;
+            ends.push((partition, bounds.end));
+        }
+        self.check().await?;
+        Ok(ends)
     }
 
     /// Waits for events that were not there yet.
@@ -134,5 +172,70 @@ impl Reader {
         let mut positions: Vec<_> = self.places.iter().map(|p| (p.partition, p.next)).collect();
         positions.sort_unstable();
         positions
+    }
+}
+
+fn made_anew(topic: &EntityName) -> Error {
+    let message = format!(
+        "the topic {topic} with that id was deleted, and another one has its name: its positions say nothing here"
+    );
+    Error::new(Kind::Deleted, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+    use std::sync::Arc;
+    use std::time::Duration;
+
+    use super::*;
+    use mente_broker::Options;
+    use mente_engine::memory::MemoryEngine;
+    use mente_engine::{Clock, Now};
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now(&self) -> Now {
+            Now {
+                monotone: Duration::ZERO,
+                wall: Timestamp(0),
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// A reader that is between two reads when its topic is made anew.
+    #[tokio::test]
+    async fn a_reader_stays_with_its_topic() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
+        let (broker, shards) = opened.await.unwrap();
+        for shard in shards {
+            tokio::spawn(shard);
+        }
+        let (who, topic) = (Principal::Anonymous, EntityName::new("t").unwrap());
+        let from = From::One(Start::Earliest);
+        broker.create_topic(&who, &topic, 1).await.unwrap();
+        let opened = Reader::open(
+            broker.clone(),
+            who.clone(),
+            topic.clone(),
+            None,
+            &from,
+            None,
+        );
+        let mut reader = opened.await.unwrap();
+        assert!(reader.read(1).await.is_ok());
+        broker.delete_topic(&who, &topic).await.unwrap();
+        broker.create_topic(&who, &topic, 1).await.unwrap();
+        assert_eq!(reader.read(1).await.unwrap_err().status, 410);
+        assert_eq!(reader.ends().await.unwrap_err().status, 410);
+        let id = reader.id();
+        let opened = Reader::open(broker, who, topic, None, &from, Some(&id));
+        assert_eq!(opened.await.unwrap_err().status, 410);
     }
 }

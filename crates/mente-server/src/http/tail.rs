@@ -5,6 +5,7 @@
 //! the last ones. A failure comes as the last line, since the status has long been sent.
 
 use std::collections::BTreeMap;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -168,9 +169,7 @@ impl Source for Reader {
 
 /// Appends one of the events of a record that is not the last of them: who resumes gets all of them again.
 fn write_part(stored: &StoredEvent, form: Form, out: &mut Vec<u8>) {
-    let (partition, offset) = (stored.position.partition, stored.position.offset);
-    let head = format!("{{\"partition\":{partition},\"offset\":{offset},");
-    write_line(form, "", &head, &stored.event, out);
+    write_line(form, "", &head(stored), &stored.event, out);
 }
 
 /// Appends one event; `others` is how far the partitions were read before it.
@@ -180,8 +179,23 @@ pub(super) fn write(stored: &StoredEvent, form: Form, others: &[(u32, Offset)], 
         Form::EventStream => event_id(partition, offset, others),
         Form::Lines => String::new(),
     };
-    let head = format!("{{\"partition\":{partition},\"offset\":{offset},");
-    write_line(form, &id, &head, &stored.event, out);
+    write_line(form, &id, &head(stored), &stored.event, out);
+}
+
+/// How the line of an event of a topic begins; a key that is no text is not told.
+fn head(stored: &StoredEvent) -> String {
+    let (partition, offset) = (stored.position.partition, stored.position.offset);
+    let mut head = format!("{{\"partition\":{partition},\"offset\":{offset},");
+    if let Some(key) = key(&stored.event) {
+        // Writing to a string does not fail.
+        let _ = write!(head, "\"key\":{},", serde_json::Value::from(key));
+    }
+    head
+}
+
+/// What places an event in a partition, if it is text.
+pub(super) fn key(event: &Event) -> Option<&str> {
+    std::str::from_utf8(event.key.as_deref()?).ok()
 }
 
 /// Appends one event behind the `head` of its object; without an id, where one resumes before it.

@@ -30,7 +30,7 @@ const PACK_PAUSE: Duration = Duration::from_secs(1);
 const PIECE_PAUSE: Duration = Duration::from_millis(10);
 /// Wait after a retirement failed, on a full disk as a rule: each try writes.
 const PACK_FAILURE_PAUSE: Duration = Duration::from_secs(30);
-/// How often retention by age and size is looked at.
+/// How often retention by age and size is looked at, beside whenever it was changed.
 const ENFORCE_PAUSE: Duration = Duration::from_secs(10);
 
 /// An open log and its threads.
@@ -133,7 +133,7 @@ impl Seat {
             && let Some(writer) = writer.as_mut().filter(|writer| writer.is_light())
         {
             let _ = turn(writer);
-            if !writer.wants_file() && !writer.wants_packer() {
+            if !writer.wants_file() && !writer.wants_packer() && !writer.wants_to_enforce() {
                 return;
             }
         }
@@ -168,7 +168,7 @@ fn drive(
         let Some(driven) = writer.as_mut() else {
             return Ok(());
         };
-        if enforced.elapsed() >= ENFORCE_PAUSE {
+        if enforced.elapsed() >= ENFORCE_PAUSE || driven.wants_to_enforce() {
             driven.enforce(clock.now().wall);
             enforced = Instant::now();
         }

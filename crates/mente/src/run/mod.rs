@@ -30,6 +30,7 @@ use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use mente_server::relay::Relays;
+use mente_server::replica::Replicas;
 use mente_server::tls::{Identity, Trust};
 use mente_wire::cloudevents;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -286,6 +287,8 @@ async fn serve(
     }
     let projections = Projections::open(broker.clone(), data_dir.join("projections"));
     let projections = Arc::new(projections.context("cannot open the projections")?);
+    let replicas = Replicas::open(broker.clone(), data_dir.join("replicas"), plan.push.clone());
+    let replicas = Arc::new(replicas.context("cannot open the replicas")?);
     let backups = running.log().map(|engine| {
         Arc::new(Everything {
             broker: broker.clone(),
@@ -312,6 +315,7 @@ async fn serve(
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
         relays: Some(Arc::clone(&relays)),
+        replicas: Some(Arc::clone(&replicas)),
         backups,
         branches: branches.clone(),
         webhooks: Some(plan.push.clone()),
@@ -402,6 +406,10 @@ async fn serve(
         let stopping = stopping.clone();
         tokio::spawn(async move { relays.run(stopping).await })
     };
+    let copies = {
+        let stopping = stopping.clone();
+        tokio::spawn(async move { replicas.run(stopping).await })
+    };
     drop(projections);
     drop(broker);
     let took = began.elapsed();
@@ -431,6 +439,7 @@ async fn serve(
     relaying.await.context("the relays failed")?;
     let _ = stop_views.send(true);
     views.await.context("the projector failed")?;
+    copies.await.context("the keeper of replicas failed")?;
     let stopped = async { while shards.join_next().await.is_some() {} };
     if tokio::time::timeout(SHARDS_STOP_WAIT, stopped)
         .await

@@ -8,6 +8,7 @@ mod past;
 mod projection;
 mod publish;
 mod relay;
+mod replica;
 mod schema;
 mod sql;
 mod stream;
@@ -58,6 +59,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Alternative(verb) => past::alternative(verb).await,
             Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,
+            Verb::Replica(replica) => replica::run(replica).await,
             Verb::Sql(asked) => sql::sql(asked).await,
             Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {
@@ -171,7 +173,7 @@ pub(crate) fn failed(error: Error) -> Failure {
     let code = match &error {
         Error::Url(_) | Error::Request(_) | Error::Trust(_) => Code::Usage,
         Error::Unreachable { .. } | Error::Tls { .. } | Error::Broken { .. } => Code::Unreachable,
-        Error::LongLine => Code::Failed,
+        Error::LongLine | Error::LongAnswer(_) | Error::Strange(_) => Code::Failed,
         Error::Refused(response) => return refused(response),
     };
     let mut message = error.to_string();

@@ -8,3 +8,6 @@ pub(crate) fn flags() -> Vec<String> {
 
 /// Whether a server on it copies its events.
 pub(crate) const HAS_BACKUPS: bool = true;
+
+/// Whether another retention takes events at once; Kafka looks every five minutes.
+pub(crate) const TRIMS_AT_ONCE: bool = true;

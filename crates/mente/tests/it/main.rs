@@ -1,6 +1,7 @@
 //! The real binary, from outside: every test spawns its own server in a directory of its own.
 
 mod certificates;
+mod cutting;
 mod engine;
 mod hooks;
 mod inline;
@@ -37,6 +38,7 @@ mod reducers;
 mod refusals;
 mod relays;
 mod replay;
+mod replicas;
 mod retention;
 mod retire;
 mod rollback;

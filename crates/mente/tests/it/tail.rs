@@ -111,3 +111,26 @@ async fn message(lines: &mut Lines) -> (String, Value) {
     assert_eq!(next().await, "");
     (id, serde_json::from_str(&data).unwrap())
 }
+
+/// Offsets of one say nothing in the other.
+#[tokio::test]
+async fn nobody_goes_on_in_a_topic_that_only_has_the_name() {
+    let server = Server::start();
+    server.publish("t", "old", "1").await;
+    let first = server.call("GET", "/topics/t/events", "").await;
+    let id = first.headers["mente-topic-id"].to_str().unwrap();
+    let path = "/topics/t/events?from=earliest&follow=true";
+    let lines = server.client.lines(path, "application/x-ndjson").await;
+    let mut lines = lines.unwrap();
+    assert_eq!(line(&mut lines).await["event"]["id"], "old");
+    server.ok("DELETE", "/topics/t", "").await;
+    server.publish("t", "new", "1").await;
+    server.publish("t", "newer", "1").await;
+    let last = line(&mut lines).await;
+    assert!(last["error"]["code"].is_string(), "{last}");
+    for more in ["", "&follow=true", "&wait_ms=1"] {
+        let path = format!("/topics/t/events?topic_id={id}{more}");
+        let refused = server.call("GET", &path, "").await;
+        assert_eq!(refused.status, 410, "{}", refused.text());
+    }
+}

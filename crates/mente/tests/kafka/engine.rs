@@ -21,3 +21,6 @@ pub(crate) fn flags() -> Vec<String> {
     ];
     flags.map(str::to_owned).to_vec()
 }
+
+/// Whether another retention takes events at once; Kafka looks every five minutes.
+pub(crate) const TRIMS_AT_ONCE: bool = false;

@@ -10,6 +10,8 @@ mod nodes;
 
 #[path = "../it/certificates.rs"]
 mod certificates;
+#[path = "../it/cutting.rs"]
+mod cutting;
 #[path = "../it/hooks.rs"]
 mod hooks;
 #[path = "../it/postgres.rs"]
@@ -61,6 +63,8 @@ mod refusals;
 mod relays;
 #[path = "../it/replay.rs"]
 mod replay;
+#[path = "../it/replicas.rs"]
+mod replicas;
 #[path = "../it/retention.rs"]
 mod retention;
 #[path = "../it/rollback.rs"]

@@ -2,8 +2,8 @@
 //! way has a connection of its own, and those that are free are used again.
 //!
 //! ```no_run
-//! # async fn example() -> Result<(), mente::client::Error> {
-//! let client = mente::client::Client::new("http://127.0.0.1:8480")?;
+//! # async fn example() -> Result<(), mente_client::Error> {
+//! let client = mente_client::Client::new("http://127.0.0.1:8480")?;
 //! let topics = client.request("GET", "/topics", None, "").await?;
 //! assert_eq!(topics.status, 200);
 //! let mut tail = client.lines("/topics/orders/events?follow=true", "application/x-ndjson").await?;
@@ -13,19 +13,22 @@
 //! # Ok(()) }
 //! ```
 
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
-use mente_server::tls::{ServerName, Trust, server_name};
+
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, lookup_host};
+
+use crate::tls::{ServerName, Trust, server_name};
 
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -49,6 +52,10 @@ pub enum Error {
     },
     #[error("a line of the answer is longer than {LINE_BYTES_MAX} bytes")]
     LongLine,
+    #[error("the answer is longer than {0} bytes")]
+    LongAnswer(usize),
+    #[error("the server answers what is not understood: {}", begin(.0))]
+    Strange(String),
     #[error("the server answered {}: {}", .0.status, .0.text())]
     Refused(Box<Response>),
 }
@@ -64,6 +71,7 @@ pub struct Client {
     prefix: String,
     authorization: Option<HeaderValue>,
     tls: Option<Tls>,
+    fence: Fence,
     idle: Mutex<Vec<SendRequest<Full<Bytes>>>>,
 }
 
@@ -72,6 +80,24 @@ pub struct Client {
 struct Tls {
     name: ServerName<'static>,
     trust: Trust,
+}
+
+/// Where a client connects to: every address that the server's name gives is asked about at each connection.
+#[derive(Clone, Copy, Debug)]
+pub struct Fence {
+    pub allowed: fn(IpAddr) -> bool,
+    /// Why not, and what to do about it: behind `it leads to ADDRESS, `.
+    pub why: &'static str,
+}
+
+impl Default for Fence {
+    /// Anywhere.
+    fn default() -> Self {
+        Self {
+            allowed: |_| true,
+            why: "",
+        }
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -110,6 +136,12 @@ impl Client {
         Self::open(base, || Trust::only(authorities))
     }
 
+    /// The same for whoever has read their trust already, and connects within a fence only.
+    pub fn within(base: &str, trust: Trust, fence: Fence) -> Result<Self, Error> {
+        let client = Self::open(base, || Ok(trust))?;
+        Ok(Self { fence, ..client })
+    }
+
     fn open(base: &str, trust: impl FnOnce() -> Result<Trust, String>) -> Result<Self, Error> {
         let wrong = || Error::Url(base.to_owned());
         let uri: Uri = base.parse().map_err(|_| wrong())?;
@@ -139,8 +171,15 @@ impl Client {
             prefix: uri.path().trim_end_matches('/').to_owned(),
             authorization: None,
             tls,
+            fence: Fence::default(),
             idle: Mutex::default(),
         })
+    }
+
+    /// Which server, as people write it.
+    pub fn base(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}{}", self.address, self.prefix)
     }
 
     /// Shows this key with every request.
@@ -174,10 +213,27 @@ impl Client {
         headers: HeaderMap,
         body: impl Into<Bytes>,
     ) -> Result<Response, Error> {
+        self.request_within(method, path, headers, body, usize::MAX)
+            .await
+    }
+
+    /// The same, taking so many bytes of an answer at most.
+    pub async fn request_within(
+        &self,
+        method: &str,
+        path: &str,
+        headers: HeaderMap,
+        body: impl Into<Bytes>,
+        bytes_max: usize,
+    ) -> Result<Response, Error> {
         let request = self.build(method, path, headers, body.into())?;
         let (response, connection) = self.send(request).await?;
         let (parts, body) = response.into_parts();
-        let body = body.collect().await.map_err(|error| self.broken(error))?;
+        let body = Limited::new(body, bytes_max).collect().await;
+        let body = body.map_err(|error| match error.downcast() {
+            Ok(error) => self.broken(*error),
+            Err(_) => Error::LongAnswer(bytes_max),
+        })?;
         self.idle().push(connection);
         Ok(Response {
             status: parts.status.as_u16(),
@@ -285,9 +341,14 @@ impl Client {
             address: self.address.clone(),
             source,
         };
-        let socket = TcpStream::connect(&self.address)
-            .await
-            .map_err(unreachable)?;
+        let found = lookup_host(&self.address).await.map_err(unreachable)?;
+        let found: Vec<SocketAddr> = found.collect();
+        let allowed = self.fence.allowed;
+        if let Some(barred) = found.iter().find(|found| !allowed(found.ip())) {
+            let message = format!("it leads to {}, {}", barred.ip(), self.fence.why);
+            return Err(unreachable(std::io::Error::other(message)));
+        }
+        let socket = TcpStream::connect(&found[..]).await.map_err(unreachable)?;
         socket.set_nodelay(true).map_err(unreachable)?;
         let Some(tls) = &self.tls else {
             return self.converse(socket).await;
@@ -373,6 +434,11 @@ impl Pieces {
         }
         Ok(None)
     }
+}
+
+/// As much of a text as a message has room for.
+fn begin(text: &str) -> String {
+    text.chars().take(300).collect()
 }
 
 fn header(value: &str) -> Result<HeaderValue, Error> {

@@ -1,0 +1,330 @@
+//! Asks the source what the machine wants to know, and does with the copy what it says.
+//!
+//! The network may be given up at any moment, the file may not: what is begun there is waited for, so that
+//! whoever stops a copy knows that nobody works on its file.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use hyper::header::{ACCEPT, HeaderMap, HeaderValue};
+use tokio::sync::watch;
+use tokio::time::timeout;
+
+use super::machine::{
+    Ask, Change, Contact, Effect, Heard, Held, Item, Machine, Page, Positions, Why,
+};
+use super::store::Store;
+use super::{Error, State, blocking, line};
+use crate::client::{Client, Lines, Response};
+use crate::topic::{LINES, Topic, escape};
+
+/// How long the source is to wait for an event before it says that there is none: so often it is heard.
+const WAIT: Duration = Duration::from_secs(2);
+/// How much longer than that it may take.
+const LATE: Duration = Duration::from_secs(10);
+/// How long a snapshot may take to begin to come, and then each line of it: the source reads the topic meanwhile.
+const SNAPSHOT_WAIT: Duration = Duration::from_secs(300);
+/// Events of one page.
+const PAGE_EVENTS: usize = 1_000;
+/// Most bytes that are taken of one page: about a MiB of events, each byte of it escaped.
+const PAGE_BYTES_MAX: usize = 32 << 20;
+/// Items of a snapshot that are written at one time, and their bytes, but for the last one's.
+const STAGED_ITEMS: usize = 1_000;
+const STAGED_BYTES: usize = 4 << 20;
+/// Wait before a file that failed is tried again.
+const FILE_RETRY: Duration = Duration::from_secs(1);
+
+/// What a copy shows of itself.
+#[derive(Debug)]
+pub(super) struct Board(Mutex<Shown>);
+
+#[derive(Clone, Debug)]
+pub(super) struct Shown {
+    pub(super) state: State,
+    pub(super) contact: Contact,
+}
+
+pub(super) struct Driver<'a> {
+    client: &'a Client,
+    topic: Topic<'a>,
+    /// None while a thread has it, or after one was lost with it.
+    store: Option<Store>,
+    board: &'a Board,
+    staged: Vec<Item>,
+    staged_bytes: usize,
+}
+
+impl Board {
+    pub(super) fn new(held: Option<&Held>) -> Self {
+        let machine = Machine::new(held.cloned());
+        Self(Mutex::new(Shown {
+            state: state(&machine),
+            contact: machine.contact().clone(),
+        }))
+    }
+
+    pub(super) fn shown(&self) -> Shown {
+        let shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.clone()
+    }
+
+    fn show(&self, state: State, contact: Contact) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *shown = Shown { state, contact };
+    }
+
+    fn fail(&self, error: &Error) {
+        let mut shown = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        shown.state = State::Failed;
+        shown.contact.error = Some(error.to_string());
+    }
+}
+
+impl<'a> Driver<'a> {
+    pub(super) fn new(client: &'a Client, topic: &'a str, store: Store, board: &'a Board) -> Self {
+        Self {
+            client,
+            topic: client.topic(topic),
+            store: Some(store),
+            board,
+            staged: Vec::new(),
+            staged_bytes: 0,
+        }
+    }
+
+    /// Until `stop` holds true; gives the store back.
+    pub(super) async fn run(mut self, mut stop: watch::Receiver<bool>) -> Option<Store> {
+        while !*stop.borrow() {
+            let Err(error) = self.life(&mut stop).await else {
+                break;
+            };
+            tracing::warn!(%error, "a copy cannot be written");
+            self.board.fail(&error);
+            if self.store.is_none() {
+                break;
+            }
+            let _ = timeout(FILE_RETRY, stop.wait_for(|stop| *stop)).await;
+        }
+        self.store
+    }
+
+    /// From what the file holds, until it is stopped or the file fails.
+    async fn life(&mut self, stop: &mut watch::Receiver<bool>) -> Result<(), Error> {
+        self.write(Store::look).await?;
+        let held = match &self.store {
+            Some(store) => store.held()?,
+            None => None,
+        };
+        let mut machine = Machine::new(held);
+        loop {
+            let (wait, ask) = machine.ask();
+            if stopped(stop, tokio::time::sleep(wait)).await.is_none() {
+                return Ok(());
+            }
+            let went_on = match ask {
+                Ask::Snapshot => self.snapshot(&mut machine, stop).await?,
+                Ask::Changes { topic_id, from } => {
+                    let Some(heard) =
+                        stopped(stop, changes(self.client, self.topic, &topic_id, &from)).await
+                    else {
+                        return Ok(());
+                    };
+                    self.hear(&mut machine, heard).await?;
+                    true
+                }
+            };
+            if !went_on {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Takes a snapshot in, as far as it comes; false if it was stopped.
+    async fn snapshot(
+        &mut self,
+        machine: &mut Machine,
+        stop: &mut watch::Receiver<bool>,
+    ) -> Result<bool, Error> {
+        let path = self.topic.path("snapshot");
+        let begun = timeout(SNAPSHOT_WAIT, self.client.lines(&path, LINES));
+        let Some(begun) = stopped(stop, begun).await else {
+            return Ok(false);
+        };
+        let mut lines = match begun {
+            Ok(Ok(lines)) => lines,
+            Ok(Err(error)) => {
+                let heard = told(error);
+                self.hear(machine, heard).await?;
+                return Ok(true);
+            }
+            Err(_) => {
+                self.hear(machine, Heard::Silent(late(SNAPSHOT_WAIT)))
+                    .await?;
+                return Ok(true);
+            }
+        };
+        loop {
+            let Some(heard) = stopped(stop, next(&mut lines)).await else {
+                return Ok(false);
+            };
+            let is_last = !matches!(heard, Heard::Begins(_) | Heard::Told(_));
+            self.hear(machine, heard).await?;
+            if is_last {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Tells the machine, does what it says, and shows what came of it.
+    async fn hear(&mut self, machine: &mut Machine, heard: Heard) -> Result<(), Error> {
+        let is_item = matches!(heard, Heard::Told(_));
+        match machine.hear(now_ms(), heard) {
+            Some(Effect::Clear) => {
+                self.staged.clear();
+                self.staged_bytes = 0;
+                self.write(Store::clear).await?;
+            }
+            Some(Effect::Stage(item)) => {
+                self.staged_bytes += item.key.len() + item.event.len();
+                self.staged.push(item);
+                if self.staged.len() >= STAGED_ITEMS || self.staged_bytes >= STAGED_BYTES {
+                    self.stage().await?;
+                }
+            }
+            Some(Effect::Replace(held)) => {
+                self.stage().await?;
+                self.write(move |store| store.replace(&held)).await?;
+            }
+            Some(Effect::Apply(changes, held)) => {
+                self.write(move |store| store.apply(&changes, &held))
+                    .await?;
+            }
+            None => {}
+        }
+        if !is_item {
+            self.board.show(state(machine), machine.contact().clone());
+        }
+        Ok(())
+    }
+
+    async fn stage(&mut self) -> Result<(), Error> {
+        let items = std::mem::take(&mut self.staged);
+        self.staged_bytes = 0;
+        self.write(move |store| store.stage(&items)).await
+    }
+
+    async fn write(
+        &mut self,
+        work: impl FnOnce(&mut Store) -> Result<(), Error> + Send + 'static,
+    ) -> Result<(), Error> {
+        let mut store = self.store.take().ok_or(Error::Closed)?;
+        let (store, done) = blocking(move || {
+            let done = work(&mut store);
+            Ok((store, done))
+        })
+        .await?;
+        self.store = Some(store);
+        done
+    }
+}
+
+/// What is awaited, or nothing once it is stopped.
+async fn stopped<T>(stop: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        // A sender that is gone means the same.
+        _ = stop.wait_for(|stop| *stop) => None,
+        done = work => Some(done),
+    }
+}
+
+/// What came behind these positions, or nothing for a while.
+async fn changes(client: &Client, topic: Topic<'_>, topic_id: &str, from: &Positions) -> Heard {
+    let from: Vec<String> = from.iter().map(|(p, next)| format!("{p}:{next}")).collect();
+    let path = format!(
+        "{}?from={}&topic_id={}&limit={PAGE_EVENTS}&wait_ms={}",
+        topic.path("events"),
+        escape(&from.join(",")),
+        escape(topic_id),
+        WAIT.as_millis()
+    );
+    let mut headers = HeaderMap::new();
+    headers.insert(ACCEPT, HeaderValue::from_static(LINES));
+    let asked = client.request_within("GET", &path, headers, "", PAGE_BYTES_MAX);
+    match timeout(WAIT + LATE, asked).await {
+        Ok(Ok(answer)) => page(&answer),
+        Ok(Err(error)) => told(error),
+        Err(_) => Heard::Silent(late(WAIT + LATE)),
+    }
+}
+
+async fn next(lines: &mut Lines) -> Heard {
+    let line = match timeout(SNAPSHOT_WAIT, lines.next()).await {
+        Ok(Ok(Some(line))) => line,
+        Ok(Ok(None)) => return Heard::Silent("the snapshot broke off before its end".to_owned()),
+        Ok(Err(error)) => return Heard::Silent(error.to_string()),
+        Err(_) => return Heard::Silent(late(SNAPSHOT_WAIT)),
+    };
+    line::of_snapshot(&line).unwrap_or_else(Heard::Refused)
+}
+
+fn page(answer: &Response) -> Heard {
+    match answer.status {
+        200 => {}
+        410 => return Heard::Lost(Why::MadeAnew),
+        416 => return Heard::Lost(Why::Trimmed),
+        status => {
+            let said = line::refusal(&answer.body).unwrap_or_default();
+            return Heard::Refused(format!("the source answers {status}: {said:.300}"));
+        }
+    }
+    let header = |name: &str| answer.headers.get(name)?.to_str().ok();
+    let positions = |name| line::positions(header(name)?);
+    let (Some(topic_id), Some(next), Some(ends)) = (
+        header("mente-topic-id"),
+        positions("mente-next-offset"),
+        positions("mente-end-offset"),
+    ) else {
+        let message = "the source answers without mente-topic-id, mente-next-offset and mente-end-offset: is it an older Mente?";
+        return Heard::Refused(message.to_owned());
+    };
+    let Ok(text) = std::str::from_utf8(&answer.body) else {
+        return Heard::Refused("the source answers what is no text".to_owned());
+    };
+    let changes: Result<Vec<Change>, String> = text.lines().map(line::change).collect();
+    match changes {
+        Ok(changes) => Heard::Page(Page {
+            topic_id: topic_id.to_owned(),
+            changes,
+            next,
+            ends,
+        }),
+        Err(error) => Heard::Refused(error),
+    }
+}
+
+fn told(error: crate::Error) -> Heard {
+    match error {
+        crate::Error::Refused(answer) => {
+            let said = line::refusal(&answer.body).unwrap_or_default();
+            Heard::Refused(format!("the source answers {}: {said:.300}", answer.status))
+        }
+        error => Heard::Silent(error.to_string()),
+    }
+}
+
+fn late(waited: Duration) -> String {
+    format!("the source did not answer within {} s", waited.as_secs())
+}
+
+fn state(machine: &Machine) -> State {
+    match machine.is_bootstrapping() {
+        true => State::Bootstrapping,
+        false => State::Following,
+    }
+}
+
+/// Milliseconds since 1970.
+pub(super) fn now_ms() -> i64 {
+    let since = SystemTime::UNIX_EPOCH.elapsed().unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,366 @@
+//! Replicas: keyed copies of topics of other servers, or of this one, each in a file here. They answer whether their
+//! source is there or not, and say how old the answer may be.
+//!
+//! ```text
+//!   catalogue ──▶ Replicas ──▶ mente_client::replica ──▶ prices.db
+//!   (declared)    start, stop    asks the source, keeps     items and position
+//! ```
+//! What a copy is, how it begins and what a gap is, is in `mente-client`, which applications use as well. Here is
+//! only which ones there are. On several nodes each has its own copies.
+
+mod declaration;
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry::Vacant;
+use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use mente_broker::{Broker, Definition, EntityName, Error, Kind, Principal, Result};
+use mente_client::replica::{self, Aged, Kept, Replica};
+use mente_engine::limits;
+use serde::Serialize;
+use serde_json::Value;
+use tokio::sync::{Mutex, watch};
+use tokio::task::JoinHandle;
+
+use crate::push;
+use declaration::Declaration;
+
+/// How often the catalogue is looked at for declarations made elsewhere, and files that could not be opened again.
+const LOOK: Duration = Duration::from_millis(500);
+
+/// The replicas of a server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Replicas {
+    inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    broker: Broker,
+    directory: PathBuf,
+    /// Where sources may be, and whom to believe there: as webhooks.
+    options: push::Options,
+    who: Principal,
+    entries: Mutex<Entries>,
+}
+
+#[derive(Debug, Default)]
+struct Entries {
+    running: bool,
+    by_name: BTreeMap<EntityName, Entry>,
+}
+
+/// A replica that is kept, or the reason why it is not.
+struct Entry {
+    body: Value,
+    declaration: Option<Declaration>,
+    kept: Result<Running, String>,
+}
+
+#[derive(Debug)]
+struct Running {
+    replica: Replica,
+    stop: watch::Sender<bool>,
+    task: JoinHandle<()>,
+}
+
+/// What an operator is shown.
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub name: String,
+    pub source: Source,
+    /// None where nothing is kept, for the reason beside it.
+    #[serde(flatten)]
+    pub copy: Option<replica::Status>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Without the key.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Source {
+    pub url: String,
+    pub topic: String,
+}
+
+impl Replicas {
+    /// Nothing is kept before [`Replicas::run`].
+    pub fn open(
+        broker: Broker,
+        directory: impl AsRef<Path>,
+        options: push::Options,
+    ) -> io::Result<Self> {
+        let directory = directory.as_ref().to_owned();
+        std::fs::create_dir_all(&directory)?;
+        let inner = Inner {
+            broker,
+            directory,
+            options,
+            who: Principal::Key("replicas of this server".to_owned()),
+            entries: Mutex::default(),
+        };
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
+    }
+
+    /// Keeps what the catalogue declares until `stop` holds true; then every file is closed.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        self.inner.entries.lock().await.running = true;
+        let stopping = async {
+            // A sender that is gone means the same.
+            let _ = stop.clone().wait_for(|stop| *stop).await;
+        };
+        let keeping = async {
+            loop {
+                self.reconcile().await;
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        tokio::select! {
+            () = stopping => {}
+            () = keeping => {}
+        }
+        let entries = std::mem::take(&mut *self.inner.entries.lock().await);
+        let stopped = entries.by_name.into_values().map(Entry::stop);
+        futures::future::join_all(stopped).await;
+    }
+
+    /// Declares a replica, durable on return. Another key goes on with the same copy, another source begins anew.
+    pub async fn define(&self, who: &Principal, name: &EntityName, body: Value) -> Result<()> {
+        Declaration::parse(name, &body)?
+            .client(&self.inner.options)
+            .map_err(Error::invalid)?;
+        let declared = self.declared(who)?;
+        let others = declared.keys().filter(|other| *other != name);
+        if others.count() >= limits::REPLICAS {
+            let message = format!("a server keeps at most {} replicas", limits::REPLICAS);
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let defined = self
+            .inner
+            .broker
+            .define(who, Definition::Replica, name, body);
+        defined.await?;
+        self.reconcile().await;
+        Ok(())
+    }
+
+    /// Forgets a replica and deletes its copy.
+    pub async fn undefine(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        let undefined = self.inner.broker.undefine(who, Definition::Replica, name);
+        undefined.await?;
+        self.reconcile().await;
+        Ok(())
+    }
+
+    /// The names, in order.
+    pub fn list(&self, who: &Principal) -> Result<Vec<EntityName>> {
+        Ok(self.declared(who)?.into_keys().collect())
+    }
+
+    pub async fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
+        let body = self.declared(who)?;
+        let body = body.get(name).ok_or_else(|| missing(name))?;
+        let source = Declaration::parse(name, body).map(|declared| Source {
+            url: declared.url,
+            topic: declared.topic.to_string(),
+        });
+        let copy = match self.find(name).await {
+            Ok(replica) => replica.status().await.map_err(|error| error.to_string()),
+            Err(error) => Err(error.message),
+        };
+        let (copy, error) = match copy {
+            Ok(copy) => (Some(copy), None),
+            Err(error) => (None, Some(error)),
+        };
+        Ok(Status {
+            name: name.to_string(),
+            source: source.unwrap_or_default(),
+            copy,
+            error,
+        })
+    }
+
+    pub async fn item(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        key: &str,
+    ) -> Result<Aged<Option<Kept>>> {
+        self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
+        let found = self.find(name).await?.get(key).await;
+        found.map_err(|error| failed(name, &error))
+    }
+
+    /// At most so many items behind this key, and whether there are more.
+    pub async fn items(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Aged<(Vec<Kept>, bool)>> {
+        self.declared(who)?.get(name).ok_or_else(|| missing(name))?;
+        let found = self.find(name).await?.items(after, limit).await;
+        found.map_err(|error| failed(name, &error))
+    }
+
+    async fn find(&self, name: &EntityName) -> Result<Replica> {
+        let entries = self.inner.entries.lock().await;
+        match entries.by_name.get(name).map(|entry| &entry.kept) {
+            Some(Ok(running)) => Ok(running.replica.clone()),
+            Some(Err(reason)) => Err(Error::new(Kind::Conflict, reason.clone())),
+            None => {
+                let message = format!("replica {name} is not kept yet: ask again in a moment");
+                Err(Error::new(Kind::Conflict, message))
+            }
+        }
+    }
+
+    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Value>> {
+        let catalogue = self.inner.broker.catalogue(who)?;
+        let declared = catalogue.definitions.iter();
+        let declared = declared.filter(|((kind, _), _)| *kind == Definition::Replica);
+        Ok(declared
+            .map(|((_, name), body)| (name.clone(), body.clone()))
+            .collect())
+    }
+
+    /// Stops what is no longer declared so, starts what is.
+    async fn reconcile(&self) {
+        let mut entries = self.inner.entries.lock().await;
+        // Read with the lock held, or an older look could undo a newer one.
+        let declared = match self.declared(&self.inner.who) {
+            Ok(declared) if entries.running => declared,
+            _ => return,
+        };
+        let is_stale = |(name, entry): (&EntityName, &Entry)| {
+            let is_so = declared.get(name) == Some(&entry.body) && entry.kept.is_ok();
+            (!is_so).then(|| name.clone())
+        };
+        let stale: Vec<EntityName> = entries.by_name.iter().filter_map(is_stale).collect();
+        for name in stale {
+            let Some(entry) = entries.by_name.remove(&name) else {
+                continue;
+            };
+            let before = entry.stop().await;
+            let after = declared.get(&name);
+            let after = after.and_then(|body| Declaration::parse(&name, body).ok());
+            let is_same = match (&before, &after) {
+                (Some(before), Some(after)) => before.is_of_the_same(after),
+                _ => false,
+            };
+            if !is_same {
+                self.remove(&name).await;
+            }
+        }
+        for (name, body) in declared {
+            if let Vacant(vacant) = entries.by_name.entry(name) {
+                let entry = self.start(vacant.key(), body).await;
+                vacant.insert(entry);
+            }
+        }
+    }
+
+    async fn start(&self, name: &EntityName, body: Value) -> Entry {
+        let declaration = match Declaration::parse(name, &body) {
+            Ok(declaration) => declaration,
+            Err(error) => {
+                return Entry {
+                    body,
+                    declaration: None,
+                    kept: Err(error.message),
+                };
+            }
+        };
+        let kept = self.begin(name, &declaration).await;
+        Entry {
+            body,
+            declaration: Some(declaration),
+            kept,
+        }
+    }
+
+    async fn begin(&self, name: &EntityName, declaration: &Declaration) -> Result<Running, String> {
+        let file = self.file(name);
+        let topic = declaration.topic.as_str();
+        let open = async || {
+            let client = declaration.client(&self.inner.options)?;
+            let opened = Replica::open(client, topic, &file).await;
+            Ok::<_, String>(opened)
+        };
+        let opened = match open().await? {
+            // Of a source that was declared under this name before the server knew of this one.
+            Err(replica::Error::Another(_)) => {
+                self.remove(name).await;
+                open().await?
+            }
+            opened => opened,
+        };
+        let replica = opened.map_err(|error| format!("replica {name}: {error}"))?;
+        let (stop, stopping) = watch::channel(false);
+        let copying = replica.clone();
+        let task = tokio::spawn(async move { copying.run(stopping).await });
+        Ok(Running {
+            replica,
+            stop,
+            task,
+        })
+    }
+
+    fn file(&self, name: &EntityName) -> PathBuf {
+        self.inner.directory.join(format!("{name}.db"))
+    }
+
+    async fn remove(&self, name: &EntityName) {
+        let file = self.file(name);
+        let removed = tokio::task::spawn_blocking(move || {
+            ["", "-wal", "-shm"].into_iter().try_for_each(|ending| {
+                let mut path = file.clone().into_os_string();
+                path.push(ending);
+                match std::fs::remove_file(path) {
+                    Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+                    _ => Ok(()),
+                }
+            })
+        });
+        if let Ok(Err(error)) = removed.await {
+            tracing::warn!(replica = %name, %error, "a copy could not be deleted");
+        }
+    }
+}
+
+impl Entry {
+    /// Resolves once nobody works on the file, and answers what it was a copy of.
+    async fn stop(self) -> Option<Declaration> {
+        if let Ok(running) = self.kept {
+            let _ = running.stop.send(true);
+            let _ = running.task.await;
+            running.replica.close();
+        }
+        self.declaration
+    }
+}
+
+impl fmt::Debug for Entry {
+    /// Without the body, which has a key.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Entry")
+            .field("declaration", &self.declaration)
+            .field("kept", &self.kept)
+            .finish_non_exhaustive()
+    }
+}
+
+fn failed(name: &EntityName, error: &replica::Error) -> Error {
+    Error::new(Kind::Internal, format!("replica {name}: {error}"))
+}
+
+fn missing(name: &EntityName) -> Error {
+    Error::not_found("replica", name.as_str())
+}
