@@ -4,6 +4,7 @@ mod certificates;
 mod cutting;
 mod engine;
 mod hooks;
+mod inbox;
 mod inline;
 mod postgres;
 mod repositories;

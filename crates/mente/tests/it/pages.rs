@@ -4,8 +4,8 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// The address that the pages name.
-const WRITTEN: &str = "127.0.0.1:8480";
+/// The addresses that the pages name.
+const WRITTEN: [&str; 2] = ["127.0.0.1:8480", "127.0.0.1:8490"];
 /// Printed before each block.
 const MARK: &str = "@@@@";
 
@@ -25,6 +25,11 @@ fn event_notification() {
 #[test]
 fn event_sourcing() {
     run("event-sourcing.md");
+}
+
+#[test]
+fn state_transfer() {
+    run("state-transfer.md");
 }
 
 #[test]
@@ -52,16 +57,21 @@ fn run(page: &str) {
     let text = std::fs::read_to_string(pages().join(page)).unwrap();
     let blocks = blocks(&text);
     assert!(blocks.len() > 2, "{page} has no blocks");
-    let free = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = free.local_addr().unwrap().to_string();
-    drop(free);
+    let free = WRITTEN.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let addresses = free.map(|free| free.local_addr().unwrap().to_string());
+    let placed = |shell: &str| {
+        let addresses = WRITTEN.iter().zip(&addresses);
+        addresses.fold(shell.to_owned(), |shell, (written, address)| {
+            shell.replace(written, address)
+        })
+    };
     let mut script = "set -eu\n".to_owned();
     for block in &blocks {
-        script += &format!("echo {MARK}\n{}", block.shell.replace(WRITTEN, &address));
+        script += &format!("echo {MARK}\n{}", placed(&block.shell));
     }
     // What a page that fails leaves behind.
     script =
-        format!("trap '[ ! -e pid ] || kill -9 $(cat pid) 2> /dev/null || true' EXIT\n{script}");
+        format!("trap 'kill -9 $(cat pid *.pid 2> /dev/null) 2> /dev/null || true' EXIT\n{script}");
     let directory = tempfile::tempdir().unwrap();
     let program = Path::new(env!("CARGO_BIN_EXE_mente")).parent().unwrap();
     let path = std::env::var("PATH").unwrap_or_default();
@@ -69,8 +79,8 @@ fn run(page: &str) {
         .args(["120", "bash", "-c", &format!("exec 2>&1\n{script}")])
         .current_dir(directory.path())
         .env("PATH", format!("{}:{path}", program.display()))
-        .env("MENTE_HTTP", &address)
-        .env("MENTE_SERVER", format!("http://{address}"))
+        .env("MENTE_HTTP", &addresses[0])
+        .env("MENTE_SERVER", format!("http://{}", addresses[0]))
         .output()
         .unwrap();
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();
