@@ -68,6 +68,7 @@ async function anOrderIsShippedAndTold(page) {
   const past = page.locator(`[data-order="${order}"] .past[data-status="notified"]`);
   await past.filter({ hasText: "OrderPlaced \u2192 OrderShipped \u2192 CustomerNotified" }).waitFor();
   await page.locator('[data-sold="Stoneware mug"] td:nth-child(2)', { hasText: /^3$/ }).waitFor();
+  await page.locator('#sales-lag', { hasText: /up to date with the log|behind the log/ }).waitFor();
   await page.locator('[data-sold^="Green tea"] td:nth-child(2)', { hasText: /^1$/ }).waitFor();
   return order;
 }

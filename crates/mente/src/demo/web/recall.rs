@@ -68,9 +68,12 @@ pub(super) async fn past(client: &Client, order: &str) -> Result<Option<Value>> 
     })))
 }
 
-/// Rows of name, pieces and revenue in cents.
+/// `rows` of name, pieces and revenue in cents, and how far they are behind the log: `lag` events, `seconds`.
 pub(super) async fn sales(client: &Client) -> Result<Value> {
     let query = json!({ "sql": SALES });
     let mut answer = ask(client, "POST", &format!("{VIEW}/query"), &query).await?;
-    Ok(answer["rows"].take())
+    let status = ask(client, "GET", VIEW, &Value::Null).await?;
+    Ok(json!({
+        "rows": answer["rows"].take(), "lag": status["lag"], "seconds": status["lagSeconds"],
+    }))
 }

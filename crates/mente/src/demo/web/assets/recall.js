@@ -33,9 +33,12 @@ async function order(id) {
 }
 
 async function sales(light) {
-  const rows = await ask("/sales");
+  const sold = await ask("/sales");
+  if (!sold) return;
+  byId("sales-lag").textContent = behind(sold);
+  const { rows } = sold;
   const text = JSON.stringify(rows);
-  if (!rows || text === shown) return;
+  if (text === shown) return;
   shown = text;
   byId("sales").replaceChildren(...rows.map(row));
   byId("sales-empty").hidden = rows.length > 0;
@@ -43,6 +46,12 @@ async function sales(light) {
     pass("stream-sales", true);
     freshen(byId("sales"));
   }
+}
+
+/** The price of a read model: how far it is behind what was written. */
+function behind({ lag, seconds }) {
+  if (!lag) return "up to date with the log";
+  return `${lag} events and ${(seconds ?? 0).toFixed(1)} s behind the log`;
 }
 
 function row([name, pieces, revenue]) {
