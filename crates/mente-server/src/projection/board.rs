@@ -145,6 +145,11 @@ impl Board {
         }
     }
 
+    /// Nothing is wrong any more, whatever it is that goes on.
+    pub(super) fn clear_error(&self) {
+        self.change(|shown| shown.error = None);
+    }
+
     /// It goes on all the same.
     pub(super) fn set_error(&self, failure: Failure) {
         self.change(|shown| shown.error = Some(failure));

@@ -384,6 +384,11 @@ impl Database {
             applied: 0,
             last: None,
         });
+        if self.parking.is_on() && before != self.checkpoints.get(&batch.partition).copied() {
+            // Somebody who is gone was faster, and what was parked then holds its keys up.
+            let (keys, held) = parked::known(&transaction).map_err(own)?;
+            self.parking.known(keys, held);
+        }
         let skipped = facts.partition_point(|fact| fact.offset.0 < checkpoint.next);
         let now = owner.programs.wall();
         let parking = &self.parking;

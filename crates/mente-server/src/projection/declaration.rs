@@ -232,6 +232,16 @@ impl Declaration {
                 return Err(Error::new(Kind::Unsupported, message));
             }
         }
+        if form.on_error == OnError::Park {
+            let mut statements = form.init.iter().chain(on.values().flatten());
+            let odd = statements.find(|sql| sql.to_ascii_lowercase().contains("deferred"));
+            if let Some(odd) = odd {
+                return Err(Error::invalid(format!(
+                    "{odd:?} defers a check to the end of many events, and then it is not known which of them to park: \
+                     leave DEFERRED out"
+                )));
+            }
+        }
         if let Some(odd) = form
             .init
             .iter()

@@ -63,8 +63,14 @@ impl Files {
 
     /// The kept rows and the live ones change places. Cut off anywhere, [`Self::settle`] makes it whole.
     pub(super) fn exchange(&self, owner: Owner) -> Result<(), Failure> {
+        let is_inline = owner.declaration.inline;
         if !self.retire_live(owner)? {
             remove(&self.live).map_err(|error| failure("removing what is no database", &error))?;
+        }
+        if is_inline {
+            // They have missed what came since, and promise nothing before they have caught up.
+            Database::forget_inline(&self.kept)
+                .map_err(|error| Failure::own("going back to the kept rows", &error))?;
         }
         let turn = || {
             remove(&self.turning)?;

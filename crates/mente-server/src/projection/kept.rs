@@ -13,6 +13,7 @@ use super::database::{self, Checkpoints, Owner};
 use super::declaration::redeclared;
 use super::files::Files;
 use super::sandbox::Rules;
+use super::source::Reader;
 use super::status::{Failure, State};
 use super::task::Command;
 use super::{Projections, missing, on_thread, query};
@@ -55,6 +56,16 @@ impl KeptRows {
             && self.source == owner.source
     }
 
+    /// Whether all that they lack is still in the log.
+    pub(super) async fn can_catch_up(&self, reader: &Reader) -> Result<bool, Failure> {
+        for (partition, checkpoint) in &self.checkpoints {
+            if reader.bounds(*partition).await?.start.0 > checkpoint.next {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
     pub(super) fn shown(&self, text: &str) -> EarlierRows {
         let partition = |(partition, checkpoint): (&u32, &database::Checkpoint)| EarlierPartition {
             partition: *partition,
@@ -75,16 +86,13 @@ impl Projections {
     pub async fn roll_back(&self, who: &Principal, name: &EntityName) -> Result<()> {
         let body = self.declared(who)?.remove(name);
         let body = body.ok_or_else(|| missing(name))?;
-        let (place, text) = {
+        let (place, text, reader, is_rebuilding) = {
             let entries = self.inner.entries.lock().await;
             let kept = entries.kept(name)?;
             let board = entries.by_name.get(name).map(|entry| entry.board.shown());
-            if board.is_some_and(|shown| shown.state == State::Rebuilding) {
-                let message = "the rows are being built anew: roll back when that is done, or say resume, which \
-                               ends it";
-                return Err(Error::new(Kind::Conflict, message));
-            }
-            (kept.place.clone(), kept.declaration.text.clone())
+            let is_rebuilding = board.is_some_and(|shown| shown.state == State::Rebuilding);
+            let (place, text) = (kept.place.clone(), kept.declaration.text.clone());
+            (place, text, kept.reader.clone(), is_rebuilding)
         };
         let kept = on_thread(move || place.kept().map_err(refused)).await?;
         let none = || {
@@ -96,7 +104,17 @@ impl Projections {
         let kept = kept
             .filter(|kept| kept.name == name.as_str())
             .ok_or_else(none)?;
+        // What is built for another declaration ends with it.
+        if is_rebuilding && kept.declared == text {
+            let message = "the rows are being built anew: roll back when that is done, or say resume, which \
+                           ends it";
+            return Err(Error::new(Kind::Conflict, message));
+        }
         if kept.declared == text {
+            if !kept.can_catch_up(&reader).await.map_err(refused)? {
+                let message = "retention has taken events that the kept rows lack: they cannot be gone back to";
+                return Err(Error::new(Kind::Conflict, message));
+            }
             return self.command(who, name, Command::RollBack).await;
         }
         let unread = || {

@@ -591,6 +591,9 @@ impl Projections {
         let inlined = declaration
             .inline
             .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board)));
+        if !declaration.inline {
+            board.set_joining(Joining::Apart);
+        }
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
         let weak = alive.downgrade();

@@ -8,8 +8,8 @@ use serde_json::Value;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::board::Board;
-use super::database::{Checkpoints, Owner};
-use super::declaration::{Declaration, Source, Switch, redeclared};
+use super::database::Owner;
+use super::declaration::{Declaration, Switch, redeclared};
 use super::follow::{Follower, Until};
 use super::inline::Inlined;
 use super::parking::{Asked, Retried};
@@ -110,7 +110,11 @@ impl Task {
                         self.rolling_back = false;
                     }
                     Command::Retry(retrying) => self.retrying = Some(retrying),
-                    Command::RollBack => self.rolling_back = true,
+                    Command::RollBack => {
+                        // What failed to be built is not wanted any more.
+                        rebuild = Some(false);
+                        self.rolling_back = true;
+                    }
                     // Nothing is built, or it is built anew first.
                     Command::Switch => {}
                 }
@@ -152,20 +156,23 @@ impl Task {
             self.rolling_back = exchanged.as_ref().is_err_and(waits);
             return exchanged;
         }
-        let mut are_ours = true;
+        let mut of_live = owner.clone();
         let live = match self.open_live(owner.clone(), *rebuild).await {
             Ok(Opened::Live(live)) => Some((live, self.reader.clone())),
-            Ok(Opened::Earlier(live, source)) => {
+            Ok(Opened::Earlier(live, earlier)) => {
                 *rebuild = true;
-                are_ours = false;
+                let source = earlier.declaration.source.clone();
+                of_live = earlier;
                 Some((live, self.reader.of(source)))
             }
-            Ok(Opened::None) => None,
-            Ok(Opened::KeptAreOurs) => {
+            Ok(Opened::KeptAreOurs) if self.kept_can_catch_up().await? => {
+                // What was being built is not wanted any more.
+                *rebuild = false;
                 // They have missed what came since, and nobody waits until they have caught up.
                 self.stand_apart();
                 return self.exchange(owner).await;
             }
+            Ok(Opened::None | Opened::KeptAreOurs) => None,
             // What cannot be opened is replaced.
             Err(failure) if *rebuild && !failure.retry => None,
             Err(failure) => return Err(failure),
@@ -186,14 +193,25 @@ impl Task {
         };
         match live {
             // Appends wait for these rows whether they are built anew or not.
-            Some(live) if are_ours && self.inlined.is_some() => {
+            Some(live)
+                if self.inlined.is_some() && of_live.declaration.text == owner.declaration.text =>
+            {
                 self.keep_inline(owner, live, rebuild).await
             }
             Some(live) if !*rebuild => self.follow(live, rebuild).await,
             live => {
                 *rebuild = true;
+                let live = live.map(|live| (live, of_live));
                 self.rebuild(owner, live, rebuild).await
             }
+        }
+    }
+
+    /// Whether all that the kept rows lack is still in the log.
+    async fn kept_can_catch_up(&self) -> Result<bool, Failure> {
+        match self.board.kept() {
+            Some(kept) => kept.can_catch_up(&self.reader).await,
+            None => Ok(false),
         }
     }
 
@@ -210,7 +228,10 @@ impl Task {
             Command::Rebuild => *rebuild = true,
             Command::Resume => *rebuild = false,
             Command::Retry(retrying) => self.retrying = Some(retrying),
-            Command::RollBack => self.rolling_back = true,
+            Command::RollBack => {
+                *rebuild = false;
+                self.rolling_back = true;
+            }
             Command::Switch => {}
         }
         live.finish().await.map(|_| ())
@@ -244,7 +265,7 @@ impl Task {
     async fn rebuild(
         &mut self,
         owner: Owner,
-        mut live: Option<Follower>,
+        live: Option<(Follower, Owner)>,
         rebuild: &mut bool,
     ) -> Result<(), Failure> {
         self.board.show(State::Rebuilding);
@@ -254,14 +275,9 @@ impl Task {
         let side = self.open_side(owner.clone()).await?;
         let reader = self.reader.clone();
         let mut side = self.follower(reader, &identity, side, &self.board.side)?;
-        let following = async {
-            if let Some(live) = &mut live {
-                // Its failure shows again when it is opened the next time.
-                let _ = live.follow(Until::Forever).await;
-            }
-            std::future::pending::<()>().await;
-        };
-        let mut following = Box::pin(following);
+        let rows = live.as_ref().map(|(_, of_live)| self.live_rows(of_live));
+        let mut live = live.map(|(live, _)| live);
+        let mut following = Box::pin(go_on(&mut live, rows));
         let mut waits = self.declaration.switch == Switch::Manual;
         let board = Arc::clone(&self.board);
         loop {
@@ -297,7 +313,8 @@ impl Task {
                     .await
                     .map_or(before, |live| live.checkpoints().clone())
             }
-            None => Checkpoints::new(),
+            // As far as they were shown to be.
+            None => self.board.live(),
         };
         side.follow(Until::Reached(&reached)).await?;
         let side = side.finish().await?;
@@ -326,6 +343,16 @@ impl Task {
         Ok(())
     }
 
+    fn live_rows(&self, of_live: &Owner) -> LiveRows {
+        LiveRows {
+            place: self.place.clone(),
+            owner: of_live.clone(),
+            reader: self.reader.of(of_live.declaration.source.clone()),
+            board: Arc::clone(&self.board),
+            alive: self.alive.clone(),
+        }
+    }
+
     pub(super) fn follower(
         &self,
         reader: Reader,
@@ -351,14 +378,17 @@ impl Task {
         let body = self.body.clone();
         blocking(&self.alive, move || {
             let live = place.open_live(owner.clone(), rebuild)?;
-            let kept = place.kept()?;
+            // Rows that nobody asks for keep nobody up.
+            let kept = place.kept().unwrap_or_else(|failure| {
+                tracing::warn!(projection = %name, %failure, "the kept rows cannot be gone back to");
+                None
+            });
             board.note_kept(kept.clone());
             let Some(live) = live else {
                 return Ok(Opened::None);
             };
             board.note_made();
-            if live.outdated().is_some() && !rebuild && kept.is_some_and(|kept| kept.are_of(&owner))
-            {
+            if live.outdated().is_some() && kept.is_some_and(|kept| kept.are_of(&owner)) {
                 return Ok(Opened::KeptAreOurs);
             }
             if let Some(reason) = live.outdated() {
@@ -368,14 +398,15 @@ impl Task {
                 drop(shown);
                 let earlier = live.earlier().and_then(|text| earlier(text, &body, &owner));
                 drop(live);
-                // Whatever keeps them from going on: they are there to be asked.
-                if let Some(earlier) = earlier
-                    && let source = earlier.declaration.source.clone()
-                    && let Ok(Some(live)) = place.open_live(earlier, true)
-                {
-                    return Ok(Opened::Earlier(live, source));
-                }
-                return Ok(Opened::None);
+                let Some(earlier) = earlier else {
+                    return Ok(Opened::None);
+                };
+                return match place.open_live(earlier.clone(), true) {
+                    Ok(Some(live)) => Ok(Opened::Earlier(live, earlier)),
+                    Err(failure) if failure.retry => Err(failure),
+                    // Whatever keeps them from going on: they are there to be asked.
+                    Ok(None) | Err(_) => Ok(Opened::None),
+                };
             }
             Ok(Opened::Live(live))
         })
@@ -468,6 +499,55 @@ fn earlier(text: &str, body: &Value, owner: &Owner) -> Option<Owner> {
     })
 }
 
+/// What it takes to open the live rows once more while others are built.
+struct LiveRows {
+    place: Place,
+    owner: Owner,
+    reader: Reader,
+    board: Arc<Board>,
+    alive: Alive,
+}
+
+/// Lets the live rows follow while others are built, also after something has kept them from it in passing.
+async fn go_on(live: &mut Option<Follower>, rows: Option<LiveRows>) {
+    let Some(rows) = rows else {
+        return std::future::pending().await;
+    };
+    loop {
+        if let Some(following) = live {
+            let Err(failure) = following.follow(Until::Forever).await else {
+                continue;
+            };
+            // What no waiting mends shows again when they are opened the next time.
+            if !failure.retry {
+                return std::future::pending().await;
+            }
+            rows.board.set_error(failure);
+            // Its thread has to let the rows go.
+            *live = None;
+        }
+        tokio::time::sleep(RETRY).await;
+        match rows.open().await {
+            Ok(opened) => {
+                rows.board.clear_error();
+                *live = Some(opened);
+            }
+            Err(failure) => rows.board.set_error(failure),
+        }
+    }
+}
+
+impl LiveRows {
+    async fn open(&self) -> Result<Follower, Failure> {
+        let (place, owner) = (self.place.clone(), self.owner.clone());
+        let live = blocking(&self.alive, move || place.open_live(owner, true)).await?;
+        let live = live.ok_or_else(|| Failure::passing("the live rows are gone".to_owned()))?;
+        let (reader, source) = (self.reader.clone(), self.owner.source.clone());
+        let progress = Arc::clone(&self.board.live);
+        Follower::start(reader, source, live, progress, self.alive.clone())
+    }
+}
+
 /// What a rebuild is told.
 enum Told {
     /// It need not wait any more.
@@ -482,8 +562,8 @@ enum Opened {
     Live(Rows),
     /// None, or those of another declaration: they are built.
     None,
-    /// Those of an earlier declaration: they go on by it until others have taken their place.
-    Earlier(Rows, Source),
+    /// Those of an earlier declaration, whose owner this is: they go on by it until others have taken their place.
+    Earlier(Rows, Owner),
     /// Those of another declaration, and the kept ones are of this one.
     KeptAreOurs,
 }

@@ -230,3 +230,44 @@ async fn rebuilt_rows_wait_for_a_word() {
         assert_eq!(refused.status, 409, "{}", refused.text());
     }
 }
+
+/// Who goes back while the next version waits to take over has the earlier rows at once, and they follow.
+#[tokio::test]
+async fn going_back_ends_what_is_being_built() {
+    let postgres = Postgres::start();
+    let server = Server::start();
+    add(&server, 0..300).await;
+    for view in VIEWS {
+        let path = format!("/projections/{view}");
+        for times in [1, 2] {
+            server
+                .ok("PUT", &path, &declared(&postgres, view, times))
+                .await;
+            are(&server, &postgres, view, 300, times).await;
+            until(&server, view, "running", |status| {
+                status["state"] == "running"
+            })
+            .await;
+        }
+        let mut third: Value = serde_json::from_str(&declared(&postgres, view, 3)).unwrap();
+        third["switch"] = json!("manual");
+        server.ok("PUT", &path, &third.to_string()).await;
+        until(&server, view, "ready", |status| status["ready"] == true).await;
+        let before = server.ok("GET", &path, "").await["rebuilds"].clone();
+        server.ok("POST", &format!("{path}/rollback"), "").await;
+        are(&server, &postgres, view, 300, 1).await;
+        let status = until(&server, view, "running", |status| {
+            status["state"] == "running"
+        })
+        .await;
+        assert!(
+            status["rebuilds"].as_u64() <= before.as_u64(),
+            "they were not built: {status}"
+        );
+        assert_eq!(status["kept"]["isOtherDeclaration"], true, "{status}");
+    }
+    add(&server, 300..320).await;
+    for view in VIEWS {
+        are(&server, &postgres, view, 320, 1).await;
+    }
+}

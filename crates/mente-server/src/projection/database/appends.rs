@@ -1,5 +1,7 @@
 //! Appends that wait for the rows: a transaction is one round of them, each append a savepoint in it.
 
+use std::path::Path;
+
 use rusqlite::Connection;
 
 use super::run::run;
@@ -118,6 +120,11 @@ impl Database {
         connection.query_row("PRAGMA user_version", [], |row| {
             Ok(row.get::<_, u32>(0)? == INLINE)
         })
+    }
+
+    /// Nobody waits for the rows in this file, which nobody has open.
+    pub(in crate::projection) fn forget_inline(file: &Path) -> rusqlite::Result<()> {
+        Connection::open(file)?.execute_batch("PRAGMA synchronous = FULL; PRAGMA user_version = 0")
     }
 
     /// From now on appends wait for these rows. That is synced, unlike the rows, which the log tells again.

@@ -106,7 +106,7 @@ fn run_one(
             retry: refused.may_pass,
             ..Failure::statement(sql, refused.message)
         };
-        failure.of_event(true)
+        failure.of_event(refused.is_of_event)
     });
     let mut statement = statement?;
     for index in 1..=statement.parameter_count() {
@@ -136,12 +136,17 @@ pub(super) struct Refused {
     pub(super) message: String,
     /// The database was locked, say.
     may_pass: bool,
+    /// Another event's statement might compile.
+    is_of_event: bool,
 }
 
 impl From<String> for Refused {
     fn from(message: String) -> Self {
-        let may_pass = false;
-        Self { message, may_pass }
+        Self {
+            message,
+            may_pass: false,
+            is_of_event: true,
+        }
     }
 }
 
@@ -152,6 +157,7 @@ fn changing<'a>(
     sql: &str,
 ) -> Result<CachedStatement<'a>, Refused> {
     let statement = transaction.prepare_cached(sql).map_err(|error| Refused {
+        is_of_event: is_of_event(&error) && !rules.stopping(),
         message: rules.explain(&error),
         may_pass: may_pass(&error),
     })?;

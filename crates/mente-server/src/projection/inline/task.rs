@@ -126,7 +126,8 @@ impl Task {
                 Err(failure) => Err(failure),
             };
             // The new rows, or the old ones again.
-            *ended = self.open_again(inlined, &mut held, owner).await?;
+            let is_built = swapped.is_err();
+            *ended = self.open_again(inlined, &mut held, owner, is_built).await?;
             drop((held, alone));
             match swapped {
                 Ok(()) => {
@@ -223,9 +224,10 @@ impl Task {
         inlined: &Inlined,
         held: &mut OwnedMutexGuard<Joined>,
         owner: &Owner,
+        is_built: bool,
     ) -> Result<Ended, Failure> {
         let (place, owner) = (self.place.clone(), owner.clone());
-        let rows = blocking(&self.alive, move || place.open_live(owner, false)).await?;
+        let rows = blocking(&self.alive, move || place.open_live(owner, is_built)).await?;
         let rows = rows.ok_or_else(|| Failure::passing("the live rows are gone".to_owned()))?;
         self.open(inlined, held, file(rows)?)
     }

@@ -116,10 +116,11 @@ impl Place {
         self.remove(REBUILD, name)
     }
 
-    /// Drops all that there is of the projection, unless another server keeps it; the live rows only
-    /// if they were `ours`.
+    /// Drops all that there is of the projection, unless another server keeps it; the live rows and
+    /// those that they could go back to only if they were `ours`.
     pub(super) fn remove_all(&self, name: &EntityName, ours: bool) -> Result<(), Failure> {
-        for ending in [REBUILD, VERIFY, OLD].into_iter().chain(ours.then_some("")) {
+        let if_ours = [OLD, ""].into_iter().filter(|_| ours);
+        for ending in [REBUILD, VERIFY].into_iter().chain(if_ours) {
             self.remove(ending, name)?;
         }
         Ok(())

@@ -100,7 +100,14 @@ pub(super) async fn run(
                     prepared.keep(&step, compiled)
                 }
             };
-            let values = step.values(&compiled, fact).map_err(failed)?;
+            let values = match step.values(&compiled, fact) {
+                Ok(values) => values,
+                Err(failure) => {
+                    // What failed before it comes first.
+                    answers(&mut awaited, 0, facts).await?;
+                    return Err(failed(failure));
+                }
+            };
             awaited.push_back(send(transaction, compiled, index, step.sql, values).await);
             answers(&mut awaited, ON_THEIR_WAY - 1, facts).await?;
         }
