@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::sync::{RwLock, mpsc, oneshot};
 
 use super::board::Board;
-use super::database::Owner;
+use super::database::{Checkpoints, Owner};
 use super::declaration::{Declaration, Switch, redeclared};
 use super::follow::{Follower, Until};
 use super::inline::Inlined;
@@ -276,6 +276,7 @@ impl Task {
         let reader = self.reader.clone();
         let mut side = self.follower(reader, &identity, side, &self.board.side)?;
         let rows = live.as_ref().map(|(_, of_live)| self.live_rows(of_live));
+        let were_live = live.is_some();
         let mut live = live.map(|(live, _)| live);
         let mut following = Box::pin(go_on(&mut live, rows));
         let mut waits = self.declaration.switch == Switch::Manual;
@@ -313,8 +314,9 @@ impl Task {
                     .await
                     .map_or(before, |live| live.checkpoints().clone())
             }
-            // As far as they were shown to be.
-            None => self.board.live(),
+            // They are away for a moment: as far as they were shown to be.
+            None if were_live => self.board.live(),
+            None => Checkpoints::new(),
         };
         side.follow(Until::Reached(&reached)).await?;
         let side = side.finish().await?;

@@ -187,7 +187,7 @@ async fn waits(mut world: World, rows: Rows<'_>) {
         .until("ready", |s| s.ready && s.state == State::Rebuilding)
         .await;
     let refused = world.projections.roll_back(&ME, &name()).await.unwrap_err();
-    assert!(refused.message.contains("built anew"), "{refused}");
+    assert!(refused.message.contains("no earlier rows"), "{refused}");
     world = world.crash().await;
     world.publish(shop(10..20)).await;
     let ready = world.until("ready again", |s| {
