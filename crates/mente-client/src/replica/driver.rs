@@ -287,6 +287,9 @@ fn page(answer: &Response) -> Heard {
         let message = "the source answers without mente-topic-id, mente-next-offset and mente-end-offset: is it an older Mente?";
         return Heard::Refused(message.to_owned());
     };
+    if !line::is_id(topic_id) {
+        return Heard::Refused("the source answers with an id that no topic has".to_owned());
+    }
     let Ok(text) = std::str::from_utf8(&answer.body) else {
         return Heard::Refused("the source answers what is no text".to_owned());
     };

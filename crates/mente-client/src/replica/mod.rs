@@ -237,7 +237,7 @@ impl Replica {
         Ok(Status {
             state: shown.state,
             items: read.found,
-            lag: shown.contact.ends.iter().map(behind).sum(),
+            lag: (shown.contact.ends.iter().map(behind)).fold(0, u64::saturating_add),
             snapshots: held.snapshots,
             gaps: held.gaps,
             last_gap: held.last_gap,
