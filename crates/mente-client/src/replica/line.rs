@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! {"snapshot":{"topic":"prices","topic_id":"a3f…","next":{"0":17,"1":4}}}
+//! {"alive":true}
 //! {"key":"apple","partition":0,"offset":5,"event":{…}}
 //! {"end":{"items":1,"start":{"0":0,"1":2}}}
 //! ```
-//! A snapshot without its end is none. A page is lines of events, with its positions in headers.
+//! A snapshot without its end is none; that the source lives is told while it reads the topic. A page is lines of events, with its positions in headers.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -18,17 +19,18 @@ const PARTITIONS_MAX: usize = 1_024;
 const TOPIC_ID_BYTES_MAX: usize = 64;
 const MESSAGE_CHARS_MAX: usize = 300;
 
-/// One line of a snapshot.
-pub(super) fn of_snapshot(line: &str) -> Result<Heard, String> {
+/// One line of a snapshot; nothing, if it says no more than that more will come.
+pub(super) fn of_snapshot(line: &str) -> Result<Option<Heard>, String> {
     #[derive(Deserialize)]
     struct Line {
         snapshot: Option<Head>,
         end: Option<Tail>,
         error: Option<Refusal>,
         key: Option<IgnoredAny>,
+        alive: Option<IgnoredAny>,
     }
     let found: Line = serde_json::from_str(line).map_err(|error| strange(line, &error))?;
-    match found {
+    let heard = match found {
         Line {
             error: Some(refusal),
             ..
@@ -51,14 +53,21 @@ pub(super) fn of_snapshot(line: &str) -> Result<Heard, String> {
                 key: Some(key),
                 item: Some(event),
                 place,
-                ..
-            } => Ok(Heard::Told(Item { key, place, event })),
+                sum,
+            } => Ok(Heard::Told(Item {
+                key,
+                place,
+                event,
+                sum,
+            })),
             _ => Err("an item of the snapshot has no data".to_owned()),
         },
+        Line { alive: Some(_), .. } => return Ok(None),
         _ => Err(format!(
             "a line of the snapshot is not understood: {line:.100}"
         )),
-    }
+    };
+    heard.map(Some)
 }
 
 /// One line of a page: an event without data takes its key away.
@@ -164,14 +173,15 @@ mod tests {
     #[test]
     fn lines_of_a_snapshot_are_told_apart() {
         let head = r#"{"snapshot":{"topic":"t","topic_id":"a","next":{"0":17,"10":4}}}"#;
-        let Ok(Heard::Begins(head)) = of_snapshot(head) else {
+        let Ok(Some(Heard::Begins(head))) = of_snapshot(head) else {
             panic!("no head");
         };
         assert_eq!(head.next, Positions::from([(0, 17), (10, 4)]));
         let item = r#"{"key":"a","partition":0,"offset":5,"event":{"data":1}}"#;
-        assert!(matches!(of_snapshot(item), Ok(Heard::Told(item)) if item.key == "a"));
+        assert!(matches!(of_snapshot(item), Ok(Some(Heard::Told(item))) if item.key == "a"));
         let end = r#"{"end":{"items":1,"start":{"0":2}}}"#;
-        assert!(matches!(of_snapshot(end), Ok(Heard::Ends(end)) if end.items == 1));
+        assert!(matches!(of_snapshot(end), Ok(Some(Heard::Ends(end))) if end.items == 1));
+        assert_eq!(of_snapshot(r#"{"alive":true}"#), Ok(None));
         let refused = of_snapshot(r#"{"error":{"code":"TooLarge","message":"too much"}}"#);
         assert_eq!(refused.unwrap_err(), "too much");
         for bad in [
