@@ -463,6 +463,41 @@ mod tests {
         assert_eq!(age(Some(10_000), Some(earlier)), Some(90.0));
     }
 
+    /// A snapshot of which the end comes once somebody else began to stage another one.
+    #[tokio::test]
+    async fn a_writer_that_finds_another_one_stops() {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        let source = format!("topic t of {}", client.base());
+        let replica = super::super::Replica::open(client, "t", &path)
+            .await
+            .unwrap();
+        let shown = replica.clone();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let _ = socket.read(&mut [0; 4_096]).await.unwrap();
+            let begins =
+                "HTTP/1.1 200 OK\r\n\r\n{\"snapshot\":{\"topic_id\":\"a\",\"next\":{\"0\":1}}}\n";
+            socket.write_all(begins.as_bytes()).await.unwrap();
+            while !shown.inner.board.shown().contact.answers {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            Store::open(&path, &source).unwrap().clear().unwrap();
+            let ends = "{\"end\":{\"items\":0,\"start\":{}}}\n";
+            socket.write_all(ends.as_bytes()).await.unwrap();
+            std::future::pending::<()>().await;
+        });
+        let (_stop, stopping) = watch::channel(false);
+        let ran = timeout(Duration::from_secs(20), replica.run(stopping)).await;
+        assert!(ran.is_ok(), "it goes on beside another writer");
+        let status = replica.status().await.unwrap();
+        assert_eq!((status.state, status.snapshots), (State::Failed, 0));
+    }
+
     #[test]
     fn what_a_source_waited_is_no_longer_than_it_took() {
         let asked = Moment::now();

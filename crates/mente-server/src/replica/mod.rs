@@ -394,3 +394,76 @@ fn failed(name: &EntityName, error: &replica::Error) -> Error {
 fn missing(name: &EntityName) -> Error {
     Error::not_found("replica", name.as_str())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use mente_broker::Options;
+    use mente_engine::memory::MemoryEngine;
+    use mente_engine::{Clock, Now, Timestamp};
+    use serde_json::json;
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now(&self) -> Now {
+            Now {
+                monotone: Duration::ZERO,
+                wall: Timestamp(0),
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// One copy whose file cannot be opened is tried again less and less often; the other one is found.
+    #[tokio::test]
+    async fn a_copy_that_cannot_be_opened_is_left_alone_for_a_while() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
+        let (broker, shards) = opened.await.unwrap();
+        for shard in shards {
+            tokio::spawn(shard);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("bad.db")).unwrap();
+        let options = push::Options {
+            reach: push::Reach::Anywhere,
+            trust: crate::tls::Trust::system(None).unwrap(),
+        };
+        let replicas = Replicas::open(broker, directory.path(), options).unwrap();
+        replicas.inner.entries.lock().await.running = true;
+        let who = Principal::Anonymous;
+        while replicas.list(&who).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let [bad, good] = ["bad", "good"].map(|name| EntityName::new(name).unwrap());
+        for name in [&bad, &good] {
+            let body = json!({"source": {"url": "http://127.0.0.1:1", "topic": "t"}});
+            replicas.define(&who, name, body).await.unwrap();
+        }
+        let failures = async || {
+            let entries = replicas.inner.entries.lock().await;
+            entries.by_name[&bad].failures
+        };
+        assert!(replicas.find(&bad).await.is_err());
+        assert_eq!(failures().await, 1);
+        for expected in [2, 3] {
+            let mut entries = replicas.inner.entries.lock().await;
+            entries.by_name.get_mut(&bad).unwrap().again = Instant::now();
+            drop(entries);
+            // The second time it is too early.
+            for _ in 0..2 {
+                replicas.reconcile().await;
+                assert_eq!(failures().await, expected);
+            }
+        }
+        // Whoever is slow with files holds up nobody who reads.
+        let _turn = replicas.inner.reconciling.lock().await;
+        assert!(replicas.find(&good).await.is_ok());
+    }
+}
