@@ -18,7 +18,7 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper::header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
@@ -62,6 +62,8 @@ pub enum Error {
 
 /// Longest line that a tail takes: an event and its frame, with every byte escaped.
 const LINE_BYTES_MAX: usize = 16 << 20;
+/// Most bytes that are taken of a refusal where the server is not trusted to be brief.
+const REFUSAL_BYTES_MAX: usize = 64 << 10;
 
 #[derive(Debug)]
 pub struct Client {
@@ -106,6 +108,9 @@ pub struct Response {
     pub headers: HeaderMap,
     pub body: Bytes,
 }
+
+/// What was taken of a body, and whether that is all of it.
+struct Whole(Bytes, bool);
 
 /// The body of an answer, as it comes.
 #[derive(Debug)]
@@ -213,11 +218,11 @@ impl Client {
         headers: HeaderMap,
         body: impl Into<Bytes>,
     ) -> Result<Response, Error> {
-        self.request_within(method, path, headers, body, usize::MAX)
-            .await
+        let request = self.build(method, path, headers, body.into())?;
+        self.exchange(request, usize::MAX, usize::MAX).await
     }
 
-    /// The same, taking so many bytes of an answer at most.
+    /// The same, taking so many bytes of an answer at most, and a little of a refusal.
     pub async fn request_within(
         &self,
         method: &str,
@@ -227,19 +232,49 @@ impl Client {
         bytes_max: usize,
     ) -> Result<Response, Error> {
         let request = self.build(method, path, headers, body.into())?;
+        let refusal_max = REFUSAL_BYTES_MAX.min(bytes_max);
+        self.exchange(request, bytes_max, refusal_max).await
+    }
+
+    /// A refusal is cut where it has said enough; an answer that is cut is none.
+    async fn exchange(
+        &self,
+        request: Request<Full<Bytes>>,
+        bytes_max: usize,
+        refusal_max: usize,
+    ) -> Result<Response, Error> {
         let (response, connection) = self.send(request).await?;
         let (parts, body) = response.into_parts();
-        let body = Limited::new(body, bytes_max).collect().await;
-        let body = body.map_err(|error| match error.downcast() {
-            Ok(error) => self.broken(*error),
-            Err(_) => Error::LongAnswer(bytes_max),
-        })?;
-        self.idle().push(connection);
+        let is_refusal = parts.status.is_client_error() || parts.status.is_server_error();
+        let most = if is_refusal { refusal_max } else { bytes_max };
+        let whole = self.collect(body, most).await?;
+        match whole {
+            Whole(_, false) if !is_refusal => return Err(Error::LongAnswer(bytes_max)),
+            Whole(_, true) => self.idle().push(connection),
+            Whole(..) => {}
+        }
         Ok(Response {
             status: parts.status.as_u16(),
             headers: parts.headers,
-            body: body.to_bytes(),
+            body: whole.0,
         })
+    }
+
+    /// So many bytes of a body at most, in one piece: it may come byte by byte, and each of those pieces would
+    /// take its hundred bytes.
+    async fn collect(&self, mut body: Incoming, bytes_max: usize) -> Result<Whole, Error> {
+        let mut taken = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(|error| self.broken(error))?.into_data() else {
+                continue;
+            };
+            let room = bytes_max - taken.len();
+            taken.extend_from_slice(data.get(..room).unwrap_or(&data));
+            if data.len() > room {
+                return Ok(Whole(taken.freeze(), false));
+            }
+        }
+        Ok(Whole(taken.freeze(), true))
     }
 
     /// Begins an answer that is read line by line; one that is not 200 is an error.
@@ -271,11 +306,11 @@ impl Client {
         let (response, _) = self.send(request).await?;
         let (parts, body) = response.into_parts();
         if parts.status != 200 {
-            let body = body.collect().await.map_err(|error| self.broken(error))?;
+            let Whole(body, _) = self.collect(body, REFUSAL_BYTES_MAX).await?;
             return Err(Error::Refused(Box::new(Response {
                 status: parts.status.as_u16(),
                 headers: parts.headers,
-                body: body.to_bytes(),
+                body,
             })));
         }
         let address = self.address.clone();
@@ -447,7 +482,39 @@ fn header(value: &str) -> Result<HeaderValue, Error> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::AsyncWriteExt;
+
     use super::*;
+
+    /// A server that answers with this head, then with a body that does not end, a byte at a time.
+    async fn endless(head: &'static str) -> Client {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = Client::new(&format!("http://{}", listener.local_addr().unwrap())).unwrap();
+        tokio::spawn(async move {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            let head = format!("HTTP/1.1 {head}\r\ntransfer-encoding: chunked\r\n\r\n");
+            socket.write_all(head.as_bytes()).await.unwrap();
+            let chunks = "1\r\nx\r\n".repeat(1_000);
+            while socket.write_all(chunks.as_bytes()).await.is_ok() {}
+        });
+        client
+    }
+
+    #[tokio::test]
+    async fn a_body_without_end_is_cut() {
+        let client = endless("500 Broken").await;
+        let refused = client.lines("/a", "*/*").await.unwrap_err();
+        let Error::Refused(answer) = refused else {
+            panic!("{refused}");
+        };
+        assert_eq!((answer.status, answer.body.len()), (500, REFUSAL_BYTES_MAX));
+        let client = endless("429 Slowly").await;
+        let asked = client.request_within("GET", "/a", HeaderMap::new(), "", 1 << 20);
+        assert_eq!(asked.await.unwrap().body.len(), REFUSAL_BYTES_MAX);
+        let client = endless("200 OK").await;
+        let asked = client.request_within("GET", "/a", HeaderMap::new(), "", 100_000);
+        assert!(matches!(asked.await, Err(Error::LongAnswer(100_000))));
+    }
 
     #[test]
     fn only_http_and_https_addresses_are_taken() {

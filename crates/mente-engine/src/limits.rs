@@ -260,6 +260,8 @@ pub const SNAPSHOTS: usize = 2;
 pub const SNAPSHOT_BYTES: u64 = 4 << 30;
 /// How long the receiver of a snapshot may take nothing.
 pub const SNAPSHOT_STALL_SECONDS: u64 = 60;
+/// How fast it takes the items at least, but for that time.
+pub const SNAPSHOT_BYTES_PER_SECOND: u64 = 64 << 10;
 /// Replicas that one server keeps; each asks its source every other second.
 pub const REPLICAS: usize = 100;
 /// Longest URL of the source of a replica, and longest key that is shown there.

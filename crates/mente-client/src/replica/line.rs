@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! {"snapshot":{"topic":"prices","topic_id":"a3f…","next":{"0":17,"1":4}}}
+//! {"alive":true}
 //! {"key":"apple","partition":0,"offset":5,"event":{…}}
 //! {"end":{"items":1,"start":{"0":0,"1":2}}}
 //! ```
-//! A snapshot without its end is none. A page is lines of events, with its positions in headers.
+//! A snapshot without its end is none; that the source lives is told while it reads the topic. A page is lines of events, with its positions in headers.
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
@@ -13,39 +14,60 @@ use serde::{Deserialize, Deserializer};
 use super::machine::{Change, Head, Heard, Item, Positions, Tail};
 use crate::topic::Told;
 
-/// One line of a snapshot.
-pub(super) fn of_snapshot(line: &str) -> Result<Heard, String> {
+/// What is taken of a source that says more than there can be.
+const PARTITIONS_MAX: usize = 1_024;
+const TOPIC_ID_BYTES_MAX: usize = 64;
+const MESSAGE_CHARS_MAX: usize = 300;
+
+/// One line of a snapshot; nothing, if it says no more than that more will come.
+pub(super) fn of_snapshot(line: &str) -> Result<Option<Heard>, String> {
     #[derive(Deserialize)]
     struct Line {
         snapshot: Option<Head>,
         end: Option<Tail>,
         error: Option<Refusal>,
         key: Option<IgnoredAny>,
+        alive: Option<IgnoredAny>,
     }
     let found: Line = serde_json::from_str(line).map_err(|error| strange(line, &error))?;
-    match found {
+    let heard = match found {
         Line {
             error: Some(refusal),
             ..
-        } => Err(refusal.message),
+        } => Err(begin(&refusal.message)),
         Line {
             snapshot: Some(head),
             ..
-        } => Ok(Heard::Begins(head)),
-        Line { end: Some(end), .. } => Ok(Heard::Ends(end)),
+        } => match is_id(&head.topic_id) && are_bounded(&head.next) {
+            true => Ok(Heard::Begins(head)),
+            false => {
+                Err("the snapshot begins with an id or positions that no topic has".to_owned())
+            }
+        },
+        Line { end: Some(end), .. } => match are_bounded(&end.start) {
+            true => Ok(Heard::Ends(end)),
+            false => Err("the snapshot ends with positions that no topic has".to_owned()),
+        },
         Line { key: Some(_), .. } => match change(line)? {
             Change {
                 key: Some(key),
                 item: Some(event),
                 place,
-                ..
-            } => Ok(Heard::Told(Item { key, place, event })),
+                sum,
+            } => Ok(Heard::Told(Item {
+                key,
+                place,
+                event,
+                sum,
+            })),
             _ => Err("an item of the snapshot has no data".to_owned()),
         },
+        Line { alive: Some(_), .. } => return Ok(None),
         _ => Err(format!(
             "a line of the snapshot is not understood: {line:.100}"
         )),
-    }
+    };
+    heard.map(Some)
 }
 
 /// One line of a page: an event without data takes its key away.
@@ -78,13 +100,25 @@ fn sum(text: &str) -> u64 {
 /// Positions as a header has them: `0:17,1:4`, or `17` for the only partition.
 pub(super) fn positions(text: &str) -> Option<Positions> {
     if let Ok(only) = text.parse() {
-        return Some(Positions::from([(0, only)]));
+        return Some(Positions::from([(0, only)])).filter(are_bounded);
     }
     let each = text.split(',').map(|part| {
         let (partition, offset) = part.split_once(':')?;
         Some((partition.parse().ok()?, offset.parse().ok()?))
     });
-    each.collect()
+    let each: Option<Positions> = each.collect();
+    each.filter(are_bounded)
+}
+
+/// Whether a topic may have these: a file has signed offsets, and what is held is written at each change.
+fn are_bounded(positions: &Positions) -> bool {
+    let is_offset = |offset: &u64| i64::try_from(*offset).is_ok();
+    positions.len() <= PARTITIONS_MAX && positions.values().all(is_offset)
+}
+
+/// Whether this may tell topics of one name apart.
+pub(super) fn is_id(topic_id: &str) -> bool {
+    topic_id.len() <= TOPIC_ID_BYTES_MAX
 }
 
 /// What a refusal says, for people.
@@ -94,7 +128,12 @@ pub(super) fn refusal(body: &[u8]) -> Option<String> {
         error: Refusal,
     }
     let body: Body = serde_json::from_slice(body).ok()?;
-    Some(body.error.message)
+    Some(begin(&body.error.message))
+}
+
+/// As much of a message as is kept and shown.
+fn begin(message: &str) -> String {
+    message.chars().take(MESSAGE_CHARS_MAX).collect()
 }
 
 #[derive(Deserialize)]
@@ -134,14 +173,15 @@ mod tests {
     #[test]
     fn lines_of_a_snapshot_are_told_apart() {
         let head = r#"{"snapshot":{"topic":"t","topic_id":"a","next":{"0":17,"10":4}}}"#;
-        let Ok(Heard::Begins(head)) = of_snapshot(head) else {
+        let Ok(Some(Heard::Begins(head))) = of_snapshot(head) else {
             panic!("no head");
         };
         assert_eq!(head.next, Positions::from([(0, 17), (10, 4)]));
         let item = r#"{"key":"a","partition":0,"offset":5,"event":{"data":1}}"#;
-        assert!(matches!(of_snapshot(item), Ok(Heard::Told(item)) if item.key == "a"));
+        assert!(matches!(of_snapshot(item), Ok(Some(Heard::Told(item))) if item.key == "a"));
         let end = r#"{"end":{"items":1,"start":{"0":2}}}"#;
-        assert!(matches!(of_snapshot(end), Ok(Heard::Ends(end)) if end.items == 1));
+        assert!(matches!(of_snapshot(end), Ok(Some(Heard::Ends(end))) if end.items == 1));
+        assert_eq!(of_snapshot(r#"{"alive":true}"#), Ok(None));
         let refused = of_snapshot(r#"{"error":{"code":"TooLarge","message":"too much"}}"#);
         assert_eq!(refused.unwrap_err(), "too much");
         for bad in [
@@ -167,8 +207,37 @@ mod tests {
             positions("0:17,3:4"),
             Some(Positions::from([(0, 17), (3, 4)]))
         );
-        for bad in ["", "0:", "a:1", "0:1;1:2", "-1"] {
+        for bad in [
+            "",
+            "0:",
+            "a:1",
+            "0:1;1:2",
+            "-1",
+            "18446744073709551615",
+            "0:1,1:9223372036854775808",
+        ] {
             assert_eq!(positions(bad), None, "{bad}");
         }
+    }
+
+    #[test]
+    fn more_than_a_topic_can_have_is_refused() {
+        let text = |count: u32| {
+            let each: Vec<String> = (0..count).map(|p| format!("{p}:1")).collect();
+            each.join(",")
+        };
+        assert_eq!(positions(&text(1_024)).unwrap().len(), 1_024);
+        assert_eq!(positions(&text(1_025)), None);
+        let long = "x".repeat(1_000);
+        for bad in [
+            format!(r#"{{"snapshot":{{"topic_id":"{long}","next":{{}}}}}}"#),
+            r#"{"snapshot":{"topic_id":"a","next":{"0":9223372036854775808}}}"#.to_owned(),
+            r#"{"end":{"items":0,"start":{"0":18446744073709551615}}}"#.to_owned(),
+            format!(r#"{{"error":{{"message":"{long}"}}}}"#),
+        ] {
+            assert!(of_snapshot(&bad).unwrap_err().len() <= 300, "{bad}");
+        }
+        let body = format!(r#"{{"error":{{"message":"{long}"}}}}"#);
+        assert_eq!(refusal(body.as_bytes()).unwrap().len(), 300);
     }
 }

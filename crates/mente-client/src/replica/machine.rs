@@ -24,6 +24,9 @@ pub type Positions = BTreeMap<u32, u64>;
 /// Wait before a source that does not answer is asked again: doubled each time, up to the second.
 const RETRY: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(2);
+/// Wait before a snapshot for a gap that follows on another one, with no page between them: likewise.
+const GAP_RETRY: Duration = Duration::from_secs(1);
+const GAP_RETRY_MAX: Duration = Duration::from_secs(60);
 /// How old the note of when the source was at its end may be, while nothing else is written.
 const NOTE_MS: i64 = 10_000;
 
@@ -34,7 +37,8 @@ pub struct Held {
     /// Which of the topics that ever had the name.
     pub topic_id: String,
     pub next: Positions,
-    /// By partition, the last event that came behind the snapshot: it tells a log from another one that grew as long.
+    /// By partition, the last event that was told, in the snapshot or behind it: it tells a log from another one
+    /// that grew as long.
     pub last: BTreeMap<u32, Last>,
     /// By partition, where the last snapshot began: events before it were gone already, so a key that changed
     /// there last is not here. No entry where nothing was gone.
@@ -42,6 +46,9 @@ pub struct Held {
     pub snapshots: u64,
     pub gaps: u64,
     pub last_gap: Option<Gap>,
+    /// A gap that no snapshot has mended yet: what told of it may not be there any more after a restart.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub open_gap: Option<Gap>,
     /// When the source was last heard to have nothing more, in milliseconds since 1970.
     pub at_end_ms: Option<i64>,
     /// Events without a key, which a keyed copy has no place for.
@@ -101,6 +108,8 @@ pub struct Item {
     pub place: Place,
     /// A CloudEvent in JSON.
     pub event: String,
+    /// Over the event.
+    pub sum: u64,
 }
 
 /// An event behind a snapshot.
@@ -164,6 +173,11 @@ pub struct Machine {
     /// Partitions whose last event is asked for once more, since the source was away: who comes back may be
     /// another one.
     unchecked: BTreeSet<u32>,
+    /// Those that are asked for one at a time, after the others: the source lacks the last event of one of them,
+    /// and does not say of which. Until then nothing is taken.
+    later: BTreeSet<u32>,
+    /// Since a page was taken.
+    gaps_in_a_row: u32,
 }
 
 /// Of the source.
@@ -195,16 +209,18 @@ struct Coming {
     /// When it came: the source had no more then.
     at_ms: i64,
     items: u64,
+    last: BTreeMap<u32, Last>,
 }
 
 impl Machine {
     /// Goes on from what a copy holds; nothing, if it is new.
     pub fn new(held: Option<Held>) -> Self {
-        let phase = match held {
-            Some(_) => Phase::Following,
-            None => Phase::Bootstrapping {
+        let gap = held.as_ref().map(|held| held.open_gap.clone());
+        let phase = match gap {
+            Some(None) => Phase::Following,
+            gap => Phase::Bootstrapping {
                 coming: None,
-                gap: None,
+                gap: gap.flatten(),
             },
         };
         let contact = Contact {
@@ -216,6 +232,8 @@ impl Machine {
             phase,
             contact,
             unchecked: BTreeSet::new(),
+            later: BTreeSet::new(),
+            gaps_in_a_row: 0,
         };
         machine.check_again();
         machine
@@ -224,14 +242,17 @@ impl Machine {
     fn check_again(&mut self) {
         let held = self.held.iter();
         self.unchecked = held.flat_map(|held| held.last.keys().copied()).collect();
+        self.later.clear();
     }
 
     /// What to ask next, and how long to wait before.
     pub fn ask(&self) -> (Duration, Ask) {
-        let doublings = self.contact.failures.saturating_sub(1).min(16);
-        let wait = match self.contact.failures {
-            0 => Duration::ZERO,
-            _ => (RETRY * (1 << doublings)).min(RETRY_MAX),
+        let silent = pause(self.contact.failures, RETRY, RETRY_MAX);
+        // One gap is mended at once.
+        let gaps = self.gaps_in_a_row.saturating_sub(1);
+        let wait = match self.is_bootstrapping() {
+            true => silent.max(pause(gaps, GAP_RETRY, GAP_RETRY_MAX)),
+            false => silent,
         };
         let ask = match (&self.phase, &self.held) {
             (Phase::Following, Some(held)) => Ask::Changes {
@@ -266,14 +287,11 @@ impl Machine {
         matches!(self.phase, Phase::Bootstrapping { .. })
     }
 
-    /// Takes what came at this time; the effect is to be carried out before more is told.
+    /// Takes what came of what was asked at this time; the effect is to be carried out before more is told.
     pub fn hear(&mut self, now_ms: i64, heard: Heard) -> Option<Effect> {
         match heard {
             Heard::Begins(head) => self.begin(now_ms, head),
-            Heard::Told(item) => {
-                self.coming()?.items += 1;
-                Some(Effect::Stage(item))
-            }
+            Heard::Told(item) => self.told(item),
             Heard::Ends(tail) => self.end(&tail),
             Heard::Page(page) => self.page(now_ms, page),
             Heard::Lost(why) => self.lost(now_ms, why),
@@ -286,10 +304,35 @@ impl Machine {
         let Phase::Bootstrapping { coming, .. } = &mut self.phase else {
             return None;
         };
-        let items = 0;
-        *coming = Some(Coming { head, at_ms, items });
+        *coming = Some(Coming {
+            head,
+            at_ms,
+            items: 0,
+            last: BTreeMap::new(),
+        });
         self.contact.answers = true;
         Some(Effect::Clear)
+    }
+
+    fn told(&mut self, item: Item) -> Option<Effect> {
+        let coming = self.coming()?;
+        let Place { partition, offset } = item.place;
+        if coming
+            .head
+            .next
+            .get(&partition)
+            .is_none_or(|next| offset >= *next)
+        {
+            let error = format!("an item of the snapshot lies outside it, at {partition}:{offset}");
+            return self.failed(true, error);
+        }
+        coming.items += 1;
+        let sum = item.sum;
+        let last = coming.last.entry(partition).or_insert(Last { offset, sum });
+        if offset > last.offset {
+            *last = Last { offset, sum };
+        }
+        Some(Effect::Stage(item))
     }
 
     fn end(&mut self, tail: &Tail) -> Option<Effect> {
@@ -303,25 +346,29 @@ impl Machine {
         else {
             return None;
         };
-        let Coming { head, at_ms, .. } = coming?;
+        let Coming {
+            head, at_ms, last, ..
+        } = coming?;
         self.contact.at_end_ms = Some(at_ms);
         let before = self.held.take().unwrap_or_default();
         let was_trimmed = |(_, start): &(&u32, &u64)| **start > 0;
         let held = Held {
             topic_id: head.topic_id,
             next: head.next,
-            last: BTreeMap::new(),
+            last,
             incomplete_before: (tail.start.iter().filter(was_trimmed))
                 .map(|(partition, start)| (*partition, *start))
                 .collect(),
             snapshots: before.snapshots + 1,
             gaps: before.gaps + u64::from(gap.is_some()),
             last_gap: gap.or(before.last_gap),
+            open_gap: None,
             at_end_ms: self.contact.at_end_ms,
             unkeyed: 0,
         };
         self.held = Some(held.clone());
         self.unchecked.clear();
+        self.later.clear();
         self.succeeded();
         Some(Effect::Replace(held))
     }
@@ -336,7 +383,8 @@ impl Machine {
         // A partition that was not asked for began at its first event that is left, not at its first.
         let fresh = page.next.keys().filter(|p| !held.next.contains_key(p));
         let fresh: Vec<u32> = fresh.copied().collect();
-        if !fresh.is_empty() {
+        let is_told = |p: &u32| page.next.contains_key(p);
+        if !fresh.is_empty() && held.next.keys().all(is_told) {
             let mut held = held.clone();
             held.next.extend(fresh.iter().map(|p| (*p, 0)));
             return self.keep(Vec::new(), held);
@@ -351,6 +399,12 @@ impl Machine {
         }
         if !follows(&held.next, &page) {
             return self.lost(now_ms, Why::OutOfOrder);
+        }
+        if !self.later.is_empty() {
+            self.unchecked = unchecked;
+            self.one_more();
+            self.succeeded();
+            return None;
         }
         let is_behind = |(p, end): (&u32, &u64)| page.next.get(p) < Some(end);
         if !page.ends.iter().any(is_behind) {
@@ -372,6 +426,7 @@ impl Machine {
         };
         self.contact.ends = page.ends;
         self.unchecked = unchecked;
+        self.gaps_in_a_row = 0;
         self.keep(page.changes, held)
     }
 
@@ -390,18 +445,34 @@ impl Machine {
     fn lost(&mut self, now_ms: i64, why: Why) -> Option<Effect> {
         self.succeeded();
         if why == Why::Trimmed && !self.unchecked.is_empty() {
-            // It may be those events alone that are gone, and nothing behind them.
-            self.unchecked.clear();
+            // It may be one of those events alone that is gone, and nothing behind it.
+            match self.unchecked.len() {
+                1 => self.unchecked.clear(),
+                _ => self.later.append(&mut self.unchecked),
+            }
+            self.one_more();
             return None;
         }
-        if matches!(self.phase, Phase::Following) {
-            let at_ms = now_ms;
-            self.phase = Phase::Bootstrapping {
-                coming: None,
-                gap: Some(Gap { why, at_ms }),
-            };
+        if !matches!(self.phase, Phase::Following) {
+            return None;
         }
-        None
+        let at_ms = now_ms;
+        let gap = Some(Gap { why, at_ms });
+        self.phase = Phase::Bootstrapping {
+            coming: None,
+            gap: gap.clone(),
+        };
+        self.gaps_in_a_row = self.gaps_in_a_row.saturating_add(1);
+        let held = self.held.as_mut()?;
+        held.open_gap = gap;
+        Some(Effect::Apply(Vec::new(), held.clone()))
+    }
+
+    /// The next partition of those that are checked one at a time.
+    fn one_more(&mut self) {
+        if self.unchecked.is_empty() {
+            self.unchecked.extend(self.later.pop_first());
+        }
     }
 
     fn failed(&mut self, answers: bool, error: String) -> Option<Effect> {
@@ -429,6 +500,14 @@ impl Machine {
     }
 }
 
+/// After so many that failed: doubled each time.
+fn pause(count: u32, first: Duration, most: Duration) -> Duration {
+    match count {
+        0 => Duration::ZERO,
+        _ => (first * (1 << (count - 1).min(16))).min(most),
+    }
+}
+
 /// Takes out of a page what was asked for once more. Answers what is still to be compared, since the page ended
 /// before it, and whether the rest is what it was.
 fn compare(unchecked: &BTreeSet<u32>, held: &Held, page: &mut Page) -> (BTreeSet<u32>, bool) {
@@ -443,11 +522,11 @@ fn compare(unchecked: &BTreeSet<u32>, held: &Held, page: &mut Page) -> (BTreeSet
         let is_it = |change: &&Change| {
             change.place.partition == *partition && change.place.offset == last.offset
         };
-        // Of what one record is told as, the last counts.
-        let told = page.changes.iter().rev().find(is_it);
+        // One record may be told as several, of which a snapshot has those that are the latest of their keys.
+        let mut told = page.changes.iter().filter(is_it);
         if *to <= last.offset {
             left.insert(*partition);
-        } else if told.is_none_or(|told| told.sum != last.sum) {
+        } else if !told.any(|told| told.sum == last.sum) {
             return (left, false);
         }
         *to = (*to).max(*next);

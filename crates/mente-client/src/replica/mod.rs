@@ -60,6 +60,10 @@ pub enum Error {
     Held(String),
     #[error("somebody else writes to the file of the copy: end one of the two")]
     TwoWriters,
+    #[error(
+        "{0} items of {1} are in the file: a key came twice, or something else takes items out"
+    )]
+    Uneven(u64, u64),
     #[error("the copy is closed")]
     Closed,
     #[error("work on the file was cut off: {0}")]
@@ -108,7 +112,8 @@ pub struct Staleness {
     pub topic_id: Option<String>,
     /// Everything before these offsets of it is in the answer.
     pub positions: Vec<At>,
-    /// Since the source was last heard to have nothing more; none if it never was.
+    /// Since the source was last asked and had nothing more; none if it never was, or if the clock was set back
+    /// behind that while nobody ran.
     pub seconds: Option<f64>,
     /// Whether it answered when it was last asked.
     pub source_answers: bool,
@@ -237,7 +242,7 @@ impl Replica {
         Ok(Status {
             state: shown.state,
             items: read.found,
-            lag: shown.contact.ends.iter().map(behind).sum(),
+            lag: (shown.contact.ends.iter().map(behind)).fold(0, u64::saturating_add),
             snapshots: held.snapshots,
             gaps: held.gaps,
             last_gap: held.last_gap,
@@ -256,12 +261,10 @@ impl Replica {
         let reader = reader.clone();
         let read = blocking(move || read(&reader)).await?;
         let held = read.held.as_ref();
-        let at_end_ms = shown.contact.at_end_ms;
-        let since = |at_ms: i64| (driver::now_ms() - at_ms).max(0) as f64 / 1_000.0;
         let staleness = Staleness {
             topic_id: held.map(|held| held.topic_id.clone()),
             positions: held.map_or_else(Vec::new, |held| each(&held.next)),
-            seconds: at_end_ms.map(since),
+            seconds: shown.age_seconds(driver::now_ms()),
             source_answers: shown.contact.answers,
             error: shown.contact.error,
             incomplete_before: held.map_or_else(Vec::new, |held| each(&held.incomplete_before)),
@@ -286,7 +289,7 @@ fn each(positions: &Positions) -> Vec<At> {
 /// Whatever a line says, an item of it has an event that is JSON.
 #[cfg(feature = "fuzz")]
 pub(crate) fn fuzzed(text: &str) {
-    if let Ok(machine::Heard::Told(item)) = line::of_snapshot(text) {
+    if let Ok(Some(machine::Heard::Told(item))) = line::of_snapshot(text) {
         let event: Result<serde::de::IgnoredAny, _> = serde_json::from_str(&item.event);
         assert!(event.is_ok(), "{}", item.event);
     }

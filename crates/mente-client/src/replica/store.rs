@@ -4,6 +4,7 @@
 //!   replica   one row: the format, whose copy it is, what the machine holds (JSON)
 //!   item      key, partition, offset, event
 //!   staged    the same, of a snapshot that is not whole yet
+//!   staging   whose: a number that its writer drew
 //! ```
 //! The file is in WAL mode with `synchronous=NORMAL`: a power cut may undo the last transactions, but items and
 //! position together, and the source is asked for those events again.
@@ -34,6 +35,9 @@ pub(super) struct Store {
     connection: Connection,
     /// As the row has it: nobody else writes here.
     held: String,
+    /// What was drawn for what is staged, and how many items that is.
+    token: i64,
+    staged: u64,
 }
 
 /// Answers from the copy, each time as of one moment.
@@ -61,6 +65,8 @@ impl Store {
         let mut store = Self {
             connection,
             held: String::new(),
+            token: 0,
+            staged: 0,
         };
         store.recognise(source)?;
         Ok(store)
@@ -106,26 +112,43 @@ impl Store {
     pub(super) fn clear(&mut self) -> Result<(), Error> {
         let transaction = begin(&mut self.connection)?;
         transaction.execute_batch(
-            "DROP TABLE IF EXISTS staged;
+            "DROP TABLE IF EXISTS staging; CREATE TABLE staging (token INTEGER NOT NULL);
+             INSERT INTO staging VALUES (random());
+             DROP TABLE IF EXISTS staged;
              CREATE TABLE staged
                (key TEXT PRIMARY KEY NOT NULL, partition INTEGER NOT NULL, offset INTEGER NOT NULL, event TEXT NOT NULL);",
         )?;
-        Ok(transaction.commit()?)
+        let token = drawn(&transaction)?;
+        transaction.commit()?;
+        self.token = token.ok_or(Error::TwoWriters)?;
+        self.staged = 0;
+        Ok(())
     }
 
     pub(super) fn stage(&mut self, items: &[Item]) -> Result<(), Error> {
         let transaction = begin(&mut self.connection)?;
+        is_own(&transaction, self.token)?;
         for item in items {
             put(&transaction, "staged", &item.key, item.place, &item.event)?;
         }
-        Ok(transaction.commit()?)
+        transaction.commit()?;
+        self.staged += items.len() as u64;
+        Ok(())
     }
 
     /// What is staged takes the place of all items.
     pub(super) fn replace(&mut self, held: &Held) -> Result<(), Error> {
         let (before, after) = (self.held.clone(), text(held));
         let transaction = begin(&mut self.connection)?;
-        transaction.execute_batch("DROP TABLE item; ALTER TABLE staged RENAME TO item;")?;
+        is_own(&transaction, self.token)?;
+        let count = transaction.query_row("SELECT count(*) FROM staged", [], |row| row.get(0));
+        let count = count.map(i64::cast_unsigned)?;
+        if count != self.staged {
+            return Err(Error::Uneven(count, self.staged));
+        }
+        transaction.execute_batch(
+            "DROP TABLE item; ALTER TABLE staged RENAME TO item; DROP TABLE staging;",
+        )?;
         move_on(&transaction, &before, &after)?;
         transaction.commit()?;
         self.held = after;
@@ -230,6 +253,24 @@ fn begin(connection: &mut Connection) -> rusqlite::Result<Transaction<'_>> {
     connection.transaction_with_behavior(TransactionBehavior::Immediate)
 }
 
+/// Of what is staged, if anything is.
+fn drawn(transaction: &Transaction<'_>) -> rusqlite::Result<Option<i64>> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name = 'staging'";
+    if transaction.query_row(sql, [], |row| row.get::<_, i64>(0))? == 0 {
+        return Ok(None);
+    }
+    let sql = "SELECT token FROM staging";
+    transaction.query_row(sql, [], |row| row.get(0)).optional()
+}
+
+/// Whether what is staged is this writer's: another one may have begun its own.
+fn is_own(transaction: &Transaction<'_>, token: i64) -> Result<(), Error> {
+    match drawn(transaction)? {
+        Some(drawn) if drawn == token => Ok(()),
+        _ => Err(Error::TwoWriters),
+    }
+}
+
 fn put(
     transaction: &Transaction<'_>,
     table: &str,
@@ -276,4 +317,57 @@ fn parse(held: &str) -> Result<Option<Held>, Error> {
     serde_json::from_str(held)
         .map(Some)
         .map_err(|error| Error::Held(error.to_string()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn item(key: &str) -> Item {
+        let place = Place {
+            partition: 0,
+            offset: 1,
+        };
+        let (key, event) = (key.to_owned(), "{}".to_owned());
+        Item {
+            key,
+            place,
+            event,
+            sum: 0,
+        }
+    }
+
+    #[test]
+    fn what_another_writer_staged_is_not_taken() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        let mut first = Store::open(&path, "s").unwrap();
+        let mut second = Store::open(&path, "s").unwrap();
+        first.clear().unwrap();
+        first.stage(&[item("a")]).unwrap();
+        second.clear().unwrap();
+        let refused = [first.stage(&[item("b")]), first.replace(&Held::default())];
+        for refused in refused {
+            assert!(matches!(refused, Err(Error::TwoWriters)), "{refused:?}");
+        }
+        second.stage(&[item("c"), item("d")]).unwrap();
+        second.replace(&Held::default()).unwrap();
+        let reader = Reader::open(&path).unwrap();
+        assert_eq!(reader.count().unwrap().found, 2);
+        assert!(matches!(
+            first.clear().and(first.replace(&Held::default())),
+            Err(Error::TwoWriters)
+        ));
+    }
+
+    #[test]
+    fn a_key_that_comes_twice_makes_no_copy() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("copy.db");
+        let mut store = Store::open(&path, "s").unwrap();
+        store.clear().unwrap();
+        store.stage(&[item("a"), item("b"), item("a")]).unwrap();
+        let refused = store.replace(&Held::default());
+        assert!(matches!(refused, Err(Error::Uneven(2, 3))), "{refused:?}");
+    }
 }

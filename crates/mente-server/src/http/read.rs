@@ -8,12 +8,12 @@
 //!
 //! `follow=true` makes a tail without end (SSE follows unless `follow=false`, and a client that
 //! takes anything gets lines). Without it lines end where the topic ends. `wait_ms` lets an
-//! answer without events wait for the first one; lines are a page then, of `limit` events at most, with the headers
-//! of a batch and `mente-end-offset`, where the topic ended when it was read. Reading takes no locks and moves no
-//! subscription.
+//! answer without events wait for the first one. Reading takes no locks and moves no subscription.
 //!
 //! `mente-topic-id` tells the topic from others of the name. With `topic_id` only that one is read, or followed:
-//! it is 410 once it was deleted, whatever has its name now.
+//! it is 410 once it was deleted, whatever has its name now. With `topic_id` and `wait_ms` lines are a page, of
+//! `limit` events at most, with the headers of a batch, `mente-end-offset`, where the topic ended when it was
+//! read, and `mente-waited-ms`, how long after the request that was.
 //!
 //! Events are told in the current version of their type (`schemas.rs`), or with `schema=written` as they were
 //! written. One record may be several events, which have its position: they are never parted by `limit`, and
@@ -45,6 +45,8 @@ use super::tail::{self, Form};
 const NEXT: HeaderName = HeaderName::from_static("mente-next-offset");
 /// Where the topic ended.
 const END: HeaderName = HeaderName::from_static("mente-end-offset");
+/// How long the server waited for events before it looked for the last time.
+const WAITED: HeaderName = HeaderName::from_static("mente-waited-ms");
 /// Which of the topics that ever have the name.
 pub(super) const TOPIC_ID: HeaderName = HeaderName::from_static("mente-topic-id");
 const EVENTS_DEFAULT: usize = 100;
@@ -126,7 +128,8 @@ pub(super) async fn events(
     let wait = Duration::from_millis(wait);
     let answered = match accepted.form(follow)? {
         None => batch(&door, reader, limit(asked.limit)?, wait).await?,
-        Some(Form::Lines) if asked.wait_ms.is_some() && !follow => {
+        // Without an id the lines are those that there always were.
+        Some(Form::Lines) if asked.wait_ms.is_some() && id.is_some() && !follow => {
             page(&door, reader, limit(asked.limit)?, wait).await?
         }
         Some(form) => {
@@ -179,12 +182,16 @@ async fn batch(door: &Door, mut reader: Reader, limit: usize, wait: Duration) ->
 /// The same as lines, with where the topic ended just before they were read: whoever reads up to there has
 /// everything that there was then.
 async fn page(door: &Door, mut reader: Reader, limit: usize, wait: Duration) -> Result<Response> {
-    let until = Instant::now() + wait;
-    let (events, ends) = loop {
+    let begun = Instant::now();
+    let until = begun + wait;
+    // Whoever asks for page after page is not to read the same partition first each time.
+    reader.shuffle();
+    let (events, ends, waited) = loop {
+        let waited = begun.elapsed();
         let ends = reader.ends().await?;
         let events = reader.read(limit).await?;
         if !events.is_empty() || Instant::now() >= until || door.stopping.now() {
-            break (events, ends);
+            break (events, ends, waited);
         }
         tokio::select! {
             () = tokio::time::sleep_until(until) => {}
@@ -201,6 +208,7 @@ async fn page(door: &Door, mut reader: Reader, limit: usize, wait: Duration) -> 
         (header::CONTENT_TYPE, Form::Lines.content_type().to_owned()),
         (NEXT, next_text(&reader.positions())),
         (END, next_text(&ends)),
+        (WAITED, waited.as_millis().to_string()),
     ];
     Ok((headers, out).into_response())
 }

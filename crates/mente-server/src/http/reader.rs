@@ -1,5 +1,7 @@
 //! Reads one partition of a topic or all of them in turn, from where it stands.
 
+use std::hash::{BuildHasher, RandomState};
+
 use futures::future::select_all;
 use mente_broker::{Broker, EntityName, Error, Kind, Principal, Start, StoredEvent};
 use mente_engine::{Offset, SetId, Timestamp, limits};
@@ -78,6 +80,13 @@ impl Reader {
     /// Tells the topic from others of the name, made before or after it.
     pub(super) fn id(&self) -> String {
         self.set.to_string()
+    }
+
+    /// Any of the partitions comes first.
+    pub(super) fn shuffle(&mut self) {
+        let random = RandomState::new().hash_one(0u8) as usize;
+        let turn = random.checked_rem(self.places.len());
+        self.places.rotate_left(turn.unwrap_or(0));
     }
 
     /// Up to `max` events and a few MiB of those that are there now.
@@ -206,6 +215,28 @@ mod tests {
         fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
             Box::pin(std::future::pending())
         }
+    }
+
+    /// A busy partition does not starve the others of somebody who opens a reader for each page.
+    #[tokio::test]
+    async fn each_partition_is_the_first_one_now_and_then() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
+        let (broker, shards) = opened.await.unwrap();
+        for shard in shards {
+            tokio::spawn(shard);
+        }
+        let (who, topic) = (Principal::Anonymous, EntityName::new("t").unwrap());
+        let from = From::One(Start::Earliest);
+        broker.create_topic(&who, &topic, 3).await.unwrap();
+        let opened = Reader::open(broker, who, topic, None, &from, None);
+        let mut reader = opened.await.unwrap();
+        let mut first = std::collections::BTreeSet::new();
+        for _ in 0..1_000 {
+            reader.shuffle();
+            first.insert(reader.places[0].partition);
+        }
+        assert_eq!(first.len(), 3);
     }
 
     /// A reader that is between two reads when its topic is made anew.

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! {"snapshot":{"topic":"prices","topic_id":"a3f…","next":{"0":17,"1":4}}}
+//! {"alive":true}
 //! {"partition":0,"offset":5,"key":"apple","event":{…}}
 //! {"end":{"items":1,"start":{"0":0,"1":2}}}
 //! ```
@@ -11,7 +12,8 @@
 //! last line, and without `end` it is no snapshot.
 //!
 //! It is made by one pass over the log into a file that has no name, of [`limits::SNAPSHOT_BYTES`] at most, which
-//! is told when the pass is done; so the first item may take its time.
+//! is told when the pass is done; so the first item may take its time, and a line that says no more than `alive` comes
+//! every [`ALIVE`] meanwhile. It ends when the client goes, and when the server stops: there are few of them at a time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,6 +28,7 @@ use mente_engine::{Data, Offset, SetId, limits};
 use rusqlite::{Connection, ErrorCode};
 use serde_json::{Map, Value, json};
 use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::time::Instant;
 
 use super::Door;
 use super::caller::Caller;
@@ -39,6 +42,8 @@ const PASSES: usize = 3;
 /// Bytes of items that are told at one time, but for the last one's, and how many such pieces wait.
 const PIECE_BYTES: usize = 256 << 10;
 const PIECES: usize = 4;
+/// Quiet time after which the receiver is told that the pass goes on.
+const ALIVE: Duration = Duration::from_secs(15);
 const PAGE_BYTES: u64 = 4_096;
 /// Pages of the table that stay in memory.
 const CACHE_KIB: u32 = 8 << 10;
@@ -85,9 +90,15 @@ pub(super) async fn get(
         _turn: turn,
     };
     let (pieces, waiting) = mpsc::channel(PIECES);
-    // Nobody waits for its end: it stops when nobody takes what it tells.
+    // Nobody waits for its end.
     tokio::spawn(async move {
-        if let Err(refusal) = snapshot.tell(&pieces).await {
+        let told = tokio::select! {
+            told = snapshot.tell(&pieces) => told,
+            () = pieces.closed() => return,
+            () = door.stopping.wait() => Err(stopped()),
+        };
+        drop(snapshot);
+        if let Err(refusal) = told {
             let mut last = refusal.body();
             last.push(b'\n');
             let _ = send(&pieces, last).await;
@@ -113,8 +124,9 @@ impl Snapshot {
             "next": by_partition(&self.next),
         }});
         send(pieces, format!("{head}\n").into_bytes()).await?;
-        let (mut latest, start) = self.fold().await?;
+        let (mut latest, start) = alive(pieces, self.fold()).await?;
         let (mut items, mut after) = (0, None);
+        let mut pace = Pace::new();
         loop {
             let (table, told) = on_thread(latest, move |latest| latest.told(after)).await?;
             latest = table;
@@ -123,6 +135,7 @@ impl Snapshot {
                 break;
             }
             after = told.last;
+            pace.take(told.lines.len())?;
             send(pieces, told.lines).await?;
         }
         let end = json!({"end": {"items": items, "start": by_partition(&start)}});
@@ -249,6 +262,51 @@ impl Latest {
     }
 }
 
+/// How fast a receiver is at least: one that takes a little now and then would have its turn for days.
+struct Pace {
+    begun: Instant,
+    bytes: u64,
+}
+
+impl Pace {
+    fn new() -> Self {
+        Self {
+            begun: Instant::now(),
+            bytes: 0,
+        }
+    }
+
+    /// Before so many more bytes are told.
+    fn take(&mut self, bytes: usize) -> Result<()> {
+        let rate = limits::SNAPSHOT_BYTES_PER_SECOND;
+        let most = limits::SNAPSHOT_STALL_SECONDS + self.bytes / rate;
+        if self.begun.elapsed() > Duration::from_secs(most) {
+            let message = format!("the snapshot is taken more slowly than {rate} bytes a second");
+            return Err(Refusal::bad_request(message));
+        }
+        self.bytes += bytes as u64;
+        Ok(())
+    }
+}
+
+/// Tells the receiver now and then that this work goes on.
+async fn alive<T>(
+    pieces: &mpsc::Sender<Bytes>,
+    work: impl Future<Output = Result<T>>,
+) -> Result<T> {
+    let mut work = std::pin::pin!(work);
+    loop {
+        tokio::select! {
+            done = &mut work => return done,
+            () = tokio::time::sleep(ALIVE) => send(pieces, b"{\"alive\":true}\n".to_vec()).await?,
+        }
+    }
+}
+
+fn stopped() -> Refusal {
+    Error::new(Kind::Throttled, "the server stops: ask again").into()
+}
+
 /// To a receiver that takes it in time.
 async fn send(pieces: &mpsc::Sender<Bytes>, piece: Vec<u8>) -> Result<()> {
     let wait = Duration::from_secs(limits::SNAPSHOT_STALL_SECONDS);
@@ -341,6 +399,32 @@ mod tests {
             (&json!("b"), &Value::Null)
         );
         assert_eq!(latest.told(told.last).unwrap().items, 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_pass_is_heard_to_go_on() {
+        let (pieces, mut waiting) = mpsc::channel(PIECES);
+        let work = async {
+            tokio::time::sleep(Duration::from_secs(40)).await;
+            Ok(7)
+        };
+        assert_eq!(alive(&pieces, work).await.unwrap(), 7);
+        drop(pieces);
+        for _ in 0..2 {
+            assert_eq!(waiting.recv().await.unwrap(), "{\"alive\":true}\n");
+        }
+        assert_eq!(waiting.recv().await, None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_receiver_has_a_pace() {
+        let mut pace = Pace::new();
+        tokio::time::advance(Duration::from_secs(59)).await;
+        pace.take(10 << 20).unwrap();
+        tokio::time::advance(Duration::from_secs(160)).await;
+        pace.take(1).unwrap();
+        tokio::time::advance(Duration::from_secs(2)).await;
+        assert!(pace.take(1).is_err());
     }
 
     #[test]

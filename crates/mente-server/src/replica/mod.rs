@@ -11,7 +11,6 @@
 mod declaration;
 
 use std::collections::BTreeMap;
-use std::collections::btree_map::Entry::Vacant;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -25,12 +24,15 @@ use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::push;
 use declaration::Declaration;
 
-/// How often the catalogue is looked at for declarations made elsewhere, and files that could not be opened again.
+/// How often the catalogue is looked at for declarations made elsewhere.
 const LOOK: Duration = Duration::from_millis(500);
+/// Wait before a copy that could not be opened is tried again: from `LOOK`, doubled each time, up to this.
+const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// The replicas of a server; cheap to clone.
 #[derive(Clone, Debug)]
@@ -45,7 +47,10 @@ struct Inner {
     /// Where sources may be, and whom to believe there: as webhooks.
     options: push::Options,
     who: Principal,
+    /// For a moment only: reads find their copy here.
     entries: Mutex<Entries>,
+    /// Held by whoever starts and stops copies, as long as that takes.
+    reconciling: Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -59,6 +64,9 @@ struct Entry {
     body: Value,
     declaration: Option<Declaration>,
     kept: Result<Running, String>,
+    /// How often it could not be opened, and when that is tried again.
+    failures: u32,
+    again: Instant,
 }
 
 #[derive(Debug)]
@@ -102,6 +110,7 @@ impl Replicas {
             options,
             who: Principal::Key("replicas of this server".to_owned()),
             entries: Mutex::default(),
+            reconciling: Mutex::default(),
         };
         Ok(Self {
             inner: Arc::new(inner),
@@ -125,6 +134,7 @@ impl Replicas {
             () = stopping => {}
             () = keeping => {}
         }
+        let _turn = self.inner.reconciling.lock().await;
         let entries = std::mem::take(&mut *self.inner.entries.lock().await);
         let stopped = entries.by_name.into_values().map(Entry::stop);
         futures::future::join_all(stopped).await;
@@ -231,23 +241,40 @@ impl Replicas {
             .collect())
     }
 
-    /// Stops what is no longer declared so, starts what is.
+    /// Stops what is no longer declared so, starts what is. In a task of its own: whoever asked for it may go, and
+    /// work on files does not end half-way.
     async fn reconcile(&self) {
-        let mut entries = self.inner.entries.lock().await;
-        // Read with the lock held, or an older look could undo a newer one.
-        let declared = match self.declared(&self.inner.who) {
-            Ok(declared) if entries.running => declared,
-            _ => return,
-        };
-        let is_stale = |(name, entry): (&EntityName, &Entry)| {
-            let is_so = declared.get(name) == Some(&entry.body) && entry.kept.is_ok();
-            (!is_so).then(|| name.clone())
-        };
-        let stale: Vec<EntityName> = entries.by_name.iter().filter_map(is_stale).collect();
-        for name in stale {
-            let Some(entry) = entries.by_name.remove(&name) else {
-                continue;
+        let own = self.clone();
+        let done = tokio::spawn(async move { own.reconcile_here().await });
+        if let Err(error) = done.await {
+            tracing::error!(%error, "replicas could not be started and stopped");
+        }
+    }
+
+    /// Copies that are stopped and started are not among the entries meanwhile, so that the others are found.
+    async fn reconcile_here(&self) {
+        let _turn = self.inner.reconciling.lock().await;
+        // Read with the turn taken, or an older look could undo a newer one.
+        let declared = self.declared(&self.inner.who);
+        let (declared, stale) = {
+            let mut entries = self.inner.entries.lock().await;
+            let declared = match declared {
+                Ok(declared) if entries.running => declared,
+                _ => return,
             };
+            let now = Instant::now();
+            let is_stale = |name: &EntityName, entry: &mut Entry| {
+                declared.get(name) != Some(&entry.body)
+                    || (entry.kept.is_err() && entry.again <= now)
+            };
+            let stale: Vec<_> = entries.by_name.extract_if(.., is_stale).collect();
+            (declared, stale)
+        };
+        let mut failures = BTreeMap::new();
+        for (name, entry) in stale {
+            if declared.get(&name) == Some(&entry.body) {
+                failures.insert(name.clone(), entry.failures);
+            }
             let before = entry.stop().await;
             let after = declared.get(&name);
             let after = after.and_then(|body| Declaration::parse(&name, body).ok());
@@ -260,29 +287,31 @@ impl Replicas {
             }
         }
         for (name, body) in declared {
-            if let Vacant(vacant) = entries.by_name.entry(name) {
-                let entry = self.start(vacant.key(), body).await;
-                vacant.insert(entry);
+            // Nobody but the holder of the turn takes entries out or puts them in.
+            if self.inner.entries.lock().await.by_name.contains_key(&name) {
+                continue;
             }
+            let before = failures.get(&name).copied().unwrap_or(0);
+            let entry = self.start(&name, body, before).await;
+            self.inner.entries.lock().await.by_name.insert(name, entry);
         }
     }
 
-    async fn start(&self, name: &EntityName, body: Value) -> Entry {
-        let declaration = match Declaration::parse(name, &body) {
-            Ok(declaration) => declaration,
-            Err(error) => {
-                return Entry {
-                    body,
-                    declaration: None,
-                    kept: Err(error.message),
-                };
+    async fn start(&self, name: &EntityName, body: Value, failures: u32) -> Entry {
+        let (declaration, kept) = match Declaration::parse(name, &body) {
+            Ok(declaration) => {
+                let kept = self.begin(name, &declaration).await;
+                (Some(declaration), kept)
             }
+            Err(error) => (None, Err(error.message)),
         };
-        let kept = self.begin(name, &declaration).await;
+        let wait = LOOK.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
         Entry {
             body,
-            declaration: Some(declaration),
+            declaration,
             kept,
+            failures: failures.saturating_add(1),
+            again: Instant::now() + wait,
         }
     }
 
@@ -341,7 +370,8 @@ impl Entry {
         if let Ok(running) = self.kept {
             let _ = running.stop.send(true);
             let _ = running.task.await;
-            running.replica.close();
+            // Whoever reads from the file is waited for.
+            let _ = tokio::task::spawn_blocking(move || running.replica.close()).await;
         }
         self.declaration
     }
@@ -363,4 +393,77 @@ fn failed(name: &EntityName, error: &replica::Error) -> Error {
 
 fn missing(name: &EntityName) -> Error {
     Error::not_found("replica", name.as_str())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::Pin;
+
+    use super::*;
+    use mente_broker::Options;
+    use mente_engine::memory::MemoryEngine;
+    use mente_engine::{Clock, Now, Timestamp};
+    use serde_json::json;
+
+    struct StoppedClock;
+
+    impl Clock for StoppedClock {
+        fn now(&self) -> Now {
+            Now {
+                monotone: Duration::ZERO,
+                wall: Timestamp(0),
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
+
+    /// One copy whose file cannot be opened is tried again less and less often; the other one is found.
+    #[tokio::test]
+    async fn a_copy_that_cannot_be_opened_is_left_alone_for_a_while() {
+        let engine = Arc::new(MemoryEngine::new(1));
+        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
+        let (broker, shards) = opened.await.unwrap();
+        for shard in shards {
+            tokio::spawn(shard);
+        }
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::create_dir(directory.path().join("bad.db")).unwrap();
+        let options = push::Options {
+            reach: push::Reach::Anywhere,
+            trust: crate::tls::Trust::system(None).unwrap(),
+        };
+        let replicas = Replicas::open(broker, directory.path(), options).unwrap();
+        replicas.inner.entries.lock().await.running = true;
+        let who = Principal::Anonymous;
+        while replicas.list(&who).is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let [bad, good] = ["bad", "good"].map(|name| EntityName::new(name).unwrap());
+        for name in [&bad, &good] {
+            let body = json!({"source": {"url": "http://127.0.0.1:1", "topic": "t"}});
+            replicas.define(&who, name, body).await.unwrap();
+        }
+        let failures = async || {
+            let entries = replicas.inner.entries.lock().await;
+            entries.by_name[&bad].failures
+        };
+        assert!(replicas.find(&bad).await.is_err());
+        assert_eq!(failures().await, 1);
+        for expected in [2, 3] {
+            let mut entries = replicas.inner.entries.lock().await;
+            entries.by_name.get_mut(&bad).unwrap().again = Instant::now();
+            drop(entries);
+            // The second time it is too early.
+            for _ in 0..2 {
+                replicas.reconcile().await;
+                assert_eq!(failures().await, expected);
+            }
+        }
+        // Whoever is slow with files holds up nobody who reads.
+        let _turn = replicas.inner.reconciling.lock().await;
+        assert!(replicas.find(&good).await.is_ok());
+    }
 }

@@ -11,7 +11,12 @@ fn item(key: &str, offset: u64) -> Item {
     };
     let event = format!(r#"{{"data":{offset}}}"#);
     let key = key.to_owned();
-    Item { key, place, event }
+    Item {
+        key,
+        place,
+        event,
+        sum: offset,
+    }
 }
 
 fn change(partition: u32, offset: u64) -> Change {
@@ -90,11 +95,8 @@ fn a_snapshot_and_then_what_came_behind_it() {
 fn a_restart_goes_on_from_what_the_copy_holds() {
     let held = following().held().unwrap().clone();
     let mut machine = Machine::new(Some(held));
-    let held = applied(
-        &mut machine,
-        10,
-        page(vec![change(0, 5)], &[(0, 6)], &[(0, 6)]),
-    );
+    let changes = vec![change(0, 1), change(0, 5)];
+    let held = applied(&mut machine, 10, page(changes, &[(0, 6)], &[(0, 6)]));
     assert_eq!((held.snapshots, held.next), (1, positions(&[(0, 6)])));
 }
 
@@ -228,7 +230,14 @@ fn whatever_the_source_cannot_go_on_from_is_a_gap() {
         (Heard::Page(page(vec![], &[], &[])), Why::OutOfOrder),
     ] {
         let mut machine = following();
-        assert_eq!(machine.hear(20, heard.clone()), None, "{heard:?}");
+        let noted = machine.hear(20, heard.clone());
+        let gap = Some(Gap { why, at_ms: 20 });
+        assert!(
+            matches!(&noted, Some(Effect::Apply(changes, held)) if changes.is_empty() && held.open_gap == gap),
+            "{heard:?}"
+        );
+        // It is known after a restart too, whatever the source says then.
+        let mut machine = Machine::new(machine.held().cloned());
         let held = bootstrap(&mut machine, "t3", &[(0, 99)], 50);
         assert_eq!((held.gaps, held.snapshots), (1, 2), "{heard:?}");
         assert_eq!(held.last_gap, Some(Gap { why, at_ms: 20 }));
@@ -287,4 +296,118 @@ fn a_source_that_does_not_answer_is_left_alone_longer_and_longer() {
     assert!(machine.contact().answers && machine.contact().error.is_some());
     machine.hear(12, Heard::Page(page(vec![], &[(0, 5)], &[(0, 5)])));
     assert!(machine.ask().0.is_zero() && machine.contact().error.is_none());
+}
+
+/// Right behind a snapshot too: its last item tells the log from another one.
+#[test]
+fn another_log_is_noticed_behind_a_snapshot() {
+    let held = following().held().unwrap().clone();
+    assert_eq!(held.last, BTreeMap::from([(0, Last { offset: 1, sum: 1 })]));
+    for changes in [
+        vec![],
+        vec![Change {
+            sum: 7,
+            ..change(0, 1)
+        }],
+    ] {
+        let mut machine = Machine::new(Some(held.clone()));
+        let from = positions(&[(0, 1)]);
+        let topic_id = "t1".to_owned();
+        assert_eq!(machine.ask().1, Ask::Changes { topic_id, from });
+        let noted = applied(&mut machine, 9, page(changes, &[(0, 8)], &[(0, 8)]));
+        assert_eq!(noted.open_gap.unwrap().why, Why::OtherLog);
+        assert_eq!(machine.ask().1, Ask::Snapshot);
+    }
+}
+
+#[test]
+fn an_item_outside_of_its_snapshot_breaks_it_off() {
+    for outside in [5, u64::MAX] {
+        let mut machine = Machine::new(None);
+        let head = Head {
+            topic_id: "t1".into(),
+            next: positions(&[(0, 5)]),
+        };
+        machine.hear(1, Heard::Begins(head));
+        assert_eq!(machine.hear(1, Heard::Told(item("a", outside))), None);
+        assert!(machine.contact().error.is_some());
+    }
+}
+
+/// The source does not say in which partition the last event is gone, so it is asked for one after the other.
+#[test]
+fn one_partition_that_was_trimmed_leaves_the_others_checked() {
+    let broken_off = || {
+        let mut machine = Machine::new(None);
+        let begins = [(0, 5), (1, 5), (2, 5)];
+        bootstrap(&mut machine, "t1", &begins, 0);
+        let changes = vec![change(0, 5), change(1, 6), change(2, 7)];
+        let next = [(0, 8), (1, 8), (2, 8)];
+        applied(&mut machine, 10, page(changes, &next, &next));
+        machine.hear(11, Heard::Silent("cut".into()));
+        machine
+    };
+    let asked = |machine: &Machine| match machine.ask().1 {
+        Ask::Changes { from, .. } => from,
+        Ask::Snapshot => Positions::new(),
+    };
+    let mut machine = broken_off();
+    assert_eq!(asked(&machine), positions(&[(0, 5), (1, 6), (2, 7)]));
+    machine.hear(12, Heard::Lost(Why::Trimmed));
+    assert_eq!(asked(&machine), positions(&[(0, 5), (1, 8), (2, 8)]));
+    // This is the one.
+    machine.hear(13, Heard::Lost(Why::Trimmed));
+    assert_eq!(asked(&machine), positions(&[(0, 8), (1, 6), (2, 8)]));
+    // What came behind the others waits until all are checked.
+    let next = [(0, 8), (1, 8), (2, 9)];
+    let same = page(vec![change(1, 6), change(2, 8)], &next, &next);
+    assert_eq!(machine.hear(14, Heard::Page(same)), None);
+    assert_eq!(asked(&machine), positions(&[(0, 8), (1, 8), (2, 7)]));
+    let mut goes_on = machine;
+    let same = page(vec![change(2, 7), change(2, 8)], &next, &next);
+    let held = applied(&mut goes_on, 15, same);
+    assert_eq!((held.next, held.open_gap), (positions(&next), None));
+    let mut machine = broken_off();
+    for _ in 0..2 {
+        machine.hear(12, Heard::Lost(Why::Trimmed));
+    }
+    let other = page(vec![], &next, &next);
+    let held = applied(&mut machine, 13, other);
+    assert_eq!(held.open_gap.unwrap().why, Why::OtherLog);
+    // Where all of them are gone, and what follows too, that is a gap.
+    let mut machine = broken_off();
+    for _ in 0..4 {
+        assert_eq!(machine.hear(12, Heard::Lost(Why::Trimmed)), None);
+    }
+    let Some(Effect::Apply(_, held)) = machine.hear(13, Heard::Lost(Why::Trimmed)) else {
+        panic!("no gap");
+    };
+    assert_eq!(held.open_gap.unwrap().why, Why::Trimmed);
+}
+
+#[test]
+fn gaps_that_follow_on_gaps_are_mended_slower_and_slower() {
+    let mut machine = following();
+    let mut waits = Vec::new();
+    for _ in 0..9 {
+        machine.hear(10, Heard::Lost(Why::Trimmed));
+        waits.push(machine.ask().0.as_secs());
+        bootstrap(&mut machine, "t1", &[(0, 5)], 0);
+        assert!(machine.ask().0.is_zero());
+    }
+    assert_eq!(waits, [0, 1, 2, 4, 8, 16, 32, 60, 60]);
+    applied(
+        &mut machine,
+        10,
+        page(vec![change(0, 5)], &[(0, 6)], &[(0, 6)]),
+    );
+    machine.hear(10, Heard::Lost(Why::Trimmed));
+    assert!(machine.ask().0.is_zero());
+}
+
+#[test]
+fn partitions_that_change_with_each_page_are_not_gathered() {
+    let mut machine = following();
+    let noted = applied(&mut machine, 10, page(vec![], &[(1, 0)], &[(1, 0)]));
+    assert_eq!(noted.open_gap.unwrap().why, Why::OutOfOrder);
 }
