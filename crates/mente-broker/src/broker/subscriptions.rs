@@ -193,14 +193,15 @@ impl Broker {
         loop {
             let left = until.saturating_sub(self.now().monotone);
             let (receiving, deliveries) = self.start_receiving(name, max, left).await?;
+            let is_any = !deliveries.is_empty();
             let fetched = self.fetch(&topic, name, deliveries).await?;
-            let is_any = !fetched.received.is_empty();
             // Whoever goes away meanwhile leaves the locks to others; those that were settled are void by then.
             let told = self.tell_received(who, name, fetched.received).await?;
             receiving.hand_over(&fetched.left);
             match fetched.failed {
                 Some(error) if told.is_empty() => return Err(error),
-                // All that came was settled by itself: there may be more, but nobody waits for it for ever.
+                // All that came was settled by itself, or retention took it just now: there may be more, but nobody
+                // waits for it for ever.
                 None if told.is_empty() && is_any && self.now().monotone < until + DROPPED_WAIT => {
                 }
                 _ => return Ok(told),
