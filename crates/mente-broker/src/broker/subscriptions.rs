@@ -39,6 +39,8 @@ const DROPPED_WAIT: Duration = Duration::from_secs(1);
 /// What came of deliveries. One that is neither received nor left keeps its lease until that runs out.
 struct Fetched {
     received: Vec<Received>,
+    /// Retention took some just now.
+    is_gone: bool,
     /// Not looked at.
     left: Vec<Delivery>,
     /// Why there is no more.
@@ -193,8 +195,8 @@ impl Broker {
         loop {
             let left = until.saturating_sub(self.now().monotone);
             let (receiving, deliveries) = self.start_receiving(name, max, left).await?;
-            let is_any = !deliveries.is_empty();
             let fetched = self.fetch(&topic, name, deliveries).await?;
+            let is_any = fetched.is_gone || !fetched.received.is_empty();
             // Whoever goes away meanwhile leaves the locks to others; those that were settled are void by then.
             let told = self.tell_received(who, name, fetched.received).await?;
             receiving.hand_over(&fetched.left);
@@ -224,7 +226,7 @@ impl Broker {
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
         let mut room = limits::RECEIVE_BYTES;
-        let mut failed = None;
+        let (mut failed, mut is_gone) = (None, false);
         while room > 0
             && failed.is_none()
             && let Some(first) = left.peek()
@@ -235,6 +237,7 @@ impl Broker {
                 Err(engine::Error::Trimmed(start)) if start > from => {
                     let below = |d: &Delivery| d.partition == log.index && d.offset < start;
                     while left.next_if(below).is_some() {}
+                    is_gone = true;
                     continue;
                 }
                 // Given back it would come first the next time, and hold up all the others: its
@@ -286,6 +289,7 @@ impl Broker {
         }
         Ok(Fetched {
             received,
+            is_gone,
             left: left.collect(),
             failed,
         })

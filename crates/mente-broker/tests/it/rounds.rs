@@ -599,3 +599,24 @@ fn a_stream_has_a_state_at_each_revision() {
     world.pool.run_until(define).unwrap();
     assert_eq!(at(&mut world, None), Ok((1, json!({"all": [7, 8]}))));
 }
+
+/// What waits in memory may be gone from the log by the time that somebody asks.
+#[test]
+fn what_retention_took_just_now_is_passed_over() {
+    let mut world = World::new(3);
+    world.publish(0..20);
+    let broker = world.broker.clone();
+    let topic = topic();
+    let all = broker.read(&ME, &topic, 0, Offset(0), 20);
+    let (all, _) = world.pool.run_until(all).unwrap();
+    assert_eq!(ids(&world.receive(1)), [0], "the others are in memory");
+    let log = world
+        .pool
+        .run_until(broker.topic(&ME, &topic))
+        .unwrap()
+        .set
+        .log(0);
+    let trimmed = world.engine.trim(log, all[10].position.offset);
+    world.pool.run_until(trimmed).unwrap();
+    assert_eq!(ids(&world.receive(3)), [10, 11, 12]);
+}
