@@ -9,11 +9,14 @@
 //!
 //! Start reading at [`http`], then `http/events.rs` as the model of a verb.
 
+#[cfg(test)]
+mod alone;
 pub mod branches;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;
 pub mod http;
+mod keeping;
 pub mod nodes;
 mod postgres;
 pub mod projection;

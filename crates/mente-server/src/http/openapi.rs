@@ -18,47 +18,21 @@ pub(super) async fn get() -> Response {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
-    use std::pin::Pin;
     use std::sync::Arc;
-    use std::time::Duration;
 
     use axum::Router;
     use axum::body::Body;
     use axum::http::{Request, header};
     use hyper::service::Service;
     use hyper_util::service::TowerToHyperService;
-    use mente_broker::{Broker, Options};
-    use mente_engine::memory::MemoryEngine;
-    use mente_engine::{Clock, Now, Timestamp};
     use serde_json::Value;
     use tokio::sync::{Semaphore, watch};
 
     use super::super::{Door, Stopping, grid, metrics::Metrics, projections, router, routes};
     use super::*;
 
-    struct StoppedClock;
-
-    impl Clock for StoppedClock {
-        fn now(&self) -> Now {
-            let wall = Timestamp(0);
-            Now {
-                monotone: Duration::ZERO,
-                wall,
-            }
-        }
-
-        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(std::future::pending())
-        }
-    }
-
     async fn door() -> Router {
-        let engine = Arc::new(MemoryEngine::new(3));
-        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
-        let (broker, shards) = opened.await.unwrap();
-        for shard in shards {
-            tokio::spawn(shard);
-        }
+        let broker = crate::alone::broker().await;
         router(Arc::new(Door {
             broker,
             keys: Vec::new(),

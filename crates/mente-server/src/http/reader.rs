@@ -193,39 +193,12 @@ fn made_anew(topic: &EntityName) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-    use std::sync::Arc;
-    use std::time::Duration;
-
     use super::*;
-    use mente_broker::Options;
-    use mente_engine::memory::MemoryEngine;
-    use mente_engine::{Clock, Now};
-
-    struct StoppedClock;
-
-    impl Clock for StoppedClock {
-        fn now(&self) -> Now {
-            Now {
-                monotone: Duration::ZERO,
-                wall: Timestamp(0),
-            }
-        }
-
-        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(std::future::pending())
-        }
-    }
 
     /// A busy partition does not starve the others of somebody who opens a reader for each page.
     #[tokio::test]
     async fn each_partition_is_the_first_one_now_and_then() {
-        let engine = Arc::new(MemoryEngine::new(1));
-        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
-        let (broker, shards) = opened.await.unwrap();
-        for shard in shards {
-            tokio::spawn(shard);
-        }
+        let broker = crate::alone::broker().await;
         let (who, topic) = (Principal::Anonymous, EntityName::new("t").unwrap());
         let from = From::One(Start::Earliest);
         broker.create_topic(&who, &topic, 3).await.unwrap();
@@ -242,12 +215,7 @@ mod tests {
     /// A reader that is between two reads when its topic is made anew.
     #[tokio::test]
     async fn a_reader_stays_with_its_topic() {
-        let engine = Arc::new(MemoryEngine::new(1));
-        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
-        let (broker, shards) = opened.await.unwrap();
-        for shard in shards {
-            tokio::spawn(shard);
-        }
+        let broker = crate::alone::broker().await;
         let (who, topic) = (Principal::Anonymous, EntityName::new("t").unwrap());
         let from = From::One(Start::Earliest);
         broker.create_topic(&who, &topic, 1).await.unwrap();

@@ -31,11 +31,11 @@ pub(super) struct Board {
 /// Whether appends wait for the rows, and so whoever reads them may count on every answer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum Joining {
-    /// Nobody has looked yet, or they are brought to the end of the log.
-    #[default]
-    Awaited,
     /// They do not, and the rows promise nothing.
+    #[default]
     Apart,
+    /// Nobody has looked yet, or they are brought to the end of the log.
+    Awaited,
     Joined,
     /// They do, and are refused: the rows stand still.
     Closed,

@@ -39,6 +39,7 @@ impl Projections {
         names.sort();
         let mut lent = Vec::with_capacity(names.len());
         for name in names {
+            self.check_promised(&name).await?;
             let (place, stays) = self.read(who, &name).await?;
             let Place::Files(files) = place else {
                 let message = format!(

@@ -54,6 +54,8 @@ use serde_json::Value;
 use tokio::sync::{Mutex, OwnedRwLockReadGuard, RwLock, Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
 
+use crate::keeping::keep;
+
 use board::{Board, Joining};
 use database::{Checkpoints, Database, Owner};
 pub(crate) use declaration::Declaration;
@@ -91,9 +93,6 @@ pub enum Reach {
     /// In files of this server: what a branch does is seen nowhere else.
     Files,
 }
-
-/// How often the catalogue is looked at for declarations made elsewhere.
-const LOOK: Duration = Duration::from_millis(500);
 
 /// What [`Projections::copy_all`] came to.
 #[derive(Clone, Debug, Default)]
@@ -185,20 +184,7 @@ impl Projections {
     /// Keeps what the catalogue declares until `stop` holds true; then every file is closed.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         self.inner.entries.lock().await.running = true;
-        let stopping = async {
-            // A sender that is gone means the same.
-            let _ = stop.clone().wait_for(|stop| *stop).await;
-        };
-        let keeping = async {
-            loop {
-                self.reconcile().await;
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::select! {
-            () = stopping => {}
-            () = keeping => {}
-        }
+        keep(stop, || self.reconcile()).await;
         // Nothing is kept any more, and nothing is begun.
         let entries = std::mem::take(&mut *self.inner.entries.lock().await);
         futures::future::join_all(entries.by_name.into_values().map(Entry::stop)).await;
@@ -414,11 +400,11 @@ impl Projections {
     }
 
     /// Rows that appends wait for are not shown while they lack what somebody was answered.
-    async fn check_promised(&self, name: &EntityName) -> Result<()> {
+    pub(super) async fn check_promised(&self, name: &EntityName) -> Result<()> {
         let entries = self.inner.entries.lock().await;
         let entry = entries.by_name.get(name);
         match entry.map(|entry| entry.board.joining()) {
-            Some(Joining::Awaited | Joining::Closed) if entry.is_some_and(Entry::is_inline) => {
+            Some(Joining::Awaited | Joining::Closed) => {
                 let message = format!(
                     "the rows of the inline projection {name} may lack what is in the log: its status tells why"
                 );
@@ -591,8 +577,8 @@ impl Projections {
         let inlined = declaration
             .inline
             .then(|| Inlined::new(name.clone(), reader.clone(), Arc::clone(&board)));
-        if !declaration.inline {
-            board.set_joining(Joining::Apart);
+        if declaration.inline {
+            board.set_joining(Joining::Awaited);
         }
         let (commands, receiver) = mpsc::channel(4);
         let (alive, ended): (Alive, _) = mpsc::channel(1);
@@ -666,11 +652,6 @@ impl Entries {
 }
 
 impl Entry {
-    fn is_inline(&self) -> bool {
-        let kept = self.kept.as_ref();
-        kept.is_some_and(|kept| kept.declaration.inline)
-    }
-
     /// Resolves once nobody works on the files.
     async fn stop(self) {
         if let Some(mut kept) = self.kept {

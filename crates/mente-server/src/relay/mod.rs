@@ -33,12 +33,11 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
+use crate::keeping::keep;
 use crate::postgres::{self, words};
 use declaration::Declaration;
 use rows::Taken;
 
-/// How often the catalogue is looked at for relays that came and went.
-const LOOK: Duration = Duration::from_millis(500);
 /// How often an outbox without rows is looked at.
 const IDLE: Duration = Duration::from_millis(100);
 /// Wait before what failed is tried again, and the longest.
@@ -101,19 +100,9 @@ impl Relays {
     }
 
     /// Keeps what the catalogue declares until `stop` holds true.
-    pub async fn run(&self, mut stop: watch::Receiver<bool>) {
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
         self.running.store(true, Ordering::Relaxed);
-        let keeping = async {
-            loop {
-                self.reconcile();
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::select! {
-            // A sender that is gone means the same.
-            _ = stop.wait_for(|stop| *stop) => {}
-            () = keeping => {}
-        }
+        keep(stop, || async { self.reconcile() }).await;
         // What is under way is rolled back, and found again; nothing is begun.
         self.running.store(false, Ordering::Relaxed);
         self.lock().clear();

@@ -26,12 +26,12 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use crate::keeping::keep;
 use crate::push;
 use declaration::Declaration;
 
-/// How often the catalogue is looked at for declarations made elsewhere.
-const LOOK: Duration = Duration::from_millis(500);
-/// Wait before a copy that could not be opened is tried again: from `LOOK`, doubled each time, up to this.
+/// Wait before a copy that could not be opened is tried again, doubled each time, and the longest.
+const RETRY: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(60);
 
 /// The replicas of a server; cheap to clone.
@@ -120,20 +120,7 @@ impl Replicas {
     /// Keeps what the catalogue declares until `stop` holds true; then every file is closed.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
         self.inner.entries.lock().await.running = true;
-        let stopping = async {
-            // A sender that is gone means the same.
-            let _ = stop.clone().wait_for(|stop| *stop).await;
-        };
-        let keeping = async {
-            loop {
-                self.reconcile().await;
-                tokio::time::sleep(LOOK).await;
-            }
-        };
-        tokio::select! {
-            () = stopping => {}
-            () = keeping => {}
-        }
+        keep(stop, || self.reconcile()).await;
         let _turn = self.inner.reconciling.lock().await;
         let entries = std::mem::take(&mut *self.inner.entries.lock().await);
         let stopped = entries.by_name.into_values().map(Entry::stop);
@@ -305,7 +292,7 @@ impl Replicas {
             }
             Err(error) => (None, Err(error.message)),
         };
-        let wait = LOOK.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
+        let wait = RETRY.saturating_mul(1 << failures.min(16)).min(RETRY_MAX);
         Entry {
             body,
             declaration,
@@ -397,38 +384,13 @@ fn missing(name: &EntityName) -> Error {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::Pin;
-
     use super::*;
-    use mente_broker::Options;
-    use mente_engine::memory::MemoryEngine;
-    use mente_engine::{Clock, Now, Timestamp};
     use serde_json::json;
-
-    struct StoppedClock;
-
-    impl Clock for StoppedClock {
-        fn now(&self) -> Now {
-            Now {
-                monotone: Duration::ZERO,
-                wall: Timestamp(0),
-            }
-        }
-
-        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
-            Box::pin(std::future::pending())
-        }
-    }
 
     /// One copy whose file cannot be opened is tried again less and less often; the other one is found.
     #[tokio::test]
     async fn a_copy_that_cannot_be_opened_is_left_alone_for_a_while() {
-        let engine = Arc::new(MemoryEngine::new(1));
-        let opened = Broker::open(engine, Arc::new(StoppedClock), Options::default());
-        let (broker, shards) = opened.await.unwrap();
-        for shard in shards {
-            tokio::spawn(shard);
-        }
+        let broker = crate::alone::broker().await;
         let directory = tempfile::tempdir().unwrap();
         std::fs::create_dir(directory.path().join("bad.db")).unwrap();
         let options = push::Options {
