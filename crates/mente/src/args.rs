@@ -50,6 +50,8 @@ pub(crate) enum Command {
     Soak(crate::soak::SoakArgs),
     /// Make a data directory out of a backup, and read it all once. Readers that had come
     /// further must begin anew: positions are told again
+    ///
+    /// Relays take no rows there before they are set again: those of the server it was made of may be at work.
     Restore {
         /// What `mente backup` wrote
         file: PathBuf,
