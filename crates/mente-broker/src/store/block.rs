@@ -192,6 +192,9 @@ impl Footer {
             }
         }
         let [runs, pages] = lists;
+        if first > end || !runs_reach(&runs, first, end) {
+            return None;
+        }
         let bloom = Bloom::read(bytes)?;
         Some(Self {
             version,
@@ -234,6 +237,19 @@ impl Footer {
     }
 }
 
+/// Whether every position from `first` to `end` has an offset: runs follow one another, and none of them ends
+/// behind the last offset.
+fn runs_reach(runs: &[(u64, u64)], first: u64, end: u64) -> bool {
+    let ends = runs.iter().skip(1).map(|(next, _)| *next).chain([end]);
+    let is_sound = |(run, next): (&(u64, u64), u64)| {
+        let (from, offset) = *run;
+        from < next && offset.checked_add(next - from).is_some()
+    };
+    runs.first()
+        .map_or(first == end, |(from, _)| *from == first)
+        && runs.iter().zip(ends).all(is_sound)
+}
+
 /// The groups of `key` in a page of the block that begins with `first`; `None` for bytes that are no page.
 pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Found>> {
     let mut found = Vec::new();
@@ -245,6 +261,7 @@ pub(super) fn groups_of(mut page: Bytes, first: u64, key: u64) -> Option<Vec<Fou
         let length = usize::try_from(take(&mut page)?).ok()?;
         let name = (length <= page.remaining()).then(|| page.split_to(length))?;
         let (revision, count) = (take(&mut page)?, take(&mut page)?);
+        revision.checked_add(count)?;
         let mut position = first;
         let mut positions = Vec::new();
         for _ in 0..count {
@@ -326,11 +343,18 @@ pub(crate) fn read_block(input: &Bytes) {
         let again = Footer::decode(footer.encode());
         assert_eq!(again.as_ref(), Some(&footer), "a footer changes");
         for key in [0, 5, 9, u64::MAX] {
-            let _ = (footer.may_hold(key), footer.offset(key));
+            let _ = footer.may_hold(key);
             assert!(footer.pages_of(key).count() <= footer.pages.len());
         }
+        for position in [footer.first, footer.end.saturating_sub(1), 7, u64::MAX] {
+            let is_inside = (footer.first..footer.end).contains(&position);
+            assert_eq!(footer.offset(position).is_some(), is_inside);
+        }
     }
-    let _ = groups_of(input.clone(), 7, 5);
+    for found in groups_of(input.clone(), 7, 5).unwrap_or_default() {
+        let revisions = (found.revision..).zip(&found.positions);
+        assert_eq!(revisions.count(), found.positions.len());
+    }
 }
 
 #[cfg(test)]
@@ -469,6 +493,33 @@ mod tests {
         let footer = draft.footer(&[Offset(0)]).encode();
         for cut in 0..footer.len() {
             assert_eq!(Footer::decode(footer.slice(..cut)), None, "{cut}");
+        }
+        let told = |first, end, runs: &[(u64, u64)]| {
+            let sound = Footer::decode(footer.clone()).unwrap();
+            let runs = runs.to_vec();
+            Footer::decode(
+                Footer {
+                    first,
+                    end,
+                    runs,
+                    ..sound
+                }
+                .encode(),
+            )
+            .is_some()
+        };
+        assert!(told(5, 7, &[(5, 1)]) && told(5, 7, &[(5, u64::MAX - 2)]) && told(5, 5, &[]));
+        let unsound: [(u64, u64, &[(u64, u64)]); 7] = [
+            (7, 5, &[(5, 1)]),
+            (5, 7, &[]),
+            (5, 7, &[(6, 1)]),
+            (5, 7, &[(4, 1)]),
+            (5, 7, &[(5, 1), (5, 9)]),
+            (5, 7, &[(5, 1), (7, 9)]),
+            (5, 7, &[(5, u64::MAX - 1)]),
+        ];
+        for (first, end, runs) in unsound {
+            assert!(!told(first, end, runs), "{first}..{end} of {runs:?}");
         }
         for cut in 1..page.len() {
             assert_eq!(groups_of(page.slice(..cut), 5, 1), None, "{cut}");
