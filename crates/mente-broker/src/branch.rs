@@ -139,10 +139,11 @@ impl Told {
                 }
                 is_there(topic.set)
             }
-            // Rows of an application's table are events once.
-            Decision::Defined { kind, .. } => {
-                !matches!(kind, Definition::Branch | Definition::Relay)
-            }
+            // Rows of an application's table are events once, and what sagas ask of others is asked once.
+            Decision::Defined { kind, .. } => !matches!(
+                kind,
+                Definition::Branch | Definition::Relay | Definition::Saga
+            ),
             Decision::SubscriptionCreated { subscription, .. } => {
                 let set = subscription.topic.set;
                 if is_there(set) {

@@ -109,6 +109,8 @@ pub enum Definition {
     Relay,
     /// A copy of the latest events of a topic elsewhere.
     Replica,
+    /// What follows from events, as a course that has a state.
+    Saga,
 }
 
 /// What the catalogue knows of a topic.

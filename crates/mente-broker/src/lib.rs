@@ -61,7 +61,7 @@ pub use filter::Filter;
 pub use fold::Fold;
 pub use fold::correction::CORRECTION;
 pub use fold::difference::Change;
-pub use fold::javascript::{Projected, Projector};
+pub use fold::javascript::{Projected, Projector, Reacted, Reactor};
 pub use inline::{Inline, Inlines};
 pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};

@@ -214,6 +214,21 @@ pub const RELAY_ROWS: usize = 500;
 pub const RELAY_BYTES: usize = 4 << 20;
 /// Streams that a relay appends to at one time.
 pub const RELAY_STREAMS: usize = 32;
+/// Sagas that are kept at one time.
+pub const SAGAS: usize = 64;
+/// Types of events that a saga reacts to.
+pub const SAGA_TYPES: usize = 64;
+/// Events that one event leads to in a saga, and timers that one course of it has open.
+pub const SAGA_EVENTS: usize = 100;
+pub const SAGA_TIMERS: usize = 16;
+/// The longest time of a timer: ten years.
+pub const SAGA_TIMER_MS: u64 = 10 * 366 * 24 * 3_600_000;
+/// What a program may return for one event.
+pub const REACTED_BYTES: usize = 4 << 20;
+/// Events that a saga takes at one time, and courses that it keeps in memory and moves beside each other.
+pub const SAGA_PAGE: usize = 256;
+pub const SAGA_COURSES: usize = 4_096;
+pub const SAGA_APPENDS: usize = 64;
 /// Events that a projection keeps parked because they, or one before them of their key, failed.
 pub const PARKED_EVENTS: u64 = 10_000;
 /// Most bytes of those events.

@@ -23,5 +23,6 @@ pub mod projection;
 pub mod push;
 pub mod relay;
 pub mod replica;
+pub mod saga;
 pub(crate) mod sql;
 pub mod tls;

@@ -2,6 +2,7 @@
 
 mod branch;
 mod replica;
+mod saga;
 mod schema;
 mod sql;
 mod stream;
@@ -14,6 +15,7 @@ use mente_cluster::Prefix;
 
 pub(crate) use branch::Branch;
 pub(crate) use replica::Replica;
+pub(crate) use saga::Saga;
 pub(crate) use schema::Schema;
 pub(crate) use sql::{Sql, Waiting};
 pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
@@ -302,6 +304,9 @@ pub(crate) enum Verb {
     /// Outbox tables of applications in PostgreSQL, whose rows become events
     #[command(subcommand)]
     Relay(Relay),
+    /// What follows from events, where that takes several steps, each of which may fail
+    #[command(subcommand)]
+    Saga(Saga),
     /// Keyed copies of topics of other servers, which answer while those do not
     #[command(subcommand)]
     Replica(Replica),

@@ -18,12 +18,13 @@
 //! steps: loops and calls, which are counted and not timed, so that a reducer that is refused is refused
 //! again. A time is the second net, for steps that are slow ones.
 //!
-//! An upcaster (`upcaster.rs`), a decider (`decider.rs`) and a projection (`projector.rs`) are other programs within
-//! the same walls.
+//! An upcaster (`upcaster.rs`), a decider (`decider.rs`), a projection (`projector.rs`) and a saga (`reactor.rs`) are
+//! other programs within the same walls.
 
 mod decider;
 mod facts;
 mod projector;
+mod reactor;
 mod upcaster;
 
 use std::cell::Cell;
@@ -43,6 +44,7 @@ use crate::error::{Error, Kind, Result};
 pub(crate) use decider::Decider;
 pub(crate) use facts::text_of;
 pub use projector::{Projected, Projector};
+pub use reactor::{Reacted, Reactor};
 pub(crate) use upcaster::Upcaster;
 
 const PRELUDE: &str = include_str!("javascript/prelude.js");
@@ -50,6 +52,7 @@ const PRELUDE: &str = include_str!("javascript/prelude.js");
 static PRELUDE_OF_UPCASTERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Upcast));
 static PRELUDE_OF_DECIDERS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Decide));
 static PRELUDE_OF_PROJECTIONS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::Project));
+static PRELUDE_OF_SAGAS: LazyLock<String> = LazyLock::new(|| spoken_to(Role::React));
 /// What lines of the source are told of; the prelude has another name.
 const SOURCE_NAME: &str = "fold.js";
 /// Loops and calls between two looks at what a reducer may still do: QuickJS's own number.
@@ -90,6 +93,7 @@ enum Role {
     Upcast,
     Decide,
     Project,
+    React,
 }
 
 /// A compiled source within its bounds.
@@ -236,6 +240,7 @@ impl Role {
             Self::Upcast => "upcast",
             Self::Decide => "decide",
             Self::Project => "project",
+            Self::React => "react",
         }
     }
 
@@ -245,6 +250,7 @@ impl Role {
             Self::Upcast => "upcaster",
             Self::Decide => "decider",
             Self::Project => "projection",
+            Self::React => "saga",
         }
     }
 
@@ -254,6 +260,7 @@ impl Role {
             Self::Upcast => "an upcaster",
             Self::Decide => "a decider",
             Self::Project => "a projection",
+            Self::React => "a saga",
         }
     }
 
@@ -263,6 +270,7 @@ impl Role {
             Self::Upcast => &PRELUDE_OF_UPCASTERS,
             Self::Decide => &PRELUDE_OF_DECIDERS,
             Self::Project => &PRELUDE_OF_PROJECTIONS,
+            Self::React => &PRELUDE_OF_SAGAS,
         }
     }
 
@@ -414,7 +422,7 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
         Some(Stopped::Time) => {
             let of = match meter.role {
                 Role::Reduce => "a page of events",
-                Role::Upcast | Role::Project => "one event",
+                Role::Upcast | Role::Project | Role::React => "one event",
                 Role::Decide => "one command",
             };
             let error = too_much(format!(
@@ -424,7 +432,9 @@ fn thrown(ctx: &Ctx<'_>, meter: &Meter, error: &rquickjs::Error) -> Error {
             return match meter.role {
                 Role::Reduce | Role::Decide => error,
                 // The machine may have stood still: what it says of the event is no verdict.
-                Role::Upcast | Role::Project => Error::new(Kind::Throttled, error.message),
+                Role::Upcast | Role::Project | Role::React => {
+                    Error::new(Kind::Throttled, error.message)
+                }
             };
         }
         None => {}

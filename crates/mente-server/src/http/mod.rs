@@ -20,6 +20,7 @@ mod projections;
 mod relays;
 mod replay;
 mod replicas;
+mod sagas;
 mod schemas;
 mod snapshot;
 mod sql;
@@ -65,6 +66,7 @@ use crate::projection::Projections;
 use crate::push;
 use crate::relay::Relays;
 use crate::replica::Replicas;
+use crate::saga::Sagas;
 use crate::sql::Queries;
 use crate::tls::Identity;
 pub use backup::{Archive, Backups};
@@ -93,6 +95,8 @@ pub struct Options {
     pub projections: Option<Arc<Projections>>,
     /// None in a branch.
     pub relays: Option<Arc<Relays>>,
+    /// None in a branch.
+    pub sagas: Option<Arc<Sagas>>,
     /// Copies of other servers' topics, if it keeps any.
     pub replicas: Option<Arc<Replicas>>,
     /// Copies what this server keeps.
@@ -139,6 +143,7 @@ struct Door {
     webhooks: Option<push::Options>,
     projections: Option<Arc<Projections>>,
     relays: Option<Arc<Relays>>,
+    sagas: Option<Arc<Sagas>>,
     replicas: Option<Arc<Replicas>>,
     queries: Queries,
     backups: Option<Arc<dyn Backups>>,
@@ -182,6 +187,7 @@ impl Http {
             webhooks: self.options.webhooks,
             projections: self.options.projections,
             relays: self.options.relays,
+            sagas: self.options.sagas,
             replicas: self.options.replicas,
             queries: Queries::default(),
             backups: self.options.backups,
@@ -311,6 +317,13 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             "/relays/{relay}",
             get(relays::get).put(relays::put).delete(relays::delete),
         ),
+        ("/sagas", get(sagas::list)),
+        (
+            "/sagas/{saga}",
+            get(sagas::get).put(sagas::put).delete(sagas::delete),
+        ),
+        ("/sagas/{saga}/{key}/retry", post(sagas::retry)),
+        ("/sagas/{saga}/{key}/skip", post(sagas::skip)),
         ("/projections", get(projections::list)),
         (
             "/projections/{projection}",

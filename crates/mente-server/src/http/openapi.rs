@@ -41,6 +41,7 @@ mod tests {
             webhooks: None,
             projections: None,
             relays: None,
+            sagas: None,
             replicas: None,
             queries: Default::default(),
             backups: None,

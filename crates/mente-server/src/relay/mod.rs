@@ -18,7 +18,6 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-use crate::keeping::keep;
+use crate::keeping::Tasks;
 use crate::postgres::{self, words};
 use declaration::Declaration;
 use rows::Taken;
@@ -53,18 +52,9 @@ const HELD: &str = "relays-held";
 #[derive(Clone, Debug)]
 pub struct Relays {
     broker: Broker,
-    who: Principal,
-    kept: Arc<Mutex<BTreeMap<EntityName, Kept>>>,
-    running: Arc<AtomicBool>,
+    tasks: Tasks<Shown>,
     /// In a directory that was restored: the relays that were set since, a line each. Others take no rows.
     held: PathBuf,
-}
-
-#[derive(Debug)]
-struct Kept {
-    body: Value,
-    board: Arc<Mutex<Shown>>,
-    task: Option<JoinHandle<()>>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -92,26 +82,22 @@ impl Relays {
     pub fn new(broker: Broker, data_dir: &Path) -> Self {
         Self {
             held: data_dir.join(HELD),
-            running: Arc::default(),
+            tasks: Tasks::new(broker.clone(), Definition::Relay, "relays of this server"),
             broker,
-            who: Principal::Key("relays of this server".to_owned()),
-            kept: Arc::default(),
         }
     }
 
     /// Keeps what the catalogue declares until `stop` holds true.
     pub async fn run(&self, stop: watch::Receiver<bool>) {
-        self.running.store(true, Ordering::Relaxed);
-        keep(stop, || async { self.reconcile() }).await;
-        // What is under way is rolled back, and found again; nothing is begun.
-        self.running.store(false, Ordering::Relaxed);
-        self.lock().clear();
+        // What is under way at the end is rolled back, and found again.
+        let start = |name: &_, body: &_, board: &_| self.start(name, body, board);
+        self.tasks.run(stop, start).await;
     }
 
     /// Declares a relay, durable on return. Whether the table can be read is told by its status.
     pub async fn define(&self, who: &Principal, name: &EntityName, body: Value) -> Result<()> {
         let declaration = Declaration::parse(name, &body)?;
-        let declared = self.declared(who)?;
+        let declared = self.tasks.declared(who)?;
         let others = declared.iter().filter(|(other, _)| *other != name);
         let mut others = others.collect::<Vec<_>>().into_iter();
         if others.len() >= limits::RELAYS {
@@ -145,7 +131,7 @@ impl Relays {
         });
         let failed = |error| format!("noting that relay {name} is wanted here: {error}");
         noted.map_err(|error| Error::new(Kind::Throttled, failed(error)))?;
-        self.lock().remove(name);
+        self.tasks.forget(name);
         Ok(())
     }
 
@@ -161,7 +147,7 @@ impl Relays {
     }
 
     pub fn list(&self, who: &Principal) -> Result<Vec<Status>> {
-        let declared = self.declared(who)?;
+        let declared = self.tasks.declared(who)?;
         Ok(declared
             .iter()
             .map(|(name, body)| self.shown(name, body))
@@ -169,19 +155,13 @@ impl Relays {
     }
 
     pub fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
-        let declared = self.declared(who)?;
-        let body = declared.get(name);
-        let body = body.ok_or_else(|| Error::not_found("relay", name.as_str()))?;
-        Ok(self.shown(name, body))
+        let body = self.tasks.body(who, "relay", name)?;
+        Ok(self.shown(name, &body))
     }
 
     fn shown(&self, name: &EntityName, body: &Value) -> Status {
-        let shown = self.lock().get(name).map(|kept| {
-            kept.board
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .clone()
-        });
+        let board = self.tasks.board(name);
+        let shown = board.map(|board| board.lock().unwrap_or_else(PoisonError::into_inner).clone());
         let shown = shown.unwrap_or_default();
         let outbox =
             Declaration::parse(name, body).map_or_else(|_| String::new(), |d| d.to_string());
@@ -193,37 +173,22 @@ impl Relays {
         }
     }
 
-    fn declared(&self, who: &Principal) -> Result<BTreeMap<EntityName, Value>> {
-        let catalogue = self.broker.catalogue(who)?;
-        let declared = catalogue.definitions.iter();
-        let declared = declared.filter(|((kind, _), _)| *kind == Definition::Relay);
-        Ok(declared
-            .map(|((_, name), body)| (name.clone(), body.clone()))
-            .collect())
-    }
-
-    /// Stops what is no longer declared so, starts what is.
     fn reconcile(&self) {
-        let mut kept = self.lock();
-        // Read with the lock held, or an older look could undo a newer one.
-        let declared = match self.declared(&self.who) {
-            Ok(declared) if self.running.load(Ordering::Relaxed) => declared,
-            _ => return,
-        };
-        kept.retain(|name, kept| declared.get(name) == Some(&kept.body));
-        for (name, body) in declared {
-            kept.entry(name)
-                .or_insert_with_key(|name| self.start(name, body));
-        }
+        self.tasks
+            .reconcile(|name, body, board| self.start(name, body, board));
     }
 
-    fn start(&self, name: &EntityName, body: Value) -> Kept {
-        let board = Arc::<Mutex<Shown>>::default();
-        let task = match Declaration::parse(name, &body) {
+    fn start(
+        &self,
+        name: &EntityName,
+        body: &Value,
+        board: &Arc<Mutex<Shown>>,
+    ) -> Option<JoinHandle<()>> {
+        match Declaration::parse(name, body) {
             Ok(_) if self.is_held(name) => {
                 let error = "this data was restored from a backup, and the relay may be at work where that was made: \
                              set it again to take rows here";
-                show(&board, |shown| shown.error = Some(error.to_owned()));
+                show(board, |shown| shown.error = Some(error.to_owned()));
                 None
             }
             Ok(declaration) => {
@@ -232,27 +197,14 @@ impl Relays {
                     who: Principal::Key(format!("relay {name}")),
                     name: name.clone(),
                     declaration,
-                    board: Arc::clone(&board),
+                    board: Arc::clone(board),
                 };
                 Some(tokio::spawn(relay.run()))
             }
             Err(error) => {
-                show(&board, |shown| shown.error = Some(error.message));
+                show(board, |shown| shown.error = Some(error.message));
                 None
             }
-        };
-        Kept { body, board, task }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<EntityName, Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for Kept {
-    fn drop(&mut self) {
-        if let Some(task) = &self.task {
-            task.abort();
         }
     }
 }

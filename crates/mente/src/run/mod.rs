@@ -31,6 +31,7 @@ use mente_server::projection::Projections;
 use mente_server::push::{self, Reach};
 use mente_server::relay::Relays;
 use mente_server::replica::Replicas;
+use mente_server::saga::Sagas;
 use mente_server::tls::{Identity, Trust};
 use mente_wire::cloudevents;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -312,9 +313,11 @@ async fn serve(
         Arc::new(Branches::new(broker.clone(), projections, options))
     });
     let relays = Arc::new(Relays::new(broker.clone(), data_dir));
+    let sagas = Arc::new(Sagas::new(broker.clone()));
     let options = http::Options {
         projections: Some(Arc::clone(&projections)),
         relays: Some(Arc::clone(&relays)),
+        sagas: Some(Arc::clone(&sagas)),
         replicas: Some(Arc::clone(&replicas)),
         backups,
         branches: branches.clone(),
@@ -406,6 +409,10 @@ async fn serve(
         let stopping = stopping.clone();
         tokio::spawn(async move { relays.run(stopping).await })
     };
+    let courses = {
+        let stopping = stopping.clone();
+        tokio::spawn(async move { sagas.run(stopping).await })
+    };
     let copies = {
         let stopping = stopping.clone();
         tokio::spawn(async move { replicas.run(stopping).await })
@@ -437,6 +444,7 @@ async fn serve(
     }
     push.await.context("the webhook sender failed")?;
     relaying.await.context("the relays failed")?;
+    courses.await.context("the sagas failed")?;
     let _ = stop_views.send(true);
     views.await.context("the projector failed")?;
     copies.await.context("the keeper of replicas failed")?;

@@ -9,6 +9,7 @@ mod projection;
 mod publish;
 mod relay;
 mod replica;
+mod saga;
 mod schema;
 mod sql;
 mod stream;
@@ -60,6 +61,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Schema(schema) => schema::run(schema).await,
             Verb::Projection(projection) => projection::run(projection).await,
             Verb::Replica(replica) => replica::run(replica).await,
+            Verb::Saga(saga) => saga::run(saga).await,
             Verb::Sql(asked) => sql::sql(asked).await,
             Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {

@@ -43,6 +43,7 @@ mod replicas;
 mod retention;
 mod retire;
 mod rollback;
+mod sagas;
 mod schema_readers;
 mod schemas;
 mod shop_page;

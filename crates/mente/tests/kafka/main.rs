@@ -69,6 +69,8 @@ mod replicas;
 mod retention;
 #[path = "../it/rollback.rs"]
 mod rollback;
+#[path = "../it/sagas.rs"]
+mod sagas;
 #[path = "../it/schema_readers.rs"]
 mod schema_readers;
 #[path = "../it/schemas.rs"]

@@ -137,12 +137,13 @@
 
   return (make, name) => {
     if (typeof make() !== "function") {
-      const parameters = { reduce: "state, event", upcast: "event", decide: "state, command", project: "event" }[name];
+      const parameters = { reduce: "state, event", upcast: "event", decide: "state, command", project: "event", react: "state, event" }[name];
       throw new TypeError(`the source declares no function ${name}(${parameters})`);
     }
     if (name === "upcast") return upcaster(make);
     if (name === "decide") return decider(make);
     if (name === "project") return projection(make);
+    if (name === "react") return saga(make);
     return (before, text) => {
       const state = parse(before);
       const told = make()(state, parse(text));
@@ -193,6 +194,21 @@
         statements[at] = { sql: one.sql, params };
       }
       return stringify(statements);
+    };
+  }
+
+  // What it says of events and timers, beside the state as it left it.
+  function saga(make) {
+    return (before, text) => {
+      const state = parse(before);
+      const told = make()(state, parse(text));
+      if (told instanceof Pledge) throw new TypeError(noLater);
+      if (told === undefined || told === null) return stringify({ state });
+      if (typeof told !== "object" || isArray(told)) {
+        const kind = isArray(told) ? "an array" : `a ${typeof told}`;
+        throw new TypeError(`the saga returned ${kind}: return {events, timers} or nothing, and change state`);
+      }
+      return stringify({ ...told, state });
     };
   }
 

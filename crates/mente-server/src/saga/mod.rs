@@ -1,0 +1,262 @@
+//! Sagas: what follows from events, where that takes several steps at several services and any of them may fail.
+//!
+//! ```text
+//!   order.placed ─▶ react(state, event) ─▶ one append: payment.requested · the course's state, checkpoint, timers
+//!   payment.taken ─▶        …           ─▶ one append: parcel.requested  · …
+//!   (a timer)     ─▶        …           ─▶ one append: payment.refunded  · …
+//! ```
+//! A saga has a course for each key, an order for example, with a state, timers and a stream of its own, `SAGA-KEY`.
+//! An event is told to its course once: what follows from it, the state and the note that it was told are one append
+//! ([`course`]), with ids that follow from the event. What follows are events; effects elsewhere are those of
+//! subscriptions to them, whose receivers know an event again by its id.
+//!
+//! A course that cannot take an event is stuck there, by name, and its later events wait in the log; others go on.
+
+mod course;
+mod declaration;
+mod survey;
+mod task;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use mente_broker::{
+    Append, Broker, Definition, Direction, EntityName, Error, Expected, Kind, Principal, Query,
+    Reactor, Result,
+};
+use mente_engine::{Data, Event, Timestamp, limits};
+use serde::Serialize;
+use serde_json::{Value, json};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use uuid::Uuid;
+
+use crate::keeping::Tasks;
+use course::RETRIED;
+use declaration::{Declaration, stream_of};
+pub use survey::StuckCourse;
+use survey::{Open, not_stuck, survey};
+use task::{Board, Saga};
+
+/// Courses that are stuck, of which so many are shown by name.
+const SHOWN: usize = 100;
+
+/// The sagas of a server; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Sagas {
+    broker: Broker,
+    tasks: Tasks<Board>,
+}
+
+/// A saga, and how far it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Status {
+    pub name: String,
+    /// Types of the events that it is on.
+    pub on: Vec<String>,
+    /// Whether the node that was asked runs it: the one that decides for the store does.
+    pub here: bool,
+    /// Position in the store of the next event that it reads; elsewhere of one that it had to read when a course moved last.
+    pub position: u64,
+    /// Courses that have a timer.
+    pub timers: usize,
+    /// When the next one is due.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub due: Option<String>,
+    /// Courses that do not go on.
+    pub stuck: usize,
+    /// The first hundred of them, in the order of their keys.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub stuck_at: Vec<StuckCourse>,
+    /// Events of its types that named no course, since this server began.
+    pub without_key: u64,
+    /// Why nothing is read; it is tried again by itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+impl Sagas {
+    /// Nothing is told before [`Sagas::run`].
+    pub fn new(broker: Broker) -> Self {
+        Self {
+            tasks: Tasks::new(broker.clone(), Definition::Saga, "sagas of this server"),
+            broker,
+        }
+    }
+
+    /// Keeps what the catalogue declares until `stop` holds true.
+    pub async fn run(&self, stop: watch::Receiver<bool>) {
+        let start = |name: &_, body: &_, board: &_| self.start(name, body, board);
+        self.tasks.run(stop, start).await;
+    }
+
+    /// Declares a saga, durable on return. It is on events from now on, or from the position `from`; declared again it
+    /// goes on where it is, by the new program.
+    pub async fn define(&self, who: &Principal, name: &EntityName, mut body: Value) -> Result<()> {
+        let declaration = Declaration::parse(name, &body)?;
+        let source = declaration.javascript;
+        let clock = self.broker.clock();
+        let compiles = move || Reactor::compile(&source, clock).map(drop);
+        let compiled = tokio::task::spawn_blocking(compiles).await;
+        compiled.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
+        let declared = self.tasks.declared(who)?;
+        let others = declared.keys().filter(|other| *other != name);
+        if others.count() >= limits::SAGAS {
+            let message = format!("a server keeps at most {} sagas", limits::SAGAS);
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        if body.get("from").is_none_or(Value::is_null) {
+            body["from"] = match declared.get(name) {
+                Some(before) => before["from"].clone(),
+                None => self.end().await?.into(),
+            };
+        }
+        self.broker
+            .define(who, Definition::Saga, name, body)
+            .await?;
+        self.reconcile();
+        Ok(())
+    }
+
+    /// Position behind the last event of the store.
+    async fn end(&self) -> Result<u64> {
+        let who = Principal::Key("sagas of this server".to_owned());
+        let (all, backwards) = (Query::default(), Direction::Backwards);
+        let found = self.broker.find_events(&who, &all, u64::MAX, backwards, 1);
+        Ok(found.await?.end)
+    }
+
+    /// Forgets a saga; what its courses wrote stays.
+    pub async fn undefine(&self, who: &Principal, name: &EntityName) -> Result<()> {
+        self.broker.undefine(who, Definition::Saga, name).await?;
+        self.reconcile();
+        Ok(())
+    }
+
+    pub async fn list(&self, who: &Principal) -> Result<Vec<Status>> {
+        let mut all = Vec::new();
+        for (name, body) in self.tasks.declared(who)? {
+            all.push(self.shown(&name, &body).await?);
+        }
+        Ok(all)
+    }
+
+    pub async fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
+        let body = self.tasks.body(who, "saga", name)?;
+        self.shown(name, &body).await
+    }
+
+    /// Asks a course that is stuck to go on, with the event at which it is or behind it: durable on return, done soon.
+    pub async fn retry(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        key: &str,
+        skip: bool,
+    ) -> Result<()> {
+        self.tasks.body(who, "saga", name)?;
+        let stream = stream_of(name, key)?;
+        let is_stuck = self.with_open(name, |open| open.is_stuck(key)).await?;
+        if !is_stuck {
+            return Err(not_stuck(name, key));
+        }
+        let asked = Event {
+            id: Uuid::now_v7().to_string(),
+            source: format!("/sagas/{name}"),
+            kind: RETRIED.to_owned(),
+            data: Data::Json(json!({ "skip": skip }).to_string().into()),
+            ..Event::default()
+        };
+        let append = Append::to(&stream, Expected::StreamExists, vec![asked]);
+        self.broker.append_store(who, append).await.map(drop)
+    }
+
+    /// As the saga's own node knows it, or as it is written down.
+    async fn with_open<T>(&self, name: &EntityName, with: impl FnOnce(&Open) -> T) -> Result<T> {
+        if let Some(board) = self.tasks.board(name) {
+            let board = board.lock().unwrap_or_else(PoisonError::into_inner);
+            if board.is_here {
+                return Ok(with(&board.open));
+            }
+        }
+        let surveyed = survey(&self.broker, &principal(name), name).await?;
+        Ok(with(&surveyed.open))
+    }
+
+    async fn shown(&self, name: &EntityName, body: &Value) -> Result<Status> {
+        let declaration = Declaration::parse(name, body)?;
+        let mut status = Status {
+            name: name.to_string(),
+            on: declaration.on.into_keys().collect(),
+            here: false,
+            position: declaration.from,
+            timers: 0,
+            due: None,
+            stuck: 0,
+            stuck_at: Vec::new(),
+            without_key: 0,
+            error: None,
+        };
+        if let Some(board) = self.tasks.board(name) {
+            let board = board.lock().unwrap_or_else(PoisonError::into_inner);
+            status.error.clone_from(&board.error);
+            if board.is_here {
+                status.here = true;
+                status.position = board.position;
+                status.without_key = board.without_key;
+                status.show(&board.open);
+                return Ok(status);
+            }
+        }
+        let surveyed = survey(&self.broker, &principal(name), name).await?;
+        status.position = surveyed.floor.unwrap_or(0).max(status.position);
+        status.show(&surveyed.open);
+        Ok(status)
+    }
+
+    fn reconcile(&self) {
+        self.tasks
+            .reconcile(|name, body, board| self.start(name, body, board));
+    }
+
+    fn start(
+        &self,
+        name: &EntityName,
+        body: &Value,
+        board: &Arc<Mutex<Board>>,
+    ) -> Option<JoinHandle<()>> {
+        match Declaration::parse(name, body) {
+            Ok(declaration) => {
+                let saga = Saga {
+                    broker: self.broker.clone(),
+                    who: principal(name),
+                    name: name.clone(),
+                    declaration,
+                    board: Arc::clone(board),
+                    courses: BTreeMap::new(),
+                };
+                Some(tokio::spawn(saga.run()))
+            }
+            Err(error) => {
+                let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
+                board.error = Some(error.message);
+                None
+            }
+        }
+    }
+}
+
+impl Status {
+    fn show(&mut self, open: &Open) {
+        self.timers = open.timers();
+        self.due = open.next_due().map(|due| Timestamp(due).to_rfc3339());
+        self.stuck = open.stuck_count();
+        self.stuck_at = open.stuck().take(SHOWN).collect();
+    }
+}
+
+/// In whose name it appends, by which its courses know what they wrote.
+fn principal(saga: &EntityName) -> Principal {
+    Principal::Key(format!("saga {saga}"))
+}
