@@ -569,3 +569,51 @@ async fn timers_outlive_the_server() {
         );
     }
 }
+
+/// A backlog that is told while the server is killed: each event once, in order, to each course.
+#[tokio::test]
+async fn a_backlog_is_told_once_over_kills() {
+    const KEYS: usize = 40;
+    const EVENTS: usize = 50;
+    let mut server = Server::start();
+    for n in 0..EVENTS {
+        let batch = (0..KEYS).map(|key| {
+            let data = json!({"n": n});
+            json!({"specversion": "1.0", "id": format!("{key}/{n}"), "source": "/t", "type": "Added", "subject": key.to_string(), "data": data})
+        });
+        let batch = Value::from(batch.collect::<Vec<_>>()).to_string();
+        let kind = Some("application/cloudevents-batch+json");
+        let sent = server.client.request("POST", "/streams/in-1", kind, batch);
+        assert_eq!(sent.await.unwrap().status, 200);
+    }
+    let source = "function react(state, event) {
+        state.told = (state.told ?? 0) + 1;
+        return { events: [{ stream: 'out-' + event.subject, type: 'Told', data: [event.data.n, state.told] }] };
+    }";
+    let saga = json!({"on": {"Added": "subject"}, "javascript": source, "from": 0}).to_string();
+    server.ok("PUT", "/sagas/tell", &saga).await;
+    let mut cut_off = 0;
+    for _ in 0..8 {
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..250))).await;
+        server = server.crash_and_restart();
+        let told = told(&server, KEYS).await;
+        cut_off += usize::from(told > 0 && told < KEYS * EVENTS);
+    }
+    // Or nothing was shown.
+    assert!(cut_off > 0, "no kill hit the saga at work");
+    caught_up(&server, "tell").await;
+    for key in 0..KEYS {
+        let found = data_of(&server, &format!("out-{key}"), "Told").await;
+        let all: Vec<_> = (0..EVENTS).map(|n| json!([n, n + 1])).collect();
+        assert_eq!(found, all, "{key}");
+    }
+}
+
+/// How many events the backlog led to so far.
+async fn told(server: &Server, keys: usize) -> usize {
+    let mut told = 0;
+    for key in 0..keys {
+        told += data_of(server, &format!("out-{key}"), "Told").await.len();
+    }
+    told
+}
