@@ -307,6 +307,15 @@ pub const TARGETS: &[Target] = &[
         floor: FLOOR,
     },
     Target {
+        name: "saga",
+        seeds: server::saga_seeds,
+        decode: server::saga,
+        repair: nothing,
+        words: DECLARED,
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
         name: "projection",
         seeds: server::projection_seeds,
         decode: server::projection,

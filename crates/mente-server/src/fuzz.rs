@@ -4,6 +4,7 @@ use mente_broker::EntityName;
 
 use crate::projection;
 use crate::push::Target;
+use crate::saga;
 
 pub use crate::http::fuzz::{position, query};
 
@@ -60,4 +61,19 @@ pub fn projection(input: &[u8]) {
             Some(declaration)
         );
     }
+}
+
+pub fn saga_seeds() -> Vec<Vec<u8>> {
+    let declared = r#"{"on":{"A":"stream","B":"data.order.id","C":"subject"},"javascript":"function react() {}","from":3}"#;
+    let mut seeds = saga::fuzz::moves();
+    seeds.push(declared.as_bytes().to_vec());
+    seeds
+}
+
+/// As it is declared, and as what a course wrote of itself.
+pub fn saga(input: &[u8]) {
+    if let Some(tree) = crate::http::fuzz::json(input) {
+        saga::fuzz::declaration(&tree);
+    }
+    saga::fuzz::moved(input);
 }

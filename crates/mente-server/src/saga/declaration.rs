@@ -181,7 +181,7 @@ mod tests {
     fn event(kind: &str, data: &Value) -> StreamEvent {
         StreamEvent {
             stream: StreamName::new("order-7").unwrap(),
-            place: mente_broker::StreamPlace {
+            place: mente_broker::store::Place {
                 revision: 0,
                 position: 0,
                 offset: Offset(0),

@@ -14,6 +14,8 @@
 
 mod course;
 mod declaration;
+#[cfg(feature = "fuzz")]
+pub(crate) mod fuzz;
 mod survey;
 mod task;
 

@@ -38,6 +38,11 @@ fn cqrs() {
 }
 
 #[test]
+fn sagas() {
+    run("sagas.md");
+}
+
+#[test]
 fn every_page_is_run() {
     let source = std::fs::read_to_string(file!().replace("crates/mente/", "")).unwrap();
     for page in std::fs::read_dir(pages()).unwrap() {
