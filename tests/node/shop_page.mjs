@@ -67,6 +67,7 @@ async function anOrderIsShippedAndTold(page) {
   // The order's stream, folded, and the SQL view say the same as the events.
   const past = page.locator(`[data-order="${order}"] .past[data-status="notified"]`);
   await past.filter({ hasText: "OrderPlaced \u2192 OrderShipped \u2192 CustomerNotified" }).waitFor();
+  await past.filter({ hasText: "; row: notified" }).waitFor();
   await page.locator('[data-sold="Stoneware mug"] td:nth-child(2)', { hasText: /^3$/ }).waitFor();
   await page.locator('#sales-lag', { hasText: /up to date with the log|behind the log/ }).waitFor();
   await page.locator('[data-sold^="Green tea"] td:nth-child(2)', { hasText: /^1$/ }).waitFor();
@@ -151,6 +152,8 @@ async function place(page) {
   await page.getByRole("button", { name: "Place order" }).click();
   const words = page.locator("#placed", { hasText: "on its way" });
   await words.waitFor();
+  // The answer to the command waited for the row.
+  assert.match(await words.innerText(), /its SQL row says placed/);
   const newest = page.locator("#orders > li").first();
   for (;;) {
     const order = await newest.getAttribute("data-order").catch(() => null);

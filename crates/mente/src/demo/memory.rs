@@ -7,7 +7,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
+use super::ordering::PLACED;
 use super::roles::ask;
+use super::rows;
 use crate::client::Client;
 
 /// Orders whose state is asked at a time.
@@ -20,6 +22,10 @@ const CATCH_UP: Duration = Duration::from_secs(30);
 pub(crate) struct Recalled {
     /// Folded status by order.
     pub(crate) status: BTreeMap<String, String>,
+    /// What caused each `OrderPlaced` of its stream, by order.
+    pub(crate) placings: BTreeMap<String, Vec<String>>,
+    /// Status in the SQL rows by order.
+    pub(crate) rows: BTreeMap<String, String>,
     /// Orders and revenue of the SQL view.
     pub(crate) sales: (u64, u64),
     /// What `verify` found different.
@@ -50,7 +56,7 @@ pub(crate) fn sales() -> Value {
 
 pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
     let sales = sold(client, orders).await?;
-    let mut status = BTreeMap::new();
+    let (mut status, mut placings) = (BTreeMap::new(), BTreeMap::new());
     let orders: Vec<_> = (0..orders)
         .map(|number| format!("order-{number}"))
         .collect();
@@ -59,9 +65,14 @@ pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
             let path = format!("/streams/{order}/state");
             let answer = ask(client, "GET", &path, &Value::Null).await?;
             let status = answer.pointer("/state/status").and_then(Value::as_str);
-            anyhow::Ok((order.clone(), status.unwrap_or("none").to_owned()))
+            let status = status.unwrap_or("none").to_owned();
+            let stream = ask(client, "GET", &format!("/streams/{order}"), &Value::Null).await?;
+            anyhow::Ok((order.clone(), status, causes(&stream)))
         });
-        status.extend(futures::future::try_join_all(asked).await?);
+        for (order, told, causes) in futures::future::try_join_all(asked).await? {
+            status.insert(order.clone(), told);
+            placings.insert(order, causes);
+        }
     }
     let verified = ask(client, "POST", "/verify", &Value::Null).await?;
     let parts = verified["parts"]
@@ -73,9 +84,21 @@ pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
         .collect();
     Ok(Recalled {
         status,
+        placings,
+        rows: rows::all(client).await?.into_iter().collect(),
         sales,
         different,
     })
+}
+
+/// What caused each placing in a stream; one that nothing caused is there without a name.
+fn causes(stream: &Value) -> Vec<String> {
+    let events = stream["events"].as_array().into_iter().flatten();
+    let placed = events
+        .map(|told| &told["event"])
+        .filter(|event| event["type"] == PLACED);
+    let cause = placed.map(|event| event["causationid"].as_str().unwrap_or_default());
+    cause.map(str::to_owned).collect()
 }
 
 /// Asks the view once it has caught up.

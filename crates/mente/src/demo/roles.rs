@@ -4,6 +4,7 @@
 mod catalogue;
 mod notified;
 mod shipping;
+mod stock;
 mod storefront;
 
 use std::collections::BTreeSet;
@@ -16,13 +17,15 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
 
-pub(crate) use catalogue::{Catalogue, PRODUCTS, Stock};
+pub(crate) use catalogue::Catalogue;
 pub(crate) use notified::Notified;
 pub(crate) use shipping::Shipping;
-pub(crate) use storefront::Storefront;
+pub(crate) use stock::Stock;
+pub(crate) use storefront::{Storefront, placing};
 
 pub(crate) const STRUCTURED: &str = "application/cloudevents+json";
 const JSON: &str = "application/json";
+const NOT_BUILT: u16 = 501;
 /// A request that takes longer is repeated.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Pause before a repetition.
@@ -30,8 +33,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How long a role repeats one request before it gives up.
 const REPETITIONS: u32 = 1_200;
 
-/// Repeats a request until it is answered with less than 500. The same event is sent with the
-/// same id, so that a reader can tell a repetition.
+/// Repeats a request until it is answered with less than 500, or with 501: what is not built will not
+/// be by asking again. The same event is sent with the same id, so that a reader can tell a repetition.
 pub(crate) async fn insist(
     client: &Client,
     method: &str,
@@ -52,7 +55,9 @@ pub(crate) async fn insist(
     for _ in 0..REPETITIONS {
         let request = client.request(method, path, Some(content_type), bytes.clone());
         match tokio::time::timeout(PATIENCE, request).await {
-            Ok(Ok(response)) if response.status < 500 => return Ok(response),
+            Ok(Ok(response)) if response.status < 500 || response.status == NOT_BUILT => {
+                return Ok(response);
+            }
             Ok(Ok(response)) => last = format!("{} {}", response.status, response.text()),
             Ok(Err(error)) => last = error.to_string(),
             Err(_) => last = format!("no answer within {PATIENCE:?}"),

@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -13,7 +13,9 @@ use tokio::task::JoinSet;
 use super::home::{Home, HomeArgs};
 use super::memory::{self, Recalled};
 use super::notes::Notes;
+use super::ordering;
 use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
+use super::rows::Rows;
 use super::server::Server;
 use super::summary::{Books, Summary};
 use super::web;
@@ -97,11 +99,8 @@ impl Shop {
     async fn open(url: &str, folder: &Path, orders: u64) -> Result<Self> {
         let client = || Client::new(url);
         let notes = |name| Notes::create(folder, name);
-        let stock = Arc::new(Stock {
-            client: client()?,
-            notes: notes("stock")?,
-            prices: Default::default(),
-        });
+        let rows = furnish_orders(&client()?).await?;
+        let stock = Arc::new(Stock::open(client()?, folder, notes("stock")?).await?);
         let shop = Self {
             client: client()?,
             url: url.to_owned(),
@@ -110,6 +109,7 @@ impl Shop {
                 client: client()?,
                 notes: notes("storefront")?,
                 stock: Arc::clone(&stock),
+                rows,
                 placed: Seen::default(),
             }),
             shipping: Arc::new(Shipping {
@@ -128,6 +128,7 @@ impl Shop {
             catalogue: Arc::new(Catalogue {
                 client: client()?,
                 notes: notes("catalogue")?,
+                last: AtomicU64::new(0),
             }),
             stock,
         };
@@ -153,7 +154,6 @@ impl Shop {
             &shipping,
         )
         .await?;
-        ask(&self.client, "PUT", "/folds/order", &memory::fold()).await?;
         ask(&self.client, "PUT", "/projections/sales", &memory::sales()).await?;
         let url = self.notified.open().await?;
         let notify = json!({
@@ -177,8 +177,12 @@ impl Shop {
         let mut work: JoinSet<Result<()>> = JoinSet::new();
         let catalogue = Arc::clone(&self.catalogue);
         let catalogue = work.spawn(async move { catalogue.work().await });
-        work.spawn(Arc::clone(&self.stock).follow());
-        while self.stock.products() < super::roles::PRODUCTS as usize {
+        let stock = Arc::clone(&self.stock);
+        work.spawn(async move {
+            stock.follow().await;
+            Ok(())
+        });
+        while !self.stock.has_all().await? {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         for till in 0..TILLS {
@@ -220,12 +224,17 @@ impl Shop {
                 && done as u64 >= (killed + 1) * self.orders * 3 / (kills + 1)
             {
                 killed += 1;
-                server.kill_and_restart().await?;
+                server.kill().await?;
+                self.stock.answer_alone().await?;
+                server.restart().await?;
                 eprintln!("shop: server killed and started again, {killed} of {kills}");
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let took = started.elapsed();
+        let last = self.catalogue.last.load(Ordering::Relaxed);
+        self.stock.take_stock(last).await?;
+        self.stock.close();
         self.shipping.stop.store(true, Ordering::Relaxed);
         work.abort_all();
         Ok(took)
@@ -263,12 +272,9 @@ impl Shop {
         // The copies follow the decision; they are not long.
         for _ in 0..200 {
             let answer = ask(&self.client, "GET", path, &Value::Null).await?;
-            let ids = answer
-                .as_array()
-                .into_iter()
-                .flatten()
-                .filter_map(|e| e["id"].as_str());
-            dead = ids.map(str::to_owned).collect();
+            let letters = answer.as_array().into_iter().flatten();
+            let orders = letters.filter_map(|event| event["subject"].as_str());
+            dead = orders.map(str::to_owned).collect();
             if dead.len() >= expected {
                 break;
             }
@@ -292,6 +298,14 @@ impl Shop {
             stock: read(&self.stock.notes)?,
             dead_letters,
             recalled,
+            rows: self.storefront.rows,
         })
     }
+}
+
+/// What an order is, who decides on it, and the rows that are read right after.
+async fn furnish_orders(client: &Client) -> Result<Rows> {
+    ask(client, "PUT", "/folds/order", &memory::fold()).await?;
+    ordering::furnish(client).await?;
+    Rows::furnish(client).await
 }

@@ -1,11 +1,22 @@
 //! What the day came to, from everybody's files alone.
 
+mod stock;
+mod till;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::time::Duration;
 
 use super::memory::Recalled;
 use super::notes::Line;
+use super::rows::Rows;
+use stock::Copied;
+use till::Till;
+
+/// What is wrong, and of what.
+type Fault<'a> = (&'static str, &'a Vec<String>);
+/// Shows a name, a number and a note.
+type Row<'a> = dyn FnMut(&str, usize, &str) + 'a;
 
 /// Everybody's files.
 #[derive(Debug, Default)]
@@ -17,6 +28,7 @@ pub(crate) struct Books {
     pub(crate) stock: Vec<Line>,
     pub(crate) dead_letters: Vec<String>,
     pub(crate) recalled: Recalled,
+    pub(crate) rows: Rows,
 }
 
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -37,9 +49,8 @@ pub(crate) struct Summary {
     missed: usize,
     /// Shipped orders that the webhook never heard of.
     unheard: Vec<String>,
-    sold_without_catalogue: usize,
-    /// Products whose copy is not what the catalogue said last.
-    stale: Vec<String>,
+    copied: Copied,
+    till: Till,
     /// Orders whose stream says the same as shipping's file.
     remembered: usize,
     /// Orders whose stream says something else.
@@ -58,7 +69,7 @@ impl Summary {
         let shipped = names(&books.shipping, "shipped");
         let notified = names(&books.notified, "notified");
         let dead: BTreeSet<&str> = books.dead_letters.iter().map(String::as_str).collect();
-        let misremembered = misremembered(&books.recalled, &placed, &shipped);
+        let misremembered = unlike(&books.recalled.status, books);
         let ended: BTreeSet<&str> = shipped.union(&dead).copied().collect();
         let strangers = ended
             .difference(&attempted)
@@ -78,8 +89,8 @@ impl Summary {
             notified: notified.len(),
             missed: count(&books.notified, "was down"),
             unheard: owned(shipped.difference(&notified)),
-            sold_without_catalogue: sold_after_stop(books, placed.len()),
-            stale: stale_products(books),
+            copied: Copied::of(books, placed.len()),
+            till: Till::of(books),
             remembered: placed.len() - misremembered.len(),
             misremembered,
             sales: books.recalled.sales,
@@ -95,15 +106,17 @@ impl Summary {
             && self.sales == self.sold
     }
 
-    fn faults(&self) -> [(&'static str, &Vec<String>); 6] {
-        [
+    fn faults(&self) -> Vec<Fault<'_>> {
+        let mut faults = vec![
             ("lost", &self.lost),
             ("invented", &self.invented),
             ("unheard", &self.unheard),
-            ("stale", &self.stale),
             ("misremembered", &self.misremembered),
             ("different", &self.different),
-        ]
+        ];
+        faults.extend(self.copied.faults());
+        faults.extend(self.till.faults());
+        faults
     }
 
     /// For people; the numbers of faults are followed by some of the names.
@@ -144,12 +157,8 @@ impl Summary {
             ),
         );
         row("unheard", self.unheard.len(), "");
-        row(
-            "sold alone",
-            self.sold_without_catalogue,
-            "orders priced from the stock's own copy, the catalogue stopped",
-        );
-        row("stale copies", self.stale.len(), "");
+        self.copied.show(&mut row);
+        self.till.show(&mut row);
         row(
             "remembered",
             self.remembered,
@@ -197,21 +206,17 @@ fn owned<'a>(names: impl Iterator<Item = &'a &'a str>) -> Vec<String> {
     names.map(|name| (*name).to_owned()).collect()
 }
 
-fn misremembered(
-    recalled: &Recalled,
-    placed: &BTreeSet<&str>,
-    shipped: &BTreeSet<&str>,
-) -> Vec<String> {
+/// Placed orders whose status is told otherwise than by shipping's file.
+fn unlike(told: &BTreeMap<String, String>, books: &Books) -> Vec<String> {
+    let placed = names(&books.storefront, "placed");
+    let shipped = names(&books.shipping, "shipped");
     let right = |order: &str| {
         let wanted = if shipped.contains(order) {
             "shipped"
         } else {
             "placed"
         };
-        recalled
-            .status
-            .get(order)
-            .is_some_and(|status| status == wanted)
+        told.get(order).is_some_and(|status| status == wanted)
     };
     owned(placed.iter().filter(|order| !right(order)))
 }
@@ -233,43 +238,10 @@ fn reused_offsets(storefront: &[Line]) -> Vec<u64> {
         .collect()
 }
 
-/// Orders placed after the moment that the stock noted.
-fn sold_after_stop(books: &Books, placed: usize) -> usize {
-    let stop = books
-        .stock
-        .iter()
-        .find(|line| line.what == "catalogue stopped");
-    let before = stop.and_then(|line| line.number).unwrap_or(placed as u64);
-    placed.saturating_sub(before as usize)
-}
-
-fn stale_products(books: &Books) -> Vec<String> {
-    let last = |lines: &[Line], what: &str| {
-        let lines = lines.iter().filter(|line| line.what == what);
-        lines
-            .map(|line| (line.id.clone(), line.number))
-            .collect::<BTreeMap<_, _>>()
-    };
-    let copied = last(&books.stock, "copied");
-    let (changed, changing) = (
-        last(&books.catalogue, "changed"),
-        last(&books.catalogue, "changing"),
-    );
-    // The catalogue may have been stopped between a change and its acknowledgement.
-    let right = |product: &String| {
-        let copy = copied.get(product);
-        copy == changed.get(product) || copy == changing.get(product)
-    };
-    changed
-        .keys()
-        .filter(|product| !right(product))
-        .cloned()
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::demo::roles::placing;
 
     fn line(what: &str, id: &str, number: u64) -> Line {
         Line {
@@ -279,23 +251,32 @@ mod tests {
         }
     }
 
+    fn statuses() -> BTreeMap<String, String> {
+        let pairs = [("a", "shipped"), ("b", "placed")];
+        pairs
+            .map(|(order, status)| (order.into(), status.into()))
+            .into()
+    }
+
     fn day() -> Books {
         Books {
             storefront: vec![
                 line("placing", "a", 1),
+                line("row", "a", 0),
                 line("placed", "a", 0),
                 line("placing", "b", 1),
+                line("row", "b", 0),
                 line("placed", "b", 1),
             ],
             shipping: vec![line("delivered", "a", 1), line("shipped", "a", 1)],
             notified: vec![line("notified", "a", 1)],
             dead_letters: vec!["b".into()],
             recalled: Recalled {
-                status: [
-                    ("a".into(), "shipped".into()),
-                    ("b".into(), "placed".into()),
-                ]
-                .into(),
+                status: statuses(),
+                rows: statuses(),
+                placings: ["a", "b"]
+                    .map(|order| (order.to_owned(), vec![placing(order)]))
+                    .into(),
                 sales: (2, 2),
                 different: Vec::new(),
             },
@@ -329,12 +310,29 @@ mod tests {
         fault(|books| books.recalled.status.clear());
         fault(|books| books.shipping.push(line("shipped", "never placed", 1)));
         fault(|books| books.notified.push(line("notified", "never shipped", 1)));
-        fault(|books| books.storefront[3].number = Some(0));
+        fault(|books| books.storefront[5].number = Some(0));
         fault(|books| {
             books
                 .catalogue
                 .extend([line("changing", "p", 5), line("changed", "p", 5)]);
             books.stock.push(line("copied", "p", 4));
         });
+        fault(|books| books.stock.push(line("silent", "p", 0)));
+        fault(|books| books.stock.push(line("answered", "p", 4)));
+        fault(|books| books.stock.push(line("gaps", "trimmed", 1)));
+        fault(|books| drop(books.storefront.remove(1)));
+        fault(|books| books.storefront.push(line("decided twice", "a", 0)));
+        fault(|books| books.storefront.push(line("let through", "a", 0)));
+        fault(|books| drop(books.recalled.placings.remove("a")));
+        fault(|books| {
+            let causes = books.recalled.placings.get_mut("a").expect("it is there");
+            causes.push("again-a".into());
+        });
+        fault(|books| {
+            let of_another = vec!["again-a".to_owned()];
+            books.recalled.placings.insert("a".into(), of_another);
+        });
+        fault(|books| drop(books.recalled.rows.insert("a".into(), "placed".into())));
+        fault(|books| drop(books.recalled.rows.insert("c".into(), "placed".into())));
     }
 }

@@ -114,5 +114,5 @@ impl Shipping {
 }
 
 fn order(delivery: &Value) -> &str {
-    delivery["event"]["id"].as_str().unwrap_or_default()
+    delivery["event"]["subject"].as_str().unwrap_or_default()
 }

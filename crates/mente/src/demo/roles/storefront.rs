@@ -1,21 +1,51 @@
-//! The storefront: prices an order by the stock's own copy of the catalogue and publishes
-//! `OrderPlaced`, again and again until it is acknowledged.
+//! The storefront: prices an order by the stock's own copy of the catalogue and asks for it with a command, again and
+//! again until it is answered. What its stream then has it publishes to the topic of orders. It has bad moments on
+//! purpose: it sends what was answered once more, asks for the same order twice, and once for nothing.
 
 use std::sync::Arc;
 
-use anyhow::{Context, Result};
-use serde_json::json;
+use anyhow::{Context, Result, bail};
+use serde_json::{Value, json};
 
-use super::{Seen, Stock, ask, event, publish};
+use super::{Seen, Stock, publish};
 use crate::client::Client;
 use crate::demo::notes::Notes;
+use crate::demo::ordering::{self, Answer};
+use crate::demo::rows::Rows;
 
 #[derive(Debug)]
 pub(crate) struct Storefront {
     pub(crate) client: Client,
     pub(crate) notes: Notes,
     pub(crate) stock: Arc<Stock>,
+    pub(crate) rows: Rows,
     pub(crate) placed: Seen,
+}
+
+/// What goes wrong at the till with the n-th order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Slip {
+    None,
+    /// The answer is forgotten: the same command is sent again.
+    Forgotten,
+    /// Two hands: another command for the same order.
+    Twice,
+    /// A price of nothing is typed first.
+    Nothing,
+}
+
+fn slip(number: u64) -> Slip {
+    match number {
+        n if n % 13 == 2 => Slip::Forgotten,
+        n if n % 19 == 4 => Slip::Twice,
+        n if n % 23 == 6 => Slip::Nothing,
+        _ => Slip::None,
+    }
+}
+
+/// Id of the command that places an order.
+pub(crate) fn placing(order: &str) -> String {
+    format!("place-{order}")
 }
 
 impl Storefront {
@@ -31,26 +61,57 @@ impl Storefront {
 
     async fn place_one(&self, number: u64) -> Result<()> {
         let order = format!("order-{number}");
-        let product = format!("product-{}", number % super::catalogue::PRODUCTS);
-        let price = self
-            .stock
-            .price(&product)
-            .context("the stock knows no price")?;
+        let product = super::catalogue::product(number);
+        let price = self.stock.price(&product).await?;
+        let price = price.context("the stock knows no price")?;
+        let slip = slip(number);
+        if slip == Slip::Nothing {
+            let free = json!({"order": order, "product": product, "price": 0});
+            self.refused("free", &order, free).await?;
+        }
         self.notes.note("placing", &order, Some(price));
         let data = json!({"order": order, "product": product, "price": price});
-        let placed = event(
-            &order,
-            "/shop/storefront",
-            "shop.OrderPlaced",
-            &order,
-            Some(data),
-        );
-        // The order's own past begins; a repetition finds it begun and gets the same answer.
-        let stream = format!("/streams/{order}?expected=none");
-        ask(&self.client, "POST", &stream, &placed).await?;
-        let offset = publish(&self.client, "orders", &placed).await?;
+        let command = ordering::command(&placing(&order), &order, data.clone());
+        let placed = match ordering::send(&self.client, &order, &command).await? {
+            Answer::Placed(placed) => placed,
+            Answer::Refused(why) => bail!("{order} was refused: {why}"),
+        };
+        if placed.repeated {
+            self.notes.note("repeated", &order, None);
+        }
+        // What was answered is in the rows, before anything else is done with it.
+        let row = self.rows.status(&self.client, &order, placed.position);
+        match row.await?.as_deref() {
+            Some("placed") => self.notes.note("row", &order, None),
+            other => self.notes.note("no row", &order, other.map(|_| 1)),
+        }
+        match slip {
+            Slip::Forgotten => {
+                self.notes.note("sent twice", &order, None);
+                let again = ordering::send(&self.client, &order, &command).await?;
+                let is_same = matches!(&again, Answer::Placed(again) if again.id == placed.id && again.repeated);
+                let what = if is_same { "repeated" } else { "decided twice" };
+                self.notes.note(what, &order, None);
+            }
+            Slip::Twice => self.refused("again", &order, data).await?,
+            Slip::None | Slip::Nothing => {}
+        }
+        let event = ordering::placed(&command, &placed);
+        let offset = publish(&self.client, "orders", &event).await?;
         self.notes.note("placed", &order, Some(offset));
         self.placed.insert(&order);
+        Ok(())
+    }
+
+    /// Sends what must be refused, under an id of its own.
+    async fn refused(&self, id: &str, order: &str, data: Value) -> Result<()> {
+        let command = ordering::command(&format!("{id}-{order}"), order, data);
+        let answer = ordering::send(&self.client, order, &command).await?;
+        let what = match answer {
+            Answer::Refused(_) => "refused",
+            Answer::Placed(_) => "let through",
+        };
+        self.notes.note(what, order, None);
         Ok(())
     }
 }

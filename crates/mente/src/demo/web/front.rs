@@ -21,6 +21,7 @@ use super::board::{Board, Message};
 use super::fold::Line;
 use super::{past, recall, staff};
 use crate::client::Client;
+use crate::demo::rows::Rows;
 
 const BODY_BYTES_MAX: usize = 16 << 10;
 const LINES_MAX: usize = 50;
@@ -82,6 +83,7 @@ const FILES: [(&str, &str, &str); 11] = [
 struct Front {
     client: Arc<Client>,
     board: Arc<Board>,
+    rows: Rows,
 }
 
 #[derive(Debug, Deserialize)]
@@ -108,7 +110,17 @@ struct Turn {
 #[derive(Debug)]
 struct Refused(StatusCode, String);
 
-pub(super) fn router(client: Arc<Client>, board: Arc<Board>, address: SocketAddr) -> Router {
+pub(super) fn router(
+    client: Arc<Client>,
+    board: Arc<Board>,
+    rows: Rows,
+    address: SocketAddr,
+) -> Router {
+    let front = Front {
+        client,
+        board,
+        rows,
+    };
     let mut router = Router::new();
     for (path, kind, content) in FILES {
         let headers = [(header::CONTENT_TYPE, format!("{kind}; charset=utf-8"))];
@@ -125,7 +137,7 @@ pub(super) fn router(client: Arc<Client>, board: Arc<Board>, address: SocketAddr
         .layer(DefaultBodyLimit::max(BODY_BYTES_MAX))
         .layer(from_fn_with_state(address, only_from_here))
         .layer(from_fn(guard))
-        .with_state(Arc::new(Front { client, board }))
+        .with_state(Arc::new(front))
 }
 
 /// Headers of every answer.
@@ -222,8 +234,11 @@ async fn order(State(front): State<Arc<Front>>, headers: HeaderMap, body: Bytes)
     }
     front.board.passed("stock-storefront", true);
     front.board.passed("storefront-stream", true);
-    match staff::place(&front.client, &lines).await {
-        Ok(order) => answer(StatusCode::CREATED, &json!({ "order": order })),
+    match staff::place(&front.client, front.rows, &lines).await {
+        Ok(placed) => {
+            let body = json!({"order": placed.order, "row": placed.row});
+            answer(StatusCode::CREATED, &body)
+        }
         Err(error) => refusal(StatusCode::BAD_GATEWAY, &format!("{error:#}")),
     }
 }

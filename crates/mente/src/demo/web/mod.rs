@@ -29,6 +29,7 @@ use tokio::task::JoinSet;
 
 use super::home::{Home, HomeArgs};
 use super::roles::ask;
+use super::rows::Rows;
 use crate::client::Client;
 use crate::output::{bold, line};
 use board::Board;
@@ -101,7 +102,7 @@ async fn open(
     let webhook = Webhook::new(client()?, Arc::clone(&board));
     let mut work = JoinSet::new();
     let hook = webhook.open(&mut work).await?;
-    furnish(&*client()?, &hook).await?;
+    let rows = furnish(&*client()?, &hook).await?;
     for topic in TOPICS {
         work.spawn(Arc::clone(&board).follow(client()?, topic));
     }
@@ -111,12 +112,12 @@ async fn open(
     }
     let catalogue = Catalogue::new(client()?, Arc::clone(&board));
     work.spawn(async move { catalogue.work().await });
-    let front = front::router(client()?, board, address);
+    let front = front::router(client()?, board, rows, address);
     work.spawn(listener::serve(listener, front));
     Ok(work)
 }
 
-async fn furnish(client: &Client, hook: &str) -> Result<()> {
+async fn furnish(client: &Client, hook: &str) -> Result<Rows> {
     for topic in TOPICS {
         let path = format!("/topics/{topic}");
         ask(client, "PUT", &path, &json!({"partitions": 1})).await?;
@@ -128,7 +129,7 @@ async fn furnish(client: &Client, hook: &str) -> Result<()> {
     });
     let path = "/topics/orders/subscriptions/clerk";
     ask(client, "PUT", path, &clerk).await?;
-    recall::furnish(client).await?;
+    let rows = recall::furnish(client).await?;
     let customer = json!({
         "from": "earliest",
         "lock_duration_ms": 15_000,
@@ -140,5 +141,6 @@ async fn furnish(client: &Client, hook: &str) -> Result<()> {
     // already is in the events.
     let path = "/topics/shipments/subscriptions/customer";
     super::roles::insist(client, "DELETE", path, &Value::Null).await?;
-    ask(client, "PUT", path, &customer).await.map(drop)
+    ask(client, "PUT", path, &customer).await?;
+    Ok(rows)
 }

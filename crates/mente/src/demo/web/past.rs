@@ -11,8 +11,8 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::recall::is_order;
 use crate::client::Client;
+use crate::demo::ordering::is_order;
 
 /// How long the server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(3);

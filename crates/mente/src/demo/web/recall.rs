@@ -1,19 +1,23 @@
 //! What the shop remembers beyond its topics: every order is a stream whose state is a fold of
-//! it (event sourcing), and what was sold is a SQL view of all streams (CQRS).
+//! it (event sourcing), and what was sold is a SQL view of all streams (CQRS). Where each order is lies in
+//! rows besides, which appends wait for.
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use crate::client::Client;
 use crate::demo::memory;
+use crate::demo::ordering::{self, is_order};
 use crate::demo::roles::{ask, insist};
+use crate::demo::rows::{self, Rows};
 
 /// Another name than the counted day's view, whose orders have no lines.
 const VIEW: &str = "/projections/shop-sales";
 const SALES: &str = "SELECT name, pieces, revenue FROM sales ORDER BY revenue DESC, name LIMIT 20";
 
-pub(super) async fn furnish(client: &Client) -> Result<()> {
+pub(super) async fn furnish(client: &Client) -> Result<Rows> {
     ask(client, "PUT", "/folds/order", &memory::fold()).await?;
+    ordering::furnish(client).await?;
     let view = json!({
         "source": {"store": true, "category": "order"},
         "database": "shop-sales.db",
@@ -28,7 +32,8 @@ pub(super) async fn furnish(client: &Client) -> Result<()> {
                                        revenue = revenue + excluded.revenue"
         ]},
     });
-    ask(client, "PUT", VIEW, &view).await.map(drop)
+    ask(client, "PUT", VIEW, &view).await?;
+    Rows::furnish(client).await
 }
 
 /// Appends to the order's stream. The event's id makes a repetition harmless, so each role may
@@ -38,13 +43,7 @@ pub(super) async fn append(client: &Client, order: &str, event: &Value) -> Resul
     ask(client, "POST", &stream, event).await.map(drop)
 }
 
-/// The name becomes part of a path: only what the storefront makes gets there.
-pub(super) fn is_order(name: &str) -> bool {
-    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '-';
-    name.starts_with("order-") && name.chars().all(is_plain)
-}
-
-/// The folded state of an order and the types of its events; `None` if there is no such order.
+/// The folded state of an order, the types of its events and the status in its row; `None` if there is no such order.
 pub(super) async fn past(client: &Client, order: &str) -> Result<Option<Value>> {
     if !is_order(order) {
         return Ok(None);
@@ -65,6 +64,7 @@ pub(super) async fn past(client: &Client, order: &str) -> Result<Option<Value>> 
     let types: Vec<_> = events.map(|event| &event["event"]["type"]).collect();
     Ok(Some(json!({
         "status": state["state"]["status"], "revision": state["revision"], "events": types,
+        "row": rows::status(client, order).await?,
     })))
 }
 

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use axum::Router;
 use axum::body::Bytes;
 use axum::http::StatusCode;
@@ -18,7 +18,9 @@ use super::board::Board;
 use super::fold::Line;
 use super::{listener, recall};
 use crate::client::Client;
+use crate::demo::ordering::{self, Answer};
 use crate::demo::roles::{ask, caused_by, event, insist, publish};
+use crate::demo::rows::Rows;
 
 /// Id, name and usual price in cents.
 const PRODUCTS: [(&str, &str, u64); 6] = [
@@ -82,23 +84,28 @@ impl Catalogue {
     }
 }
 
-/// Event notification: the storefront tells that an order was placed and asks for no answer.
-pub(super) async fn place(client: &Client, lines: &[Line]) -> Result<String> {
+/// An order that was placed, and the status in its row right after.
+#[derive(Debug)]
+pub(super) struct Placed {
+    pub(super) order: String,
+    pub(super) row: Option<String>,
+}
+
+/// A command, decided on the order's stream; then event notification: the storefront tells that the order was placed
+/// and asks for no answer.
+pub(super) async fn place(client: &Client, rows: Rows, lines: &[Line]) -> Result<Placed> {
     let number = uuid::Uuid::new_v4().simple().to_string();
     let order = format!("order-{}", number.get(..8).unwrap_or(&number));
     let total: u64 = lines.iter().map(|line| line.price * line.quantity).sum();
     let data = json!({"order": order, "total": total, "lines": lines});
-    let placed = event(
-        &order,
-        "/shop/storefront",
-        "shop.OrderPlaced",
-        &order,
-        Some(data),
-    );
-    let placed = now(placed);
-    recall::append(client, &order, &placed).await?;
-    publish(client, "orders", &placed).await?;
-    Ok(order)
+    let command = now(ordering::command(&format!("place-{order}"), &order, data));
+    let placed = match ordering::send(client, &order, &command).await? {
+        Answer::Placed(placed) => placed,
+        Answer::Refused(why) => bail!("the order is refused: {why}"),
+    };
+    let row = rows.status(client, &order, placed.position).await?;
+    publish(client, "orders", &ordering::placed(&command, &placed)).await?;
+    Ok(Placed { order, row })
 }
 
 /// Takes an order under a lock, packs it, tells that it is shipped, and only then lets it go.

@@ -1,5 +1,5 @@
-// What Mente remembers, asked when something moved: an order's state is folded from its stream,
-// and what was sold is a SQL view of all orders.
+// What Mente remembers, asked when something moved: an order's state is folded from its stream, its row is
+// what an append waited for, and what was sold is a SQL view of all orders.
 
 import { byId, el, freshen, money } from "./dom.js";
 import { pass } from "./picture.js";
@@ -29,7 +29,8 @@ async function order(id) {
   if (!past || !line) return;
   const types = past.events.map((type) => type.replace(/^shop\./, ""));
   line.dataset.status = past.status ?? "";
-  line.textContent = `stream: ${types.join(" \u2192 ")} = ${past.status}`;
+  line.dataset.row = past.row ?? "";
+  line.textContent = `stream: ${types.join(" \u2192 ")} = ${past.status}; row: ${past.row ?? "none"}`;
 }
 
 async function sales(light) {

@@ -81,9 +81,10 @@ byId("place").addEventListener("click", async () => {
   const lines = [...cart].map(([product, quantity]) => ({ product, quantity }));
   byId("place").disabled = true;
   try {
-    const { order } = await send("POST", "/orders", { lines });
+    const { order, row } = await send("POST", "/orders", { lines });
     cart.clear();
-    byId("placed").textContent = `${order}: on disk and on its way.`;
+    const read = row ? `, its SQL row says ${row}` : "";
+    byId("placed").textContent = `${order}: on disk and on its way${read}.`;
   } catch (error) {
     byId("placed").textContent = `Not placed: ${error.message}`;
   }
