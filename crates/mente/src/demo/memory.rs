@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
 
 use super::ordering::PLACED;
-use super::roles::ask;
+use super::roles::{ask, insist, stream_of_bill};
 use super::rows;
 use crate::client::Client;
 
@@ -26,6 +26,8 @@ pub(crate) struct Recalled {
     pub(crate) placings: BTreeMap<String, Vec<String>>,
     /// Status in the SQL rows by order.
     pub(crate) rows: BTreeMap<String, String>,
+    /// Sum of each `BillWritten` of its stream, by order; none of those that have none.
+    pub(crate) bills: BTreeMap<String, Vec<u64>>,
     /// Orders and revenue of the SQL view.
     pub(crate) sales: (u64, u64),
     /// What `verify` found different.
@@ -57,6 +59,7 @@ pub(crate) fn sales() -> Value {
 pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
     let sales = sold(client, orders).await?;
     let (mut status, mut placings) = (BTreeMap::new(), BTreeMap::new());
+    let mut bills = BTreeMap::new();
     let orders: Vec<_> = (0..orders)
         .map(|number| format!("order-{number}"))
         .collect();
@@ -67,10 +70,14 @@ pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
             let status = answer.pointer("/state/status").and_then(Value::as_str);
             let status = status.unwrap_or("none").to_owned();
             let stream = ask(client, "GET", &format!("/streams/{order}"), &Value::Null).await?;
-            anyhow::Ok((order.clone(), status, causes(&stream)))
+            let bills = billed(client, order).await?;
+            anyhow::Ok((order.clone(), status, causes(&stream), bills))
         });
-        for (order, told, causes) in futures::future::try_join_all(asked).await? {
+        for (order, told, causes, sums) in futures::future::try_join_all(asked).await? {
             status.insert(order.clone(), told);
+            if !sums.is_empty() {
+                bills.insert(order.clone(), sums);
+            }
             placings.insert(order, causes);
         }
     }
@@ -85,10 +92,26 @@ pub(crate) async fn recall(client: &Client, orders: u64) -> Result<Recalled> {
     Ok(Recalled {
         status,
         placings,
+        bills,
         rows: rows::all(client).await?.into_iter().collect(),
         sales,
         different,
     })
+}
+
+/// The sums of an order's bills; most days have no billing.
+async fn billed(client: &Client, order: &str) -> Result<Vec<u64>> {
+    let path = format!("/streams/{}", stream_of_bill(order));
+    let answer = insist(client, "GET", &path, &Value::Null).await?;
+    match answer.status {
+        200 => {}
+        404 => return Ok(Vec::new()),
+        status => bail!("{path} was refused: {status} {}", answer.text()),
+    }
+    let stream: Value = serde_json::from_slice(&answer.body).context("a bill's stream")?;
+    let events = stream["events"].as_array().into_iter().flatten();
+    let sum = events.map(|told| told["event"]["data"]["cents"].as_u64());
+    Ok(sum.map(|cents| cents.unwrap_or(0)).collect())
 }
 
 /// What caused each placing in a stream; one that nothing caused is there without a name.

@@ -1,6 +1,7 @@
 //! Who works in the shop. Each is an outside client with notes of its own, and each bears a
 //! server that goes away: it repeats what was not answered.
 
+mod billing;
 mod catalogue;
 mod notified;
 mod shipping;
@@ -17,6 +18,7 @@ use serde_json::{Value, json};
 
 use crate::client::{Client, Response};
 
+pub(crate) use billing::{Billing, stream as stream_of_bill};
 pub(crate) use catalogue::Catalogue;
 pub(crate) use notified::Notified;
 pub(crate) use shipping::Shipping;

@@ -14,7 +14,7 @@ use super::home::{Home, HomeArgs};
 use super::memory::{self, Recalled};
 use super::notes::Notes;
 use super::ordering;
-use super::roles::{Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
+use super::roles::{Billing, Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
 use super::rows::Rows;
 use super::server::Server;
 use super::summary::{Books, Summary};
@@ -42,11 +42,15 @@ pub(crate) struct ShopArgs {
         conflicts_with = "server"
     )]
     kills: u64,
+    /// Let a billing office write its bills into this PostgreSQL, in a schema of its own that goes away in the end,
+    /// and a relay make an event of each; without TLS
+    #[arg(long, value_name = "postgres://USER:PASSWORD@HOST/DATABASE")]
+    postgres: Option<String>,
     #[command(flatten)]
     home: HomeArgs,
     /// Serve the shop as a page instead, until Ctrl-C: order by hand and watch the events
     /// [default address: 127.0.0.1:8490]
-    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["orders", "kills"])]
+    #[arg(long, value_name = "ADDRESS:PORT", conflicts_with_all = ["orders", "kills", "postgres"])]
     serve: Option<Option<SocketAddr>>,
 }
 
@@ -73,10 +77,13 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
         home.url,
         home.folder().display()
     );
-    let shop = Shop::open(&home.url, home.folder(), args.orders).await?;
+    let shop = Shop::open(&home.url, home.folder(), &args).await?;
     let took = shop.day(home.server.as_mut(), args.kills).await?;
     let dead = shop.dead_letters().await?;
     let recalled = memory::recall(&shop.client, shop.orders).await?;
+    if let Some(billing) = &shop.billing {
+        billing.close().await?;
+    }
     home.close().await?;
     let summary = Summary::of(&shop.books(dead, recalled)?);
     println!("{}", summary.show(took));
@@ -92,19 +99,20 @@ struct Shop {
     notified: Arc<Notified>,
     catalogue: Arc<Catalogue>,
     stock: Arc<Stock>,
+    billing: Option<Arc<Billing>>,
 }
 
 impl Shop {
     /// Makes topics and subscriptions and lets everybody in.
-    async fn open(url: &str, folder: &Path, orders: u64) -> Result<Self> {
+    async fn open(url: &str, folder: &Path, args: &ShopArgs) -> Result<Self> {
         let client = || Client::new(url);
         let notes = |name| Notes::create(folder, name);
         let rows = furnish_orders(&client()?).await?;
         let stock = Arc::new(Stock::open(client()?, folder, notes("stock")?).await?);
-        let shop = Self {
+        let mut shop = Self {
             client: client()?,
             url: url.to_owned(),
-            orders,
+            orders: args.orders,
             storefront: Arc::new(Storefront {
                 client: client()?,
                 notes: notes("storefront")?,
@@ -131,8 +139,13 @@ impl Shop {
                 last: AtomicU64::new(0),
             }),
             stock,
+            billing: None,
         };
         shop.furnish().await?;
+        if let Some(database) = &args.postgres {
+            let billing = Billing::open(client()?, database, notes("billing")?).await?;
+            shop.billing = Some(Arc::new(billing));
+        }
         Ok(shop)
     }
 
@@ -189,6 +202,10 @@ impl Shop {
             let (storefront, orders) = (Arc::clone(&self.storefront), self.orders);
             work.spawn(async move { storefront.place(till, orders, TILLS).await });
         }
+        if let Some(billing) = &self.billing {
+            let billing = Arc::clone(billing);
+            work.spawn(async move { billing.work().await });
+        }
         for _ in 0..CLERKS {
             let shipping = Arc::clone(&self.shipping);
             work.spawn(async move { shipping.work().await });
@@ -207,7 +224,8 @@ impl Shop {
             }
             let done = self.shipping.shipped.len()
                 + self.notified.heard.len()
-                + self.storefront.placed.len();
+                + self.storefront.placed.len()
+                + self.settled();
             if done != last.1 {
                 last = (Instant::now(), done);
             } else if last.0.elapsed() > PATIENCE {
@@ -235,6 +253,9 @@ impl Shop {
         let last = self.catalogue.last.load(Ordering::Relaxed);
         self.stock.take_stock(last).await?;
         self.stock.close();
+        if let Some(billing) = &self.billing {
+            billing.balance().await?;
+        }
         self.shipping.stop.store(true, Ordering::Relaxed);
         work.abort_all();
         Ok(took)
@@ -262,6 +283,13 @@ impl Shop {
         placed as u64 == self.orders
             && shipped + rejected >= placed
             && self.notified.heard.len() >= shipped
+            && (self.billing.is_none() || self.settled() >= shipped)
+    }
+
+    /// Shipments that billing is done with.
+    fn settled(&self) -> usize {
+        let billing = self.billing.as_ref();
+        billing.map_or(0, |billing| billing.settled.len())
     }
 
     /// What the shipping subscription gave up on, read as an outsider reads it.
@@ -296,6 +324,10 @@ impl Shop {
             notified: read(&self.notified.notes)?,
             catalogue: read(&self.catalogue.notes)?,
             stock: read(&self.stock.notes)?,
+            billing: match &self.billing {
+                Some(billing) => Some(read(&billing.notes)?),
+                None => None,
+            },
             dead_letters,
             recalled,
             rows: self.storefront.rows,

@@ -1,5 +1,6 @@
 //! What the day came to, from everybody's files alone.
 
+mod bills;
 mod stock;
 mod till;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use super::memory::Recalled;
 use super::notes::Line;
 use super::rows::Rows;
+use bills::Bills;
 use stock::Copied;
 use till::Till;
 
@@ -26,6 +28,8 @@ pub(crate) struct Books {
     pub(crate) notified: Vec<Line>,
     pub(crate) catalogue: Vec<Line>,
     pub(crate) stock: Vec<Line>,
+    /// None without a database for it.
+    pub(crate) billing: Option<Vec<Line>>,
     pub(crate) dead_letters: Vec<String>,
     pub(crate) recalled: Recalled,
     pub(crate) rows: Rows,
@@ -51,6 +55,7 @@ pub(crate) struct Summary {
     unheard: Vec<String>,
     copied: Copied,
     till: Till,
+    bills: Bills,
     /// Orders whose stream says the same as shipping's file.
     remembered: usize,
     /// Orders whose stream says something else.
@@ -91,6 +96,7 @@ impl Summary {
             unheard: owned(shipped.difference(&notified)),
             copied: Copied::of(books, placed.len()),
             till: Till::of(books),
+            bills: Bills::of(books),
             remembered: placed.len() - misremembered.len(),
             misremembered,
             sales: books.recalled.sales,
@@ -116,6 +122,7 @@ impl Summary {
         ];
         faults.extend(self.copied.faults());
         faults.extend(self.till.faults());
+        faults.extend(self.bills.faults());
         faults
     }
 
@@ -159,6 +166,7 @@ impl Summary {
         row("unheard", self.unheard.len(), "");
         self.copied.show(&mut row);
         self.till.show(&mut row);
+        self.bills.show(&mut row);
         row(
             "remembered",
             self.remembered,
@@ -271,17 +279,23 @@ mod tests {
             shipping: vec![line("delivered", "a", 1), line("shipped", "a", 1)],
             notified: vec![line("notified", "a", 1)],
             dead_letters: vec!["b".into()],
+            billing: Some(vec![line("bill", "a", 1), line("outbox", "", 0)]),
             recalled: Recalled {
                 status: statuses(),
                 rows: statuses(),
                 placings: ["a", "b"]
                     .map(|order| (order.to_owned(), vec![placing(order)]))
                     .into(),
+                bills: BTreeMap::from([("a".to_owned(), vec![1])]),
                 sales: (2, 2),
                 different: Vec::new(),
             },
             ..Books::default()
         }
+    }
+
+    fn billing(books: &mut Books) -> &mut Vec<Line> {
+        books.billing.as_mut().expect("there is an office")
     }
 
     #[test]
@@ -333,6 +347,16 @@ mod tests {
             books.recalled.placings.insert("a".into(), of_another);
         });
         fault(|books| drop(books.recalled.rows.insert("a".into(), "placed".into())));
+        fault(|books| books.recalled.bills.clear());
+        fault(|books| drop(books.recalled.bills.insert("a".into(), vec![1, 1])));
+        fault(|books| drop(books.recalled.bills.insert("b".into(), vec![1])));
+        fault(|books| billing(books).clear());
+        fault(|books| billing(books)[1].number = Some(3));
+        fault(|books| billing(books).push(line("waived", "a", 1)));
+        fault(|books| {
+            billing(books)[0].number = Some(2);
+            books.recalled.bills.insert("a".into(), vec![2]);
+        });
         fault(|books| drop(books.recalled.rows.insert("c".into(), "placed".into())));
     }
 }
