@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use serde_json::{Value, json};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
 use super::home::{Home, HomeArgs};
 use super::memory::{self, Recalled};
@@ -78,14 +78,16 @@ pub(crate) async fn run(args: ShopArgs) -> Result<bool> {
         home.folder().display()
     );
     let shop = Shop::open(&home.url, home.folder(), &args).await?;
-    let took = shop.day(home.server.as_mut(), args.kills).await?;
-    let dead = shop.dead_letters().await?;
-    let recalled = memory::recall(&shop.client, shop.orders).await?;
-    if let Some(billing) = &shop.billing {
-        billing.close().await?;
-    }
+    let told = shop.told(home.server.as_mut(), args.kills).await;
+    // Its tables lie in somebody's database: they go whatever became of the day.
+    let closed = match &shop.billing {
+        Some(billing) => billing.close().await,
+        None => Ok(()),
+    };
+    let (took, books) = told?;
+    closed?;
     home.close().await?;
-    let summary = Summary::of(&shop.books(dead, recalled)?);
+    let summary = Summary::of(&books);
     println!("{}", summary.show(took));
     Ok(summary.is_clean())
 }
@@ -184,10 +186,16 @@ impl Shop {
         .map(drop)
     }
 
-    /// From the first order to the last notification.
-    async fn day(&self, mut server: Option<&mut Server>, kills: u64) -> Result<Duration> {
-        let started = Instant::now();
-        let mut work: JoinSet<Result<()>> = JoinSet::new();
+    /// The day, how long it took, and what everybody and the server say of it.
+    async fn told(&self, server: Option<&mut Server>, kills: u64) -> Result<(Duration, Books)> {
+        let took = self.day(server, kills).await?;
+        let dead = self.dead_letters().await?;
+        let recalled = memory::recall(&self.client, self.orders).await?;
+        Ok((took, self.books(dead, recalled)?))
+    }
+
+    /// Lets everybody begin, the tills when the stock knows every price; answers who may be stopped.
+    async fn begin(&self, work: &mut JoinSet<Result<()>>) -> Result<AbortHandle> {
         let catalogue = Arc::clone(&self.catalogue);
         let catalogue = work.spawn(async move { catalogue.work().await });
         let stock = Arc::clone(&self.stock);
@@ -195,7 +203,11 @@ impl Shop {
             stock.follow().await;
             Ok(())
         });
+        let began = Instant::now();
         while !self.stock.has_all().await? {
+            if began.elapsed() > PATIENCE {
+                bail!("the stock's copy of the catalogue does not fill");
+            }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         for till in 0..TILLS {
@@ -210,6 +222,14 @@ impl Shop {
             let shipping = Arc::clone(&self.shipping);
             work.spawn(async move { shipping.work().await });
         }
+        Ok(catalogue)
+    }
+
+    /// From the first order to the last notification.
+    async fn day(&self, mut server: Option<&mut Server>, kills: u64) -> Result<Duration> {
+        let started = Instant::now();
+        let mut work = JoinSet::new();
+        let catalogue = self.begin(&mut work).await?;
         let mut last = (Instant::now(), 0);
         let mut killed = 0;
         let mut quiet = (Instant::now(), 0);
@@ -250,20 +270,26 @@ impl Shop {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         let took = started.elapsed();
-        let last = self.catalogue.last.load(Ordering::Relaxed);
-        self.stock.take_stock(last).await?;
-        self.stock.close();
-        if let Some(billing) = &self.billing {
-            billing.balance().await?;
-        }
+        self.count_up().await?;
         self.shipping.stop.store(true, Ordering::Relaxed);
         work.abort_all();
         Ok(took)
     }
 
+    /// What the stock and billing have in the end, into their files.
+    async fn count_up(&self) -> Result<()> {
+        let last = self.catalogue.last.load(Ordering::Relaxed);
+        self.stock.take_stock(last).await?;
+        self.stock.close();
+        match &self.billing {
+            Some(billing) => billing.balance().await,
+            None => Ok(()),
+        }
+    }
+
     /// The catalogue stops when half of the orders are placed; the webhook is down while the
     /// second quarter is shipped.
-    fn troubles(&self, catalogue: &tokio::task::AbortHandle) {
+    fn troubles(&self, catalogue: &AbortHandle) {
         let (placed, shipped) = (
             self.storefront.placed.len() as u64,
             self.shipping.shipped.len() as u64,

@@ -202,12 +202,12 @@ impl Billing {
     /// Takes the relay and the tables away.
     pub(crate) async fn close(&self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        ask(&self.client, "DELETE", RELAY, &Value::Null).await?;
         let drop_all = format!("DROP SCHEMA {} CASCADE", self.schema);
         let database = self.database.lock().await;
-        database
-            .batch_execute(&drop_all)
+        let dropped = database.batch_execute(&drop_all).await;
+        dropped.context("tables of billing")?;
+        ask(&self.client, "DELETE", RELAY, &Value::Null)
             .await
-            .context("tables of billing")
+            .map(drop)
     }
 }
