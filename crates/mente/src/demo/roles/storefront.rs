@@ -1,6 +1,6 @@
 //! The storefront: prices an order by the stock's own copy of the catalogue and asks for it with a command, again and
 //! again until it is answered. What its stream then has it publishes to the topic of orders. It has bad moments on
-//! purpose: it sends what was answered once more, asks for the same order twice, and once for nothing.
+//! purpose: it sends what was answered once more, or all at once, asks for the same order twice, and for nothing.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Seen, Stock, publish};
 use crate::client::Client;
 use crate::demo::notes::Notes;
-use crate::demo::ordering::{self, Answer};
+use crate::demo::ordering::{self, Answer, Placed};
 use crate::demo::rows::Rows;
 
 #[derive(Debug)]
@@ -28,6 +28,8 @@ enum Slip {
     None,
     /// The answer is forgotten: the same command is sent again.
     Forgotten,
+    /// The answer is not waited for: the same command is sent twice at one time.
+    Impatient,
     /// Two hands: another command for the same order.
     Twice,
     /// A price of nothing is typed first.
@@ -39,6 +41,7 @@ fn slip(number: u64) -> Slip {
         n if n % 13 == 2 => Slip::Forgotten,
         n if n % 19 == 4 => Slip::Twice,
         n if n % 23 == 6 => Slip::Nothing,
+        n if n % 29 == 8 => Slip::Impatient,
         _ => Slip::None,
     }
 }
@@ -72,35 +75,57 @@ impl Storefront {
         self.notes.note("placing", &order, Some(price));
         let data = json!({"order": order, "product": product, "price": price});
         let command = ordering::command(&placing(&order), &order, data.clone());
-        let placed = match ordering::send(&self.client, &order, &command).await? {
-            Answer::Placed(placed) => placed,
-            Answer::Refused(why) => bail!("{order} was refused: {why}"),
+        let placed = match slip {
+            Slip::Impatient => {
+                let both = tokio::try_join!(self.ask(&order, &command), self.ask(&order, &command));
+                let (placed, other) = both?;
+                // One of them is not the first, whichever that was.
+                self.sent_twice(
+                    &order,
+                    placed.id == other.id && (placed.repeated || other.repeated),
+                );
+                placed
+            }
+            _ => self.ask(&order, &command).await?,
         };
-        if placed.repeated {
-            self.notes.note("repeated", &order, None);
-        }
         // What was answered is in the rows, before anything else is done with it.
         let row = self.rows.status(&self.client, &order, placed.position);
         match row.await?.as_deref() {
             Some("placed") => self.notes.note("row", &order, None),
-            other => self.notes.note("no row", &order, other.map(|_| 1)),
+            _ => self.notes.note("no row", &order, None),
         }
         match slip {
             Slip::Forgotten => {
-                self.notes.note("sent twice", &order, None);
-                let again = ordering::send(&self.client, &order, &command).await?;
-                let is_same = matches!(&again, Answer::Placed(again) if again.id == placed.id && again.repeated);
-                let what = if is_same { "repeated" } else { "decided twice" };
-                self.notes.note(what, &order, None);
+                let again = self.ask(&order, &command).await?;
+                self.sent_twice(&order, placed.id == again.id && again.repeated);
             }
             Slip::Twice => self.refused("again", &order, data).await?,
-            Slip::None | Slip::Nothing => {}
+            Slip::None | Slip::Impatient | Slip::Nothing => {}
         }
         let event = ordering::placed(&command, &placed);
         let offset = publish(&self.client, "orders", &event).await?;
         self.notes.note("placed", &order, Some(offset));
         self.placed.insert(&order);
         Ok(())
+    }
+
+    /// Sends what must not be refused.
+    async fn ask(&self, order: &str, command: &Value) -> Result<Placed> {
+        let placed = match ordering::send(&self.client, order, command).await? {
+            Answer::Placed(placed) => placed,
+            Answer::Refused(why) => bail!("{order} was refused: {why}"),
+        };
+        if placed.repeated {
+            self.notes.note("repeated", order, None);
+        }
+        Ok(placed)
+    }
+
+    fn sent_twice(&self, order: &str, is_one_decision: bool) {
+        self.notes.note("sent twice", order, None);
+        if !is_one_decision {
+            self.notes.note("decided twice", order, None);
+        }
     }
 
     /// Sends what must be refused, under an id of its own.
