@@ -15,7 +15,7 @@ use super::memory::{self, Recalled};
 use super::notes::Notes;
 use super::ordering;
 use super::roles::{Billing, Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
-use super::rows::Rows;
+use super::rows::{self, Rows};
 use super::server::Server;
 use super::summary::{Books, Summary};
 use super::web;
@@ -365,5 +365,10 @@ impl Shop {
 async fn furnish_orders(client: &Client) -> Result<Rows> {
     ask(client, "PUT", "/folds/order", &memory::fold()).await?;
     ordering::furnish(client).await?;
-    Rows::furnish(client).await
+    let rows = Rows::furnish(client).await?;
+    // Their numbers are those of this day's: the books would mix two days.
+    if !rows::all(client).await?.is_empty() {
+        bail!("the server has orders of another day already: name another --dir or --server");
+    }
+    Ok(rows)
 }

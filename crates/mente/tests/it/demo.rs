@@ -1,6 +1,6 @@
 //! The shop, with a server that is killed while everybody works.
 
-use std::process::Command;
+use std::process::{Command, Output};
 
 use crate::postgres::Postgres;
 
@@ -10,15 +10,16 @@ struct Day {
     course: String,
 }
 
+fn shop(words: &[&str], engine: &[String]) -> Output {
+    let mut shop = Command::new(env!("CARGO_BIN_EXE_mente"));
+    let shop = shop.args(["demo", "shop"]).args(words).args(engine);
+    shop.output().expect("the binary runs")
+}
+
 impl Day {
     /// A clean one.
     fn of(words: &[&str]) -> Self {
-        let shop = Command::new(env!("CARGO_BIN_EXE_mente"))
-            .args(["demo", "shop"])
-            .args(words)
-            .args(crate::engine::flags())
-            .output()
-            .expect("the binary runs");
+        let shop = shop(words, &crate::engine::flags());
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (books, course) = (text(&shop.stdout), text(&shop.stderr));
         assert!(shop.status.success(), "{books}\n{course}");
@@ -75,13 +76,21 @@ fn each_bill_of_a_database_of_its_own_is_one_event_over_kills() {
 }
 
 #[test]
+fn two_days_are_not_mixed() {
+    let folder = tempfile::tempdir().unwrap();
+    let words = ["--orders", "5", "--dir", folder.path().to_str().unwrap()];
+    // In a cluster each has topics of its own.
+    assert_eq!(shop(&words, &[]).status.code(), Some(0));
+    let again = shop(&words, &[]);
+    let said = String::from_utf8_lossy(&again.stderr);
+    assert_eq!(again.status.code(), Some(1), "{said}");
+    assert!(said.contains("orders of another day"), "{said}");
+}
+
+#[test]
 fn a_database_that_is_not_there_is_named() {
-    let shop = Command::new(env!("CARGO_BIN_EXE_mente"))
-        .args(["demo", "shop", "--orders", "1"])
-        .args(["--postgres", "postgres://nobody@127.0.0.1:1/none"])
-        .args(crate::engine::flags())
-        .output()
-        .expect("the binary runs");
+    let words = ["--postgres", "postgres://nobody@127.0.0.1:1/none"];
+    let shop = shop(&words, &crate::engine::flags());
     let said = String::from_utf8_lossy(&shop.stderr);
     assert_eq!(shop.status.code(), Some(1), "{said}");
     assert!(said.contains("the PostgreSQL of billing"), "{said}");

@@ -28,13 +28,13 @@ impl Stock {
     /// Begins a copy in `folder`.
     pub(crate) async fn open(client: Client, folder: &Path, notes: Notes) -> Result<Self> {
         let file = folder.join("stock.db");
-        // That of an earlier day in the same folder is of another server.
+        // A file that somebody left in this folder is a copy of another server.
         for end in ["", "-wal", "-shm"] {
             let mut name = file.clone().into_os_string();
             name.push(end);
             match std::fs::remove_file(&name) {
                 Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
-                    return Err(error).context("the stock's copy of an earlier day");
+                    return Err(error).context("the copy that is there already");
                 }
                 _ => {}
             }
