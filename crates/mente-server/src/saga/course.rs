@@ -6,6 +6,7 @@
 //! whole was read. There is no other checkpoint, so none can be apart from what it stands for.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mente_broker::identity::derived;
 use mente_broker::{
@@ -62,7 +63,7 @@ pub(super) struct Course {
 pub(super) enum Input {
     Event {
         place: Place,
-        event: StreamEvent,
+        event: Arc<StreamEvent>,
     },
     Timer {
         name: String,
@@ -303,7 +304,7 @@ impl Course {
         };
         let input = Input::Event {
             place,
-            event: asked.clone(),
+            event: Arc::new(asked.clone()),
         };
         let course = Self {
             handled: Some(place),
@@ -465,7 +466,7 @@ mod tests {
     fn input(position: u64) -> Input {
         Input::Event {
             place: Place { position, part: 0 },
-            event: event(position),
+            event: Arc::new(event(position)),
         }
     }
 

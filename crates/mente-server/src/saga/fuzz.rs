@@ -1,5 +1,7 @@
 //! Ways in for the fuzzers: what is declared, and what courses wrote.
 
+use std::sync::Arc;
+
 use mente_broker::store::Place as Lies;
 use mente_broker::{EntityName, Expected, StreamEvent, StreamName};
 use mente_engine::{Data, Event, Offset, Timestamp};
@@ -44,7 +46,7 @@ fn written(course: &Course) -> Vec<u8> {
     };
     let input = Input::Event {
         place,
-        event: event("A", b"1"),
+        event: Arc::new(event("A", b"1")),
     };
     let progress = Progress {
         floor: 7,

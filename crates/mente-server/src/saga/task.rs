@@ -172,7 +172,7 @@ impl Saga {
                         if key.is_none() {
                             self.show(|board| board.without_key += 1);
                         }
-                        let (place, event) = (*place, event.clone());
+                        let (place, event) = (*place, Arc::new(event.clone()));
                         Some((key?, Input::Event { place, event }))
                     });
                     let told = told.collect();
@@ -394,6 +394,7 @@ impl Saga {
                 if !is_its || at < from || at >= place {
                     continue;
                 }
+                let event = Arc::new(event);
                 let input = Input::Event { place: at, event };
                 self.courses.insert(key.to_owned(), kept.clone());
                 let moves = self.react(vec![(key.to_owned(), input)]).await?;
