@@ -223,11 +223,18 @@ pub const SAGA_EVENTS: usize = 100;
 pub const SAGA_TIMERS: usize = 16;
 /// The longest time of a timer: ten years.
 pub const SAGA_TIMER_MS: u64 = 10 * 366 * 24 * 3_600_000;
+/// The shortest of one that is set when another one is told.
+pub const SAGA_TICK_MS: u64 = 10;
+/// Largest state of a course. With all else that it says of itself it is to fit into one event.
+pub const SAGA_STATE_BYTES: usize = 256 << 10;
 /// What a program may return for one event.
-pub const REACTED_BYTES: usize = 4 << 20;
-/// Events that a saga takes at one time, and courses that it keeps in memory and moves beside each other.
+pub const REACTED_BYTES: usize = 1 << 20;
+/// Events that a saga takes at one time, and bytes of what follows from them before that is appended.
 pub const SAGA_PAGE: usize = 256;
+pub const SAGA_PAGE_BYTES: usize = 8 << 20;
+/// Courses that a saga keeps in memory, and the bytes of their states; those that it moves beside each other.
 pub const SAGA_COURSES: usize = 4_096;
+pub const SAGA_COURSES_BYTES: usize = 16 << 20;
 pub const SAGA_APPENDS: usize = 64;
 /// Events that a projection keeps parked because they, or one before them of their key, failed.
 pub const PARKED_EVENTS: u64 = 10_000;

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use mente_broker::{Broker, Definition, EntityName, Error, Principal, Result};
 use serde_json::Value;
 use tokio::sync::watch;
@@ -38,8 +39,12 @@ pub(crate) struct Tasks<B> {
     /// In whose name the catalogue is read.
     who: Principal,
     kept: Arc<Mutex<BTreeMap<EntityName, Kept<B>>>>,
+    turns: Turns,
     running: Arc<AtomicBool>,
 }
+
+/// Whoever works for a name holds its turn: who takes over waits until the one before is gone.
+type Turns = Arc<Mutex<BTreeMap<EntityName, Arc<tokio::sync::Mutex<()>>>>>;
 
 #[derive(Debug)]
 struct Kept<B> {
@@ -56,6 +61,7 @@ impl<B> Clone for Tasks<B> {
             kind: self.kind,
             who: self.who.clone(),
             kept: Arc::clone(&self.kept),
+            turns: Arc::clone(&self.turns),
             running: Arc::clone(&self.running),
         }
     }
@@ -69,6 +75,7 @@ impl<B: Default> Tasks<B> {
             kind,
             who: Principal::Key(who.to_owned()),
             kept: Arc::default(),
+            turns: Arc::default(),
             running: Arc::default(),
         }
     }
@@ -77,7 +84,7 @@ impl<B: Default> Tasks<B> {
     pub(crate) async fn run(
         &self,
         stop: watch::Receiver<bool>,
-        start: impl Fn(&EntityName, &Value, &Arc<Mutex<B>>) -> Option<JoinHandle<()>>,
+        start: impl Fn(&EntityName, &Value, &Arc<Mutex<B>>) -> Option<BoxFuture<'static, ()>>,
     ) {
         self.running.store(true, Ordering::Relaxed);
         keep(stop, || async { self.reconcile(&start) }).await;
@@ -88,7 +95,7 @@ impl<B: Default> Tasks<B> {
     /// Stops what is no longer declared so, starts what is.
     pub(crate) fn reconcile(
         &self,
-        start: impl Fn(&EntityName, &Value, &Arc<Mutex<B>>) -> Option<JoinHandle<()>>,
+        start: impl Fn(&EntityName, &Value, &Arc<Mutex<B>>) -> Option<BoxFuture<'static, ()>>,
     ) {
         let mut kept = self.lock();
         // Read with the lock held, or an older look could undo a newer one.
@@ -100,10 +107,23 @@ impl<B: Default> Tasks<B> {
         for (name, body) in declared {
             kept.entry(name).or_insert_with_key(|name| {
                 let board = Arc::default();
-                let task = start(name, &body, &board);
+                let work = start(name, &body, &board);
+                let task = work.map(|work| {
+                    let turn = self.turn(name);
+                    tokio::spawn(async move {
+                        let _turn = turn.lock_owned().await;
+                        work.await;
+                    })
+                });
                 Kept { body, board, task }
             });
         }
+    }
+
+    fn turn(&self, name: &EntityName) -> Arc<tokio::sync::Mutex<()>> {
+        let mut turns = self.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        turns.retain(|_, turn| Arc::strong_count(turn) > 1);
+        Arc::clone(turns.entry(name.clone()).or_default())
     }
 
     /// It is begun anew by the next reconciling.

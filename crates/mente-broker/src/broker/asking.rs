@@ -133,7 +133,8 @@ impl Broker {
     }
 
     /// Until this node knows what the catalogue's journal holds now; where it decides on it itself it does.
-    pub(super) async fn await_catalogue(&self) {
+    /// Waits, for some seconds at most, until this node knows what was declared at others before now.
+    pub async fn await_catalogue(&self) {
         if self.peers.is_none() {
             return;
         }

@@ -10,6 +10,7 @@ mod branches;
 mod commands;
 mod past;
 mod publish;
+mod reacting;
 mod read;
 mod receiving;
 mod replay;
@@ -36,7 +37,7 @@ use mente_engine::{Clock, Engine, LogConfig, LogId, Room, SetId, SetName, limits
 use crate::access::{Access, Action, Principal, authorize};
 use crate::bell::Bell;
 use crate::catalogue::SharedCatalogue;
-use crate::duty::{Duty, Progress};
+use crate::duty::Duty;
 use crate::error::{Error, Kind, Result};
 use crate::inline::Inlines;
 use crate::journal::Topic;
@@ -292,14 +293,6 @@ impl Broker {
     /// Whether appends can wait for views: not among nodes, each of which has its own.
     pub fn has_inlines(&self) -> bool {
         self.peers.is_none()
-    }
-
-    /// Whether this node decides for the store now, as far as it knows.
-    pub fn has_store(&self) -> bool {
-        matches!(
-            self.duties[self.store_shard()].progress(),
-            Progress::AtWork { .. }
-        )
     }
 
     /// What there is room for, and what was refused for want of it.

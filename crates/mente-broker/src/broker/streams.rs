@@ -62,7 +62,13 @@ impl Broker {
     }
 
     /// Appends to one stream or several, all events or none, if the checks hold; durable on return.
-    pub async fn append_store(&self, who: &Principal, mut append: Append) -> Result<Appended> {
+    pub async fn append_store(&self, who: &Principal, append: Append) -> Result<Appended> {
+        let append = self.admitted(who, append).await?;
+        self.append_as_checked(who, append).await
+    }
+
+    /// What may be appended by whoever this is, as far as that can be told without the store.
+    pub(super) async fn admitted(&self, who: &Principal, mut append: Append) -> Result<Append> {
         let told: Vec<&Event> = append.events.iter().map(|(_, event)| event).collect();
         let schemas = self.admitting(&told).await?;
         let own = RECORD_BYTES + who.name().map_or(0, str::len);
@@ -124,23 +130,16 @@ impl Broker {
                 *query = Self::widened(&schemas, query);
             }
         }
-        self.append_as_checked(who, append).await
+        Ok(append)
     }
 
     pub(super) async fn append_as_checked(
         &self,
         who: &Principal,
-        mut append: Append,
+        append: Append,
     ) -> Result<Appended> {
-        append.actor = who.name().map(str::to_owned);
-        append
-            .events
-            .iter_mut()
-            .for_each(|(_, event)| forget_actor(event));
-        match self
-            .ask(self.store_shard(), Command::Append(append))
-            .await?
-        {
+        let append = Command::Append(said_by(who, append));
+        match self.ask(self.store_shard(), append).await? {
             Reply::Appended(appended) => Ok(appended),
             other => Err(unexpected(&other)),
         }
@@ -216,6 +215,22 @@ impl Broker {
         direction: Direction,
         max: usize,
     ) -> Result<Found> {
+        let mut found = self.find_told(who, query, from, direction, max).await?;
+        // What is told may be of another type than what was written.
+        found.events.retain(|event| query.matches(event));
+        Ok(found)
+    }
+
+    /// The same, and what else the records of these events are told as: what is told may be of another type than what
+    /// was written, and several.
+    pub async fn find_told(
+        &self,
+        who: &Principal,
+        query: &Query,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    ) -> Result<Found> {
         authorize(self.options.access, who, Action::Listen, &"the store")?;
         query.validate()?;
         let schemas = self.schemas().await?;
@@ -229,10 +244,6 @@ impl Broker {
                 return Err(error);
             }
             found.next = Some(at.place.position);
-        }
-        // What is told may be of another type than what was written.
-        if !schemas.is_empty() {
-            found.events.retain(|event| query.matches(event));
         }
         Ok(found)
     }
@@ -549,6 +560,16 @@ impl Broker {
         }
         Ok((streams, next))
     }
+}
+
+/// The broker says who appends, and nobody else.
+pub(super) fn said_by(who: &Principal, mut append: Append) -> Append {
+    append.actor = who.name().map(str::to_owned);
+    append
+        .events
+        .iter_mut()
+        .for_each(|(_, event)| forget_actor(event));
+    append
 }
 
 /// `None` for a record that is not the store's own.

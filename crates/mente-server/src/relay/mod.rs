@@ -21,6 +21,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use futures::stream::{self, StreamExt, TryStreamExt};
 use mente_broker::{
     Append, Broker, Definition, EntityName, Error, Expected, Kind, Principal, Result, StreamName,
@@ -29,7 +31,6 @@ use mente_engine::{Data, Event, limits};
 use serde::Serialize;
 use serde_json::Value;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 use crate::keeping::Tasks;
@@ -183,7 +184,7 @@ impl Relays {
         name: &EntityName,
         body: &Value,
         board: &Arc<Mutex<Shown>>,
-    ) -> Option<JoinHandle<()>> {
+    ) -> Option<BoxFuture<'static, ()>> {
         match Declaration::parse(name, body) {
             Ok(_) if self.is_held(name) => {
                 let error = "this data was restored from a backup, and the relay may be at work where that was made: \
@@ -199,7 +200,7 @@ impl Relays {
                     declaration,
                     board: Arc::clone(board),
                 };
-                Some(tokio::spawn(relay.run()))
+                Some(relay.run().boxed())
             }
             Err(error) => {
                 show(board, |shown| shown.error = Some(error.message));

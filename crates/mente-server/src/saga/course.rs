@@ -12,20 +12,23 @@ use mente_broker::identity::derived;
 use mente_broker::{
     Append, CAUSATION, CORRELATION, Check, EntityName, Expected, Reacted, StreamEvent, StreamName,
 };
-use mente_engine::{Attribute, Data, Event, Timestamp};
+use mente_engine::{Attribute, Data, Event, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use serde_json::value::RawValue;
 
 /// What a course writes of itself.
 pub(super) const MOVED: &str = "Mente.SagaMoved";
-/// What somebody asks of one that is stuck: `{"skip": false}`.
+/// What somebody asks of one that is stuck: a [`Request`].
 pub(super) const RETRIED: &str = "Mente.SagaRetried";
 /// What a timer is told as; its subject is the timer's name.
 pub(super) const TIMER: &str = "Mente.Timer";
 
+/// Characters that are kept of why a course is stuck.
+const WHY_CHARS: usize = 1_000;
+
 /// Where an event lies, as it is told: a record may be told as several.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(super) struct Place {
     pub(super) position: u64,
     #[serde(default)]
@@ -40,7 +43,20 @@ pub(super) struct Stuck {
     /// The timer that it could not take, if it was none of its events.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) timer: Option<String>,
+    /// Somebody asked it to go on: it is told what it waited for.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) goes_on: bool,
     pub(super) why: String,
+}
+
+/// That a course goes on which is stuck there; it says nothing to one that is stuck elsewhere or not at all, however
+/// often it is read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Request {
+    pub(super) skip: bool,
+    pub(super) at: Place,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) timer: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -131,7 +147,7 @@ impl Default for Course {
 impl Place {
     pub(super) fn behind(self) -> Self {
         Self {
-            part: self.part + 1,
+            part: self.part.saturating_add(1),
             ..self
         }
     }
@@ -158,6 +174,7 @@ impl Input {
         Stuck {
             at,
             timer,
+            goes_on: false,
             why: String::new(),
         }
     }
@@ -253,20 +270,28 @@ impl Course {
     ) -> Result<Option<Move>, String> {
         let mut course = self.told(input);
         course.state = reacted.state;
+        let is_timer = matches!(input, Input::Timer { .. });
         for (name, after) in reacted.timers {
             match after {
                 Some(ms) => {
+                    // One that sets itself again leaves the others their turn.
+                    let ms = if is_timer {
+                        ms.max(limits::SAGA_TICK_MS)
+                    } else {
+                        ms
+                    };
                     let ms = i64::try_from(ms).unwrap_or(i64::MAX);
                     course.timers.insert(name, input.time().saturating_add(ms))
                 }
                 None => course.timers.remove(&name),
             };
         }
-        if course.timers.len() > mente_engine::limits::SAGA_TIMERS {
-            let most = mente_engine::limits::SAGA_TIMERS;
+        if course.timers.len() > limits::SAGA_TIMERS {
+            let most = limits::SAGA_TIMERS;
             return Err(format!("a course has at most {most} timers at one time"));
         }
-        if course.state == self.state && course.timers == self.timers && reacted.events.is_empty() {
+        let is_as_before = course.state == self.state && course.timers == self.timers;
+        if is_as_before && !is_timer && reacted.events.is_empty() {
             return Ok(None);
         }
         let mut events = reacted.events;
@@ -296,22 +321,50 @@ impl Course {
             .refused(of, why)
     }
 
-    /// It goes on: what it waited for was told to it, up to what asked for it.
-    pub(super) fn goes_on(&self, of: Of<'_>, asked: &StreamEvent) -> Move {
-        let place = Place {
-            position: asked.place.position,
-            part: 0,
-        };
-        let input = Input::Event {
-            place,
-            event: Arc::new(asked.clone()),
-        };
+    /// It begins to go on, if it is stuck where it is asked to.
+    pub(super) fn asked(&self, of: Of<'_>, request: &Request) -> Option<Move> {
+        let stuck = self.stuck.as_ref()?;
+        if stuck.goes_on || stuck.at != request.at || stuck.timer != request.timer {
+            return None;
+        }
+        let mut course = self.clone();
+        let mut at = stuck.at;
+        match &stuck.timer {
+            Some(timer) if request.skip => drop(course.timers.remove(timer)),
+            None if request.skip => at = at.behind(),
+            _ => {}
+        }
+        course.stuck = Some(waits(at));
+        Some(self.move_by(course, of, "asked"))
+    }
+
+    /// It was told all before `position`, and waits for nothing any more.
+    pub(super) fn caught_up(&self, of: Of<'_>, position: u64) -> Move {
+        let all = position.checked_sub(1).map(|position| Place {
+            position,
+            part: u32::MAX,
+        });
         let course = Self {
-            handled: Some(place),
+            handled: self.handled.max(all),
             stuck: None,
             ..self.clone()
         };
-        self.move_to(course, of, &input, Vec::new())
+        self.move_by(course, of, "caught up")
+    }
+
+    /// The same once more, so that nobody who starts has to look back as far as this.
+    pub(super) fn renewed(&self, of: Of<'_>) -> Move {
+        self.move_by(self.clone(), of, "renewed")
+    }
+
+    /// What it is when it goes on and is not told anything just now.
+    pub(super) fn going_on(&self) -> Option<(Place, Self)> {
+        let stuck = self.stuck.as_ref().filter(|stuck| stuck.goes_on)?;
+        let course = Self {
+            stuck: None,
+            ..self.clone()
+        };
+        Some((stuck.at, course))
     }
 
     /// It was told this.
@@ -335,6 +388,25 @@ impl Course {
             Input::Event { event, .. } => Some(event.event.id.clone()),
             // What set it.
             Input::Timer { .. } => self.last.clone(),
+        }
+    }
+
+    /// What follows from no event, but from what it wrote last.
+    fn move_by(&self, mut course: Self, of: Of<'_>, what: &str) -> Move {
+        let last = self.last.clone();
+        let id = of.id(last.as_deref().unwrap_or_default(), what);
+        course.last = Some(id.clone());
+        let at = self
+            .stuck
+            .clone()
+            .unwrap_or_else(|| waits(Place::default()));
+        Move {
+            course,
+            events: Vec::new(),
+            id,
+            cause: last,
+            before: Box::new(self.clone()),
+            at,
         }
     }
 
@@ -364,7 +436,8 @@ impl Move {
         let mut course = *self.before.clone();
         course.correlation.clone_from(&self.course.correlation);
         course.stuck = Some(Stuck {
-            why: why.to_owned(),
+            why: why.chars().take(WHY_CHARS).collect(),
+            goes_on: false,
             ..self.at.clone()
         });
         // It may be stuck at one event again and again, each time on what it was before.
@@ -379,14 +452,28 @@ impl Move {
         }
     }
 
-    /// The same while the course still waits from here on.
-    pub(super) fn waiting(mut self, at: Place) -> Self {
-        self.course.stuck = Some(Stuck {
-            at,
-            timer: None,
-            why: "it was told again what it had waited for, and was cut off: retry".to_owned(),
-        });
+    /// The same of a course that goes on: it still waits for what lies behind this.
+    pub(super) fn waiting(mut self) -> Self {
+        if self.course.stuck.is_none() {
+            self.course.stuck = Some(waits(self.at.at.behind()));
+        }
         self
+    }
+
+    /// Where what it was told lies.
+    pub(super) fn place(&self) -> Place {
+        self.at.at
+    }
+
+    /// Bytes of what is appended, about.
+    pub(super) fn size_bytes(&self) -> usize {
+        let events = self.events.iter().map(|(_, event)| event.size_bytes());
+        self.course.state.len() + events.sum::<usize>()
+    }
+
+    /// What the course was before it.
+    pub(super) fn before(&self) -> &Course {
+        &self.before
     }
 
     pub(super) fn append(&self, of: Of<'_>, expected: Expected, progress: Progress) -> Append {
@@ -413,6 +500,16 @@ impl Move {
         let mut events = self.events.clone();
         events.push((of.stream.clone(), moved));
         Append::new(events, vec![Check::Stream(of.stream.clone(), expected)])
+    }
+}
+
+/// Of a course that goes on: what lies from there on it is not told yet.
+fn waits(at: Place) -> Stuck {
+    Stuck {
+        at,
+        timer: None,
+        goes_on: true,
+        why: "it is told what it waited for".to_owned(),
     }
 }
 
@@ -576,8 +673,33 @@ mod tests {
             };
             let again = freed.stuck(of, &input(5), "no");
             assert_ne!(again.course.last, freed.last);
-            let goes_on = freed.goes_on(of, &event(8)).course;
-            assert!(!goes_on.awaits(&input(7)) && goes_on.awaits(&input(9)));
+            let caught_up = freed.caught_up(of, 8).course;
+            assert!(!caught_up.awaits(&input(7)) && caught_up.awaits(&input(8)));
+        });
+    }
+
+    #[test]
+    fn a_request_is_for_the_place_that_it_names() {
+        with(|of| {
+            let at = |position| Place { position, part: 0 };
+            let stuck = Course::default().stuck(of, &input(5), "no").course;
+            let request = |skip, position| Request {
+                skip,
+                at: at(position),
+                timer: None,
+            };
+            assert!(stuck.asked(of, &request(true, 4)).is_none());
+            let asked = stuck.asked(of, &request(true, 5)).unwrap();
+            let (goes_on, _) = read(&asked.append(of, Expected::Any, PROGRESS));
+            let (from, course) = goes_on.going_on().unwrap();
+            assert_eq!((from, &course.stuck), (at(5).behind(), &None));
+            assert!(!goes_on.awaits(&input(6)), "only what is told in its turn");
+            // Read once more it asks for nothing, nor when the course is stuck elsewhere by then.
+            assert!(goes_on.asked(of, &request(true, 5)).is_none());
+            let later = course.stuck(of, &input(6), "no").course;
+            assert!(later.asked(of, &request(true, 5)).is_none());
+            let retried = later.asked(of, &request(false, 6)).unwrap().course;
+            assert_eq!(retried.going_on().unwrap().0, at(6));
         });
     }
 

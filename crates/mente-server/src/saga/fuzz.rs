@@ -71,6 +71,7 @@ pub(crate) fn moves() -> Vec<Vec<u8>> {
             part: 1,
         },
         timer: Some("late".to_owned()),
+        goes_on: false,
         why: "no".to_owned(),
     });
     vec![plain, written(&course)]

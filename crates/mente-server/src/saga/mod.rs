@@ -16,25 +16,27 @@ mod course;
 mod declaration;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;
+mod going;
 mod survey;
 mod task;
+mod telling;
 
-use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::FutureExt;
+use futures::future::BoxFuture;
 use mente_broker::{
     Append, Broker, Definition, Direction, EntityName, Error, Expected, Kind, Principal, Query,
-    Reactor, Result,
+    QueryItem, Reactor, Result,
 };
 use mente_engine::{Data, Event, Timestamp, limits};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
 use uuid::Uuid;
 
 use crate::keeping::Tasks;
-use course::RETRIED;
+use course::{RETRIED, Request};
 use declaration::{Declaration, stream_of};
 pub use survey::StuckCourse;
 use survey::{Open, not_stuck, survey};
@@ -68,7 +70,9 @@ pub struct Status {
     pub due: Option<String>,
     /// Courses that do not go on.
     pub stuck: usize,
-    /// The first hundred of them, in the order of their keys.
+    /// Courses that were, and are told what they waited for.
+    pub going_on: usize,
+    /// The first hundred of those that are stuck, in the order of their keys.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub stuck_at: Vec<StuckCourse>,
     /// Events of its types that named no course, since this server began.
@@ -97,17 +101,19 @@ impl Sagas {
     /// goes on where it is, by the new program.
     pub async fn define(&self, who: &Principal, name: &EntityName, mut body: Value) -> Result<()> {
         let declaration = Declaration::parse(name, &body)?;
-        let source = declaration.javascript;
-        let clock = self.broker.clock();
-        let compiles = move || Reactor::compile(&source, clock).map(drop);
-        let compiled = tokio::task::spawn_blocking(compiles).await;
-        compiled.map_err(|error| Error::new(Kind::Internal, error.to_string()))??;
+        self.broker.await_catalogue().await;
         let declared = self.tasks.declared(who)?;
         let others = declared.keys().filter(|other| *other != name);
         if others.count() >= limits::SAGAS {
             let message = format!("a server keeps at most {} sagas", limits::SAGAS);
             return Err(Error::new(Kind::TooLarge, message));
         }
+        if !declared.contains_key(name) {
+            self.check_category(name).await?;
+        }
+        let (source, clock) = (declaration.javascript, self.broker.clock());
+        let compiles = move || Reactor::compile(&source, clock).map(drop);
+        self.broker.run_aside(compiles).await??;
         if body.get("from").is_none_or(Value::is_null) {
             body["from"] = match declared.get(name) {
                 Some(before) => before["from"].clone(),
@@ -119,6 +125,28 @@ impl Sagas {
             .await?;
         self.reconcile();
         Ok(())
+    }
+
+    /// Streams that are somebody else's are not written to.
+    async fn check_category(&self, name: &EntityName) -> Result<()> {
+        let item = QueryItem {
+            category: Some(name.as_str().to_owned()),
+            ..QueryItem::default()
+        };
+        let query = Query { items: vec![item] };
+        let (who, forwards) = (principal(name), Direction::Forwards);
+        let broker = self.broker.as_written();
+        let found = broker.find_events(&who, &query, 0, forwards, 1).await?;
+        match found.events.first() {
+            Some(event) if event.actor.as_deref() != who.name() => {
+                let message = format!(
+                    "stream {} is there, and the streams {name}-… would be the saga's: choose another name",
+                    event.stream
+                );
+                Err(Error::new(Kind::Conflict, message))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Position behind the last event of the store.
@@ -159,15 +187,19 @@ impl Sagas {
     ) -> Result<()> {
         self.tasks.body(who, "saga", name)?;
         let stream = stream_of(name, key)?;
-        let is_stuck = self.with_open(name, |open| open.is_stuck(key)).await?;
-        if !is_stuck {
-            return Err(not_stuck(name, key));
-        }
+        let stuck = self.with_open(name, |open| open.stuck_at(key)).await?;
+        let stuck = stuck.filter(|stuck| !stuck.goes_on);
+        let stuck = stuck.ok_or_else(|| not_stuck(name, key))?;
+        let request = Request {
+            skip,
+            at: stuck.at,
+            timer: stuck.timer,
+        };
         let asked = Event {
             id: Uuid::now_v7().to_string(),
             source: format!("/sagas/{name}"),
             kind: RETRIED.to_owned(),
-            data: Data::Json(json!({ "skip": skip }).to_string().into()),
+            data: Data::Json(json!(request).to_string().into()),
             ..Event::default()
         };
         let append = Append::to(&stream, Expected::StreamExists, vec![asked]);
@@ -196,6 +228,7 @@ impl Sagas {
             timers: 0,
             due: None,
             stuck: 0,
+            going_on: 0,
             stuck_at: Vec::new(),
             without_key: 0,
             error: None,
@@ -227,18 +260,12 @@ impl Sagas {
         name: &EntityName,
         body: &Value,
         board: &Arc<Mutex<Board>>,
-    ) -> Option<JoinHandle<()>> {
+    ) -> Option<BoxFuture<'static, ()>> {
         match Declaration::parse(name, body) {
             Ok(declaration) => {
-                let saga = Saga {
-                    broker: self.broker.clone(),
-                    who: principal(name),
-                    name: name.clone(),
-                    declaration,
-                    board: Arc::clone(board),
-                    courses: BTreeMap::new(),
-                };
-                Some(tokio::spawn(saga.run()))
+                let (broker, who) = (self.broker.clone(), principal(name));
+                let saga = Saga::new(broker, who, name.clone(), declaration, Arc::clone(board));
+                Some(saga.run().boxed())
             }
             Err(error) => {
                 let mut board = board.lock().unwrap_or_else(PoisonError::into_inner);
@@ -254,6 +281,7 @@ impl Status {
         self.timers = open.timers();
         self.due = open.next_due().map(|due| Timestamp(due).to_rfc3339());
         self.stuck = open.stuck_count();
+        self.going_on = open.going_count();
         self.stuck_at = open.stuck().take(SHOWN).collect();
     }
 }

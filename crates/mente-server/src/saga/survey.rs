@@ -1,6 +1,7 @@
 //! Where a saga stands, read from what its courses wrote: there is nothing else to ask.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 
 use mente_broker::{
     Broker, Direction, EntityName, Error, Kind, Principal, Query, QueryItem, Result, StreamEvent,
@@ -12,6 +13,10 @@ use super::declaration::key_in;
 
 /// Moves that are read at one time.
 const PAGE: usize = 1_000;
+/// The same where the newest one that counts is looked for.
+const NEWEST: usize = 16;
+/// Positions behind which a move of a course that has a timer or is stuck is written anew.
+const RENEWED: u64 = 50_000;
 
 /// The courses that have a timer or are stuck, by their keys.
 #[derive(Debug, Default)]
@@ -20,6 +25,8 @@ pub(super) struct Open {
     by_position: BTreeSet<(u64, String)>,
     by_due: BTreeSet<(i64, String)>,
     stuck: BTreeSet<String>,
+    /// Those that are told what they waited for.
+    going: BTreeSet<String>,
 }
 
 #[derive(Debug)]
@@ -59,8 +66,14 @@ impl Open {
         }
         self.by_position.insert((position, key.to_owned()));
         self.by_due.extend(due.map(|due| (due, key.to_owned())));
-        self.stuck
-            .extend(course.stuck.as_ref().map(|_| key.to_owned()));
+        if let Some(stuck) = &course.stuck {
+            let of = if stuck.goes_on {
+                &mut self.going
+            } else {
+                &mut self.stuck
+            };
+            of.insert(key.to_owned());
+        }
         let open = OpenCourse {
             position,
             due,
@@ -74,6 +87,7 @@ impl Open {
             return;
         };
         self.stuck.remove(&key);
+        self.going.remove(&key);
         if let Some(due) = open.due {
             self.by_due.remove(&(due, key.clone()));
         }
@@ -104,6 +118,10 @@ impl Open {
         self.stuck.len()
     }
 
+    pub(super) fn going_count(&self) -> usize {
+        self.going.len()
+    }
+
     /// Those that are stuck, in the order of their keys.
     pub(super) fn stuck(&self) -> impl Iterator<Item = StuckCourse> {
         self.stuck.iter().filter_map(|key| {
@@ -117,8 +135,24 @@ impl Open {
         })
     }
 
-    pub(super) fn is_stuck(&self, key: &str) -> bool {
-        self.stuck.contains(key)
+    /// Where this one is stuck.
+    pub(super) fn stuck_at(&self, key: &str) -> Option<Stuck> {
+        self.courses.get(key)?.stuck.clone()
+    }
+
+    /// One that goes on, behind this one if there is any.
+    pub(super) fn going_on(&self, behind: &str) -> Option<String> {
+        let next = (Bound::Excluded(behind), Bound::Unbounded);
+        let next = self.going.range::<str, _>(next).next();
+        next.or_else(|| self.going.first()).cloned()
+    }
+
+    /// The one whose last move lies farthest back, if that is far: so far that to write those anew is little beside
+    /// what is written anyway.
+    pub(super) fn old(&self, end: u64) -> Option<String> {
+        let far = RENEWED.max(4 * self.courses.len() as u64);
+        let (position, key) = self.by_position.first()?;
+        (position.saturating_add(far) < end).then(|| key.clone())
     }
 }
 
@@ -134,7 +168,7 @@ pub(super) async fn survey(broker: &Broker, who: &Principal, saga: &EntityName) 
     };
     let (mut from, mut newest) = (u64::MAX, None);
     while newest.is_none() {
-        let found = broker.find_events(who, &moves, from, Direction::Backwards, 1);
+        let found = broker.find_events(who, &moves, from, Direction::Backwards, NEWEST);
         let found = found.await?;
         newest = found.events.iter().find_map(|event| read(who, event));
         match found.next {

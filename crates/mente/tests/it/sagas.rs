@@ -617,3 +617,121 @@ async fn told(server: &Server, keys: usize) -> usize {
     }
     told
 }
+
+/// A saga whose program is this.
+fn program(javascript: &str) -> String {
+    json!({"on": {"Told": "subject"}, "javascript": javascript}).to_string()
+}
+
+async fn tell(server: &Server, key: &str, data: Value) {
+    let id = fastrand::u64(..).to_string();
+    let event = json!({"specversion": "1.0", "id": id, "source": "/t", "type": "Told", "subject": key, "data": data});
+    append(server, "in-1", &event).await;
+}
+
+/// What is skipped is what somebody saw: not the next one, whatever happens before that is looked at.
+#[tokio::test]
+async fn a_request_to_skip_is_for_one_event() {
+    let mut server = Server::start();
+    let good = "function react(state, event) { return { events: [{ stream: 'out-' + event.subject, type: 'Out', data: event.data }] }; }";
+    let bad = good.replace(
+        "return {",
+        "if (event.data > 1 && event.data < 5) throw new Error('bad ' + event.data); return {",
+    );
+    server.ok("PUT", "/sagas/tells", &program(&bad)).await;
+    for n in 1..=6 {
+        tell(&server, "a", json!(n)).await;
+    }
+    let why = |why: &'static str| {
+        move |status: &Value| {
+            status["stuckAt"][0]["why"]
+                .as_str()
+                .is_some_and(|w| w.contains(why))
+        }
+    };
+    until(&server, "tells", why("bad 2")).await;
+    // Twice is once.
+    ok(&server, &["saga", "skip", "tells", "a"]);
+    let _ = server.call("POST", "/sagas/tells/a/skip", "").await;
+    until(&server, "tells", why("bad 3")).await;
+    for _ in 0..2 {
+        server = server.crash_and_restart();
+        caught_up(&server, "tells").await;
+        until(&server, "tells", why("bad 3")).await;
+    }
+    server.ok("PUT", "/sagas/tells", &program(good)).await;
+    caught_up(&server, "tells").await;
+    assert_eq!(data_of(&server, "out-a", "Out").await, [1]);
+    ok(&server, &["saga", "retry", "tells", "a"]);
+    until(&server, "tells", |status| {
+        status["stuck"] == 0 && status["goingOn"] == 0
+    })
+    .await;
+    assert_eq!(data_of(&server, "out-a", "Out").await, [1, 3, 4, 5, 6]);
+}
+
+/// Whatever one course, its stream or its program does, the others are told theirs.
+#[tokio::test]
+async fn one_course_stops_no_other() {
+    let mut server = Server::start();
+    let source = "function react(state, event) {
+        if (event.type === 'Mente.Timer') return { timers: { [event.subject]: 0 } };
+        if (event.data === 'spin') return { timers: { spin: 0 } };
+        if (event.data === 'grow') state.all = (state.all ?? '') + 'x'.repeat(100000);
+        if (event.data === 'ahead') return { events: [{ stream: 'out-' + event.subject, type: 'Versioned', dataversion: 7 }] };
+        state.n = (state.n ?? 0) + 1;
+        return { events: [{ stream: 'out-' + event.subject, type: 'Out', data: state.n }] };
+    }";
+    server.ok("PUT", "/sagas/mix", &program(source)).await;
+    let schema = r#"{"version": 1}"#;
+    server.ok("PUT", "/schemas/Versioned", schema).await;
+    for _ in 0..4 {
+        tell(&server, "grows", json!("grow")).await;
+    }
+    tell(&server, "ahead", json!("ahead")).await;
+    for n in 0..300 {
+        tell(&server, &format!("spins-{n}"), json!("spin")).await;
+    }
+    // Others write to its stream, and hide what it wrote.
+    for n in 0..3 {
+        tell(&server, "meddled", json!("go")).await;
+        caught_up(&server, "mix").await;
+        say(&server, "mix-meddled", "Noise", json!(n)).await;
+        let hides = json!({"maxCount": 1}).to_string();
+        let set = server
+            .call("PUT", "/streams/mix-meddled/metadata", &hides)
+            .await;
+        assert!(set.status < 300, "{}", set.text());
+        server = server.crash_and_restart();
+    }
+    assert_eq!(data_of(&server, "out-meddled", "Out").await, [1, 2, 3]);
+    server.ok("DELETE", "/streams/mix-meddled", "").await;
+    tell(&server, "meddled", json!("go")).await;
+    caught_up(&server, "mix").await;
+    eventually(async || data_of(&server, "out-meddled", "Out").await.len() == 4).await;
+    server
+        .ok("DELETE", "/streams/mix-meddled?forever=true", "")
+        .await;
+    tell(&server, "meddled", json!("go")).await;
+    tell(&server, "good", json!("go")).await;
+    eventually(async || data_of(&server, "out-good", "Out").await == [1]).await;
+    let status = server.ok("GET", "/sagas/mix", "").await;
+    let stuck: Vec<_> = status["stuckAt"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|stuck| &stuck["key"])
+        .collect();
+    assert_eq!(stuck, ["ahead", "grows"], "{status}");
+    assert!(
+        status.get("error").is_none() && status["timers"] == 300,
+        "{status}"
+    );
+    // Streams that are somebody's are no saga's.
+    let taken = server.call("PUT", "/sagas/in", &program(source)).await;
+    assert!(
+        taken.status == 409 && taken.text().contains("in-1"),
+        "{}",
+        taken.text()
+    );
+}

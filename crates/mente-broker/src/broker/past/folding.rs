@@ -168,7 +168,7 @@ impl Broker {
     }
 
     /// Runs what may take long where nobody waits for the thread, and only so many at a time.
-    pub(in crate::broker) async fn run_aside<T: Send + 'static>(
+    pub async fn run_aside<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T> {

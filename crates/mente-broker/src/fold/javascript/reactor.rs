@@ -80,6 +80,12 @@ impl Reactor {
         })?;
         let state = returned.state.get().to_owned();
         check(&state)?;
+        if state.len() > limits::SAGA_STATE_BYTES {
+            let (has, most) = (state.len(), limits::SAGA_STATE_BYTES);
+            let message =
+                format!("the state of a course has {has} bytes, more than the limit of {most}");
+            return Err(Error::new(Kind::TooLarge, message));
+        }
         Ok(Reacted {
             state,
             events: events_of(returned.events.unwrap_or_default())?,

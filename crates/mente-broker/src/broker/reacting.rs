@@ -1,0 +1,62 @@
+//! What a saga needs of the store beyond what readers and writers have: it is decided where the store is, and what it
+//! wrote of itself is hidden from it by nothing.
+
+use mente_engine::Term;
+
+use super::streams::said_by;
+use super::{Broker, StreamEvent, unexpected};
+use crate::access::{Action, Principal, authorize};
+use crate::duty::Progress;
+use crate::error::{Error, Kind, Result};
+use crate::name::StreamName;
+use crate::shard::{Command, Reply};
+use crate::store::{Append, Appended, Direction};
+
+impl Broker {
+    /// Under which term this node decides for the store; `None`: another node does, or nobody now.
+    pub fn store_term(&self) -> Option<Term> {
+        match self.duties[self.store_shard()].progress() {
+            Progress::AtWork { term } => Some(term),
+            Progress::Away | Progress::Restoring { .. } => None,
+        }
+    }
+
+    /// Appends as [`Broker::append_store`] does, but by this node alone and while this is its term: what is late is
+    /// not handed on to whoever has the store by then.
+    pub async fn append_here(
+        &self,
+        who: &Principal,
+        term: Term,
+        append: Append,
+    ) -> Result<Appended> {
+        let append = self.admitted(who, append).await?;
+        if self.store_term() != Some(term) {
+            let message =
+                "this node does not decide for the store any more, or did not all the time";
+            return Err(Error::new(Kind::NotOwner, message));
+        }
+        let append = Command::Append(said_by(who, append));
+        match self.ask_here(self.store_shard(), append).await? {
+            Reply::Appended(appended) => Ok(appended),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// The last events of a stream before revision `below`, backwards, as they were written and whatever hides them
+    /// from readers, at most `max`. None: there is none.
+    pub async fn last_written(
+        &self,
+        who: &Principal,
+        stream: &StreamName,
+        below: u64,
+        max: usize,
+    ) -> Result<Vec<StreamEvent>> {
+        authorize(self.options.access, who, Action::Listen, stream)?;
+        let Some(from) = below.checked_sub(1) else {
+            return Ok(Vec::new());
+        };
+        let backwards = Direction::Backwards;
+        let (places, _) = self.places(stream, from, 0, backwards, max).await?;
+        self.events_at(&places).await
+    }
+}
