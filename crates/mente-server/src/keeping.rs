@@ -140,8 +140,17 @@ impl<B: Default> Tasks<B> {
             .collect())
     }
 
-    /// Declared under this name.
-    pub(crate) fn body(&self, who: &Principal, what: &str, name: &EntityName) -> Result<Value> {
+    /// What is declared under this name, at whatever node just now.
+    pub(crate) async fn body(
+        &self,
+        who: &Principal,
+        what: &str,
+        name: &EntityName,
+    ) -> Result<Value> {
+        if let Some(body) = self.declared(who)?.remove(name) {
+            return Ok(body);
+        }
+        self.broker.await_catalogue().await;
         let body = self.declared(who)?.remove(name);
         body.ok_or_else(|| Error::not_found(what, name.as_str()))
     }

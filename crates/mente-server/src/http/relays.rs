@@ -39,7 +39,7 @@ pub(super) async fn put(
     let held = body::read(&door, body).await?;
     let relays = kept(&door)?;
     relays.define(&who, &name, body::json(&held.bytes)?).await?;
-    json_of(StatusCode::OK, &relays.status(&who, &name)?)
+    json_of(StatusCode::OK, &relays.status(&who, &name).await?)
 }
 
 pub(super) async fn get(
@@ -48,7 +48,7 @@ pub(super) async fn get(
     Named(name): Named<String>,
 ) -> Result<Response> {
     let name = EntityName::new(name)?;
-    json_of(StatusCode::OK, &kept(&door)?.status(&who, &name)?)
+    json_of(StatusCode::OK, &kept(&door)?.status(&who, &name).await?)
 }
 
 pub(super) async fn delete(

@@ -155,8 +155,8 @@ impl Relays {
             .collect())
     }
 
-    pub fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
-        let body = self.tasks.body(who, "relay", name)?;
+    pub async fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
+        let body = self.tasks.body(who, "relay", name).await?;
         Ok(self.shown(name, &body))
     }
 

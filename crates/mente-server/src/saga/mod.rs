@@ -173,7 +173,7 @@ impl Sagas {
     }
 
     pub async fn status(&self, who: &Principal, name: &EntityName) -> Result<Status> {
-        let body = self.tasks.body(who, "saga", name)?;
+        let body = self.tasks.body(who, "saga", name).await?;
         self.shown(name, &body).await
     }
 
@@ -185,7 +185,7 @@ impl Sagas {
         key: &str,
         skip: bool,
     ) -> Result<()> {
-        self.tasks.body(who, "saga", name)?;
+        self.tasks.body(who, "saga", name).await?;
         let stream = stream_of(name, key)?;
         let stuck = self.with_open(name, |open| open.stuck_at(key)).await?;
         let stuck = stuck.filter(|stuck| !stuck.goes_on);

@@ -7,6 +7,7 @@ mod engine;
 mod away;
 mod clients;
 mod nodes;
+mod saga_nodes;
 
 #[path = "../it/certificates.rs"]
 mod certificates;

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::server::{Server, eventually, parsed};
 
 /// Servers on the same topics.
-fn nodes(count: usize) -> Vec<Server> {
+pub(crate) fn nodes(count: usize) -> Vec<Server> {
     let mut flags = crate::engine::flags();
     flags.push("--create-topics".to_owned());
     (0..count)
