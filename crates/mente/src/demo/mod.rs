@@ -1,7 +1,7 @@
 //! `mente demo`: the four patterns on a small shop, with real processes and real faults.
 //!
-//! The server is a process of its own. Everybody else (storefront, shipping, stock, a webhook, billing)
-//! talks to it over HTTP as any program would, and writes down what it did in a file of its own.
+//! The server is a process of its own. Everybody else (storefront, shipping, stock, a webhook, billing, and
+//! a presale with the three services that its saga asks) talks to it over HTTP as any program would, and writes down what it did in a file of its own.
 //! The summary holds what the server remembers against those files: it is never asked how it did.
 
 mod brokers;
@@ -11,6 +11,7 @@ mod ledger;
 mod memory;
 mod notes;
 mod ordering;
+mod preorders;
 mod roles;
 mod rows;
 mod server;

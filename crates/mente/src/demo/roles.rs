@@ -3,7 +3,10 @@
 
 mod billing;
 mod catalogue;
+mod inbox;
 mod notified;
+mod presale;
+mod service;
 mod shipping;
 mod stock;
 mod storefront;
@@ -21,6 +24,8 @@ use crate::client::{Client, Response};
 pub(crate) use billing::{Billing, stream as stream_of_bill};
 pub(crate) use catalogue::Catalogue;
 pub(crate) use notified::Notified;
+pub(crate) use presale::{Presale, PresaleBooks};
+pub(crate) use service::Service;
 pub(crate) use shipping::Shipping;
 pub(crate) use stock::Stock;
 pub(crate) use storefront::{Storefront, placing};

@@ -14,7 +14,9 @@ use super::home::{Home, HomeArgs};
 use super::memory::{self, Recalled};
 use super::notes::Notes;
 use super::ordering;
-use super::roles::{Billing, Catalogue, Notified, Seen, Shipping, Stock, Storefront, ask};
+use super::roles::{
+    Billing, Catalogue, Notified, Presale, PresaleBooks, Seen, Shipping, Stock, Storefront, ask,
+};
 use super::rows::{self, Rows};
 use super::server::Server;
 use super::summary::{Books, Summary};
@@ -102,6 +104,7 @@ struct Shop {
     catalogue: Arc<Catalogue>,
     stock: Arc<Stock>,
     billing: Option<Arc<Billing>>,
+    presale: Arc<Presale>,
 }
 
 impl Shop {
@@ -142,6 +145,7 @@ impl Shop {
             }),
             stock,
             billing: None,
+            presale: Arc::new(Presale::open(url, folder, args.orders).await?),
         };
         shop.furnish().await?;
         if let Some(database) = &args.postgres {
@@ -191,7 +195,8 @@ impl Shop {
         let took = self.day(server, kills).await?;
         let dead = self.dead_letters().await?;
         let recalled = memory::recall(&self.client, self.orders).await?;
-        Ok((took, self.books(dead, recalled)?))
+        let presale = self.presale.books().await?;
+        Ok((took, self.books(dead, recalled, presale)?))
     }
 
     /// Lets everybody begin, the tills when the stock knows every price; answers who may be stopped.
@@ -214,6 +219,8 @@ impl Shop {
             let (storefront, orders) = (Arc::clone(&self.storefront), self.orders);
             work.spawn(async move { storefront.place(till, orders, TILLS).await });
         }
+        let (presale, storefront) = (Arc::clone(&self.presale), Arc::clone(&self.storefront));
+        work.spawn(async move { presale.work(&storefront).await });
         if let Some(billing) = &self.billing {
             let billing = Arc::clone(billing);
             work.spawn(async move { billing.work().await });
@@ -246,13 +253,15 @@ impl Shop {
                 + self.notified.heard.len()
                 + self.storefront.placed.len()
                 + self.settled();
-            if done != last.1 {
-                last = (Instant::now(), done);
+            let news = done + self.presale.progress();
+            if news != last.1 {
+                last = (Instant::now(), news);
             } else if last.0.elapsed() > PATIENCE {
                 eprintln!("shop: nothing happens any more, the books are closed as they are");
                 break;
             }
-            let deliveries = self.shipping.deliveries.load(Ordering::Relaxed);
+            let deliveries =
+                self.shipping.deliveries.load(Ordering::Relaxed) + self.presale.deliveries();
             if deliveries != quiet.1 {
                 quiet = (Instant::now(), deliveries);
             }
@@ -302,7 +311,7 @@ impl Shop {
         }
     }
 
-    /// Everything is shipped, or given up, and the webhook knows.
+    /// Everything is shipped, or given up, the webhook knows, and every pre-order has ended.
     fn over(&self) -> bool {
         let placed = self.storefront.placed.len();
         let (shipped, rejected) = (self.shipping.shipped.len(), self.shipping.rejected.len());
@@ -310,6 +319,7 @@ impl Shop {
             && shipped + rejected >= placed
             && self.notified.heard.len() >= shipped
             && (self.billing.is_none() || self.settled() >= shipped)
+            && self.presale.is_over()
     }
 
     /// Shipments that billing is done with.
@@ -338,7 +348,12 @@ impl Shop {
     }
 
     /// Everybody's files, read back.
-    fn books(&self, dead_letters: Vec<String>, recalled: Recalled) -> Result<Books> {
+    fn books(
+        &self,
+        dead_letters: Vec<String>,
+        recalled: Recalled,
+        presale: PresaleBooks,
+    ) -> Result<Books> {
         let read = |notes: &Notes| {
             notes
                 .lines()
@@ -357,6 +372,7 @@ impl Shop {
             dead_letters,
             recalled,
             rows: self.storefront.rows,
+            presale,
         })
     }
 }

@@ -1,6 +1,7 @@
 //! What the day came to, from everybody's files alone.
 
 mod bills;
+mod courses;
 mod stock;
 mod till;
 
@@ -10,8 +11,10 @@ use std::time::Duration;
 
 use super::memory::Recalled;
 use super::notes::Line;
+use super::roles::PresaleBooks;
 use super::rows::Rows;
 use bills::Bills;
+use courses::Courses;
 use stock::Copied;
 use till::Till;
 
@@ -30,6 +33,7 @@ pub(crate) struct Books {
     pub(crate) stock: Vec<Line>,
     /// None without a database for it.
     pub(crate) billing: Option<Vec<Line>>,
+    pub(crate) presale: PresaleBooks,
     pub(crate) dead_letters: Vec<String>,
     pub(crate) recalled: Recalled,
     pub(crate) rows: Rows,
@@ -56,6 +60,7 @@ pub(crate) struct Summary {
     copied: Copied,
     till: Till,
     bills: Bills,
+    courses: Courses,
     /// Orders whose stream says the same as shipping's file.
     remembered: usize,
     /// Orders whose stream says something else.
@@ -97,6 +102,7 @@ impl Summary {
             copied: Copied::of(books, placed.len()),
             till: Till::of(books),
             bills: Bills::of(books),
+            courses: Courses::of(&books.presale),
             remembered: placed.len() - misremembered.len(),
             misremembered,
             sales: books.recalled.sales,
@@ -123,6 +129,7 @@ impl Summary {
         faults.extend(self.copied.faults());
         faults.extend(self.till.faults());
         faults.extend(self.bills.faults());
+        faults.extend(self.courses.faults());
         faults
     }
 
@@ -167,6 +174,7 @@ impl Summary {
         self.copied.show(&mut row);
         self.till.show(&mut row);
         self.bills.show(&mut row);
+        self.courses.show(&mut row);
         row(
             "remembered",
             self.remembered,
@@ -358,5 +366,6 @@ mod tests {
             books.recalled.bills.insert("a".into(), vec![2]);
         });
         fault(|books| drop(books.recalled.rows.insert("c".into(), "placed".into())));
+        fault(|books| books.presale.count = 1);
     }
 }

@@ -57,6 +57,17 @@ fn nothing_is_lost_over_ten_kills() {
     assert_eq!((count("commanded"), count("misplaced")), (600, 0));
     assert_eq!((count("refused"), count("read at once")), (52, 600));
     assert_eq!((count("copied"), count("priced alone")), (20, 10 * 20));
+    // Of 60 pre-orders each reason cancels six; what was paid for three of the reasons is given back.
+    assert_eq!((count("pre-ordered"), count("undone")), (60, 18));
+    for said in ["36 fulfilled", "6 no answer in time", "6 no money"] {
+        assert!(day.books.contains(said), "{said}: {}", day.books);
+    }
+    assert_eq!((count("answered"), count("misled")), (174, 0));
+    assert!(count("said again") > 0, "{}", day.books);
+    // Each service was away, and was missed.
+    for none in ["payment 0", "reservation 0", "parcel 0"] {
+        assert!(!day.books.contains(none), "{}", day.books);
+    }
     // Without a database nobody bills, and the books say how somebody would.
     assert_eq!(count("billed"), 0);
     assert!(day.books.contains("--postgres URL"), "{}", day.books);
