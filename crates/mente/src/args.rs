@@ -70,7 +70,7 @@ pub(crate) enum Command {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Demo {
-    /// A shop: storefront, stock, shipping and a webhook, each with its bad moments
+    /// A shop: storefront, stock, shipping, a webhook and a presale with three services, each with its bad moments
     Shop(crate::demo::ShopArgs),
     /// Version control: the history of a Git repository as a stream of events, whose fold is every one
     /// of its trees

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Line {
     pub(crate) what: String,
-    /// The order, or the product.
+    /// The order, the product, or the question that a service was asked.
     pub(crate) id: String,
-    /// Offset of an acknowledged publish, price in cents, or deliveries so far.
+    /// Offset of an acknowledged publish, price in cents, deliveries so far, or the number of a pre-order.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) number: Option<u64>,
 }

@@ -33,7 +33,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct ShopArgs {
-    /// Orders to place
+    /// Orders to place; a pre-order goes with every ten of them, twenty at least
     #[arg(long, value_name = "COUNT", default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
     orders: u64,
     /// Kill the server (SIGKILL) so often while the shop works, and start it again
