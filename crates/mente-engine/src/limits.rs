@@ -51,6 +51,8 @@ pub const ATTRIBUTE_VALUE_BYTES: usize = 32 << 10;
 pub const READ_BYTES: usize = 1 << 20;
 /// Deepest nesting of JSON and of a filter.
 pub const NESTING_DEPTH: usize = 32;
+/// Most values within one AMQP value that is decoded; the SDKs of Service Bus have the same bound.
+pub const AMQP_ELEMENTS: usize = 64 << 10;
 /// Largest HTTP request body.
 pub const HTTP_BODY_BYTES: usize = 4 << 20;
 /// Largest body that declares something (a topic, a subscription, a fold) or asks in SQL.

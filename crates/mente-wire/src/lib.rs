@@ -7,6 +7,7 @@
 //!
 //! Start reading at [`cloudevents`].
 
+pub mod amqp;
 pub mod cloudevents;
 pub mod eventgrid;
 
