@@ -11,13 +11,20 @@
 //! - writing is explicit: every field of a composite, null or default ones too. Fields at the
 //!   end may be left out by the standard, but readers exist that look for them by their index.
 //!
-//! Start reading at [`value`].
+//! Start reading at [`value`], then [`frame`], then [`performative`].
 
 pub mod error;
+pub mod frame;
+pub mod performative;
+pub mod sasl;
+pub mod state;
+pub mod terminus;
 pub mod value;
 
 mod code;
+mod composite;
 mod decode;
+mod descriptor;
 mod encode;
 #[cfg(test)]
 mod testing;
@@ -25,4 +32,9 @@ mod testing;
 pub use decode::decode;
 pub use encode::encode;
 pub use error::{Malformed, condition};
+pub use frame::{Frame, FrameKind, Protocol};
+pub use performative::Performative;
+pub use sasl::Sasl;
+pub use state::{DeliveryState, Error, Modified, Outcome};
+pub use terminus::{Coordinator, Destination, Source, Target};
 pub use value::{Array, Described, Kind, Map, Symbol, Text, Uuid, Value};
