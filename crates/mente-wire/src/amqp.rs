@@ -15,10 +15,12 @@
 
 pub mod error;
 pub mod frame;
+pub mod message;
 pub mod performative;
 pub mod sasl;
 pub mod state;
 pub mod terminus;
+pub mod transaction;
 pub mod value;
 
 mod code;
@@ -33,6 +35,7 @@ pub use decode::decode;
 pub use encode::encode;
 pub use error::{Malformed, condition};
 pub use frame::{Frame, FrameKind, Protocol};
+pub use message::Message;
 pub use performative::Performative;
 pub use sasl::Sasl;
 pub use state::{DeliveryState, Error, Modified, Outcome};
