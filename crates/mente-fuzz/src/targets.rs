@@ -12,6 +12,8 @@ use mente_wire::{cloudevents, eventgrid};
 
 use crate::Target;
 
+mod amqp;
+
 /// What a tree of JSON values may take for each byte of its text; such texts are declarations,
 /// and those are small ([`mente_engine::limits::DECLARATION_BYTES`]).
 const TREE_FACTOR: usize = 120;
@@ -186,6 +188,34 @@ pub const TARGETS: &[Target] = &[
         repair: nothing,
         words: JSON,
         factor: LIST_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "amqp-value",
+        seeds: amqp::value_seeds,
+        decode: amqp::value,
+        repair: |input| amqp::repair_value(input),
+        words: amqp::WORDS,
+        // A value of one byte takes 40, and it is made twice.
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "amqp-frame",
+        seeds: amqp::frame_seeds,
+        decode: amqp::frames,
+        repair: |input| amqp::repair_frame(input),
+        words: amqp::WORDS,
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "amqp-message",
+        seeds: amqp::message_seeds,
+        decode: amqp::message,
+        repair: nothing,
+        words: amqp::WORDS,
+        factor: TREE_FACTOR,
         floor: FLOOR,
     },
     Target {

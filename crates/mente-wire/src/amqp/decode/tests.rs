@@ -339,6 +339,22 @@ fn nesting_has_an_end() {
 }
 
 #[test]
+fn what_lies_side_by_side_is_not_nested() {
+    let mut all = nested(2).to_vec();
+    // An array of described elements.
+    all.push(bytes("e0 08 01 00 53 01 00 40 50 07").to_vec());
+    all.push(vec![code::LIST_0]);
+    for value in all {
+        let many = value.repeat(100);
+        let size = (many.len() as u32 + 4).to_be_bytes();
+        let list = [&[code::LIST_32][..], &size, &100_u32.to_be_bytes(), &many].concat();
+        let list = Bytes::from(list);
+        assert!(matches!(decode(&list), Ok(Value::List(values)) if values.len() == 100));
+        assert_eq!(skipped(&list), Ok(list.len()));
+    }
+}
+
+#[test]
 fn elements_have_a_limit_that_walking_past_them_has_not() {
     let most = encoded(&Value::List(vec![Value::Null; limits::AMQP_ELEMENTS - 1]));
     assert!(decode(&most).is_ok());
