@@ -31,8 +31,7 @@ use super::value::{Map, Value};
 /// of which is a whole message; what stands before the body is taken from the first of them.
 pub const BATCH_FORMAT: u32 = 0x8001_3700;
 
-/// A message in its sections, each with its descriptor. The default is one without any, which is
-/// for building one up: it is not read as a message.
+/// A message in its sections, each with its descriptor; the default has none.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Message {
     pub header: Option<Bytes>,
@@ -53,7 +52,7 @@ pub struct Body {
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum BodyKind {
-    /// No section at all. The standard wants one, and clients exist that send none.
+    /// No section at all. The standard wants one; Python sends none for a value of 0 or null.
     #[default]
     None,
     /// One section of opaque bytes or several.
@@ -74,52 +73,53 @@ pub enum MapSection {
 }
 
 impl Message {
-    /// Finds the sections. They come in the standard's order, none twice but those of a body, and
-    /// each is well-formed to its end, so that a message that was taken can be read by others.
-    /// What its lists and maps hold is not looked at ([`Self::read_header`] and others do that).
+    /// Finds the sections. None is there twice but those of a body, which are of one kind and one
+    /// behind the other; each is well-formed to its end, so that a message that was taken can be
+    /// read by others. What its lists and maps hold is not looked at ([`Self::read_header`] and
+    /// others do that).
+    ///
+    /// Their order is not asked for: JS writes the footer before the body, Python delivery
+    /// annotations behind everything else. [`Self::write`] has the standard's. Nor is it that
+    /// there is any: of a message whose value is 0 or null Python sends nothing.
     ///
     /// Bytes that are no message refuse the message, not the connection.
     pub fn split(bytes: &Bytes) -> Result<Self, Malformed> {
         let mut reader = Reader::new(bytes);
         let mut message = Self::default();
-        let mut body_at = None;
-        let mut last = 0;
+        let mut body = 0..0;
         while !reader.is_empty() {
             let from = reader.at();
             let code = skip_section(&mut reader)?;
-            let section = bytes.slice(from..reader.at());
-            let is_more = code == last && matches!(code, descriptor::DATA | descriptor::SEQUENCE);
-            if code <= last && !is_more {
-                return Err(misplaced(from));
-            }
-            last = code;
-            match code {
-                descriptor::HEADER => message.header = Some(section),
-                descriptor::DELIVERY_ANNOTATIONS => message.delivery_annotations = Some(section),
-                descriptor::MESSAGE_ANNOTATIONS => message.message_annotations = Some(section),
-                descriptor::PROPERTIES => message.properties = Some(section),
-                descriptor::APPLICATION_PROPERTIES => {
-                    message.application_properties = Some(section);
-                }
-                descriptor::FOOTER => message.footer = Some(section),
+            let place = match code {
+                descriptor::HEADER => &mut message.header,
+                descriptor::DELIVERY_ANNOTATIONS => &mut message.delivery_annotations,
+                descriptor::MESSAGE_ANNOTATIONS => &mut message.message_annotations,
+                descriptor::PROPERTIES => &mut message.properties,
+                descriptor::APPLICATION_PROPERTIES => &mut message.application_properties,
+                descriptor::FOOTER => &mut message.footer,
                 code => {
                     let kind = BodyKind::of(code);
-                    if !matches!(message.body.kind, BodyKind::None) && message.body.kind != kind {
-                        return Err(misplaced(from));
+                    if body.is_empty() {
+                        message.body.kind = kind;
+                        body.start = from;
+                    } else if kind != message.body.kind || from != body.end {
+                        return Err(twice("a second body", from));
+                    } else if kind == BodyKind::Value {
+                        return Err(twice("a second value in a body", from));
                     }
-                    let begin = *body_at.get_or_insert(from);
-                    message.body.kind = kind;
-                    message.body.bytes = bytes.slice(begin..reader.at());
+                    body.end = reader.at();
+                    continue;
                 }
+            };
+            if place.replace(bytes.slice(from..reader.at())).is_some() {
+                return Err(twice("a section that is there already", from));
             }
         }
-        if last == 0 {
-            return Err(reader.malformed("a message without a section"));
-        }
+        message.body.bytes = bytes.slice(body);
         Ok(message)
     }
 
-    /// The sections in their order, to be sent from where they lie.
+    /// The sections in the standard's order, to be sent from where they lie.
     pub fn sections(&self) -> impl Iterator<Item = &Bytes> {
         let before = [
             &self.header,
@@ -340,8 +340,7 @@ fn skip_section(reader: &mut Reader<'_>) -> Result<u64, Malformed> {
     Ok(code)
 }
 
-const fn misplaced(at: usize) -> Malformed {
-    let what = "a section out of its order, or there twice";
+const fn twice(what: &'static str, at: usize) -> Malformed {
     Malformed::new(condition::DECODE_ERROR, what, at)
 }
 

@@ -16,7 +16,8 @@ pub struct Error {
     /// One of [`condition`](super::condition), or a name of whoever defined others.
     pub condition: Symbol,
     pub description: Option<Text>,
-    /// Its keys are symbols by the standard; the JS SDK sends strings, and [`Map::get`] finds both.
+    /// Its keys are symbols by the standard, and Python's are; those of JS, Java and Go are
+    /// strings. [`Map::get`] finds both.
     pub info: Option<Map>,
 }
 

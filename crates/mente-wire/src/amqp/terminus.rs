@@ -21,8 +21,8 @@ pub struct Source {
     pub dynamic: bool,
     pub dynamic_node_properties: Option<Map>,
     pub distribution_mode: Option<Symbol>,
-    /// By name. The standard wants described values. Python and JS send the one for a session
-    /// plain, others described, and null asks for any session: the values stay as they came.
+    /// By name. The standard wants described values. Go sends the one for a session so, Python,
+    /// JS and Java plain, and null asks for any session: the values stay as they came.
     pub filter: Option<Map>,
     /// An outcome, kept as it came: nobody here acts by it.
     pub default_outcome: Option<Value>,

@@ -160,8 +160,8 @@ impl Value {
         })
     }
 
-    /// The value without what describes it. The filter for a session comes plain from some SDKs
-    /// and described from others.
+    /// The value without what describes it: the filter for a session comes described from Go and
+    /// plain from others.
     pub fn undescribed(&self) -> &Self {
         let mut value = self;
         while let Self::Described(described) = value {
@@ -277,8 +277,8 @@ impl fmt::Display for Symbol {
 }
 
 impl Map {
-    /// The value of a key that is a string or a symbol: the JS SDK sends strings where the
-    /// standard has symbols, and Python's symbols.
+    /// The value of a key that is a string or a symbol: the SDKs of JS, Java and Go send strings
+    /// where the standard has symbols.
     pub fn get(&self, key: &str) -> Option<&Value> {
         let mut entries = self.0.iter();
         let found = entries.find(|(name, _)| name.as_str() == Some(key));
