@@ -100,14 +100,23 @@ impl Writer<'_> {
 
 /// The fields of a composite whose descriptor has been read.
 pub(super) fn read_fields<T: Composite>(reader: &mut Reader<'_>) -> Result<T, Malformed> {
-    let at = |malformed: Malformed| malformed.within(T::NAME, "");
+    read_as(T::NAME, reader, T::read)
+}
+
+/// The fields of a composite of this name, as `read` takes them.
+pub(super) fn read_as<T>(
+    composite: &'static str,
+    reader: &mut Reader<'_>,
+    read: impl FnOnce(&mut Fields<'_, '_>) -> Result<T, Malformed>,
+) -> Result<T, Malformed> {
+    let at = |malformed: Malformed| malformed.within(composite, "");
     let extent = reader.open_list().map_err(at)?;
     let mut fields = Fields {
         reader,
         left: extent.count,
-        composite: T::NAME,
+        composite,
     };
-    let value = T::read(&mut fields)?;
+    let value = read(&mut fields)?;
     if fields.left > 0 {
         let malformed = fields.reader.malformed("more fields than the type has");
         return Err(at(malformed));
@@ -118,10 +127,15 @@ pub(super) fn read_fields<T: Composite>(reader: &mut Reader<'_>) -> Result<T, Ma
 
 /// Appends a composite with all its fields, null or not.
 pub(super) fn write<T: Composite>(value: &T, out: &mut Vec<u8>) {
-    describe(T::CODE, out);
+    write_as(T::CODE, out, |fields| value.write(fields));
+}
+
+/// Appends a composite of this descriptor with the fields that `write` puts.
+pub(super) fn write_as(code: u64, out: &mut Vec<u8>, write: impl FnOnce(&mut Writer<'_>)) {
+    describe(code, out);
     let open = Open::begin(out);
     let mut fields = Writer { out, count: 0 };
-    value.write(&mut fields);
+    write(&mut fields);
     let count = fields.count;
     open.end_list(count, out);
 }
@@ -359,5 +373,69 @@ impl Field for Value {
 
     fn write(&self, out: &mut Vec<u8>) {
         encode::encode(self, out);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::amqp::message::{Header, Properties};
+    use crate::amqp::performative::{
+        Attach, Begin, Close, Detach, Disposition, End, Flow, Open, Transfer,
+    };
+    use crate::amqp::sasl::{Challenge, Init, Mechanisms, Response, SaslOutcome};
+    use crate::amqp::state::{Error, Modified};
+    use crate::amqp::terminus::{Coordinator, Source, Target};
+    use crate::amqp::transaction::{Declare, Discharge};
+
+    fn check<T: Composite>(code: u64) {
+        assert_eq!(T::CODE, code, "{}", T::NAME);
+        let name = format!("amqp:{}:list", T::NAME);
+        assert_eq!(descriptor::of_symbol(&name), Some(code), "{name}");
+    }
+
+    #[test]
+    fn every_type_has_its_number_and_its_name() {
+        check::<Open>(0x10);
+        check::<Begin>(0x11);
+        check::<Attach>(0x12);
+        check::<Flow>(0x13);
+        check::<Transfer>(0x14);
+        check::<Disposition>(0x15);
+        check::<Detach>(0x16);
+        check::<End>(0x17);
+        check::<Close>(0x18);
+        check::<Error>(0x1d);
+        check::<Modified>(0x27);
+        check::<Source>(0x28);
+        check::<Target>(0x29);
+        check::<Coordinator>(0x30);
+        check::<Declare>(0x31);
+        check::<Discharge>(0x32);
+        check::<Mechanisms>(0x40);
+        check::<Init>(0x41);
+        check::<Challenge>(0x42);
+        check::<Response>(0x43);
+        check::<SaslOutcome>(0x44);
+        check::<Header>(0x70);
+        check::<Properties>(0x73);
+        for (code, name) in [
+            (0x23, "amqp:received:list"),
+            (0x24, "amqp:accepted:list"),
+            (0x25, "amqp:rejected:list"),
+            (0x26, "amqp:released:list"),
+            (0x33, "amqp:declared:list"),
+            (0x34, "amqp:transactional-state:list"),
+            (0x71, "amqp:delivery-annotations:map"),
+            (0x72, "amqp:message-annotations:map"),
+            (0x74, "amqp:application-properties:map"),
+            (0x75, "amqp:data:binary"),
+            (0x76, "amqp:amqp-sequence:list"),
+            (0x77, "amqp:amqp-value:*"),
+            (0x78, "amqp:footer:map"),
+        ] {
+            assert_eq!(descriptor::of_symbol(name), Some(code), "{name}");
+        }
+        assert_eq!(descriptor::of_symbol("amqp:data:list"), None);
     }
 }

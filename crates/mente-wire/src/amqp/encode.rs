@@ -83,8 +83,13 @@ fn entries(map: &Map, out: &mut Vec<u8>) -> usize {
 
 /// An array of symbols.
 pub(super) fn symbols(symbols: &[Symbol], out: &mut Vec<u8>) {
-    let array = Array::symbols(symbols.to_vec());
-    encode(&Value::Array(array), out);
+    let is_wide = symbols.iter().any(|symbol| is_long(symbol.as_bytes()));
+    let open = Open::begin(out);
+    out.push(code_in_array(Kind::Symbol, is_wide));
+    for symbol in symbols {
+        sized(symbol.as_bytes(), is_wide, out);
+    }
+    open.end(code::ARRAY_8, symbols.len(), out);
 }
 
 fn fixed(code: u8, bytes: &[u8], out: &mut Vec<u8>) {
@@ -94,13 +99,14 @@ fn fixed(code: u8, bytes: &[u8], out: &mut Vec<u8>) {
 
 /// `code` is that of the short form.
 pub(super) fn variable(code: u8, bytes: &[u8], out: &mut Vec<u8>) {
-    if bytes.len() <= usize::from(u8::MAX) {
-        out.push(code);
-        sized(bytes, false, out);
-    } else {
-        out.push(wide(code));
-        sized(bytes, true, out);
-    }
+    let is_wide = is_long(bytes);
+    out.push(if is_wide { wide(code) } else { code });
+    sized(bytes, is_wide, out);
+}
+
+/// Whether a size of 1 byte does not do.
+const fn is_long(bytes: &[u8]) -> bool {
+    bytes.len() > u8::MAX as usize
 }
 
 fn sized(bytes: &[u8], is_wide: bool, out: &mut Vec<u8>) {
@@ -181,16 +187,12 @@ fn contents(value: &Value, out: &mut Vec<u8>) -> usize {
 
 /// One constructor for all elements, so one width for all.
 fn elements(array: &Array, out: &mut Vec<u8>) {
-    let is_long = |element: &Value| {
-        let bytes = match element {
-            Value::Binary(bytes) => bytes,
-            Value::String(text) => text.as_bytes(),
-            Value::Symbol(symbol) => symbol.as_bytes(),
-            _ => return false,
-        };
-        bytes.len() > usize::from(u8::MAX)
-    };
-    let is_wide = array.elements().iter().any(is_long);
+    let is_wide = array.elements().iter().any(|element| match element {
+        Value::Binary(bytes) => is_long(bytes),
+        Value::String(text) => is_long(text.as_bytes()),
+        Value::Symbol(symbol) => is_long(symbol.as_bytes()),
+        _ => false,
+    });
     for descriptor in array.descriptors() {
         out.push(code::DESCRIBED);
         encode(descriptor, out);

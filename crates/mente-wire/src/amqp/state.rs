@@ -79,56 +79,34 @@ impl From<Malformed> for Error {
     }
 }
 
-/// Types that are a descriptor and no fields, or few of them.
-#[derive(Debug)]
-struct Accepted;
-
-#[derive(Debug)]
-struct Released;
-
-#[derive(Debug)]
-struct Rejected(Option<Error>);
-
-#[derive(Debug)]
-struct Received {
-    section_number: u32,
-    section_offset: u64,
-}
-
-#[derive(Debug)]
-struct Declared {
-    txn_id: Bytes,
-}
-
-#[derive(Debug)]
-struct TransactionalState {
-    txn_id: Bytes,
-    outcome: Option<Outcome>,
-}
-
 impl Field for DeliveryState {
     fn read(reader: &mut Reader<'_>) -> Result<Option<Self>, Malformed> {
         let Some(code) = composite::read_descriptor(reader)? else {
             return Ok(None);
         };
-        Ok(Some(match code {
-            descriptor::RECEIVED => {
-                let received: Received = composite::read_fields(reader)?;
-                Self::Received {
-                    section_number: received.section_number,
-                    section_offset: received.section_offset,
-                }
-            }
-            descriptor::DECLARED => {
-                let Declared { txn_id } = composite::read_fields(reader)?;
-                Self::Declared { txn_id }
-            }
+        let state = match code {
+            descriptor::RECEIVED => composite::read_as("received", reader, |fields| {
+                Ok(Self::Received {
+                    section_number: fields.need("section-number")?,
+                    section_offset: fields.need("section-offset")?,
+                })
+            }),
+            descriptor::DECLARED => composite::read_as("declared", reader, |fields| {
+                Ok(Self::Declared {
+                    txn_id: fields.need("txn-id")?,
+                })
+            }),
             descriptor::TRANSACTIONAL_STATE => {
-                let TransactionalState { txn_id, outcome } = composite::read_fields(reader)?;
-                Self::Transactional { txn_id, outcome }
+                composite::read_as("transactional-state", reader, |fields| {
+                    Ok(Self::Transactional {
+                        txn_id: fields.need("txn-id")?,
+                        outcome: fields.get("outcome")?,
+                    })
+                })
             }
-            code => Self::Outcome(Outcome::read_of(code, reader)?),
-        }))
+            code => Outcome::read_of(code, reader).map(Self::Outcome),
+        };
+        state.map(Some)
     }
 
     fn write(&self, out: &mut Vec<u8>) {
@@ -136,24 +114,19 @@ impl Field for DeliveryState {
             Self::Received {
                 section_number,
                 section_offset,
-            } => {
-                let received = Received {
-                    section_number: *section_number,
-                    section_offset: *section_offset,
-                };
-                composite::write(&received, out);
-            }
+            } => composite::write_as(descriptor::RECEIVED, out, |fields| {
+                fields.put(section_number).put(section_offset);
+            }),
             Self::Outcome(outcome) => outcome.write(out),
             Self::Declared { txn_id } => {
-                let txn_id = txn_id.clone();
-                composite::write(&Declared { txn_id }, out);
+                composite::write_as(descriptor::DECLARED, out, |fields| {
+                    fields.put(txn_id);
+                });
             }
             Self::Transactional { txn_id, outcome } => {
-                let state = TransactionalState {
-                    txn_id: txn_id.clone(),
-                    outcome: outcome.clone(),
-                };
-                composite::write(&state, out);
+                composite::write_as(descriptor::TRANSACTIONAL_STATE, out, |fields| {
+                    fields.put(txn_id).maybe(outcome);
+                });
             }
         }
     }
@@ -161,22 +134,15 @@ impl Field for DeliveryState {
 
 impl Outcome {
     fn read_of(code: u64, reader: &mut Reader<'_>) -> Result<Self, Malformed> {
-        Ok(match code {
-            descriptor::ACCEPTED => {
-                let Accepted = composite::read_fields(reader)?;
-                Self::Accepted
-            }
-            descriptor::REJECTED => {
-                let Rejected(error) = composite::read_fields(reader)?;
-                Self::Rejected(error)
-            }
-            descriptor::RELEASED => {
-                let Released = composite::read_fields(reader)?;
-                Self::Released
-            }
-            descriptor::MODIFIED => Self::Modified(composite::read_fields(reader)?),
-            _ => return Err(composite::unknown(reader)),
-        })
+        match code {
+            descriptor::ACCEPTED => composite::read_as("accepted", reader, |_| Ok(Self::Accepted)),
+            descriptor::REJECTED => composite::read_as("rejected", reader, |fields| {
+                fields.get("error").map(Self::Rejected)
+            }),
+            descriptor::RELEASED => composite::read_as("released", reader, |_| Ok(Self::Released)),
+            descriptor::MODIFIED => composite::read_fields(reader).map(Self::Modified),
+            _ => Err(composite::unknown(reader)),
+        }
     }
 }
 
@@ -190,9 +156,11 @@ impl Field for Outcome {
 
     fn write(&self, out: &mut Vec<u8>) {
         match self {
-            Self::Accepted => composite::write(&Accepted, out),
-            Self::Rejected(error) => composite::write(&Rejected(error.clone()), out),
-            Self::Released => composite::write(&Released, out),
+            Self::Accepted => composite::write_as(descriptor::ACCEPTED, out, |_| {}),
+            Self::Rejected(error) => composite::write_as(descriptor::REJECTED, out, |fields| {
+                fields.maybe(error);
+            }),
+            Self::Released => composite::write_as(descriptor::RELEASED, out, |_| {}),
             Self::Modified(modified) => composite::write(modified, out),
         }
     }
@@ -218,41 +186,6 @@ impl Composite for Error {
     }
 }
 
-impl Composite for Accepted {
-    const NAME: &'static str = "accepted";
-    const CODE: u64 = descriptor::ACCEPTED;
-
-    fn read(_: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self)
-    }
-
-    fn write(&self, _: &mut Writer<'_>) {}
-}
-
-impl Composite for Released {
-    const NAME: &'static str = "released";
-    const CODE: u64 = descriptor::RELEASED;
-
-    fn read(_: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self)
-    }
-
-    fn write(&self, _: &mut Writer<'_>) {}
-}
-
-impl Composite for Rejected {
-    const NAME: &'static str = "rejected";
-    const CODE: u64 = descriptor::REJECTED;
-
-    fn read(fields: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self(fields.get("error")?))
-    }
-
-    fn write(&self, fields: &mut Writer<'_>) {
-        fields.maybe(&self.0);
-    }
-}
-
 impl Composite for Modified {
     const NAME: &'static str = "modified";
     const CODE: u64 = descriptor::MODIFIED;
@@ -270,52 +203,5 @@ impl Composite for Modified {
             .put(&self.delivery_failed)
             .put(&self.undeliverable_here)
             .maybe(&self.message_annotations);
-    }
-}
-
-impl Composite for Received {
-    const NAME: &'static str = "received";
-    const CODE: u64 = descriptor::RECEIVED;
-
-    fn read(fields: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            section_number: fields.need("section-number")?,
-            section_offset: fields.need("section-offset")?,
-        })
-    }
-
-    fn write(&self, fields: &mut Writer<'_>) {
-        fields.put(&self.section_number).put(&self.section_offset);
-    }
-}
-
-impl Composite for Declared {
-    const NAME: &'static str = "declared";
-    const CODE: u64 = descriptor::DECLARED;
-
-    fn read(fields: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            txn_id: fields.need("txn-id")?,
-        })
-    }
-
-    fn write(&self, fields: &mut Writer<'_>) {
-        fields.put(&self.txn_id);
-    }
-}
-
-impl Composite for TransactionalState {
-    const NAME: &'static str = "transactional-state";
-    const CODE: u64 = descriptor::TRANSACTIONAL_STATE;
-
-    fn read(fields: &mut Fields<'_, '_>) -> Result<Self, Malformed> {
-        Ok(Self {
-            txn_id: fields.need("txn-id")?,
-            outcome: fields.get("outcome")?,
-        })
-    }
-
-    fn write(&self, fields: &mut Writer<'_>) {
-        fields.put(&self.txn_id).maybe(&self.outcome);
     }
 }

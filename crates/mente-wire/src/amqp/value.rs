@@ -312,14 +312,6 @@ impl Array {
         })
     }
 
-    pub fn symbols(symbols: Vec<Symbol>) -> Self {
-        Self {
-            descriptors: Vec::new(),
-            kind: Kind::Symbol,
-            elements: symbols.into_iter().map(Value::Symbol).collect(),
-        }
-    }
-
     pub const fn kind(&self) -> Kind {
         self.kind
     }

@@ -345,40 +345,6 @@ fn what_sdks_write_otherwise_is_taken() {
 }
 
 #[test]
-fn every_type_has_its_name_and_its_number() {
-    fn check<T: Composite>(code: u64) {
-        assert_eq!(T::CODE, code, "{}", T::NAME);
-        let name = format!("amqp:{}:list", T::NAME);
-        assert_eq!(descriptor::of_symbol(&name), Some(code), "{name}");
-    }
-    check::<Open>(0x10);
-    check::<Begin>(0x11);
-    check::<Attach>(0x12);
-    check::<Flow>(0x13);
-    check::<Transfer>(0x14);
-    check::<Disposition>(0x15);
-    check::<Detach>(0x16);
-    check::<End>(0x17);
-    check::<Close>(0x18);
-    check::<Error>(0x1d);
-    check::<Modified>(0x27);
-    check::<Source>(0x28);
-    check::<Target>(0x29);
-    check::<Coordinator>(0x30);
-    for (state, name) in [
-        ("23", "received"),
-        ("24", "accepted"),
-        ("25", "rejected"),
-        ("26", "released"),
-        ("33", "declared"),
-        ("34", "transactional-state"),
-    ] {
-        let symbol = descriptor::of_symbol(&format!("amqp:{name}:list"));
-        assert_eq!(symbol, u64::from_str_radix(state, 16).ok());
-    }
-}
-
-#[test]
 fn words_and_numbers_of_a_terminus_are_those_of_the_standard() {
     let policies = [
         (ExpiryPolicy::LinkDetach, "link-detach"),
