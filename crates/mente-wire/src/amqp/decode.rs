@@ -18,7 +18,8 @@ const EMPTY_ELEMENTS: usize = 256;
 ///
 /// Refused as `amqp:resource-limit-exceeded`: deeper than [`limits::NESTING_DEPTH`], where a
 /// list, a map, an array and a descriptor are each a level, or more values than
-/// [`limits::AMQP_ELEMENTS`]. What is no value is `amqp:decode-error`.
+/// [`limits::AMQP_ELEMENTS`], or more than the bytes could be where lists in lists claim the
+/// same ones. What is no value is `amqp:decode-error`.
 pub fn decode(bytes: &Bytes) -> Result<Value, Malformed> {
     let mut reader = Reader::new(bytes);
     let value = reader.value()?;
