@@ -135,17 +135,77 @@ pub(super) fn value_seeds() -> Vec<Vec<u8>> {
     values.chain([claims]).collect()
 }
 
-/// The size of the outermost list, map or array.
-pub(super) fn repair_value(input: &mut [u8]) {
-    match input {
-        [0xc0..=0xcf | 0xe0..=0xef, size, rest @ ..] => {
-            *size = u8::try_from(rest.len()).unwrap_or(u8::MAX);
-        }
-        [0xd0..=0xdf | 0xf0..=0xff, a, b, c, d, rest @ ..] => {
-            [*a, *b, *c, *d] = (rest.len() as u32).to_be_bytes();
-        }
-        _ => {}
+/// Makes one value of what is there: sizes that are those of what they count.
+pub(super) fn repair_value(input: &mut Vec<u8>) {
+    if let Some(end) = mend(input, 0, 0) {
+        input.truncate(end);
     }
+}
+
+/// Where the value at `at` ends, once its sizes are made right; counts are cut to what is there.
+/// Arrays stay as they are, whose elements are of one width. None is no value.
+fn mend(input: &mut [u8], at: usize, depth: usize) -> Option<usize> {
+    /// A little deeper than is decoded.
+    const DEPTH: usize = 40;
+    let code = *input.get(at)?;
+    let end = match code >> 4 {
+        0 if code == 0 && depth < DEPTH => {
+            let value_at = mend(input, at + 1, depth + 1)?;
+            return mend(input, value_at, depth + 1);
+        }
+        4 => at + 1,
+        5 => at + 2,
+        6 => at + 3,
+        7 => at + 5,
+        8 => at + 9,
+        9 => at + 17,
+        0xa | 0xb => {
+            let width = if code < 0xb0 { 1 } else { 4 };
+            let left = input.len().checked_sub(at + 1 + width)?;
+            let size = number(input, at + 1, width)?.min(left);
+            put(input, at + 1, width, size);
+            at + 1 + width + size
+        }
+        0xc | 0xd if depth < DEPTH => return mend_list(input, at, depth),
+        0xe => at + 2 + number(input, at + 1, 1)?,
+        0xf => at + 5 + number(input, at + 1, 4)?,
+        _ => return None,
+    };
+    (end <= input.len()).then_some(end)
+}
+
+fn mend_list(input: &mut [u8], at: usize, depth: usize) -> Option<usize> {
+    let code = *input.get(at)?;
+    let width = if code < 0xd0 { 1 } else { 4 };
+    let claimed = number(input, at + 1 + width, width)?;
+    let is_map = code & 0x0f == 1;
+    let (mut count, mut end) = (0, at + 1 + 2 * width);
+    let mut next = Some(end);
+    for index in 0..claimed {
+        next = next.and_then(|at| mend(input, at, depth + 1));
+        let Some(there) = next else { break };
+        let fits = width == 4 || there - (at + 2) <= usize::from(u8::MAX);
+        if !fits {
+            break;
+        }
+        // A key without a value is left for whoever reads on.
+        if !is_map || index % 2 == 1 {
+            (count, end) = (index + 1, there);
+        }
+    }
+    put(input, at + 1 + width, width, count);
+    put(input, at + 1, width, end - (at + 1 + width));
+    Some(end)
+}
+
+fn number(input: &[u8], at: usize, width: usize) -> Option<usize> {
+    let bytes = input.get(at..at + width)?.iter();
+    Some(bytes.fold(0, |number, byte| number << 8 | usize::from(*byte)))
+}
+
+fn put(input: &mut [u8], at: usize, width: usize, number: usize) {
+    let bytes = (number as u32).to_be_bytes();
+    input[at..at + width].copy_from_slice(&bytes[4 - width..]);
 }
 
 pub(super) fn value(input: &[u8]) {
@@ -315,20 +375,23 @@ pub(super) fn frame_seeds() -> Vec<Vec<u8>> {
     seeds
 }
 
-/// The size of the one frame that this is, and of its body unless payload is behind it.
-pub(super) fn repair_frame(input: &mut [u8]) {
-    if input.starts_with(b"AMQP") || input.len() < frame::FRAME_HEADER_BYTES {
+/// Makes one frame of what is there, of payload too where a transfer is.
+pub(super) fn repair_frame(input: &mut Vec<u8>) {
+    const BODY: usize = frame::FRAME_HEADER_BYTES;
+    const TRANSFER: &[u8] = &[0x00, 0x53, 0x14];
+    if input.starts_with(b"AMQP") || input.len() < BODY {
         return;
     }
-    let size = (input.len() as u32).to_be_bytes();
-    input[..4].copy_from_slice(&size);
+    let end = mend(input, BODY, 0);
+    if let Some(end) = end
+        && !input[BODY..].starts_with(TRANSFER)
+    {
+        input.truncate(end);
+    }
+    let size = input.len();
+    put(input, 0, 4, size);
     input[4] = 2;
     input[5] &= 1;
-    if let [0x00, 0x53, code, list @ ..] = &mut input[frame::FRAME_HEADER_BYTES..]
-        && *code != 0x14
-    {
-        repair_value(list);
-    }
 }
 
 pub(super) fn frames(input: &[u8]) {
@@ -435,6 +498,17 @@ pub(super) fn message_seeds() -> Vec<Vec<u8>> {
         .iter()
         .map(|message| written(message).to_vec())
         .collect()
+}
+
+/// Makes sections of what is there.
+pub(super) fn repair_message(input: &mut Vec<u8>) {
+    let mut at = 0;
+    while at < input.len() {
+        match mend(input, at, 0) {
+            Some(end) => at = end,
+            None => input.truncate(at),
+        }
+    }
 }
 
 pub(super) fn message(input: &[u8]) {
