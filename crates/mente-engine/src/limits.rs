@@ -51,7 +51,7 @@ pub const ATTRIBUTE_VALUE_BYTES: usize = 32 << 10;
 pub const READ_BYTES: usize = 1 << 20;
 /// Deepest nesting of JSON and of a filter.
 pub const NESTING_DEPTH: usize = 32;
-/// Most values within one AMQP value that is decoded; the SDKs of Service Bus have the same bound.
+/// Most values within one AMQP value that is decoded; Service Bus' SDK for Python has the same bound for a list.
 pub const AMQP_ELEMENTS: usize = 64 << 10;
 /// Largest HTTP request body.
 pub const HTTP_BODY_BYTES: usize = 4 << 20;

@@ -1,5 +1,5 @@
 //! The descriptors of the standard's own types: a number, and a symbol that means the same
-//! (part 1 §1.4; the numbers are those of the domain 0).
+//! (part 1 §1.5; the numbers are those of the domain 0).
 
 // Part 2 §2.7.
 pub(super) const OPEN: u64 = 0x10;

@@ -40,8 +40,9 @@ pub struct Frame {
     pub kind: FrameKind,
     /// Of a SASL frame without meaning, whatever it is.
     pub channel: u16,
-    /// A slice of the buffer, whose memory is kept as long as this is. Empty in a frame that says
-    /// only that its sender is there.
+    /// A slice of the buffer, whose memory is kept as long as this is, or a text or a tag of it:
+    /// who keeps a name for longer copies it. Empty in a frame that says only that its sender is
+    /// there.
     pub body: Bytes,
 }
 

@@ -1,5 +1,5 @@
-//! Values of every primitive type (part 1 §1.6), and of described ones whose type nobody here
-//! knows (§1.5).
+//! Values of every primitive type (part 1 §1.6), and described ones (§1.1.2) whose type nobody
+//! here knows.
 
 use std::fmt;
 
@@ -238,7 +238,7 @@ impl Symbol {
         Self(Bytes::from_static(text.as_bytes()))
     }
 
-    /// None if the bytes are not ASCII (§1.6.22).
+    /// None if the bytes are not ASCII (§1.6.21).
     pub fn from_ascii(bytes: Bytes) -> Option<Self> {
         bytes.is_ascii().then_some(Self(bytes))
     }
