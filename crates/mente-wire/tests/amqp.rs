@@ -6,12 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use mente_wire::amqp::message::{BATCH_FORMAT, BodyKind, MapSection};
+use mente_engine::Timestamp;
+use mente_wire::amqp::message::{BATCH_FORMAT, BodyKind, MapSection, MessageId, Properties};
 use mente_wire::amqp::performative::{Attach, Transfer};
 use mente_wire::amqp::transaction::{Control, Declare, Discharge};
 use mente_wire::amqp::{
-    DeliveryState, Destination, FrameKind, Message, Outcome, Performative, Protocol, Sasl, Value,
-    frame,
+    DeliveryState, Destination, FrameKind, Message, Outcome, Performative, Protocol, Sasl, Symbol,
+    Value, frame,
 };
 
 /// What one connection sent, in its order.
@@ -208,6 +209,33 @@ fn messages_are_split_and_written_whole() {
         }
     }
     assert_eq!(batches, 4);
+}
+
+#[test]
+fn properties_are_where_an_sdk_puts_them() {
+    let sent = sent("python-sender.hex");
+    let properties = sent
+        .messages()
+        .map(|message| message.read_properties().unwrap());
+    let mut labelled = properties.filter(|properties| properties.subject.is_some());
+    let expect = Properties {
+        message_id: Some(MessageId::String("id1".into())),
+        user_id: None,
+        to: Some("t".into()),
+        subject: Some("label".into()),
+        reply_to: Some("r".into()),
+        correlation_id: Some(MessageId::String("c".into())),
+        content_type: Some(Symbol::from_static("application/json")),
+        content_encoding: None,
+        // 30 days apart, as the time to live is.
+        absolute_expiry_time: Some(Timestamp(1_798_569_650_000)),
+        creation_time: Some(Timestamp(1_795_977_650_000)),
+        group_id: Some("s1".into()),
+        group_sequence: None,
+        reply_to_group_id: None,
+    };
+    assert_eq!(labelled.next(), Some(expect));
+    assert_eq!(labelled.next(), None);
 }
 
 #[test]

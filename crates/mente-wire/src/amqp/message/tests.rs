@@ -270,6 +270,25 @@ fn ids_keep_their_type() {
 }
 
 #[test]
+fn a_header_without_fields_has_the_standards_defaults() {
+    let message = Message::split(&bytes("00 53 70 45")).unwrap();
+    let header = Header {
+        durable: false,
+        priority: 4,
+        ttl_ms: None,
+        first_acquirer: false,
+        delivery_count: 0,
+    };
+    assert_eq!(message.read_header(), Ok(header));
+    let discharge = Message::split(&bytes("00 53 77 00 53 32 c0 04 01 a0 01 07")).unwrap();
+    let expect = Control::Discharge(Discharge {
+        txn_id: Bytes::from_static(b"\x07"),
+        fail: false,
+    });
+    assert_eq!(Control::decode(&discharge), Ok(expect));
+}
+
+#[test]
 fn every_field_of_a_header_is_written() {
     let expect = bytes("00 53 70 c0 07 05 42 50 04 40 42 43");
     assert_eq!(Header::default().encode(), expect);

@@ -240,6 +240,19 @@ fn every_performative_comes_back_from_its_frame() {
     assert!(buffer.is_empty());
 }
 
+/// Reading and writing could be wrong together, so what others were seen to read stands.
+#[test]
+fn what_is_written_is_what_others_read() {
+    let written = include_str!("../../../tests/data/amqp_written.hex");
+    let mut lines = written.lines().filter(|line| !line.starts_with('#'));
+    for sample in samples() {
+        let mut out = Vec::new();
+        sample.write_frame(1, &mut out);
+        assert_eq!(lines.next().map(bytes), Some(out.into()), "{sample:?}");
+    }
+    assert_eq!(lines.next(), None);
+}
+
 #[test]
 fn no_cut_performative_is_taken() {
     for sample in samples() {
@@ -283,6 +296,83 @@ fn fields_that_are_left_out_are_those_that_are_null() {
     assert_eq!(
         decoded("00 53 15 c0 0a 05 41 52 01 40 40 00 53 24 45"),
         Ok(Performative::Disposition(disposition))
+    );
+}
+
+#[test]
+fn defaults_are_the_standards() {
+    let begin = Begin {
+        handle_max: 4_294_967_295,
+        ..Begin::default()
+    };
+    assert_eq!(
+        decoded("00 53 11 c0 05 04 40 43 43 43"),
+        Ok(Performative::Begin(Box::new(begin)))
+    );
+    assert_eq!(
+        decoded("00 53 13 c0 05 04 40 43 43 43"),
+        Ok(Performative::Flow(Box::default()))
+    );
+    assert_eq!(
+        decoded("00 53 14 c0 02 01 43"),
+        Ok(Performative::Transfer(Transfer::default()))
+    );
+    assert_eq!(
+        decoded("00 53 16 c0 02 01 43"),
+        Ok(Performative::Detach(Detach::default()))
+    );
+    let disposition = Disposition {
+        role: Role::Receiver,
+        first: 0,
+        last: None,
+        settled: false,
+        state: None,
+        batchable: false,
+    };
+    assert_eq!(
+        decoded("00 53 15 c0 03 02 41 43"),
+        Ok(Performative::Disposition(disposition))
+    );
+    let attach = Attach {
+        sender_settles: SenderSettleMode::Mixed,
+        receiver_settles: ReceiverSettleMode::First,
+        ..Attach::new("".into(), 0, Role::Sender)
+    };
+    assert_eq!(
+        decoded("00 53 12 c0 05 03 a1 00 43 42"),
+        Ok(Performative::Attach(Box::new(attach.clone())))
+    );
+    let empty = Attach {
+        source: Some(Source {
+            durable: Durability::None,
+            expiry_policy: ExpiryPolicy::SessionEnd,
+            timeout_seconds: 0,
+            dynamic: false,
+            ..Source::default()
+        }),
+        target: Some(Destination::Target(Target {
+            durable: Durability::None,
+            expiry_policy: ExpiryPolicy::SessionEnd,
+            timeout_seconds: 0,
+            dynamic: false,
+            ..Target::default()
+        })),
+        ..attach
+    };
+    assert_eq!(
+        decoded("00 53 12 c0 0f 07 a1 00 43 42 40 40 00 53 28 45 00 53 29 45"),
+        Ok(Performative::Attach(Box::new(empty)))
+    );
+    let modified = Modified {
+        delivery_failed: false,
+        undeliverable_here: false,
+        message_annotations: None,
+    };
+    let state: Option<DeliveryState> =
+        Field::read(&mut Reader::new(&bytes("00 53 27 45"))).unwrap();
+    assert_eq!(
+        state,
+        Some(DeliveryState::Outcome(Outcome::Modified(modified)))
     );
 }
 
