@@ -211,9 +211,32 @@ fn samples() -> Vec<Performative> {
             error: Some(Error::new(condition::CONNECTION_FORCED, "going")),
         }),
     ];
+    // One flag at a time, or two that are mixed up look alike.
+    let flag = |at| Transfer {
+        more: at == 0,
+        resume: at == 1,
+        aborted: at == 2,
+        batchable: at == 3,
+        ..Transfer::default()
+    };
+    let flags = [0, 1, 2, 3].map(|at| Performative::Transfer(flag(at)));
+    let drain = Performative::Flow(Box::new(Flow {
+        drain: true,
+        ..Flow::default()
+    }));
+    let failed = Performative::Disposition(Disposition::settled(
+        Role::Sender,
+        0,
+        DeliveryState::Outcome(Outcome::Modified(Modified {
+            delivery_failed: true,
+            ..Modified::default()
+        })),
+    ));
     let attaches = attaches().map(|attach| Performative::Attach(Box::new(attach)));
     let dispositions = states().into_iter().map(of_state);
     all.into_iter()
+        .chain(flags)
+        .chain([drain, failed])
         .chain(attaches)
         .chain(dispositions)
         .collect()
