@@ -53,7 +53,7 @@ fn encoded(value: &Value) -> Bytes {
 }
 
 fn array(kind: Kind, elements: Vec<Value>) -> Value {
-    Array::new(kind, elements).map_or(Value::Null, Value::Array)
+    Array::new(kind, elements).map_or(Value::Null, Value::from)
 }
 
 fn values() -> Vec<Value> {
@@ -106,7 +106,7 @@ fn values() -> Vec<Value> {
             Kind::Long,
             vec![Value::Long(1)],
         )
-        .map_or(Value::Null, Value::Array),
+        .map_or(Value::Null, Value::from),
     ];
     let mut all = vec![
         Value::Map(Map(entries.collect())),

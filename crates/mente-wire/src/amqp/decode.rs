@@ -236,7 +236,7 @@ impl<'a> Reader<'a> {
                 Ok(Value::List(list))
             }
             code::MAP_8 | code::MAP_32 => self.map_of(code).map(Value::Map),
-            code::ARRAY_8 | code::ARRAY_32 => self.array_of(code).map(Value::Array),
+            code::ARRAY_8 | code::ARRAY_32 => self.array_of(code).map(Value::from),
             _ => self.scalar(code),
         }
     }

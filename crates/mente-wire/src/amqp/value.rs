@@ -7,7 +7,8 @@ use bytes::Bytes;
 use mente_engine::Timestamp;
 
 /// One value. Equal values are of the same type: a uint 1 is not a ulong 1, since those who
-/// compare message ids make that difference too.
+/// compare message ids make that difference too. It takes 40 bytes, whose largest part is that
+/// of a slice, and comes of one byte at least.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Value {
     #[default]
@@ -37,7 +38,7 @@ pub enum Value {
     Symbol(Symbol),
     List(Vec<Self>),
     Map(Map),
-    Array(Array),
+    Array(Box<Array>),
     Described(Box<Described>),
 }
 
@@ -184,6 +185,12 @@ impl From<&str> for Value {
 impl From<Text> for Value {
     fn from(text: Text) -> Self {
         Self::String(text)
+    }
+}
+
+impl From<Array> for Value {
+    fn from(array: Array) -> Self {
+        Self::Array(Box::new(array))
     }
 }
 

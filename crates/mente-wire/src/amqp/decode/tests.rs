@@ -44,7 +44,7 @@ fn symbol(text: &'static str) -> Value {
 }
 
 fn array(kind: Kind, elements: Vec<Value>) -> Value {
-    Value::Array(Array::new(kind, elements).unwrap())
+    Array::new(kind, elements).unwrap().into()
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn an_array_has_one_constructor() {
     // All described by the same two descriptors, and none that is.
     let descriptors = vec![Value::Ulong(1), symbol("x")];
     let described = |elements| {
-        Value::Array(Array::described(descriptors.clone(), Kind::Ubyte, elements).unwrap())
+        Value::from(Array::described(descriptors.clone(), Kind::Ubyte, elements).unwrap())
     };
     is(
         "e0 0a 01 00 53 01 00 a3 01 78 50 07",
@@ -371,6 +371,11 @@ fn elements_have_a_limit_that_walking_past_them_has_not() {
 }
 
 #[test]
+fn a_value_is_no_larger_than_it_says() {
+    assert_eq!(size_of::<Value>(), 40);
+}
+
+#[test]
 fn payloads_are_slices_of_the_input() {
     let input = bytes("c0 0b 03 a0 02 0102 a1 01 61 a3 01 62");
     let Ok(Value::List(list)) = decode(&input) else {
@@ -447,7 +452,7 @@ fn values() -> impl Strategy<Value = Value> {
                 let kind = elements.first().map_or(Kind::Long, Value::kind);
                 elements.retain(|element| element.kind() == kind);
                 let array = Array::described(descriptors, kind, elements);
-                array.map_or(Value::Null, Value::Array)
+                array.map_or(Value::Null, Value::from)
             }),
         ]
     })
