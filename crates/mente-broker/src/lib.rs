@@ -52,6 +52,7 @@ pub use broker::{
     Decided, Deletion, Delivery, Effect, Effects, EventPlace, FailedEvent, Forked, Found, Head,
     Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
     StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
+    saga_principal,
 };
 pub use catalogue::Catalogue;
 pub use deciding::DecidingWebhook;

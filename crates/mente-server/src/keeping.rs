@@ -103,7 +103,9 @@ impl<B: Default> Tasks<B> {
             Ok(declared) if self.running.load(Ordering::Relaxed) => declared,
             _ => return,
         };
-        kept.retain(|name, kept| declared.get(name) == Some(&kept.body));
+        // One that ended by itself failed: it is begun anew.
+        let is_over = |kept: &Kept<B>| kept.task.as_ref().is_some_and(JoinHandle::is_finished);
+        kept.retain(|name, kept| declared.get(name) == Some(&kept.body) && !is_over(kept));
         for (name, body) in declared {
             kept.entry(name).or_insert_with_key(|name| {
                 let board = Arc::default();

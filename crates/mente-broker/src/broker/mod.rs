@@ -64,6 +64,7 @@ pub use past::{
     on_the_spot,
 };
 pub use publish::Position;
+pub use reacting::saga_principal;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};
 pub use replay::Replayed;

@@ -8,11 +8,40 @@ use super::{Broker, StreamEvent, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::name::StreamName;
+use crate::journal::Definition;
+use crate::name::{EntityName, StreamName};
 use crate::shard::{Command, Reply};
 use crate::store::{Append, Appended, Direction};
 
+/// In whose name a saga appends.
+pub fn saga_principal(saga: &EntityName) -> Principal {
+    Principal::Key(format!("saga {saga}"))
+}
+
 impl Broker {
+    /// Whether this caller may say what becomes of an entity.
+    pub fn may_manage(&self, who: &Principal, entity: &EntityName) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, entity)
+    }
+
+    /// The streams of a saga's courses are written to by the saga alone.
+    pub(super) fn check_course(&self, who: &Principal, stream: &StreamName) -> Result<()> {
+        let catalogue = self.catalogue.get()?;
+        // They are the last kind of definitions.
+        let sagas = catalogue.definitions.keys().rev();
+        let mut sagas = sagas.take_while(|(kind, _)| *kind == Definition::Saga);
+        match sagas.find(|(_, saga)| saga.as_str() == stream.category()) {
+            Some((_, saga)) if who.name() != saga_principal(saga).name() => {
+                let message = format!(
+                    "stream {stream} is a course of saga {saga}, which alone writes to it; mente saga retry and skip \
+                     tell a course to go on"
+                );
+                Err(Error::new(Kind::Forbidden, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Under which term this node decides for the store; `None`: another node does, or nobody now.
     pub fn store_term(&self) -> Option<Term> {
         match self.duties[self.store_shard()].progress() {

@@ -75,6 +75,7 @@ impl Broker {
         let mut size = 0;
         for (stream, event) in &append.events {
             authorize(self.options.access, who, Action::Send, stream)?;
+            self.check_course(who, stream)?;
             event.validate()?;
             schemas.admit(event)?;
             check_tags(event)?;

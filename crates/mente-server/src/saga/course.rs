@@ -25,7 +25,7 @@ pub(super) const RETRIED: &str = "Mente.SagaRetried";
 pub(super) const TIMER: &str = "Mente.Timer";
 
 /// Characters that are kept of why a course is stuck.
-const WHY_CHARS: usize = 1_000;
+const WHY_CHARS: usize = 200;
 
 /// Where an event lies, as it is told: a record may be told as several.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -84,6 +84,8 @@ pub(super) enum Input {
     Timer {
         name: String,
         due: i64,
+        /// The moment until which everything was told.
+        now: i64,
         /// The first event that the course was not told before.
         before: Place,
     },
@@ -154,14 +156,22 @@ impl Place {
 }
 
 impl Input {
+    /// What it is, however often it is tried.
+    pub(super) fn what(&self) -> String {
+        match self {
+            Self::Event { place, .. } => format!("{}/{}", place.position, place.part),
+            Self::Timer { name, due, .. } => format!("{due} {name}"),
+        }
+    }
+
     /// What tells it from all others that the course is told, whenever that is.
     fn words(&self, course: &Course) -> String {
         match self {
-            Self::Event { place, .. } => format!("{}/{}", place.position, place.part),
+            Self::Event { .. } => self.what(),
             // One that is set again for the same moment is another one.
-            Self::Timer { name, due, .. } => {
+            Self::Timer { .. } => {
                 let set_by = course.last.as_deref().unwrap_or_default();
-                format!("{due} {name} {set_by}")
+                format!("{} {set_by}", self.what())
             }
         }
     }
@@ -182,7 +192,7 @@ impl Input {
     fn time(&self) -> i64 {
         match self {
             Self::Event { event, .. } => event.time.0,
-            Self::Timer { due, .. } => *due,
+            Self::Timer { now, .. } => *now,
         }
     }
 
@@ -324,7 +334,9 @@ impl Course {
     /// It begins to go on, if it is stuck where it is asked to.
     pub(super) fn asked(&self, of: Of<'_>, request: &Request) -> Option<Move> {
         let stuck = self.stuck.as_ref()?;
-        if stuck.goes_on || stuck.at != request.at || stuck.timer != request.timer {
+        // One that goes on from there may be told to pass it over still.
+        let is_news = request.skip || !stuck.goes_on;
+        if !is_news || stuck.at != request.at || stuck.timer != request.timer {
             return None;
         }
         let mut course = self.clone();
@@ -355,6 +367,15 @@ impl Course {
     /// The same once more, so that nobody who starts has to look back as far as this.
     pub(super) fn renewed(&self, of: Of<'_>) -> Move {
         self.move_by(self.clone(), of, "renewed")
+    }
+
+    /// It cannot go on from there.
+    pub(super) fn halted(&self, of: Of<'_>, at: Place, why: &str) -> Move {
+        let mut course = self.clone();
+        course.stuck = Some(waits(at));
+        let mut halted = self.move_by(course, of, "halted");
+        halted.at = waits(at);
+        halted.refused(of, why)
     }
 
     /// What it is when it goes on and is not told anything just now.
@@ -468,7 +489,7 @@ impl Move {
     /// Bytes of what is appended, about.
     pub(super) fn size_bytes(&self) -> usize {
         let events = self.events.iter().map(|(_, event)| event.size_bytes());
-        self.course.state.len() + events.sum::<usize>()
+        self.course.state.len() + self.before.state.len() + events.sum::<usize>()
     }
 
     /// What the course was before it.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use mente_broker::Direction;
+use mente_broker::{Direction, Kind};
 use mente_engine::limits;
 
-use super::course::Input;
+use super::course::{Input, Place};
 use super::declaration::stream_of;
 use super::task::{Result, Saga, placed};
 use super::telling::Cut;
@@ -16,13 +16,13 @@ impl Saga {
         let Some(key) = self.with_board(|board| board.open.going_on(&self.gone)) else {
             return Ok(false);
         };
-        self.gone.clone_from(&key);
         self.load([key.clone()].into()).await?;
         let kept = self.courses.get(&key).cloned();
         let Some((from, course)) = kept.and_then(|kept| kept.course.going_on()) else {
             // It was moved on meanwhile; what is there is read, and noted.
             self.courses.remove(&key);
-            self.load([key].into()).await?;
+            self.load([key.clone()].into()).await?;
+            self.gone = key;
             return Ok(true);
         };
         let query = self.declaration.query(&self.name);
@@ -34,11 +34,28 @@ impl Saga {
         let found = self
             .broker
             .find_told(&self.who, &query, start, forwards, most);
-        let found = found.await?;
+        let found = match found.await {
+            Ok(found) => found,
+            Err(error) if matches!(error.kind, Kind::UpcastFailed | Kind::Corrupt) => {
+                // The others are past it: it is this course's alone.
+                let stream = stream_of(&self.name, &key)?;
+                let at = Place {
+                    position: start,
+                    part: 0,
+                };
+                let halted = course.halted(self.of(&stream), at.max(from), &error.message);
+                self.gone_to.remove(&key);
+                self.append(&key, vec![halted], next, end).await?;
+                return Ok(true);
+            }
+            Err(error) => return Err(error.into()),
+        };
         let read_to = found.next.unwrap_or(found.end);
         let waits = placed(found.events).into_iter();
         let waits = waits.filter(|(place, event)| {
-            let is_waiting = *place >= from && place.position < next;
+            // What came while it was not declared is told to nobody, but what it is stuck at.
+            let since = place.position >= self.declaration.from || *place == from;
+            let is_waiting = since && *place >= from && place.position < next;
             is_waiting && self.declaration.key_of(&self.name, event).as_ref() == Some(&key)
         });
         let told = waits.map(|(place, event)| {
@@ -57,15 +74,16 @@ impl Saga {
         let Some((_, course)) = kept.and_then(|kept| kept.course.going_on()) else {
             // It is stuck again.
             self.gone_to.remove(&key);
+            self.gone = key;
             return Ok(true);
         };
         match followed.cut {
-            Some(Cut::Full) => drop(self.gone_to.insert(key, last)),
+            Some(Cut::Full) => drop(self.gone_to.insert(key.clone(), last)),
             Some(Cut::Slow { input, why, .. }) => {
                 let stuck = self.too_slow(&key, &input, why)?;
                 self.append(&key, vec![stuck], next, end).await?;
             }
-            None if read_to < next => drop(self.gone_to.insert(key, read_to)),
+            None if read_to < next => drop(self.gone_to.insert(key.clone(), read_to)),
             None => {
                 self.gone_to.remove(&key);
                 let stream = stream_of(&self.name, &key)?;
@@ -73,6 +91,8 @@ impl Saga {
                 self.append(&key, vec![caught_up], next, end).await?;
             }
         }
+        // Then it is the next one's turn; who failed tries the same one again.
+        self.gone = key;
         Ok(true)
     }
 }

@@ -27,9 +27,9 @@ use futures::FutureExt;
 use futures::future::BoxFuture;
 use mente_broker::{
     Append, Broker, Definition, Direction, EntityName, Error, Expected, Kind, Principal, Query,
-    QueryItem, Reactor, Result,
+    QueryItem, Reactor, Result, saga_principal,
 };
-use mente_engine::{Data, Event, Timestamp, limits};
+use mente_engine::{Attribute, Data, Event, Timestamp, limits};
 use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::sync::watch;
@@ -108,18 +108,31 @@ impl Sagas {
             let message = format!("a server keeps at most {} sagas", limits::SAGAS);
             return Err(Error::new(Kind::TooLarge, message));
         }
-        if !declared.contains_key(name) {
+        let before = declared.get(name);
+        if before.is_none() {
             self.check_category(name).await?;
         }
         let (source, clock) = (declaration.javascript, self.broker.clock());
         let compiles = move || Reactor::compile(&source, clock).map(drop);
         self.broker.run_aside(compiles).await??;
-        if body.get("from").is_none_or(Value::is_null) {
-            body["from"] = match declared.get(name) {
-                Some(before) => before["from"].clone(),
-                None => self.end().await?.into(),
-            };
-        }
+        let end = self.end().await?;
+        let known = before.and_then(|before| before["from"].as_u64());
+        let from = match (body.get("from").and_then(Value::as_u64), known) {
+            (None, Some(known)) => known,
+            (None, None) => end,
+            (Some(from), Some(known)) if from != known => {
+                let message = format!(
+                    "saga {name} is from {known} and goes on where it is: leave from out, or delete it first"
+                );
+                return Err(Error::new(Kind::Conflict, message));
+            }
+            (Some(from), _) if from > end => {
+                let message = format!("from is {from}, and the store ends at {end}");
+                return Err(Error::invalid(message));
+            }
+            (Some(from), _) => from,
+        };
+        body["from"] = from.into();
         self.broker
             .define(who, Definition::Saga, name, body)
             .await?;
@@ -134,7 +147,14 @@ impl Sagas {
             ..QueryItem::default()
         };
         let query = Query { items: vec![item] };
-        let (who, forwards) = (principal(name), Direction::Forwards);
+        if survey(&self.broker, &saga_principal(name), name)
+            .await?
+            .floor
+            .is_some()
+        {
+            return Ok(());
+        }
+        let (who, forwards) = (saga_principal(name), Direction::Forwards);
         let broker = self.broker.as_written();
         let found = broker.find_events(&who, &query, 0, forwards, 1).await?;
         match found.events.first() {
@@ -185,6 +205,7 @@ impl Sagas {
         key: &str,
         skip: bool,
     ) -> Result<()> {
+        self.broker.may_manage(who, name)?;
         self.tasks.body(who, "saga", name).await?;
         let stream = stream_of(name, key)?;
         let stuck = self.with_open(name, |open| open.stuck_at(key)).await?;
@@ -200,10 +221,17 @@ impl Sagas {
             source: format!("/sagas/{name}"),
             kind: RETRIED.to_owned(),
             data: Data::Json(json!(request).to_string().into()),
+            extensions: who
+                .name()
+                .map(|who| ("askedby".to_owned(), Attribute::Text(who.to_owned())))
+                .into_iter()
+                .collect(),
             ..Event::default()
         };
-        let append = Append::to(&stream, Expected::StreamExists, vec![asked]);
-        self.broker.append_store(who, append).await.map(drop)
+        // Nobody else writes to its streams.
+        let append = Append::to(&stream, Expected::Any, vec![asked]);
+        let own = saga_principal(name);
+        self.broker.append_store(&own, append).await.map(drop)
     }
 
     /// As the saga's own node knows it, or as it is written down.
@@ -214,7 +242,7 @@ impl Sagas {
                 return Ok(with(&board.open));
             }
         }
-        let surveyed = survey(&self.broker, &principal(name), name).await?;
+        let surveyed = survey(&self.broker, &saga_principal(name), name).await?;
         Ok(with(&surveyed.open))
     }
 
@@ -244,7 +272,7 @@ impl Sagas {
                 return Ok(status);
             }
         }
-        let surveyed = survey(&self.broker, &principal(name), name).await?;
+        let surveyed = survey(&self.broker, &saga_principal(name), name).await?;
         status.position = surveyed.floor.unwrap_or(0).max(status.position);
         status.show(&surveyed.open);
         Ok(status)
@@ -263,7 +291,7 @@ impl Sagas {
     ) -> Option<BoxFuture<'static, ()>> {
         match Declaration::parse(name, body) {
             Ok(declaration) => {
-                let (broker, who) = (self.broker.clone(), principal(name));
+                let (broker, who) = (self.broker.clone(), saga_principal(name));
                 let saga = Saga::new(broker, who, name.clone(), declaration, Arc::clone(board));
                 Some(saga.run().boxed())
             }
@@ -284,9 +312,4 @@ impl Status {
         self.going_on = open.going_count();
         self.stuck_at = open.stuck().take(SHOWN).collect();
     }
-}
-
-/// In whose name it appends, by which its courses know what they wrote.
-fn principal(saga: &EntityName) -> Principal {
-    Principal::Key(format!("saga {saga}"))
 }

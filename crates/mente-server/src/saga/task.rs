@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use mente_broker::{Broker, Direction, EntityName, Error, Kind, Principal, StreamEvent};
+use mente_broker::{Broker, Direction, EntityName, Error, Kind, Principal, Query, StreamEvent};
 use mente_engine::{Term, limits};
 
 use super::course::{Input, Of, Place, Progress, RETRIED, Request};
@@ -45,7 +45,7 @@ pub(super) struct Saga {
     pub(super) term: Term,
     pub(super) courses: Courses,
     /// What the program took too long for.
-    pub(super) slow: Option<Slow>,
+    pub(super) slow: Slow,
     /// The course that was told a piece of what it waited for last, and how far such courses were read for.
     pub(super) gone: String,
     pub(super) gone_to: BTreeMap<String, u64>,
@@ -88,7 +88,7 @@ impl Saga {
             board,
             term: Term(0),
             courses: Courses::default(),
-            slow: None,
+            slow: Slow::new(),
             gone: String::new(),
             gone_to: BTreeMap::new(),
             alive: Arc::default(),
@@ -168,18 +168,32 @@ impl Saga {
             .find_told(&self.who, &query, next, forwards, most);
         let found = found.await?;
         let read_to = found.next.unwrap_or(found.end).max(next);
-        let told = found.events.last().map(|event| event.time.0);
+        let last = found.events.last().map(|event| event.time.0);
         let is_all = found.events.is_empty() && read_to >= found.end;
         self.page(placed(found.events), next, found.end).await?;
+        let by = match last {
+            _ if is_all => now,
+            Some(last) => last,
+            // Records that are told as nothing.
+            None => self.time_before(read_to).await?,
+        };
         let mut is_busy = !is_all;
-        if let Some(by) = if is_all { Some(now) } else { told } {
-            is_busy |= self.timers(by, read_to, found.end).await?;
-        }
+        is_busy |= self.timers(by, read_to, found.end).await?;
         is_busy |= self.go_on(read_to, found.end).await?;
-        if is_all {
-            self.renew(read_to, found.end).await?;
-        }
+        self.renew(read_to, found.end).await?;
         Ok((read_to, is_busy))
+    }
+
+    /// When the last event before this position was appended.
+    async fn time_before(&self, position: u64) -> Result<i64> {
+        let (all, backwards) = (Query::default(), Direction::Backwards);
+        let Some(from) = position.checked_sub(1) else {
+            return Ok(i64::MIN);
+        };
+        let broker = self.broker.as_written();
+        let found = broker.find_events(&self.who, &all, from, backwards, 1);
+        let last = found.await?.events.into_iter().next();
+        Ok(last.map_or(i64::MIN, |event| event.time.0))
     }
 
     /// What lies between two requests to go on is told in one piece.
@@ -251,7 +265,16 @@ impl Saga {
         let told = due.iter().filter_map(|key| {
             let (due, name) = self.courses.get(key)?.course.due()?;
             let name = name.to_owned();
-            (due <= by).then_some((key.clone(), Input::Timer { name, due, before }))
+            let now = by;
+            (due <= by).then_some((
+                key.clone(),
+                Input::Timer {
+                    name,
+                    due,
+                    now,
+                    before,
+                },
+            ))
         });
         let told: Vec<_> = told.collect();
         let any = !told.is_empty();

@@ -32,13 +32,8 @@ pub(super) struct Kept {
     pub(super) expected: Expected,
 }
 
-/// What the program took too long for, and how often.
-#[derive(Debug)]
-pub(super) struct Slow {
-    key: String,
-    input: String,
-    times: u32,
-}
+/// What the program took too long for, by course, and how often.
+pub(super) type Slow = BTreeMap<String, (String, u32)>;
 
 /// What followed, in the order of what was told.
 #[derive(Debug, Default)]
@@ -120,23 +115,22 @@ impl Saga {
     /// The course is stuck once the program took too long for this often enough: before that the machine may have
     /// stood still.
     pub(super) fn too_slow(&mut self, key: &str, input: &Input, why: String) -> Result<Move> {
-        let told = format!("{input:?}");
-        let times = match self.slow.take() {
-            Some(slow) if slow.key == key && slow.input == told => slow.times + 1,
-            _ => 1,
-        };
         let course = self.courses.get(key).map(|kept| kept.course.clone());
         let course = course.unwrap_or_default();
         let course = course.going_on().map_or(course, |(_, course)| course);
+        let what = input.what();
+        let times = match self.slow.remove(key) {
+            Some((told, times)) if told == what => times + 1,
+            _ => 1,
+        };
         if times >= SLOW {
             let stream = stream_of(&self.name, key)?;
             return Ok(course.stuck(self.of(&stream), input, &why));
         }
-        self.slow = Some(Slow {
-            key: key.to_owned(),
-            input: told,
-            times,
-        });
+        if self.slow.len() >= limits::SAGA_COURSES {
+            self.slow.clear();
+        }
+        self.slow.insert(key.to_owned(), (what, times));
         Err(Stop::Failed(format!("course {key:?}: {why}")))
     }
 
@@ -299,9 +293,11 @@ impl Saga {
     pub(super) async fn read(&self, key: &str, stream: &StreamName) -> Result<Kept> {
         let (mut below, mut expected) = (u64::MAX, Expected::NoStream);
         loop {
+            // Nearly always it is the very last one.
+            let most = if below == u64::MAX { 1 } else { LOADED };
             let events = self
                 .broker
-                .last_written(&self.who, stream, below, LOADED)
+                .last_written(&self.who, stream, below, most)
                 .await?;
             let Some(lowest) = events.last() else {
                 let course = Course::default();

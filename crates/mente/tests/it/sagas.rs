@@ -692,11 +692,20 @@ async fn one_course_stops_no_other() {
     for n in 0..300 {
         tell(&server, &format!("spins-{n}"), json!("spin")).await;
     }
-    // Others write to its stream, and hide what it wrote.
+    // Others hide what it wrote, and may not write to its stream.
     for n in 0..3 {
         tell(&server, "meddled", json!("go")).await;
         caught_up(&server, "mix").await;
-        say(&server, "mix-meddled", "Noise", json!(n)).await;
+        let noise =
+            json!({"specversion": "1.0", "id": "n", "source": "/t", "type": "Noise", "data": n});
+        let (path, kind) = ("/streams/mix-meddled", Some("application/cloudevents+json"));
+        let sent = server.client.request("POST", path, kind, noise.to_string());
+        let sent = sent.await.unwrap();
+        assert!(
+            sent.status == 403 && sent.text().contains("saga mix"),
+            "{}",
+            sent.text()
+        );
         let hides = json!({"maxCount": 1}).to_string();
         let set = server
             .call("PUT", "/streams/mix-meddled/metadata", &hides)
@@ -727,6 +736,12 @@ async fn one_course_stops_no_other() {
         status.get("error").is_none() && status["timers"] == 300,
         "{status}"
     );
+    // One that is stuck can be helped though its stream was deleted until the next append.
+    server.ok("DELETE", "/streams/mix-ahead", "").await;
+    ok(&server, &["saga", "skip", "mix", "ahead"]);
+    until(&server, "mix", |status| status["stuck"] == 1).await;
+    tell(&server, "ahead", json!("go")).await;
+    eventually(async || data_of(&server, "out-ahead", "Out").await == [1]).await;
     // Streams that are somebody's are no saga's.
     let taken = server.call("PUT", "/sagas/in", &program(source)).await;
     assert!(
@@ -734,4 +749,53 @@ async fn one_course_stops_no_other() {
         "{}",
         taken.text()
     );
+    let from = |from: u64| {
+        json!({"on": {"Told": "subject"}, "javascript": source, "from": from}).to_string()
+    };
+    assert_eq!(
+        server
+            .call("PUT", "/sagas/new", &from(1 << 50))
+            .await
+            .status,
+        400
+    );
+    assert_eq!(server.call("PUT", "/sagas/mix", &from(1)).await.status, 409);
+}
+
+/// The machine may have stood still; but not three times at one event.
+#[tokio::test]
+async fn a_program_that_is_too_slow_is_the_fault_of_one_course() {
+    let server = Server::start();
+    let source = "function react(state, event) {
+        if (event.data === 'slow') {
+            const text = 'x'.repeat(60000);
+            for (let n = 0; n < 1e6; n++) text.indexOf('xxxxxxxxxxxxxxxxxxxxy');
+        }
+        return { events: [{ stream: 'out-' + event.subject, type: 'Out', data: event.data }] };
+    }";
+    server.ok("PUT", "/sagas/slow", &program(source)).await;
+    for data in ["go", "slow", "go"] {
+        tell(&server, "a", json!(data)).await;
+        tell(&server, "b", json!("go")).await;
+    }
+    let began = Instant::now();
+    loop {
+        let status = server.ok("GET", "/sagas/slow", "").await;
+        if status["stuckAt"][0]["key"] == "a" && status.get("error").is_none() {
+            assert!(
+                status["stuckAt"][0]["why"]
+                    .as_str()
+                    .unwrap()
+                    .contains("ms for one event"),
+                "{status}"
+            );
+            break;
+        }
+        assert!(began.elapsed() < 4 * SOON, "{status}");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    eventually(async || data_of(&server, "out-b", "Out").await.len() == 3).await;
+    assert_eq!(data_of(&server, "out-a", "Out").await, ["go"]);
+    ok(&server, &["saga", "skip", "slow", "a"]);
+    eventually(async || data_of(&server, "out-a", "Out").await == ["go", "go"]).await;
 }

@@ -166,6 +166,11 @@ fn a_request_is_for_the_place_that_it_names() {
         assert!(!goes_on.awaits(&input(6)), "only what is told in its turn");
         // Read once more it asks for nothing, nor when the course is stuck elsewhere by then.
         assert!(goes_on.asked(of, &request(true, 5)).is_none());
+        // One that goes on with the event at which it was may be told to pass it over.
+        let goes_on = stuck.asked(of, &request(false, 5)).unwrap().course;
+        assert!(goes_on.asked(of, &request(false, 5)).is_none());
+        let skips = goes_on.asked(of, &request(true, 5)).unwrap().course;
+        assert_eq!(skips.going_on().unwrap().0, at(5).behind());
         let later = course.stuck(of, &input(6), "no").course;
         assert!(later.asked(of, &request(true, 5)).is_none());
         let retried = later.asked(of, &request(false, 6)).unwrap().course;
@@ -188,6 +193,7 @@ fn a_timer_that_is_set_again_for_the_same_moment_is_another_one() {
             let timer = Input::Timer {
                 name: name.to_owned(),
                 due,
+                now: due,
                 before: Place {
                     position: 5,
                     part: 0,
