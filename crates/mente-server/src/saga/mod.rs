@@ -22,6 +22,7 @@ mod task;
 mod telling;
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
@@ -44,6 +45,9 @@ use task::{Board, Saga};
 
 /// Courses that are stuck, of which so many are shown by name.
 const SHOWN: usize = 100;
+
+/// How long another node is asked how far a saga is.
+const SURVEY: Duration = Duration::from_secs(3);
 
 /// The sagas of a server; cheap to clone.
 #[derive(Clone, Debug)]
@@ -272,9 +276,21 @@ impl Sagas {
                 return Ok(status);
             }
         }
-        let surveyed = survey(&self.broker, &saga_principal(name), name).await?;
-        status.position = surveyed.floor.unwrap_or(0).max(status.position);
-        status.show(&surveyed.open);
+        // Whoever has the store may be gone just now.
+        let own = saga_principal(name);
+        let surveying = survey(&self.broker, &own, name);
+        match tokio::time::timeout(SURVEY, surveying).await {
+            Ok(surveyed) => {
+                let surveyed = surveyed?;
+                status.position = surveyed.floor.unwrap_or(0).max(status.position);
+                status.show(&surveyed.open);
+            }
+            Err(_) => {
+                let message =
+                    "the node that has the store does not answer: what is open is not known here";
+                status.error = Some(message.to_owned());
+            }
+        }
         Ok(status)
     }
 

@@ -99,7 +99,10 @@ impl Saga {
         let mut wait = RETRY;
         loop {
             let Some(term) = self.broker.store_term() else {
-                self.with_board(|board| board.is_here = false);
+                self.with_board(|board| {
+                    board.is_here = false;
+                    board.error = None;
+                });
                 tokio::time::sleep(LOOK).await;
                 continue;
             };
