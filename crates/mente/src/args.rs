@@ -608,6 +608,20 @@ pub(crate) enum Projection {
         #[command(flatten)]
         connection: Connection,
     },
+    /// Try declarations on given events and compare the rows, without a server
+    ///
+    /// A file has a case or an array of them: {"name": "…", "projection": DECLARATION or {"file": "orders.json"} beside
+    /// it, "given": [EVENT, …], "expect": {"TABLE": [ROW, …], "SELECT …": [ROW, …]}, "refuse": {"2": "PART OF THE
+    /// MESSAGE"}}. Events are CloudEvents in JSON; id, source, specversion and time follow from their number where they
+    /// are left out, and "stream" says where in the store they lie. A topic has one partition, and offsets have holes. A
+    /// row is an array, or an object, whose missing columns are NULL; rows of a TABLE are in any order, 3 is 3.0, blobs
+    /// are base64. "refuse" names events, counted from 1, that must fail: the first one stops the projection, or is parked
+    /// with "onError": "park"; with "inline": true its append is refused, as a server does it. A "target" in PostgreSQL is
+    /// not tried. Exit code 1 if a case fails, 2 if a file cannot be read.
+    Test {
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
 }
 
 #[derive(Debug, Group)]

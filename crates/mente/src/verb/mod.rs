@@ -1,4 +1,4 @@
-//! Verbs: each is one or a few HTTP calls to a running server.
+//! Verbs: each is one or a few HTTP calls to a running server; the trial of a projection (`trial.rs`) is none.
 
 mod backup;
 mod branch;
@@ -17,6 +17,7 @@ mod subscription;
 mod tail;
 mod topic;
 mod trace;
+mod trial;
 
 use std::io::{IsTerminal, Write};
 

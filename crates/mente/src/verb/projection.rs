@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use super::sql::{query, waited};
 use super::stream::read_declaration;
-use super::{Caller, confirm, items};
+use super::{Caller, confirm, items, trial};
 use crate::args::Projection;
 use crate::failure::{Code, Failure, Result};
 use crate::output::{cell, line, table};
@@ -123,6 +123,7 @@ pub(super) async fn run(verb: Projection) -> Result<()> {
                 .print("POST", &path, asked, show_rows)
                 .await
         }
+        Projection::Test { files } => trial::run(&files).await,
     }
 }
 

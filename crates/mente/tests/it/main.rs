@@ -33,6 +33,7 @@ mod pages;
 mod parked;
 mod past;
 mod process;
+mod projection_test;
 mod projections;
 mod pull;
 mod reducers;
