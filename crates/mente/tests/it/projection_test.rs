@@ -276,6 +276,9 @@ fn what_cannot_be_is_said_of_the_case() {
         told.contains("event 1: its \"stream\" is missing"),
         "{told}"
     );
+    // Names from a file do not drive the terminal.
+    let (_, out, _) = tried(&with(&case(), "name", json!("a\u{1b}[2J\nb")));
+    assert_eq!(out, "ok      t.json 1: a\u{fffd}[2J\u{fffd}b\n");
     let twice = with(&placed("order-1", 1), "id", json!("same"));
     let told = fails(&with(&case(), "given", json!([twice, twice])));
     assert!(

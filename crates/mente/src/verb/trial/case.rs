@@ -16,6 +16,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use crate::failure::{Failure, Result};
+use crate::output::printable;
 
 /// A test file, and a declaration beside it.
 const FILE_BYTES: u64 = 16 << 20;
@@ -44,7 +45,10 @@ pub(super) struct Case {
 pub(super) fn read(file: &Path) -> Result<Vec<Case>> {
     let text = text(file)?;
     let shown = file.display();
-    let broken = |error| Failure::usage(format!("{shown} is no test of a projection: {error}"));
+    let broken = |error: serde_json::Error| {
+        let error = printable(&error.to_string());
+        Failure::usage(format!("{shown} is no test of a projection: {error}"))
+    };
     let mut cases: Vec<Case> = if text.trim_start().starts_with('[') {
         serde_json::from_str(&text).map_err(broken)?
     } else {

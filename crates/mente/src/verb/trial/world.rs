@@ -58,7 +58,6 @@ impl std::fmt::Display for Refusal {
 }
 
 impl World {
-    /// With the topic, of one partition, if that is the source.
     pub(super) async fn open(name: EntityName, declaration: Declaration) -> anyhow::Result<Self> {
         let directory = tempfile::tempdir().context("cannot make a directory for the rows")?;
         let options = Options {
@@ -73,9 +72,6 @@ impl World {
             shards.spawn(async { drop(task.await) });
         }
         broker.ready().await?;
-        if let Source::Topic(topic) = &declaration.source {
-            broker.create_topic(&ME, topic, 1).await?;
-        }
         let projections = Projections::open(broker.clone(), directory.path());
         let projections = projections.context("cannot open the projections")?;
         let (stop, stopped) = watch::channel(false);
@@ -99,7 +95,11 @@ impl World {
         let _ = self.running.await;
     }
 
+    /// After its topic, of one partition, if that is the source.
     pub(super) async fn define(&self, declared: &Value) -> Result<(), Error> {
+        if let Source::Topic(topic) = &self.declaration.source {
+            self.broker.create_topic(&ME, topic, 1).await?;
+        }
         self.projections
             .define(&ME, &self.name, declared.clone())
             .await
