@@ -8,7 +8,7 @@ use serde::de::{Deserialize, Deserializer, Error, MapAccess, SeqAccess, Visitor}
 
 /// Any JSON value of that kind, looked at and let go.
 #[derive(Debug)]
-pub(super) struct Distinct;
+pub struct Distinct;
 
 impl<'de> Deserialize<'de> for Distinct {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {

@@ -39,7 +39,7 @@ mod openapi;
 mod body;
 mod caller;
 mod connection;
-mod distinct;
+pub mod distinct;
 mod error;
 #[cfg(feature = "fuzz")]
 pub(crate) mod fuzz;

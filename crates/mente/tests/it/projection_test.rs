@@ -324,16 +324,26 @@ fn a_file_that_is_no_test_is_refused() {
         &with(&case(), "projection", outside),
         "PostgreSQL, are not tried",
     );
+    // One of two members with one name would count for nothing, in a declaration too.
+    let beside = with(&case(), "projection", json!({"file": "declared.json"}));
+    let files = Files::new(&[("good.json", &case()), ("beside.json", &beside)]);
+    let write = |name: &str, text: String| std::fs::write(files.0.path().join(name), text).unwrap();
+    let expect = "\"expect\":{";
     let twice = case()
         .to_string()
-        .replacen("\"expect\":{", "\"expect\":{\"totals\":[],", 1);
-    let files = Files::new(&[("good.json", &case())]);
-    std::fs::write(files.0.path().join("twice.json"), twice).unwrap();
-    let (code, _, err) = files.tried(&["twice.json"]);
-    assert!(
-        code == 2 && err.contains("\"totals\" is there twice"),
-        "{code} {err}"
+        .replacen(expect, &format!("{expect}\"totals\":[],"), 1);
+    write("twice.json", twice);
+    write(
+        "declared.json",
+        totals().to_string().replacen('{', "{\"init\":[],", 1),
     );
+    for (name, part) in [
+        ("twice.json", "\"totals\" appears twice"),
+        ("beside.json", "\"init\" appears twice"),
+    ] {
+        let (code, _, err) = files.tried(&[name]);
+        assert!(code == 2 && err.contains(part), "{name}: {code} {err}");
+    }
     // The first file is good, and is not tried.
     let (code, out, err) = files.tried(&["good.json", "absent.json"]);
     assert_eq!((code, &*out), (2, ""));

@@ -3,15 +3,15 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
-use std::marker::PhantomData;
 use std::path::Path;
 
 use bytes::Bytes;
 use mente_broker::StreamName;
 use mente_engine::Event;
+use mente_server::http::distinct::Distinct;
 use mente_wire::cloudevents;
-use serde::de::{Error as _, MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -34,10 +34,10 @@ pub(super) struct Case {
     pub(super) projection: Value,
     pub(super) given: Vec<Given>,
     /// Rows by table or query.
-    #[serde(default, deserialize_with = "each_once")]
+    #[serde(default)]
     pub(super) expect: BTreeMap<String, Vec<Value>>,
     /// By the number of the event, from 1: a part of the message.
-    #[serde(default, deserialize_with = "each_once")]
+    #[serde(default)]
     pub(super) refuse: BTreeMap<usize, String>,
 }
 
@@ -45,14 +45,10 @@ pub(super) struct Case {
 pub(super) fn read(file: &Path) -> Result<Vec<Case>> {
     let text = text(file)?;
     let shown = file.display();
-    let broken = |error: serde_json::Error| {
-        let error = printable(&error.to_string());
-        Failure::usage(format!("{shown} is no test of a projection: {error}"))
-    };
     let mut cases: Vec<Case> = if text.trim_start().starts_with('[') {
-        serde_json::from_str(&text).map_err(broken)?
+        parse(file, &text, "is no test of a projection")?
     } else {
-        vec![serde_json::from_str(&text).map_err(broken)?]
+        vec![parse(file, &text, "is no test of a projection")?]
     };
     if cases.is_empty() || cases.len() > CASES_PER_FILE {
         let message = format!(
@@ -78,9 +74,7 @@ impl Case {
             return Ok(());
         };
         let file = beside.with_file_name(named);
-        self.projection = serde_json::from_str(&text(&file)?).map_err(|error| {
-            Failure::usage(format!("{} is no declaration: {error}", file.display()))
-        })?;
+        self.projection = parse(&file, &text(&file)?, "is no declaration")?;
         Ok(())
     }
 
@@ -121,41 +115,6 @@ impl Case {
             None => Ok(()),
         }
     }
-}
-
-/// Of two members with one name the first would be no expectation at all.
-fn each_once<'de, D, K, V>(deserializer: D) -> Result<BTreeMap<K, V>, D::Error>
-where
-    D: Deserializer<'de>,
-    K: Deserialize<'de> + Ord + std::fmt::Debug,
-    V: Deserialize<'de>,
-{
-    struct EachOnce<K, V>(PhantomData<(K, V)>);
-
-    impl<'de, K, V> Visitor<'de> for EachOnce<K, V>
-    where
-        K: Deserialize<'de> + Ord + std::fmt::Debug,
-        V: Deserialize<'de>,
-    {
-        type Value = BTreeMap<K, V>;
-
-        fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<Self::Value, A::Error> {
-            let mut found = BTreeMap::new();
-            while let Some((name, value)) = members.next_entry()? {
-                if found.contains_key(&name) {
-                    return Err(A::Error::custom(format!("{name:?} is there twice")));
-                }
-                found.insert(name, value);
-            }
-            Ok(found)
-        }
-    }
-
-    deserializer.deserialize_map(EachOnce(PhantomData))
 }
 
 /// The event and its stream, if it is one of the store; what it leaves out follows from its number alone.
@@ -199,6 +158,16 @@ pub(super) fn event(
 fn time(number: usize) -> String {
     let (hours, minutes, seconds) = (number / 3_600, number / 60 % 60, number % 60);
     format!("2026-01-01T{hours:02}:{minutes:02}:{seconds:02}Z")
+}
+
+/// No member is there twice: an expectation would be none, and a server refuses such a declaration.
+fn parse<T: DeserializeOwned>(file: &Path, text: &str, what: &str) -> Result<T> {
+    let read = serde_json::from_str::<Distinct>(text);
+    read.and_then(|Distinct| serde_json::from_str(text))
+        .map_err(|error| {
+            let error = printable(&error.to_string());
+            Failure::usage(format!("{} {what}: {error}", file.display()))
+        })
 }
 
 fn text(file: &Path) -> Result<String> {
