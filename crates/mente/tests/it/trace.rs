@@ -452,15 +452,22 @@ fn the_shop_passes_causes_on() {
         .output();
     let shop = shop.unwrap();
     assert!(shop.status.success(), "{shop:?}");
+    // The order's first event follows from a command, and its id from the command's.
+    let begin = ok(
+        &server,
+        &["stream", "read", "order-1", "--limit", "1", "-o", "json"],
+    );
+    let begin: Value = serde_json::from_str(&begin).unwrap();
+    let placed = begin["events"][0]["event"]["id"].as_str().unwrap();
     let shown: Value =
-        serde_json::from_str(&ok(&server, &["trace", "order-1", "-o", "json"])).unwrap();
+        serde_json::from_str(&ok(&server, &["trace", placed, "-o", "json"])).unwrap();
     // What a handler derives has the same id whenever it does so.
     let shipped = mente_broker::identity::derived(&["shop.OrderShipped", "order-1"]);
     assert_eq!(
         lines(&shown),
         [
-            "order-1 order-1@0 null",
-            "order-1 orders null shipping=settled",
+            &*format!("{placed} order-1@0 null"),
+            &format!("{placed} orders null shipping=settled"),
             &format!(".{shipped} order-1@1 null"),
             &format!(".{shipped} shipments null notify=settled"),
         ]
