@@ -76,6 +76,11 @@ fn row(status: &Value) -> Vec<String> {
 
 fn show(status: &Value) -> Result<()> {
     table(&HEAD, &[row(status)])?;
+    if let Some(without) = status["withoutKey"].as_u64().filter(|without| *without > 0) {
+        println!(
+            "{without} events named no course since the server began: see where \"on\" looks for it"
+        );
+    }
     let stuck = items(status, "stuckAt").map(|stuck| {
         let of = |name: &str| printable(&cell(stuck.get(name)));
         ["key", "position", "timer", "why"].map(of).to_vec()

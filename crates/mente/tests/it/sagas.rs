@@ -503,6 +503,13 @@ async fn a_course_that_is_stuck_holds_up_nobody_and_misses_nothing() {
         server = server.crash_and_restart();
     }
     assert!(mente(&server, &["saga", "skip", "sum", "a"]).0 != 0);
+    // Without a subject it is nobody's.
+    let nobody = json!({"specversion": "1.0", "id": "nobody", "source": "/t", "type": "Added", "data": {"n": 1}});
+    append(&server, "in-1", &nobody).await;
+    let status = caught_up(&server, "sum").await;
+    assert_eq!(status["withoutKey"], 1, "{status}");
+    let shown = ok(&server, &["saga", "get", "sum"]);
+    assert!(shown.contains("1 events named no course"), "{shown}");
     ok(&server, &["saga", "rm", "sum"]);
     assert_eq!(server.call("GET", "/sagas/sum", "").await.status, 404);
 }
