@@ -1,7 +1,7 @@
 //! AMQP 1.0 (OASIS, 2012): values, frames, performatives, and messages by their sections.
 //!
-//! Bytes in, values out, and back; what a connection, a session or a link makes of them is not
-//! decided here. Payloads, texts and tags are slices of the input, so that a message is written
+//! Bytes in, values out, and back; what a connection, its sessions and its links make of them is
+//! [`machine`]'s, and what for is nobody's here. Payloads, texts and tags are slices of the input, so that a message is written
 //! as it came. Whatever a peer claims of sizes and counts is held against the bytes that are
 //! there before anything is allocated.
 //!
@@ -11,10 +11,12 @@
 //! - writing is explicit: every field of a composite, null or default ones too. Fields at the
 //!   end may be left out by the standard, but readers exist that look for them by their index.
 //!
-//! Start reading at [`value`], then [`frame`], then [`performative`].
+//! Start reading at [`value`], then [`frame`], then [`performative`], then
+//! [`machine`].
 
 pub mod error;
 pub mod frame;
+pub mod machine;
 pub mod message;
 pub mod performative;
 pub mod sasl;

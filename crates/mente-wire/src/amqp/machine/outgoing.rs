@@ -1,0 +1,245 @@
+//! Deliveries of the door, cut into transfers as the peer takes them.
+
+use bytes::Bytes;
+
+use super::event::{DeliveryId, Outgoing, Refused};
+use super::session::Session;
+use super::wire::Wire;
+use crate::amqp::performative::{
+    DELIVERY_TAG_BYTES, Disposition, Flow, Performative, Role, Transfer,
+};
+
+/// What each delivery that waits counts beside its payload, so that empty ones are bounded too.
+const QUEUED_BYTES: usize = 128;
+
+/// What waits for the window of its session. It goes out in this order, since a peer that was
+/// told of a drain or a settlement takes no delivery before it any more.
+#[derive(Debug)]
+pub(super) enum Queued {
+    Transfer(Box<Sending>),
+    Drained {
+        link: u64,
+        delivery_count: u32,
+    },
+    Disposition {
+        link: u64,
+        disposition: Box<Disposition>,
+    },
+}
+
+#[derive(Debug)]
+pub(super) struct Sending {
+    link: u64,
+    transfer: Transfer,
+    /// What is left of it.
+    payload: Bytes,
+    has_begun: bool,
+}
+
+impl Queued {
+    const fn link(&self) -> u64 {
+        match self {
+            Self::Transfer(sending) => sending.link,
+            Self::Drained { link, .. } | Self::Disposition { link, .. } => *link,
+        }
+    }
+
+    /// What it counts of the connection's output.
+    pub(super) fn counted_bytes(&self) -> usize {
+        match self {
+            Self::Transfer(sending) => QUEUED_BYTES + sending.payload.len(),
+            // Of these there are no more than of deliveries before them.
+            Self::Drained { .. } | Self::Disposition { .. } => 0,
+        }
+    }
+}
+
+impl Session {
+    pub(super) fn send(
+        &mut self,
+        serial: u64,
+        outgoing: Outgoing,
+        wire: &mut Wire,
+    ) -> Result<DeliveryId, Refused> {
+        let most = self.limits.unsettled_per_link;
+        let is_full = wire.written_bytes() + wire.queued_bytes >= self.limits.output_bytes;
+        let link = self.attached(serial)?;
+        if link.role != Role::Sender {
+            return Err(Refused::OutOfPlace);
+        }
+        if outgoing.tag.len() > DELIVERY_TAG_BYTES {
+            return Err(Refused::TagTooLong);
+        }
+        if link.credit == 0 {
+            return Err(Refused::NoCredit);
+        }
+        if is_full {
+            return Err(Refused::Full);
+        }
+        if !outgoing.settled && link.unsettled >= most {
+            return Err(Refused::Unsettled);
+        }
+        link.credit -= 1;
+        link.delivery_count = link.delivery_count.wrapping_add(1);
+        link.unsettled += usize::from(!outgoing.settled);
+        let handle = link.handle_out;
+        let id = self.next_delivery_id();
+        if !outgoing.settled {
+            self.sent.insert(id, serial);
+        }
+        let transfer = Transfer {
+            handle,
+            delivery_id: Some(id),
+            delivery_tag: Some(outgoing.tag),
+            message_format: Some(outgoing.format),
+            settled: Some(outgoing.settled),
+            state: outgoing.state,
+            ..Transfer::default()
+        };
+        let queued = Queued::Transfer(Box::new(Sending {
+            link: serial,
+            transfer,
+            payload: outgoing.payload,
+            has_begun: false,
+        }));
+        wire.queued_bytes += queued.counted_bytes();
+        self.queue.push_back(queued);
+        self.pump(wire);
+        Ok(DeliveryId(id))
+    }
+
+    /// Of those that are settled already an id may come again; of the others there are far fewer
+    /// than ids.
+    fn next_delivery_id(&mut self) -> u32 {
+        while self.sent.contains_key(&self.next_delivery) {
+            self.next_delivery = self.next_delivery.wrapping_add(1);
+        }
+        let id = self.next_delivery;
+        self.next_delivery = id.wrapping_add(1);
+        id
+    }
+
+    /// The door has sent what it had: the rest of the credit is used up (§2.6.7).
+    pub(super) fn drained(&mut self, serial: u64, wire: &mut Wire) -> Result<(), Refused> {
+        let link = self.attached(serial)?;
+        if link.role != Role::Sender || !link.is_draining {
+            return Err(Refused::OutOfPlace);
+        }
+        link.delivery_count = link.delivery_count.wrapping_add(link.credit);
+        link.credit = 0;
+        link.is_draining = false;
+        let now = link.delivery_count;
+        let mut of_link = self
+            .queue
+            .iter_mut()
+            .rev()
+            .filter(|queued| queued.link() == serial);
+        match of_link.next() {
+            // A peer that keeps its window shut and asks for one drain after the other is
+            // answered once.
+            Some(Queued::Drained { delivery_count, .. }) => *delivery_count = now,
+            _ => self.queue.push_back(Queued::Drained {
+                link: serial,
+                delivery_count: now,
+            }),
+        }
+        self.pump(wire);
+        Ok(())
+    }
+
+    /// Writes what the peer's window and the bound of the output allow.
+    pub(super) fn pump(&mut self, wire: &mut Wire) {
+        while let Some(queued) = self.queue.front_mut() {
+            match queued {
+                Queued::Transfer(sending) => {
+                    let is_full = wire.written_bytes() >= self.limits.output_bytes;
+                    if self.peer_window == 0 || is_full {
+                        return;
+                    }
+                    let before = sending.payload.len();
+                    if !sending.write_frame(self.channel, wire) {
+                        return;
+                    }
+                    wire.queued_bytes -= before - sending.payload.len();
+                    self.peer_window -= 1;
+                    self.next_outgoing_id = self.next_outgoing_id.wrapping_add(1);
+                    if !sending.payload.is_empty() {
+                        continue;
+                    }
+                    wire.queued_bytes -= QUEUED_BYTES;
+                }
+                Queued::Disposition { disposition, .. } => {
+                    let disposition = Disposition::clone(disposition);
+                    wire.put(self.channel, &Performative::Disposition(disposition));
+                }
+                &mut Queued::Drained {
+                    link,
+                    delivery_count,
+                } => self.write_drained(link, delivery_count, wire),
+            }
+            self.queue.pop_front();
+        }
+    }
+
+    /// JS complains about credit that is left when a drain is answered, so that later credit is
+    /// not told of here.
+    fn write_drained(&self, link: u64, delivery_count: u32, wire: &mut Wire) {
+        let Some(link) = self.links.get(&link) else {
+            return;
+        };
+        let flow = Flow {
+            handle: Some(link.handle_out),
+            delivery_count: Some(delivery_count),
+            link_credit: Some(0),
+            available: Some(0),
+            drain: true,
+            ..self.flow()
+        };
+        wire.put(self.channel, &Performative::Flow(Box::new(flow)));
+    }
+
+    /// Drops what waits of a link that ends.
+    pub(super) fn unqueue(&mut self, serial: u64, wire: &mut Wire) {
+        self.queue.retain(|queued| {
+            let stays = queued.link() != serial;
+            if !stays {
+                wire.queued_bytes -= queued.counted_bytes();
+            }
+            stays
+        });
+    }
+
+    /// The first delivery of which the peer has seen nothing.
+    pub(super) fn first_unseen(&self) -> Option<u32> {
+        self.queue.iter().find_map(|queued| match queued {
+            Queued::Transfer(sending) if !sending.has_begun => sending.transfer.delivery_id,
+            _ => None,
+        })
+    }
+
+    /// Whether not all of a delivery has been written.
+    pub(super) fn is_queued(&self, id: u32) -> bool {
+        self.queue.iter().any(|queued| match queued {
+            Queued::Transfer(sending) => sending.transfer.delivery_id == Some(id),
+            _ => false,
+        })
+    }
+}
+
+impl Sending {
+    /// One frame of it. False if the peer's frames are too small for one.
+    fn write_frame(&mut self, channel: u16, wire: &mut Wire) -> bool {
+        let (payload_bytes, frame_bytes) = (self.payload.len(), wire.frame_bytes);
+        let fitting = self
+            .transfer
+            .write_frame(channel, payload_bytes, frame_bytes, wire.out());
+        let Some(fitting) = fitting else {
+            wire.is_overlong = true;
+            return false;
+        };
+        wire.out()
+            .extend_from_slice(&self.payload.split_to(fitting));
+        self.has_begun = true;
+        true
+    }
+}

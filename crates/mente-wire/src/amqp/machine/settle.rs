@@ -1,0 +1,123 @@
+//! What becomes of deliveries: the peer says what it thinks, the door says what is (§2.6.12).
+
+use super::event::{DeliveryId, Disposed, Event, LinkId, Refused};
+use super::link::is_behind;
+use super::outgoing::Queued;
+use super::session::Session;
+use super::wire::{Fault, Wire};
+use crate::amqp::error::condition;
+use crate::amqp::performative::{Disposition, Performative, Role};
+use crate::amqp::state::DeliveryState;
+
+impl Session {
+    /// Deliveries that are not known are passed over: they were settled, or their link is gone.
+    pub(super) fn disposition(
+        &mut self,
+        disposition: Disposition,
+        wire: &mut Wire,
+    ) -> Result<Option<Event>, Fault> {
+        let (first, last) = (
+            disposition.first,
+            disposition.last.unwrap_or(disposition.first),
+        );
+        if !is_behind(last.wrapping_sub(first)) {
+            let words = "a disposition whose last delivery is before its first";
+            return Err(self.fault(condition::INVALID_FIELD, words));
+        }
+        let deliveries = self.known(disposition.role, first, last);
+        if deliveries.is_empty() {
+            return Ok(None);
+        }
+        if disposition.settled {
+            for (link, id) in &deliveries {
+                self.forget(disposition.role, link.serial, id.0);
+            }
+            self.top_up(wire);
+        }
+        Ok(Some(Event::Disposition(Box::new(Disposed {
+            role: disposition.role,
+            deliveries,
+            settled: disposition.settled,
+            state: disposition.state,
+        }))))
+    }
+
+    /// Those of a range that wait to be settled: the walk is over what is known, since the range
+    /// is only claimed.
+    fn known(&self, by: Role, first: u32, last: u32) -> Vec<(LinkId, DeliveryId)> {
+        let (map, unseen) = match by {
+            Role::Receiver => (&self.sent, self.first_unseen()),
+            Role::Sender => (&self.received, None),
+        };
+        let found: Box<dyn Iterator<Item = (&u32, &u64)>> = if first <= last {
+            Box::new(map.range(first..=last))
+        } else {
+            Box::new(map.range(first..).chain(map.range(..=last)))
+        };
+        let is_seen = |id: u32| {
+            // Nobody can think anything of a delivery that was not sent.
+            unseen.is_none_or(|unseen| !is_behind(id.wrapping_sub(unseen)))
+        };
+        let seen = found.filter(|(id, _)| is_seen(**id));
+        let named = seen.map(|(id, serial)| {
+            let link = LinkId {
+                session: self.id,
+                serial: *serial,
+            };
+            (link, DeliveryId(*id))
+        });
+        named.collect()
+    }
+
+    /// Settles a delivery and tells the peer.
+    pub(super) fn settle(
+        &mut self,
+        serial: u64,
+        id: DeliveryId,
+        state: Option<DeliveryState>,
+        wire: &mut Wire,
+    ) -> Result<(), Refused> {
+        let role = self.attached(serial)?.role;
+        let peer = match role {
+            Role::Sender => Role::Receiver,
+            Role::Receiver => Role::Sender,
+        };
+        if !self.forget(peer, serial, id.0) {
+            return Err(Refused::NoDelivery);
+        }
+        let disposition = Disposition {
+            role,
+            first: id.0,
+            last: None,
+            settled: true,
+            state,
+            batchable: false,
+        };
+        if role == Role::Sender && self.is_queued(id.0) {
+            self.queue.push_back(Queued::Disposition {
+                link: serial,
+                disposition: Box::new(disposition),
+            });
+        } else {
+            wire.put(self.channel, &Performative::Disposition(disposition));
+        }
+        self.top_up(wire);
+        Ok(())
+    }
+
+    /// Whether it was known as one of the link's, by the peer in this role.
+    fn forget(&mut self, peer: Role, serial: u64, id: u32) -> bool {
+        let map = match peer {
+            Role::Receiver => &mut self.sent,
+            Role::Sender => &mut self.received,
+        };
+        if map.get(&id) != Some(&serial) {
+            return false;
+        }
+        map.remove(&id);
+        if let Some(link) = self.links.get_mut(&serial) {
+            link.unsettled -= 1;
+        }
+        true
+    }
+}
