@@ -67,7 +67,7 @@ pub struct Connection {
     /// When the last frame came, and when the last one went.
     heard: Duration,
     spoke: Duration,
-    /// What ended the connection at a moment when nobody asked for events.
+    /// What came with the last event, or by a command.
     untold: Option<Event>,
 }
 
@@ -166,7 +166,7 @@ impl Connection {
 
     /// Whether [`send`](Self::send) finds room.
     pub const fn has_room(&self) -> bool {
-        self.wire.written_bytes() + self.wire.queued_bytes < self.options.limits.output_bytes
+        self.wire.has_room(&self.options.limits)
     }
 
     /// Whether nothing more is read. The door writes what is left and closes its socket.
@@ -206,7 +206,7 @@ impl Connection {
         }
         let (performative, payload) =
             Performative::decode(&frame.body).map_err(Fault::malformed)?;
-        if let Phase::Closing { .. } = self.phase {
+        if self.is_closing() {
             if matches!(performative, Performative::Close(_)) {
                 self.phase = Phase::Finished;
             }
@@ -294,7 +294,18 @@ impl Connection {
         match performative {
             Performative::Attach(attach) => session.attach(*attach, wire).map(Some),
             Performative::Detach(detach) => Ok(session.detached(detach, wire)),
-            Performative::Flow(flow) => session.receive_flow(&flow, wire),
+            Performative::Flow(flow) => {
+                let (event, is_opened) = session.receive_flow(&flow, wire)?;
+                let opened = is_opened.then_some(Event::Window {
+                    session: session.id,
+                });
+                // At most one event is told at a time.
+                if event.is_some() {
+                    self.untold = opened;
+                    return Ok(event);
+                }
+                Ok(opened)
+            }
             Performative::Transfer(transfer) => session.transfer(transfer, payload, wire),
             Performative::Disposition(disposition) => session.disposition(disposition, wire),
             Performative::Open(_)
@@ -307,6 +318,11 @@ impl Connection {
     /// Ends what has to end, and tells the peer.
     fn fail(&mut self, fault: Fault) -> Option<Event> {
         match fault {
+            Fault::Connection(_) if self.is_closing() => {
+                // It has been told of the end, and nothing is made of what it says.
+                self.phase = self.phase.illegible();
+                None
+            }
             Fault::Connection(error) => Some(self.fail_connection(error, true)),
             Fault::Session(session, error) => {
                 self.end_session(session, Some(error.clone())).ok()?;
@@ -331,11 +347,15 @@ impl Connection {
         }
     }
 
+    const fn is_closing(&self) -> bool {
+        matches!(self.phase, Phase::Closing { .. })
+    }
+
     /// What follows cannot be read.
     fn illegible(&mut self, malformed: Malformed, bytes: &mut BytesMut) -> Option<Event> {
         bytes.clear();
-        if let Phase::Closing { is_legible, .. } = &mut self.phase {
-            *is_legible = false;
+        if self.is_closing() {
+            self.phase = self.phase.illegible();
             return None;
         }
         Some(self.fail_connection(malformed.into(), false))
@@ -369,6 +389,7 @@ impl Connection {
 
     /// Drops all sessions, of which nothing can be said any more.
     fn drop_sessions(&mut self) {
+        self.untold = None;
         self.sessions.clear();
         for session in std::mem::take(&mut self.channels).into_values() {
             if let Some(session) = session.session {

@@ -34,7 +34,7 @@ pub enum By {
     Machine,
 }
 
-/// What the peer did, and one frame is at most one of them. What a door ends itself is no event:
+/// What the peer did. What a door ends itself is no event:
 /// to the door it has ended with the command.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Event {
@@ -69,6 +69,11 @@ pub enum Event {
         link: LinkId,
         credit: u32,
         drain: bool,
+    },
+    /// The session takes transfers again: deliveries that found [`Refused::NoWindow`] on any of
+    /// its links may go.
+    Window {
+        session: SessionId,
     },
     Delivery(Box<Delivery>),
     /// In place of a delivery, on a link to a coordinator. The answer to a declaration is the
@@ -154,9 +159,11 @@ pub enum Refused {
     OutOfPlace,
     /// The receiver takes none at this time: wait for [`Event::Credit`].
     NoCredit,
-    /// Too much is waiting to be written: write it first.
+    /// The session takes none at this time: wait for [`Event::Window`].
+    NoWindow,
+    /// Too much is waiting to be written, or an earlier delivery of the session: write first.
     Full,
-    /// Too many deliveries of the link are not settled: wait for dispositions.
+    /// Too many deliveries of the link, or of all links, are not settled: wait for dispositions.
     Unsettled,
     /// No such delivery of this link waits to be settled.
     NoDelivery,
@@ -170,8 +177,9 @@ impl fmt::Display for Refused {
             Self::Gone => "it has ended",
             Self::OutOfPlace => "it is not the time for it, or not the role",
             Self::NoCredit => "the receiver has given no credit",
+            Self::NoWindow => "the window of the session is shut",
             Self::Full => "too much waits to be written",
-            Self::Unsettled => "too many deliveries of the link are not settled",
+            Self::Unsettled => "too many deliveries are not settled",
             Self::NoDelivery => "no such delivery of the link is unsettled",
             Self::TagTooLong => "a delivery tag of more than 32 bytes",
         })

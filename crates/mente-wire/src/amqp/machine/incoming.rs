@@ -40,7 +40,7 @@ impl Session {
         };
         let whole = link.gather(transfer, payload, partial_bytes_max, wire)?;
         let event = match whole {
-            Some((transfer, payload)) => Some(self.delivered(serial, transfer, payload)?),
+            Some((transfer, payload)) => Some(self.delivered(serial, transfer, payload, wire)?),
             None => None,
         };
         self.top_up(wire);
@@ -53,6 +53,7 @@ impl Session {
         serial: u64,
         transfer: Transfer,
         payload: Bytes,
+        wire: &mut Wire,
     ) -> Result<Event, Fault> {
         let (Some(id), Some(tag)) = (transfer.delivery_id, transfer.delivery_tag) else {
             return Err(self.fault(condition::INVALID_FIELD, "a delivery without id and tag"));
@@ -76,7 +77,12 @@ impl Session {
                 let words = "more deliveries that are not settled than a link may have";
                 return Err(link.fault(condition::TRANSFER_LIMIT_EXCEEDED, words));
             }
+            if wire.unsettled >= self.limits.unsettled {
+                let words = "more deliveries that are not settled than a connection may have";
+                return Err(link.fault(condition::RESOURCE_LIMIT_EXCEEDED, words));
+            }
             link.unsettled += 1;
+            wire.unsettled += 1;
             self.received.insert(id, serial);
         }
         let (link, id) = (link.id, DeliveryId(id));

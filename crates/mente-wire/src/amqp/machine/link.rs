@@ -272,8 +272,9 @@ impl Session {
         if let Some(partial) = link.partial.take() {
             wire.partial_bytes -= partial.counted_bytes;
         }
-        let holds_any = std::mem::take(&mut link.unsettled) > 0;
-        if holds_any {
+        let held = std::mem::take(&mut link.unsettled);
+        wire.unsettled -= held;
+        if held > 0 {
             self.received.retain(|_, of| *of != serial);
             self.sent.retain(|_, of| *of != serial);
         }

@@ -50,6 +50,19 @@ pub(super) enum Phase {
     Finished,
 }
 
+impl Phase {
+    /// The same, with nothing to be read any more.
+    pub(super) const fn illegible(self) -> Self {
+        match self {
+            Self::Closing { until, .. } => Self::Closing {
+                until,
+                is_legible: false,
+            },
+            other => other,
+        }
+    }
+}
+
 impl Connection {
     pub(super) fn greeted(&mut self, protocol: Protocol) -> Result<Option<Event>, Fault> {
         match (self.phase, protocol) {

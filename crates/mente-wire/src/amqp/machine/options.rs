@@ -4,9 +4,6 @@ use std::time::Duration;
 
 use crate::amqp::value::{Map, Symbol, Text};
 
-/// The most that links of one connection wait for of one peer, where the door says nothing else.
-const UNSETTLED_PER_LINK: usize = 65_536;
-
 /// Set by the door when it accepts a connection.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -36,6 +33,8 @@ pub struct Limits {
     pub links: usize,
     /// Deliveries of one link that are not settled, in either direction.
     pub unsettled_per_link: usize,
+    /// The same of all links.
+    pub unsettled: usize,
     /// One delivery that comes in.
     pub delivery_bytes: usize,
     /// All deliveries that have begun to come in and not ended.
@@ -62,7 +61,8 @@ impl Default for Limits {
             sessions: 1_024,
             links_per_session: 256,
             links: 2_048,
-            unsettled_per_link: UNSETTLED_PER_LINK,
+            unsettled_per_link: 65_536,
+            unsettled: 131_072,
             delivery_bytes: 1 << 20,
             partial_bytes: 16 << 20,
             output_bytes: 1 << 20,

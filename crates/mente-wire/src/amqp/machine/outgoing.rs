@@ -9,11 +9,9 @@ use crate::amqp::performative::{
     DELIVERY_TAG_BYTES, Disposition, Flow, Performative, Role, Transfer,
 };
 
-/// What each delivery that waits counts beside its payload, so that empty ones are bounded too.
-const QUEUED_BYTES: usize = 128;
-
-/// What waits for the window of its session. It goes out in this order, since a peer that was
-/// told of a drain or a settlement takes no delivery before it any more.
+/// What waits for the window of its session: the rest of one delivery, and behind it what must
+/// not be told before. No other delivery is begun then. JS ends a connection on which a number of
+/// a delivery is left out, so that numbers are given to what is written at once only.
 #[derive(Debug)]
 pub(super) enum Queued {
     Transfer(Box<Sending>),
@@ -33,7 +31,6 @@ pub(super) struct Sending {
     transfer: Transfer,
     /// What is left of it.
     payload: Bytes,
-    has_begun: bool,
 }
 
 impl Queued {
@@ -44,11 +41,9 @@ impl Queued {
         }
     }
 
-    /// What it counts of the connection's output.
-    pub(super) fn counted_bytes(&self) -> usize {
+    pub(super) fn payload_bytes(&self) -> usize {
         match self {
-            Self::Transfer(sending) => QUEUED_BYTES + sending.payload.len(),
-            // Of these there are no more than of deliveries before them.
+            Self::Transfer(sending) => sending.payload.len(),
             Self::Drained { .. } | Self::Disposition { .. } => 0,
         }
     }
@@ -62,7 +57,9 @@ impl Session {
         wire: &mut Wire,
     ) -> Result<DeliveryId, Refused> {
         let most = self.limits.unsettled_per_link;
-        let is_full = wire.written_bytes() + wire.queued_bytes >= self.limits.output_bytes;
+        let is_held = wire.unsettled >= self.limits.unsettled;
+        let has_window = self.peer_window > 0;
+        let is_full = !self.queue.is_empty() || !wire.has_room(&self.limits);
         let link = self.attached(serial)?;
         if link.role != Role::Sender {
             return Err(Refused::OutOfPlace);
@@ -73,15 +70,20 @@ impl Session {
         if link.credit == 0 {
             return Err(Refused::NoCredit);
         }
+        if !has_window {
+            return Err(Refused::NoWindow);
+        }
         if is_full {
             return Err(Refused::Full);
         }
-        if !outgoing.settled && link.unsettled >= most {
+        if !outgoing.settled && (link.unsettled >= most || is_held) {
             return Err(Refused::Unsettled);
         }
         link.credit -= 1;
         link.delivery_count = link.delivery_count.wrapping_add(1);
-        link.unsettled += usize::from(!outgoing.settled);
+        let unsettled = usize::from(!outgoing.settled);
+        link.unsettled += unsettled;
+        wire.unsettled += unsettled;
         let handle = link.handle_out;
         let id = self.next_delivery_id();
         if !outgoing.settled {
@@ -100,9 +102,8 @@ impl Session {
             link: serial,
             transfer,
             payload: outgoing.payload,
-            has_begun: false,
         }));
-        wire.queued_bytes += queued.counted_bytes();
+        wire.queued_bytes += queued.payload_bytes();
         self.queue.push_back(queued);
         self.pump(wire);
         Ok(DeliveryId(id))
@@ -166,7 +167,6 @@ impl Session {
                     if !sending.payload.is_empty() {
                         continue;
                     }
-                    wire.queued_bytes -= QUEUED_BYTES;
                 }
                 Queued::Disposition { disposition, .. } => {
                     let disposition = Disposition::clone(disposition);
@@ -203,18 +203,10 @@ impl Session {
         self.queue.retain(|queued| {
             let stays = queued.link() != serial;
             if !stays {
-                wire.queued_bytes -= queued.counted_bytes();
+                wire.queued_bytes -= queued.payload_bytes();
             }
             stays
         });
-    }
-
-    /// The first delivery of which the peer has seen nothing.
-    pub(super) fn first_unseen(&self) -> Option<u32> {
-        self.queue.iter().find_map(|queued| match queued {
-            Queued::Transfer(sending) if !sending.has_begun => sending.transfer.delivery_id,
-            _ => None,
-        })
     }
 
     /// Whether not all of a delivery has been written.
@@ -239,7 +231,6 @@ impl Sending {
         };
         wire.out()
             .extend_from_slice(&self.payload.split_to(fitting));
-        self.has_begun = true;
         true
     }
 }

@@ -37,7 +37,7 @@ pub(super) struct Session {
     /// Transfers that the peer still takes.
     pub(super) peer_window: u32,
     pub(super) next_delivery: u32,
-    /// Deliveries of ours that are not settled, queued ones too, and whose they are.
+    /// Deliveries of ours that are not settled, and whose they are.
     pub(super) sent: BTreeMap<u32, u64>,
     pub(super) queue: VecDeque<Queued>,
 
@@ -102,11 +102,13 @@ impl Session {
         }
     }
 
+    /// What it says of a link, and whether the window has been opened by it.
     pub(super) fn receive_flow(
         &mut self,
         flow: &Flow,
         wire: &mut Wire,
-    ) -> Result<Option<Event>, Fault> {
+    ) -> Result<(Option<Event>, bool), Fault> {
+        let was_shut = self.peer_window == 0;
         // What the peer has not seen yet has its place in the window that it tells. Ids that we
         // never sent are passed over, since peers exist that count otherwise.
         let seen = flow.next_incoming_id.unwrap_or(FIRST_OUTGOING_ID);
@@ -123,7 +125,7 @@ impl Session {
             }
         };
         self.pump(wire);
-        Ok(event)
+        Ok((event, was_shut && self.peer_window > 0))
     }
 
     /// Takes one transfer out of the window. Python counts deliveries where transfers are meant,
@@ -165,11 +167,12 @@ impl Session {
     /// Gives up all that the session holds of what is counted for its connection.
     pub(super) fn close(self, wire: &mut Wire) {
         wire.link_count -= self.links.len();
+        wire.unsettled -= self.received.len() + self.sent.len();
         for partial in self.links.values().filter_map(|link| link.partial.as_ref()) {
             wire.partial_bytes -= partial.counted_bytes;
         }
         for queued in &self.queue {
-            wire.queued_bytes -= queued.counted_bytes();
+            wire.queued_bytes -= queued.payload_bytes();
         }
     }
 }

@@ -6,7 +6,7 @@ use super::outgoing::Queued;
 use super::session::Session;
 use super::wire::{Fault, Wire};
 use crate::amqp::error::condition;
-use crate::amqp::performative::{Disposition, Performative, Role};
+use crate::amqp::performative::{Disposition, Role};
 use crate::amqp::state::DeliveryState;
 
 impl Session {
@@ -30,7 +30,7 @@ impl Session {
         }
         if disposition.settled {
             for (link, id) in &deliveries {
-                self.forget(disposition.role, link.serial, id.0);
+                self.forget(disposition.role, link.serial, id.0, wire);
             }
             self.top_up(wire);
         }
@@ -45,21 +45,16 @@ impl Session {
     /// Those of a range that wait to be settled: the walk is over what is known, since the range
     /// is only claimed.
     fn known(&self, by: Role, first: u32, last: u32) -> Vec<(LinkId, DeliveryId)> {
-        let (map, unseen) = match by {
-            Role::Receiver => (&self.sent, self.first_unseen()),
-            Role::Sender => (&self.received, None),
+        let map = match by {
+            Role::Receiver => &self.sent,
+            Role::Sender => &self.received,
         };
         let found: Box<dyn Iterator<Item = (&u32, &u64)>> = if first <= last {
             Box::new(map.range(first..=last))
         } else {
             Box::new(map.range(first..).chain(map.range(..=last)))
         };
-        let is_seen = |id: u32| {
-            // Nobody can think anything of a delivery that was not sent.
-            unseen.is_none_or(|unseen| !is_behind(id.wrapping_sub(unseen)))
-        };
-        let seen = found.filter(|(id, _)| is_seen(**id));
-        let named = seen.map(|(id, serial)| {
+        let named = found.map(|(id, serial)| {
             let link = LinkId {
                 session: self.id,
                 serial: *serial,
@@ -82,7 +77,7 @@ impl Session {
             Role::Sender => Role::Receiver,
             Role::Receiver => Role::Sender,
         };
-        if !self.forget(peer, serial, id.0) {
+        if !self.forget(peer, serial, id.0, wire) {
             return Err(Refused::NoDelivery);
         }
         let disposition = Disposition {
@@ -99,14 +94,14 @@ impl Session {
                 disposition: Box::new(disposition),
             });
         } else {
-            wire.put(self.channel, &Performative::Disposition(disposition));
+            wire.put_disposition(self.channel, disposition);
         }
         self.top_up(wire);
         Ok(())
     }
 
     /// Whether it was known as one of the link's, by the peer in this role.
-    fn forget(&mut self, peer: Role, serial: u64, id: u32) -> bool {
+    fn forget(&mut self, peer: Role, serial: u64, id: u32, wire: &mut Wire) -> bool {
         let map = match peer {
             Role::Receiver => &mut self.sent,
             Role::Sender => &mut self.received,
@@ -115,6 +110,7 @@ impl Session {
             return false;
         }
         map.remove(&id);
+        wire.unsettled -= 1;
         if let Some(link) = self.links.get_mut(&serial) {
             link.unsettled -= 1;
         }

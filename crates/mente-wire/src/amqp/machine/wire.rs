@@ -3,8 +3,9 @@
 use bytes::Bytes;
 
 use super::event::{LinkId, SessionId};
+use super::options::Limits;
 use crate::amqp::error::Malformed;
-use crate::amqp::performative::Performative;
+use crate::amqp::performative::{Disposition, Performative};
 use crate::amqp::state::Error;
 
 /// What a peer did wrong, by what has to end for it.
@@ -26,8 +27,19 @@ impl Fault {
 }
 
 #[derive(Debug)]
+struct Last {
+    channel: u16,
+    /// Where its frame begins, and where the output ended with it.
+    from: usize,
+    to: usize,
+    disposition: Disposition,
+}
+
+#[derive(Debug)]
 pub(super) struct Wire {
     out: Vec<u8>,
+    /// The disposition at the end of the output, which the next delivery may be added to.
+    last: Option<Last>,
     /// Largest frame that is sent.
     pub(super) frame_bytes: usize,
     /// Whether a frame was to be larger than that and could not be cut. The connection fails.
@@ -36,6 +48,8 @@ pub(super) struct Wire {
     pub(super) queued_bytes: usize,
     /// Payload of deliveries that have not come to their end.
     pub(super) partial_bytes: usize,
+    /// Deliveries of all sessions that are not settled, in both directions.
+    pub(super) unsettled: usize,
     /// Of all sessions, those too that wait for the peer's detach.
     pub(super) link_count: usize,
 }
@@ -44,10 +58,12 @@ impl Wire {
     pub(super) const fn new(frame_bytes: usize) -> Self {
         Self {
             out: Vec::new(),
+            last: None,
             frame_bytes,
             is_overlong: false,
             queued_bytes: 0,
             partial_bytes: 0,
+            unsettled: 0,
             link_count: 0,
         }
     }
@@ -61,7 +77,13 @@ impl Wire {
         self.out.len()
     }
 
+    /// Whether anything more may wait to be written.
+    pub(super) const fn has_room(&self, limits: &Limits) -> bool {
+        self.out.len() + self.queued_bytes < limits.output_bytes
+    }
+
     pub(super) fn take(&mut self) -> Option<Bytes> {
+        self.last = None;
         let out = std::mem::take(&mut self.out);
         (!out.is_empty()).then(|| out.into())
     }
@@ -74,6 +96,39 @@ impl Wire {
             self.is_overlong = true;
         }
     }
+
+    /// One that settles a delivery with the outcome of the one before it is a frame with it.
+    pub(super) fn put_disposition(&mut self, channel: u16, mut disposition: Disposition) {
+        if let Some(last) = self.last.take()
+            && last.to == self.out.len()
+            && last.channel == channel
+            && is_next(&last.disposition, &disposition)
+        {
+            self.out.truncate(last.from);
+            disposition.last = Some(disposition.first);
+            disposition.first = last.disposition.first;
+        }
+        let from = self.out.len();
+        let frame = Performative::Disposition(disposition);
+        self.put(channel, &frame);
+        if let Performative::Disposition(disposition) = frame {
+            self.last = Some(Last {
+                channel,
+                from,
+                to: self.out.len(),
+                disposition,
+            });
+        }
+    }
+}
+
+fn is_next(last: &Disposition, next: &Disposition) -> bool {
+    // A range that goes on behind the highest number is one that clients walk for ever.
+    let follows = last.last.unwrap_or(last.first).checked_add(1) == Some(next.first);
+    follows
+        && (last.role, last.settled) == (next.role, next.settled)
+        && last.state == next.state
+        && next.last.is_none()
 }
 
 /// `wanted` if the peer takes such a number and it is not in use, else the lowest that is.

@@ -69,9 +69,11 @@ impl Door {
                 self.links.retain(|link, _| link.session != session);
                 Ok(())
             }
-            Event::Response(_) | Event::Opened(_) | Event::Begun { .. } | Event::Closed { .. } => {
-                Ok(())
-            }
+            Event::Response(_)
+            | Event::Opened(_)
+            | Event::Begun { .. }
+            | Event::Window { .. }
+            | Event::Closed { .. } => Ok(()),
         };
         assert_eq!(done, Ok(()), "after {:?}", self.told.last());
     }
@@ -199,6 +201,7 @@ impl Door {
             Event::Response(_) => "response".into(),
             Event::Opened(open) => format!("open {}", open.container_id),
             Event::Begun { .. } => "begin".into(),
+            Event::Window { .. } => "window".into(),
             Event::Attach { attach, .. } => format!("attach {}", attach.name),
             Event::Credit {
                 link,

@@ -307,5 +307,15 @@ fn a_closing_peer_may_still_be_in_the_middle_of_something() {
     }
     assert_eq!(peer.say_bytes(&rest), []);
     assert!(peer.machine.is_finished());
+    // Nonsense is nothing to tell of any more, and ends with the time that there is.
+    for nonsense in [&b"\0\0\0\x0c\x02\0\0\0\0\x53\x99\x45"[..], b"\0\0\0\x02"] {
+        let mut peer = Peer::opened(limits(), Open::default());
+        peer.machine.close(None).unwrap();
+        assert_eq!(peer.say_bytes(nonsense), []);
+        assert_eq!(peer.say_bytes(&rest), []);
+        assert!(!peer.machine.is_finished());
+        assert_eq!(peer.machine.tick(seconds(5)), None);
+        assert!(peer.machine.is_finished());
+    }
     assert!(matches!(&peer.hear()[..], [(0, Performative::Close(_), _)]));
 }

@@ -28,6 +28,7 @@ pub(super) fn limits() -> Limits {
         links_per_session: 8,
         links: 16,
         unsettled_per_link: 10,
+        unsettled: 15,
         delivery_bytes: 4_000,
         partial_bytes: 10_000,
         output_bytes: 8_000,
