@@ -281,6 +281,34 @@ fn who_asks_for_a_flow_gets_one() {
     assert_eq!((first.handle, first.incoming_window), (None, 10));
     assert_eq!((second.handle, second.link_credit), (Some(0), Some(4)));
     assert!(!first.echo && !second.echo, "or there is no end to it");
+    // A drain is answered when it is done, and a link behind its attach.
+    let mut drain = flow_of(credit(0, 4, true));
+    drain.echo = true;
+    peer.say(0, &Performative::Flow(drain));
+    assert_eq!(peer.hear(), []);
+    peer.ask(0, super::peer::attach(1, Role::Receiver));
+    let mut early = flow_of(credit(1, 4, false));
+    early.echo = true;
+    peer.say(0, &Performative::Flow(early));
+    assert_eq!(peer.hear(), []);
+}
+
+#[test]
+fn a_delivery_is_settled_on_its_link_and_forgotten_with_its_session() {
+    let (mut peer, link) = receiver(1_000, 10);
+    let other = peer.attach(0, 1, Role::Receiver);
+    let id = peer.machine.send(link, outgoing(1)).unwrap();
+    assert_eq!(
+        peer.machine.settle(other, id, None),
+        Err(Refused::NoDelivery)
+    );
+    assert_eq!(peer.machine.settle(link, id, None), Ok(()));
+    peer.machine.send(link, outgoing(1)).unwrap();
+    let sender = peer.attach_behind(0, 2, Role::Sender);
+    peer.transfer(0, &super::peer::transfer(2, 0), b"a");
+    assert_eq!(peer.machine.wire.unsettled, 2);
+    peer.machine.end(sender.session, None).unwrap();
+    assert_eq!(peer.machine.wire.unsettled, 0);
 }
 
 #[test]

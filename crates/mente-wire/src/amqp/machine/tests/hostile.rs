@@ -375,16 +375,32 @@ fn anything() -> impl Strategy<Value = (u16, Performative)> {
             batchable: false,
         })
     });
+    let detach = (0..3_u32).prop_map(|handle| {
+        Performative::Detach(Detach {
+            handle,
+            ..Detach::default()
+        })
+    });
     let frame = prop_oneof![
-        3 => Just(begin()),
-        3 => (0..3_u32, role).prop_map(|(handle, role)| asks(handle, role)),
-        4 => flow,
-        4 => sent,
-        4 => disposition,
-        1 => (0..3_u32).prop_map(|handle| Performative::Detach(Detach { handle, ..Detach::default() })),
+        2 => (0..3_u32, role).prop_map(|(handle, role)| asks(handle, role)),
+        8 => flow,
+        8 => sent,
+        8 => disposition,
+        1 => detach,
         1 => Just(Performative::End(End::default())),
     ];
     (0..3_u16, frame)
+}
+
+/// A session with links in both directions, again when it was ended.
+fn set_up(peer: &mut Peer, channel: u16) {
+    peer.hear();
+    peer.begin(channel, 10);
+    for (handle, role) in [(0, Role::Sender), (1, Role::Receiver)] {
+        if peer.machine.wire.link_count < 16 {
+            peer.attach(channel, handle, role);
+        }
+    }
 }
 
 /// What a door might do at any time.
@@ -428,9 +444,18 @@ proptest! {
         said in proptest::collection::vec((anything(), 0..4_u8), 1..120),
     ) {
         let mut peer = Peer::unaudited(limits());
+        (0..3).for_each(|channel| set_up(&mut peer, channel));
         for ((channel, performative), choice) in said {
+            let mut has_ended = false;
             for event in peer.say(channel, &performative) {
                 meddle(&mut peer, &event, choice);
+                prop_assert!(!matches!(event, Event::Closed { .. }), "{event:?}");
+                if let Event::Ended { by, .. } = event {
+                    has_ended = true;
+                    if by == By::Machine {
+                        peer.say(channel, &Performative::End(End::default()));
+                    }
+                }
             }
             let wire = &peer.machine.wire;
             prop_assert!(wire.queued_bytes <= 8_000 + 2_100);
@@ -438,6 +463,9 @@ proptest! {
             prop_assert!(wire.partial_bytes <= 10_000);
             prop_assert!(wire.link_count <= 16);
             peer.hear();
+            if has_ended {
+                set_up(&mut peer, channel);
+            }
         }
         let _ = peer.machine.close(None);
         let wire = &peer.machine.wire;

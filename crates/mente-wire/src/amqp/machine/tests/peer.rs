@@ -130,6 +130,12 @@ impl Peer {
         link
     }
 
+    /// The same when other things are still to be heard.
+    pub(super) fn attach_behind(&mut self, channel: u16, handle: u32, role: Role) -> LinkId {
+        self.hear();
+        self.attach(channel, handle, role)
+    }
+
     pub(super) fn ask(&mut self, channel: u16, attach: Attach) -> LinkId {
         let asked = self.say(channel, &Performative::Attach(Box::new(attach)));
         let [Event::Attach { link, .. }] = asked[..] else {
