@@ -6,10 +6,12 @@ use super::event::{Delivery, DeliveryId, Event};
 use super::link::{Link, Stage};
 use super::session::Session;
 use super::wire::{Fault, Wire};
+use crate::amqp::composite::Field;
+use crate::amqp::decode::Reader;
 use crate::amqp::error::condition;
 use crate::amqp::message::Message;
 use crate::amqp::performative::{Role, Transfer};
-use crate::amqp::state::Error;
+use crate::amqp::state::{DeliveryState, Error};
 use crate::amqp::transaction::Control;
 
 /// What each part of a delivery counts at least, so that one of very many parts ends too.
@@ -184,8 +186,8 @@ impl Link {
             }
             wire.partial_bytes += counted_bytes;
             self.partial = Some(Partial {
-                first: transfer,
                 // Copied, as all parts are: a slice would keep its whole frame.
+                first: apart(transfer),
                 payload: payload[..].into(),
                 counted_bytes,
             });
@@ -202,7 +204,7 @@ impl Link {
             partial.first.settled = Some(true);
         }
         if transfer.state.is_some() {
-            partial.first.state = transfer.state;
+            partial.first.state = transfer.state.and_then(|state| copy_of(&state));
         }
         partial.payload.extend_from_slice(&payload);
         partial.counted_bytes = counted_bytes;
@@ -213,6 +215,23 @@ impl Link {
         self.partial = Some(partial);
         Ok(None)
     }
+}
+
+/// The transfer without any slice of its frame.
+fn apart(transfer: Transfer) -> Transfer {
+    let copy = |tag: Bytes| Bytes::copy_from_slice(&tag);
+    Transfer {
+        delivery_tag: transfer.delivery_tag.map(copy),
+        state: transfer.state.and_then(|state| copy_of(&state)),
+        ..transfer
+    }
+}
+
+/// What is written of a state is read again, in bytes of its own.
+fn copy_of(state: &DeliveryState) -> Option<DeliveryState> {
+    let mut out = Vec::new();
+    state.write(&mut out);
+    DeliveryState::read(&mut Reader::new(&out.into())).ok()?
 }
 
 fn control_of(payload: &Bytes) -> Result<Control, Error> {

@@ -453,6 +453,34 @@ fn what_may_be_unsettled_is_bounded_and_tags_are() {
 }
 
 #[test]
+fn sessions_are_told_of_their_own_deliveries() {
+    let (mut peer, link) = receiver(1_000, 10);
+    peer.begin(1, 1_000);
+    let other = peer.attach(1, 0, Role::Receiver);
+    peer.say(1, &credit(0, 10, false));
+    let first = peer.machine.send(link, outgoing(1)).unwrap();
+    for _ in 0..2 {
+        peer.machine.send(other, outgoing(1)).unwrap();
+    }
+    peer.hear();
+    peer.machine.settle(link, first, Some(ACCEPTED)).unwrap();
+    peer.machine
+        .settle(other, DeliveryId(1), Some(ACCEPTED))
+        .unwrap();
+    let heard = peer.hear();
+    assert!(
+        matches!(
+            &heard[..],
+            [
+                (0, Performative::Disposition(_), _),
+                (1, Performative::Disposition(_), _)
+            ]
+        ),
+        "{heard:?}"
+    );
+}
+
+#[test]
 fn sessions_have_windows_of_their_own() {
     let (mut peer, link) = receiver(0, 10);
     peer.begin(1, 10);

@@ -200,6 +200,20 @@ fn answers_have_numbers_that_the_client_takes() {
     assert_eq!(frame.channel, 0);
     let (performative, _) = Performative::decode(&frame.body).unwrap();
     assert!(matches!(performative, Performative::Attach(attach) if attach.handle == 0));
+    // Channel 1 is the other one that it takes, and there is no third.
+    for (channel, expect) in [(2, "begun"), (0, "closed")] {
+        let told = peer.say(channel, &Performative::Begin(Box::default()));
+        let what = match &told[..] {
+            [Event::Begun { .. }] => "begun",
+            [
+                Event::Closed {
+                    by: By::Machine, ..
+                },
+            ] => "closed",
+            _ => panic!("{told:?}"),
+        };
+        assert_eq!(what, expect, "channel {channel}");
+    }
 }
 
 #[test]

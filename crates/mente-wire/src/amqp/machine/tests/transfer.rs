@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::peer::{Peer, limits, transfer};
 use crate::amqp::machine::{By, DeliveryId, Disposed, Event, Limits, LinkId, Refused};
-use crate::amqp::performative::{Disposition, Role, Transfer};
+use crate::amqp::performative::{Detach, Disposition, Role, Transfer};
 use crate::amqp::{DeliveryState, Error, Outcome, Performative, condition};
 
 fn sender(limits: Limits) -> (Peer, LinkId) {
@@ -324,4 +324,81 @@ fn what_is_settled_already_gives_its_window_back_by_itself() {
         }));
     }
     assert_eq!(windows, [(5, 10), (10, 10), (15, 10), (20, 10)]);
+}
+
+#[test]
+fn ids_are_free_when_their_link_is_gone() {
+    let (mut peer, link) = sender(limits());
+    for id in 0..3 {
+        delivered(&peer.transfer(0, &transfer(0, id), b"a"));
+    }
+    let detach = Detach {
+        handle: 0,
+        closed: true,
+        error: None,
+    };
+    peer.say(0, &Performative::Detach(detach));
+    assert_eq!(
+        peer.machine.settle(link, DeliveryId(0), None),
+        Err(Refused::Gone)
+    );
+    let again = peer.attach_behind(0, 0, Role::Sender);
+    delivered(&peer.transfer(0, &transfer(0, 0), b"a"));
+    assert_eq!(peer.machine.settle(again, DeliveryId(0), None), Ok(()));
+}
+
+#[test]
+fn deliveries_are_counted_where_credit_is_given() {
+    let (mut peer, link) = sender(limits());
+    peer.transfer(0, &transfer(0, 0), b"a");
+    peer.transfer(0, &part(transfer(0, 1)), b"a");
+    peer.transfer(0, &next(false), b"a");
+    peer.hear();
+    peer.machine.grant(link, 7).unwrap();
+    let heard = peer.hear();
+    let [(0, Performative::Flow(flow), _)] = &heard[..] else {
+        panic!("{heard:?}");
+    };
+    assert_eq!((flow.delivery_count, flow.link_credit), (Some(2), Some(7)));
+    assert_eq!(flow.next_incoming_id, Some(3), "transfers are counted here");
+}
+
+#[test]
+fn what_is_not_settled_has_one_bound_for_all_links() {
+    let limits = Limits {
+        incoming_window: 100,
+        ..limits()
+    };
+    let (mut peer, _) = sender(limits);
+    peer.attach(0, 1, Role::Sender);
+    for id in 0..15 {
+        delivered(&peer.transfer(0, &transfer(id % 2, id), b"a"));
+    }
+    let told = peer.transfer(0, &transfer(1, 15), b"a");
+    assert_eq!(detached(&told), condition::RESOURCE_LIMIT_EXCEEDED);
+    // The other link goes on, with the places of the one that is gone.
+    delivered(&peer.transfer(0, &transfer(0, 16), b"a"));
+}
+
+#[test]
+fn a_transaction_may_be_named_by_any_part() {
+    let state = DeliveryState::Transactional {
+        txn_id: Bytes::from_static(b"t1"),
+        outcome: None,
+    };
+    let named = |transfer| Transfer {
+        state: Some(state.clone()),
+        ..transfer
+    };
+    let (mut peer, _) = sender(limits());
+    peer.transfer(0, &named(part(transfer(0, 0))), b"a");
+    let first = peer.transfer(0, &next(false), b"a");
+    peer.transfer(0, &part(transfer(0, 1)), b"a");
+    let last = peer.transfer(0, &named(next(false)), b"a");
+    for told in [first, last] {
+        let [Event::Delivery(delivery)] = &told[..] else {
+            panic!("{told:?}");
+        };
+        assert_eq!(delivery.state.as_ref(), Some(&state));
+    }
 }
