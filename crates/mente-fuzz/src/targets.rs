@@ -13,6 +13,7 @@ use mente_wire::{cloudevents, eventgrid};
 use crate::Target;
 
 mod amqp;
+mod amqp_machine;
 
 /// What a tree of JSON values may take for each byte of its text; such texts are declarations,
 /// and those are small ([`mente_engine::limits::DECLARATION_BYTES`]).
@@ -217,6 +218,16 @@ pub const TARGETS: &[Target] = &[
         words: amqp::WORDS,
         factor: TREE_FACTOR,
         floor: FLOOR,
+    },
+    Target {
+        name: "amqp-machine",
+        seeds: amqp_machine::seeds,
+        decode: amqp_machine::conversation,
+        repair: amqp_machine::repair,
+        words: amqp::WORDS,
+        factor: TREE_FACTOR,
+        // What a session and its links take before anything is said on them, and what is written.
+        floor: 4 * FLOOR,
     },
     Target {
         name: "commit",
