@@ -262,6 +262,8 @@ fn a_client_that_waits_for_signs_gets_them() {
     for at in [30, 60] {
         assert_eq!(peer.machine.tick(seconds(at)), None);
         assert_eq!(peer.machine.tick(seconds(at)), None);
+        // Nor is it due again while nobody takes it.
+        assert_eq!(peer.machine.deadline(), Some(seconds(at + 30)));
         peer.now = seconds(at);
         assert_eq!(written(&mut peer), &sign[..], "one and no more");
         assert_eq!(peer.machine.deadline(), Some(seconds(at + 30)));
@@ -270,6 +272,16 @@ fn a_client_that_waits_for_signs_gets_them() {
     peer.now = seconds(80);
     peer.begin(0, 1);
     assert_eq!(peer.machine.deadline(), Some(seconds(110)));
+}
+
+#[test]
+fn a_time_of_0_is_none() {
+    let open = Open {
+        idle_time_out_ms: Some(0),
+        ..Open::default()
+    };
+    let peer = Peer::opened(limits(), open);
+    assert_eq!(peer.machine.deadline(), Some(seconds(240)), "of ours alone");
 }
 
 #[test]
