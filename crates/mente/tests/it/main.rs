@@ -44,6 +44,7 @@ mod replicas;
 mod retention;
 mod retire;
 mod rollback;
+mod saga_faults;
 mod sagas;
 mod schema_readers;
 mod schemas;

@@ -70,6 +70,8 @@ mod replicas;
 mod retention;
 #[path = "../it/rollback.rs"]
 mod rollback;
+#[path = "../it/saga_faults.rs"]
+mod saga_faults;
 #[path = "../it/sagas.rs"]
 mod sagas;
 #[path = "../it/schema_readers.rs"]
