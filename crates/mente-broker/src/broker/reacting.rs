@@ -1,7 +1,7 @@
 //! What a saga needs of the store beyond what readers and writers have: it is decided where the store is, and what it
 //! wrote of itself is hidden from it by nothing.
 
-use mente_engine::Term;
+use mente_engine::{Event, Term};
 
 use super::streams::said_by;
 use super::{Broker, StreamEvent, unexpected};
@@ -25,21 +25,24 @@ impl Broker {
     }
 
     /// The streams of a saga's courses are written to by the saga alone.
-    pub(super) fn check_course(&self, who: &Principal, stream: &StreamName) -> Result<()> {
+    pub(super) fn check_courses(&self, who: &Principal, append: &Append) -> Result<()> {
         let catalogue = self.catalogue.get()?;
         // They are the last kind of definitions.
         let sagas = catalogue.definitions.keys().rev();
-        let mut sagas = sagas.take_while(|(kind, _)| *kind == Definition::Saga);
-        match sagas.find(|(_, saga)| saga.as_str() == stream.category()) {
-            Some((_, saga)) if who.name() != saga_principal(saga).name() => {
+        let sagas = sagas.take_while(|(kind, _)| *kind == Definition::Saga);
+        for (_, saga) in sagas {
+            let is_its = |(stream, _): &&(StreamName, Event)| stream.category() == saga.as_str();
+            if let Some((stream, _)) = append.events.iter().find(is_its)
+                && who.name() != saga_principal(saga).name()
+            {
                 let message = format!(
                     "stream {stream} is a course of saga {saga}, which alone writes to it; mente saga retry and skip \
                      tell a course to go on"
                 );
-                Err(Error::new(Kind::Forbidden, message))
+                return Err(Error::new(Kind::Forbidden, message));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
     /// Under which term this node decides for the store; `None`: another node does, or nobody now.

@@ -71,11 +71,11 @@ impl Broker {
     pub(super) async fn admitted(&self, who: &Principal, mut append: Append) -> Result<Append> {
         let told: Vec<&Event> = append.events.iter().map(|(_, event)| event).collect();
         let schemas = self.admitting(&told).await?;
+        self.check_courses(who, &append)?;
         let own = RECORD_BYTES + who.name().map_or(0, str::len);
         let mut size = 0;
         for (stream, event) in &append.events {
             authorize(self.options.access, who, Action::Send, stream)?;
-            self.check_course(who, stream)?;
             event.validate()?;
             schemas.admit(event)?;
             check_tags(event)?;

@@ -580,7 +580,7 @@ async fn timers_outlive_the_server() {
 #[tokio::test]
 async fn a_backlog_is_told_once_over_kills() {
     const KEYS: usize = 40;
-    const EVENTS: usize = 50;
+    const EVENTS: usize = 100;
     let mut server = Server::start();
     for n in 0..EVENTS {
         let batch = (0..KEYS).map(|key| {
@@ -598,12 +598,19 @@ async fn a_backlog_is_told_once_over_kills() {
     }";
     let saga = json!({"on": {"Added": "subject"}, "javascript": source, "from": 0}).to_string();
     server.ok("PUT", "/sagas/tell", &saga).await;
-    let mut cut_off = 0;
+    let (mut cut_off, mut before) = (0, 0);
     for _ in 0..8 {
-        tokio::time::sleep(Duration::from_millis(fastrand::u64(20..250))).await;
+        // As soon as it is a page further, so that it is at work on the next one.
+        let is_further = |status: &Value| status["position"].as_u64() > Some(before);
+        let status = until(&server, "tell", is_further).await;
+        before = status["position"].as_u64().unwrap();
+        tokio::time::sleep(Duration::from_millis(fastrand::u64(0..=cut_off * 20))).await;
         server = server.crash_and_restart();
         let told = told(&server, KEYS).await;
-        cut_off += usize::from(told > 0 && told < KEYS * EVENTS);
+        if told == KEYS * EVENTS {
+            break;
+        }
+        cut_off += 1;
     }
     // Or nothing was shown.
     assert!(cut_off > 0, "no kill hit the saga at work");
