@@ -38,6 +38,7 @@ pub mod broker;
 pub mod dead_letter;
 
 pub mod access;
+pub mod entity;
 pub mod error;
 pub mod filter;
 pub mod name;
@@ -53,6 +54,10 @@ pub use broker::{
     Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
     StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
     saga_principal,
+};
+pub use broker::{
+    Ending, Held, Lock, Message, MessageCounts, Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock,
+    Standing, SubscriptionEntity, Taking, WantedSession,
 };
 pub use catalogue::Catalogue;
 pub use deciding::DecidingWebhook;

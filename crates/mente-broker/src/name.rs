@@ -26,6 +26,7 @@ pub const STORE: &str = "$store";
 pub struct SubscriptionName {
     #[serde(deserialize_with = "source")]
     pub topic: EntityName,
+    #[serde(deserialize_with = "view")]
     pub name: EntityName,
 }
 
@@ -144,6 +145,23 @@ impl EntityName {
         &self.0
     }
 
+    /// What a queue or topic of messages is called that its clients call so: in any case, and with `/` in it,
+    /// which is `~` here. One that is read back by [`EntityName::as_path`] differs in case at most.
+    pub fn of_path(path: &str) -> Result<Self> {
+        if path.contains('~') {
+            return Err(Error::invalid(format!(
+                "the name {} holds ~, which names of queues do not",
+                Shown(path)
+            )));
+        }
+        Self::new(path.to_lowercase().replace('/', "~"))
+    }
+
+    /// As its clients call it, in small letters.
+    pub fn as_path(&self) -> String {
+        self.0.replace('~', "/")
+    }
+
     /// The set that holds a topic of this name.
     pub fn topic_set(&self) -> SetName {
         set_name(&self.0)
@@ -155,7 +173,40 @@ impl EntityName {
     }
 }
 
+/// The view of a queue on its topic.
+const QUEUE: &str = "$queue";
+/// What the name of a view over dead letters ends with.
+const DEAD_LETTERS: &str = "$dead";
+
 impl SubscriptionName {
+    /// The one view of a queue.
+    pub fn queue(name: EntityName) -> Self {
+        Self {
+            topic: name,
+            name: EntityName(QUEUE.to_owned()),
+        }
+    }
+
+    pub fn is_queue(&self) -> bool {
+        self.name.0 == QUEUE
+    }
+
+    /// The view over what this one gave up on.
+    pub fn dead_letters(&self) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            name: EntityName(format!("{}{DEAD_LETTERS}", self.name)),
+        }
+    }
+
+    /// The view that gave up on what this one is over, if it is over dead letters.
+    pub fn buried_by(&self) -> Option<Self> {
+        Some(Self {
+            topic: self.topic.clone(),
+            name: EntityName(self.name.0.strip_suffix(DEAD_LETTERS)?.to_owned()),
+        })
+    }
+
     /// The set that holds what this subscription gave up on.
     pub fn dead_letter_set(&self) -> SetName {
         set_name(&format!("{}/{}/$deadletter", self.topic, self.name))
@@ -165,6 +216,16 @@ impl SubscriptionName {
 /// Reads what a subscription is of; everywhere else a name that is read is no store's.
 pub(crate) fn source<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
     EntityName::source(String::deserialize(from)?).map_err(D::Error::custom)
+}
+
+/// Reads the name of a view, which may be one that users cannot give.
+fn view<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
+    let name = String::deserialize(from)?;
+    let of_users = name.replace(DEAD_LETTERS, "");
+    if of_users != QUEUE {
+        EntityName::new(of_users).map_err(D::Error::custom)?;
+    }
+    Ok(EntityName(name))
 }
 
 /// The same where there may be none.

@@ -8,6 +8,8 @@
 mod asking;
 mod branches;
 mod commands;
+mod entities;
+mod messages;
 mod past;
 mod publish;
 mod reacting;
@@ -59,6 +61,11 @@ pub use branches::{Branch, Forked};
 pub use commands::{AskWebhook, Commanded, Decided};
 pub(crate) use telling::Teller;
 
+pub use entities::{MessageCounts, SubscriptionEntity};
+pub use messages::{
+    Ending, Held, Lock, Message, Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing,
+    Taking, WantedSession,
+};
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,

@@ -62,6 +62,30 @@ impl LockToken {
         Self { part, ..self }
     }
 
+    /// As 16 bytes, from which [`LockToken::from_bytes`] makes it again: 5 of the term, 5 of the view, 6 of the
+    /// lease. `None` of a part, or after more terms, decisions or leases than that.
+    pub fn to_bytes(self) -> Option<[u8; 16]> {
+        let fits = |value: u64, bytes: u32| value >> (8 * bytes) == 0;
+        let is_whole = self.part.is_none();
+        if !(is_whole && fits(self.term.0, 5) && fits(self.view, 5) && fits(self.lease, 6)) {
+            return None;
+        }
+        let mut bytes = [0; 16];
+        bytes[..5].copy_from_slice(&self.term.0.to_be_bytes()[3..]);
+        bytes[5..10].copy_from_slice(&self.view.to_be_bytes()[3..]);
+        bytes[10..].copy_from_slice(&self.lease.to_be_bytes()[2..]);
+        Some(bytes)
+    }
+
+    pub fn from_bytes(bytes: [u8; 16]) -> Self {
+        let number = |bytes: &[u8]| bytes.iter().fold(0, |n, byte| n << 8 | u64::from(*byte));
+        Self::new(
+            Term(number(&bytes[..5])),
+            number(&bytes[5..10]),
+            number(&bytes[10..]),
+        )
+    }
+
     /// The number of the view that it is of.
     pub(crate) fn view(self) -> u64 {
         self.view
