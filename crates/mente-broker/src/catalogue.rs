@@ -46,6 +46,7 @@ impl Catalogue {
             Decision::SubscriptionCreated { .. }
             | Decision::SubscriptionDeleted { .. }
             | Decision::SecretsSet { .. }
+            | Decision::SettingsChanged { .. }
             | Decision::Sealed(_)
             | Decision::View { .. } => {}
         }

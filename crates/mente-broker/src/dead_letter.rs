@@ -21,6 +21,7 @@ use crate::planted::{Planted, planted};
 use crate::shard::Burial;
 use crate::store::{actor_header, place_of};
 use crate::structured::{ACTOR, ParseEvent, event_of, forget_actor};
+use crate::terms::Terms;
 
 /// Extension attribute of a dead letter: why, such as `MaxDeliveryAttemptsExceeded`.
 pub const REASON: &str = "deadletterreason";
@@ -139,7 +140,12 @@ pub(crate) async fn bury(
     // The copy is Mente's; who published the event is told of it as of the event.
     let actor = event.extension(ACTOR).map(Attribute::to_text);
     forget_actor(&mut event);
-    let first = actor.as_deref().map(actor_header).into_iter().collect();
+    let terms = Terms {
+        note: burial.note.clone(),
+        ..Terms::default()
+    };
+    let mut first = terms.headers();
+    first.extend(actor.as_deref().map(actor_header));
     let mut batch = BatchBuilder::default();
     batch.push(&event.to_record_with(now, first));
     let held: Vec<_> = known.fence.into_iter().collect();
@@ -173,6 +179,12 @@ async fn letter(
             }
         },
     };
+    letter_of(&mut event, burial, origin);
+    Ok(Some(event))
+}
+
+/// Has the event say why it is a dead letter.
+pub(crate) fn letter_of(event: &mut Event, burial: &Burial, origin: String) {
     event
         .extensions
         .retain(|(name, _)| ![REASON, RESULT, ATTEMPTS, ORIGIN].contains(&name.as_str()));
@@ -183,7 +195,6 @@ async fn letter(
         (ATTEMPTS.into(), Attribute::Integer(attempts)),
         (ORIGIN.into(), Attribute::Text(origin)),
     ]);
-    Ok(Some(event))
 }
 
 async fn original(
@@ -307,6 +318,8 @@ mod tests {
             attempts: 1,
             reason: "Rejected".into(),
             detail: String::new(),
+            note: None,
+            to: None,
             since: Offset(since),
             look_from: Offset(0),
             revived_upto: Offset(0),

@@ -93,6 +93,17 @@ pub struct SubscriptionProperties {
     pub user_metadata: Option<String>,
 }
 
+/// A subscription of a topic of messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SubscriptionEntity {
+    /// As its maker spelt it.
+    pub title: String,
+    pub properties: SubscriptionProperties,
+    pub created_ms: i64,
+    pub updated_ms: i64,
+}
+
 /// What an entity lets its clients do.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

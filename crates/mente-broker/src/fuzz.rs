@@ -58,6 +58,7 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
             partition: 0,
             offsets: vec![3, 5],
             floor: 6,
+            passed: 2,
         },
         Verdict::Dead {
             partition: 0,
@@ -66,7 +67,28 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
             reason: "Rejected".to_owned(),
             detail: "x".to_owned(),
             floor: 0,
+            passed: 0,
             since: 9,
+            to: Some(name()),
+        },
+        Verdict::Noted {
+            partition: 0,
+            offset: 1,
+            note: "x".to_owned(),
+        },
+        Verdict::Deferred {
+            partition: 0,
+            offset: 1,
+        },
+        Verdict::SessionSet {
+            partition: 0,
+            session: "s".to_owned(),
+            state: Some("eA==".to_owned()),
+            at_ms: -1,
+        },
+        Verdict::IdsFrom {
+            partition: 0,
+            from: 3,
         },
         Verdict::Revived {
             partition: 1,

@@ -52,6 +52,11 @@ pub enum Decision {
         name: SubscriptionName,
         secrets: Vec<Secret>,
     },
+    /// It works by these from now on.
+    SettingsChanged {
+        name: SubscriptionName,
+        settings: Settings,
+    },
     /// A block of the store's index is whole: of the events that it holds none need be in memory.
     Sealed(Sealed),
     /// Of the view that `SubscriptionCreated` numbered `view`.
@@ -85,6 +90,7 @@ impl Decision {
             Self::SubscriptionCreated { .. }
                 | Self::SubscriptionDeleted { .. }
                 | Self::SecretsSet { .. }
+                | Self::SettingsChanged { .. }
         )
     }
 }
@@ -111,6 +117,8 @@ pub enum Definition {
     Replica,
     /// What follows from events, as a course that has a state.
     Saga,
+    /// A queue, or a topic of messages, on the topic of its name.
+    Entity,
 }
 
 /// What the catalogue knows of a topic.
@@ -350,6 +358,7 @@ mod tests {
             partition: 0,
             offsets: vec![3, 5],
             floor: 6,
+            passed: 2,
         };
         let decisions = [Decision::View { view: 4, verdict }];
         let batches = encode(17, &decisions, Timestamp(1), 1_000);
@@ -432,7 +441,9 @@ mod tests {
             reason: "Rejected".to_owned(),
             detail: "x".repeat(5_000),
             floor: 0,
+            passed: 0,
             since: 0,
+            to: None,
         };
         let verdict = |offset| Decision::View {
             view: 4,

@@ -33,6 +33,8 @@ mod said;
 pub mod schema;
 mod snapshot;
 mod structured;
+mod terms;
+mod transfer;
 
 pub mod broker;
 pub mod dead_letter;
@@ -55,10 +57,7 @@ pub use broker::{
     StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
     saga_principal,
 };
-pub use broker::{
-    Ending, Held, Lock, Message, MessageCounts, Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock,
-    Standing, SubscriptionEntity, Taking, WantedSession,
-};
+pub use broker::{Ending, Held, Lock, Message, MessageCounts};
 pub use catalogue::Catalogue;
 pub use deciding::DecidingWebhook;
 pub use duty::Progress;
@@ -74,6 +73,9 @@ pub use name::{EntityName, StreamName, SubscriptionName};
 pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant};
+pub use queue::{
+    Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing, Taking, WantedSession,
+};
 pub use shard::{Made, SubscriptionInfo};
 pub use store::{
     Append, Appended, AppendedTo, CAUSATION, CORRELATION, Chain, Check, Direction, Expected,

@@ -175,6 +175,8 @@ impl EntityName {
 
 /// The view of a queue on its topic.
 const QUEUE: &str = "$queue";
+/// The view of what waits until it is due.
+const HOLD: &str = "$hold";
 /// What the name of a view over dead letters ends with.
 const DEAD_LETTERS: &str = "$dead";
 
@@ -197,6 +199,36 @@ impl SubscriptionName {
             topic: self.topic.clone(),
             name: EntityName(format!("{}{DEAD_LETTERS}", self.name)),
         }
+    }
+
+    /// The view over what waits until it is due, and goes on to the topic then.
+    pub(crate) fn hold(topic: EntityName) -> Self {
+        Self {
+            topic,
+            name: EntityName(HOLD.to_owned()),
+        }
+    }
+
+    /// Whether it reads something else than its topic.
+    pub(crate) fn is_letters(&self) -> bool {
+        self.own_set().is_some()
+    }
+
+    pub(crate) fn is_hold(&self) -> bool {
+        self.name.0 == HOLD
+    }
+
+    /// Whether it reads another set than that of its topic: `None` if it does not.
+    pub(crate) fn own_set(&self) -> Option<SetName> {
+        if self.name.0 == HOLD {
+            return Some(set_name(&format!("{}/{HOLD}", self.topic)));
+        }
+        self.buried_by().map(|view| view.dead_letter_set())
+    }
+
+    /// Whether no user gave it its name.
+    pub(crate) fn is_own(&self) -> bool {
+        self.name.0.contains('$')
     }
 
     /// The view that gave up on what this one is over, if it is over dead letters.
@@ -222,7 +254,7 @@ pub(crate) fn source<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D
 fn view<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
     let name = String::deserialize(from)?;
     let of_users = name.replace(DEAD_LETTERS, "");
-    if of_users != QUEUE {
+    if of_users != QUEUE && name != HOLD {
         EntityName::new(of_users).map_err(D::Error::custom)?;
     }
     Ok(EntityName(name))

@@ -17,6 +17,7 @@ mod inlining;
 mod reading;
 mod sealing;
 mod standby;
+mod transfers;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -45,13 +46,14 @@ use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::peers::Peers;
 use crate::planted::{Planted, planted};
-use crate::queue::{LockToken, Settlement, Ticket};
+use crate::queue::{Accepted, Settlement, Ticket};
 use crate::restore::{self, Logs, Restored, StoreFences, Warm};
-use crate::shard::{Arrival, Burial, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
 use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
 use inlining::Waiting;
+use transfers::Transferring;
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -103,6 +105,8 @@ pub(crate) struct Runtime {
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
+    /// What all doors know.
+    pub(crate) known: SharedCatalogue,
     /// Counts what is refused for want of room before the engine hears of it.
     pub(crate) refused: Arc<AtomicU64>,
 }
@@ -118,8 +122,8 @@ struct Tenure<'a> {
     is_claimed: bool,
     next_ticket: u64,
     callers: BTreeMap<Ticket, Caller>,
-    /// Leases of receivers that left before they had them.
-    undelivered: Vec<(SubscriptionName, Vec<LockToken>)>,
+    /// Gives back what was leased for receivers that left before they had it.
+    undelivered: Vec<Command>,
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
     /// Logs and positions that are being read or watched.
     reading: BTreeSet<(LogId, Offset)>,
@@ -127,6 +131,8 @@ struct Tenure<'a> {
     burying: BTreeSet<Grave>,
     /// The logs that they are copied to.
     letters: Arc<Letters>,
+    /// Views from which records go on to other topics.
+    transferring: BTreeMap<u64, Transferring>,
     /// Some may be started once this round is durable.
     burials_wait: bool,
     /// Dead letters whose copies failed, and how often.
@@ -171,6 +177,11 @@ enum Io {
     Buried {
         burial: Box<Burial>,
         result: Result<Option<Offset>, engine::Error>,
+    },
+    /// What went on to another topic.
+    Transferred {
+        view: u64,
+        result: Result<Vec<(Burial, Option<Offset>)>, engine::Error>,
     },
     /// A dead letter may be tried again.
     Rested(Grave),
@@ -273,6 +284,7 @@ impl<'a> Tenure<'a> {
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
             letters,
+            transferring: BTreeMap::new(),
             burials_wait: false,
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
@@ -433,7 +445,9 @@ impl<'a> Tenure<'a> {
                 }
                 let ticket = self.ticket();
                 let receives = match &mut command {
-                    Command::Receive { name, .. } => Some(name.clone()),
+                    Command::Receive { name, .. } | Command::Message { name, .. } => {
+                        Some(name.clone())
+                    }
                     Command::ListSubscriptions { bounds, .. } if !self.may_decide => {
                         // To let go of what retention took would be a decision: later.
                         bounds.iter_mut().for_each(|(_, b)| b.start = Offset(0));
@@ -469,6 +483,7 @@ impl<'a> Tenure<'a> {
                     }
                 }
             }
+            Wake::Io(Io::Transferred { view, result }) => self.transferred(view, result, out),
             Wake::Io(Io::Rested(grave)) => {
                 self.resting.remove(&grave);
                 self.burials_wait = true;
@@ -562,11 +577,25 @@ impl<'a> Tenure<'a> {
             let Some(caller) = self.callers.remove(&ticket) else {
                 continue;
             };
-            if let Err(Ok(Reply::Deliveries(deliveries))) = caller.reply.send(reply)
-                && let Some(name) = caller.receives
-            {
-                let tokens = deliveries.into_iter().map(|delivery| delivery.token);
-                self.undelivered.push((name, tokens.collect()));
+            let Some((unheard, name)) = caller.reply.send(reply).err().zip(caller.receives) else {
+                continue;
+            };
+            match unheard {
+                Ok(Reply::Deliveries(deliveries)) => {
+                    let tokens = deliveries.into_iter().map(|delivery| delivery.token);
+                    let (tokens, how) = (tokens.collect(), Settlement::Return);
+                    self.undelivered.push(Command::Settle {
+                        name,
+                        tokens,
+                        how,
+                        note: None,
+                    });
+                }
+                Ok(Reply::Session(Some(Accepted { lock, .. }))) => {
+                    let ask = Ask::ReleaseSession { lock };
+                    self.undelivered.push(Command::Message { name, ask });
+                }
+                _ => {}
             }
         }
     }
@@ -705,10 +734,8 @@ impl<'a> Tenure<'a> {
     /// Others need not wait for the end of a lease that nobody has.
     fn take_back_undelivered(&mut self, out: &mut Outcome) {
         let now = self.runtime.clock.now();
-        for (name, tokens) in std::mem::take(&mut self.undelivered) {
+        for command in std::mem::take(&mut self.undelivered) {
             let ticket = self.ticket();
-            let how = Settlement::Return;
-            let command = Command::Settle { name, tokens, how };
             self.shard.decide(now, ticket, command, out);
         }
     }

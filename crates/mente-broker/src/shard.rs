@@ -5,6 +5,7 @@
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
 mod durable;
+mod messages;
 mod reading;
 mod whereabouts;
 
@@ -19,13 +20,15 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
 use crate::queue::{
-    Counts, Delivery, Effects, Letter, LockToken, Queue, Revival, Settings, Settlement, Ticket,
+    Accepted, Counts, Delivery, Effects, Letter, LockToken, Peeked, Queue, Revival, Settings,
+    Settlement, Taking, Ticket,
 };
 use crate::store::{
     Append, Appended, Decided, Direction, Facts, InMemory, Place, Query, Sealed, Store,
 };
 
 pub use durable::Digest;
+pub use messages::Ask;
 pub use reading::Arrival;
 pub use whereabouts::Heard;
 
@@ -61,13 +64,23 @@ pub enum Command {
     },
     Receive {
         name: SubscriptionName,
-        max: usize,
-        wait: Duration,
+        taking: Taking,
     },
+    /// What is noted comes with the records from now on.
     Settle {
         name: SubscriptionName,
         tokens: Vec<LockToken>,
         how: Settlement,
+        note: Option<String>,
+    },
+    Message {
+        name: SubscriptionName,
+        ask: Ask,
+    },
+    /// Those that are fixed at birth must be as they are.
+    ChangeSettings {
+        name: SubscriptionName,
+        settings: Settings,
     },
     /// Gives back the records of dead letters, which follow each other from `from` on in their log.
     Revive {
@@ -136,6 +149,7 @@ impl Command {
             | Self::Whereabouts { .. }
             | Self::Digest
             | Self::Ping => Takes::Nothing,
+            Self::Message { ask, .. } if !ask.decides() => Takes::Nothing,
             _ => Takes::Decisions,
         }
     }
@@ -157,6 +171,21 @@ pub enum Reply {
     Deliveries(Vec<Delivery>),
     /// By token: whether its lease held.
     Settled(Vec<bool>),
+    /// By token: until when its lease holds, unless it is lost.
+    Renewed(Vec<Option<i64>>),
+    Peeked(Peeked),
+    /// Of those below `looked_to`, beyond which the view has not looked yet.
+    Deleted {
+        count: u64,
+        looked_to: Offset,
+    },
+    /// By record: whether it was still there, unless it was not looked at yet.
+    Cancelled(Vec<Option<bool>>),
+    /// None: none came in time.
+    Session(Option<Accepted>),
+    Until(i64),
+    SessionState(Option<String>),
+    Sessions(Vec<String>),
     Revived(Revival),
     Appended(Appended),
     Digest(Digest),
@@ -212,6 +241,10 @@ pub struct Burial {
     pub attempts: u32,
     pub reason: String,
     pub detail: String,
+    /// What a receiver said of it.
+    pub note: Option<String>,
+    /// The topic that it goes to in place of the dead-letter log.
+    pub to: Option<EntityName>,
     /// Where its copy may lie in the dead-letter log, at the earliest.
     pub since: Offset,
     /// The least of these of all dead letters of the view.
@@ -315,21 +348,38 @@ impl Shard {
                 Ok(self.subscriptions(topic.as_ref(), &bounds))
             }
             Command::DropSubscriptions { topic } => self.drop_subscriptions(&topic, out),
-            Command::Receive { name, max, wait } => {
+            Command::Receive { name, taking } => {
                 match self.with_queue(&name, out, |queue, effects| {
-                    queue.receive(now, ticket, max, now.monotone + wait, effects);
+                    if queue.has_sessions() != taking.session.is_some() {
+                        return Err(messages::misused(&name, queue));
+                    }
+                    queue.receive(now, ticket, &taking, effects);
+                    Ok(())
                 }) {
                     // The queue replies, now or later.
-                    Ok(()) => return,
-                    Err(error) => Err(error),
+                    Ok(Ok(())) => return,
+                    Ok(Err(error)) | Err(error) => Err(error),
                 }
             }
-            Command::Settle { name, tokens, how } => {
-                self.with_queue(&name, out, |queue, effects| {
-                    let settle = |token| queue.settle(now, token, &how, effects);
-                    Reply::Settled(tokens.into_iter().map(settle).collect())
-                })
-            }
+            Command::Settle {
+                name,
+                tokens,
+                how,
+                note,
+            } => self.with_queue(&name, out, |queue, effects| {
+                let settle = |token| {
+                    if let Some(note) = &note {
+                        queue.note(now, token, note, effects);
+                    }
+                    queue.settle(now, token, &how, effects)
+                };
+                Reply::Settled(tokens.into_iter().map(settle).collect())
+            }),
+            Command::Message { name, ask } => match self.ask(now, ticket, &name, ask, out) {
+                Some(reply) => reply,
+                None => return,
+            },
+            Command::ChangeSettings { name, settings } => self.change_settings(name, settings, out),
             Command::Revive {
                 name,
                 view,
@@ -419,13 +469,16 @@ impl Shard {
             Decision::SecretsSet { name, secrets } => {
                 let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
                 let Some(view) = view else {
-                    let message = format!(
-                        "a decision after {} is about subscription {name}, which is not there",
-                        self.seq
-                    );
-                    return Err(Error::new(Kind::Corrupt, message));
+                    return Err(self.is_about_nothing(name));
                 };
                 view.queue.set_secrets(secrets);
+            }
+            Decision::SettingsChanged { name, settings } => {
+                let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
+                let Some(view) = view else {
+                    return Err(self.is_about_nothing(name));
+                };
+                view.queue.set_settings(settings.clone());
             }
             Decision::View { view, verdict } => match self.views.get_mut(view) {
                 Some(view) => view.queue.apply(verdict),
@@ -439,6 +492,14 @@ impl Shard {
             },
         }
         Ok(())
+    }
+
+    fn is_about_nothing(&self, name: &SubscriptionName) -> Error {
+        let message = format!(
+            "a decision after {} is about subscription {name}, which is not there",
+            self.seq
+        );
+        Error::new(Kind::Corrupt, message)
     }
 
     /// The part of the store that is in memory.
@@ -519,6 +580,8 @@ impl Shard {
                     attempts: obituary.attempts,
                     reason: obituary.reason.clone(),
                     detail: obituary.detail.clone(),
+                    note: obituary.note.clone(),
+                    to: obituary.to.clone(),
                     since: obituary.since,
                     look_from,
                     revived_upto: view.queue.revived_upto(),
@@ -614,6 +677,26 @@ impl Shard {
         };
         self.push(Decision::SubscriptionCreated { name, subscription }, out);
         Ok(Reply::Subscription(Made::Now))
+    }
+
+    fn change_settings(
+        &mut self,
+        name: SubscriptionName,
+        settings: Settings,
+        out: &mut Outcome,
+    ) -> Result<Reply> {
+        settings.validate()?;
+        let view = self.names.get(&name).and_then(|id| self.views.get(id));
+        let view = view.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        let before = view.queue.settings();
+        if before.messages().requires_session != settings.messages().requires_session {
+            let message = "whether an entity requires sessions is fixed when it is made";
+            return Err(Error::invalid(message));
+        }
+        if *before != settings {
+            self.push(Decision::SettingsChanged { name, settings }, out);
+        }
+        Ok(Reply::Done)
     }
 
     fn delete_subscription(&mut self, name: SubscriptionName, out: &mut Outcome) -> Result<Reply> {
@@ -721,6 +804,14 @@ impl Shard {
             out.replies
                 .push((ticket, Ok(Reply::Deliveries(deliveries))));
         }
+        for (ticket, accepted) in effects.accepted {
+            out.replies.push((ticket, Ok(Reply::Session(accepted))));
+        }
+        let lost = effects.lost.into_iter();
+        out.replies.extend(lost.map(|ticket| {
+            let message = "the lock on the session is lost: accept the session again";
+            (ticket, Err(Error::new(Kind::LockLost, message)))
+        }));
         Some(done)
     }
 }

@@ -93,6 +93,7 @@ fn settings(subscription: &str) -> (Settings, Op) {
         time_to_live_ms: ttl_ms,
         ordered: is_even || is_store,
         push: None,
+        messages: None,
     };
     let op = Op::Subscribe {
         subscription: subscription.into(),

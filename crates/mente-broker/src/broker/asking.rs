@@ -72,10 +72,11 @@ impl Broker {
 
     async fn answer_here(&self, shard: usize, command: Command) -> Result<Reply> {
         let mut command = command;
-        let Command::Receive { name, wait, .. } = &mut command else {
+        let Command::Receive { name, taking } = &mut command else {
             return self.ask_here(shard, command).await;
         };
-        *wait = (*wait).min(Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into()));
+        let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
+        taking.wait = taking.wait.min(longest);
         let name = name.clone();
         let mut receiving = self.receive_here(&name, shard, command).await?;
         let deliveries = receiving.deliveries().await?;
@@ -120,7 +121,8 @@ impl Broker {
     ) -> Result<Reply> {
         let question = peers::question(shard, command);
         let wait = match command {
-            Command::Receive { wait, .. } => *wait,
+            Command::Receive { taking, .. } => taking.wait,
+            Command::Message { ask, .. } => ask.wait().unwrap_or_default(),
             _ => Duration::ZERO,
         };
         let answer = peers.ask(shard as u32, question, wait).await?;

@@ -1,12 +1,21 @@
 //! Queues, topics of messages and their subscriptions: made, changed, looked up, deleted.
 
+use mente_engine::{LogConfig, Offset};
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
-use crate::access::Principal;
-use crate::entity::{Entity, QueueProperties, SubscriptionProperties, TopicProperties};
+use super::read::Start;
+use super::subscriptions::{COUNT_PAUSE, COUNT_WAIT, subscriptions};
+use crate::access::{Action, Principal, authorize};
+use crate::entity::{
+    Entity, EntityKind, QueueProperties, Receiving, Sending, SubscriptionEntity,
+    SubscriptionProperties, TopicProperties,
+};
 use crate::error::{Error, Kind, Result};
+use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, SubscriptionName};
+use crate::queue::{Counts, Messages, Settings};
+use crate::shard::{Command, SubscriptionInfo};
 
 /// How many messages of a view stand where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -21,35 +30,48 @@ pub struct MessageCounts {
     pub transfer_dead_letters: u64,
 }
 
-/// A subscription of a topic of messages.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SubscriptionEntity {
-    /// As its maker spelt it.
-    pub title: String,
-    pub properties: SubscriptionProperties,
-    pub created_ms: i64,
-    pub updated_ms: i64,
-}
-
-fn unbuilt<T>(what: &str) -> Result<T> {
-    Err(Error::new(
-        Kind::Unsupported,
-        format!("{what}: this Mente does not do that yet"),
-    ))
-}
-
 impl Broker {
     /// What of this name messages are sent to. Where missing topics are made on first use, a name that nothing
     /// has is made a queue, and a topic that was made elsewhere gets the view of a queue.
     pub async fn entity(&self, who: &Principal, name: &EntityName) -> Result<Option<Entity>> {
-        let _ = (who, name);
-        unbuilt("queues")
+        let topic = self.find_topic(name).await?;
+        if let Some(entity) = self.known_entity(name)?.filter(|_| topic.is_some()) {
+            return Ok(Some(entity));
+        }
+        if self.options.create_topics {
+            let title = name.as_path();
+            let made = self.create_queue(who, &title, QueueProperties::default());
+            return match made.await {
+                // By somebody else, just now.
+                Err(error) if error.kind == Kind::Exists => self.known_entity(name),
+                made => made.map(Some),
+            };
+        }
+        Ok(topic.map(|_| Entity {
+            title: name.as_path(),
+            kind: EntityKind::Topic(TopicProperties::default()),
+            created_ms: 0,
+            updated_ms: 0,
+        }))
+    }
+
+    pub(super) fn known_entity(&self, name: &EntityName) -> Result<Option<Entity>> {
+        let catalogue = self.catalogue.get()?;
+        let body = catalogue
+            .definitions
+            .get(&(Definition::Entity, name.clone()));
+        body.map(|body| read_entity(name, body)).transpose()
     }
 
     /// Those that are there, in the order of their names.
     pub async fn entities(&self, who: &Principal) -> Result<Vec<(EntityName, Entity)>> {
-        let _ = who;
-        unbuilt("queues")
+        authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
+        let catalogue = self.catalogue.get()?;
+        let of_entity = |((kind, name), body): (&(Definition, EntityName), &serde_json::Value)| {
+            let is_there = *kind == Definition::Entity && catalogue.topics.contains_key(name);
+            is_there.then(|| Ok((name.clone(), read_entity(name, body)?)))
+        };
+        catalogue.definitions.iter().filter_map(of_entity).collect()
     }
 
     /// Makes a queue, durable on return; `Exists` if there is one, or a topic of messages, of the name.
@@ -59,8 +81,16 @@ impl Broker {
         title: &str,
         properties: QueueProperties,
     ) -> Result<Entity> {
-        let _ = (who, title, properties);
-        unbuilt("queues")
+        let name = EntityName::of_path(title)?;
+        properties.validate()?;
+        let topic = self.new_entity(who, &name, &properties.receiving).await?;
+        let view = SubscriptionName::queue(name.clone());
+        let settings = view_settings(&properties.receiving, &properties.sending, None);
+        self.make_view_with_letters(&view, topic, Offset(0), settings)
+            .await?;
+        let entity = self.made(title, EntityKind::Queue(properties));
+        self.define_entity(who, &name, &entity).await?;
+        Ok(entity)
     }
 
     /// Changes what may change; what is fixed at birth must be as it is.
@@ -70,8 +100,19 @@ impl Broker {
         name: &EntityName,
         properties: QueueProperties,
     ) -> Result<Entity> {
-        let _ = (who, name, properties);
-        unbuilt("queues")
+        let before = self.there(who, name).await?;
+        properties.validate()?;
+        let Some(queue) = before.queue() else {
+            return Err(Error::not_found("queue", &name.as_path()));
+        };
+        check_fixed(&queue.sending, &properties.sending)?;
+        self.check_forwards(&properties.receiving).await?;
+        let settings = view_settings(&properties.receiving, &properties.sending, None);
+        let view = SubscriptionName::queue(name.clone());
+        self.change_view(&view, settings).await?;
+        let entity = self.changed(before, EntityKind::Queue(properties));
+        self.define_entity(who, name, &entity).await?;
+        Ok(entity)
     }
 
     /// The same of a topic of messages: what nobody subscribes to is kept as any topic keeps it.
@@ -81,8 +122,12 @@ impl Broker {
         title: &str,
         properties: TopicProperties,
     ) -> Result<Entity> {
-        let _ = (who, title, properties);
-        unbuilt("topics of messages")
+        let name = EntityName::of_path(title)?;
+        properties.sending.validate()?;
+        self.new_entity(who, &name, &Receiving::default()).await?;
+        let entity = self.made(title, EntityKind::Topic(properties));
+        self.define_entity(who, &name, &entity).await?;
+        Ok(entity)
     }
 
     pub async fn update_message_topic(
@@ -91,14 +136,30 @@ impl Broker {
         name: &EntityName,
         properties: TopicProperties,
     ) -> Result<Entity> {
-        let _ = (who, name, properties);
-        unbuilt("topics of messages")
+        let before = self.there(who, name).await?;
+        properties.sending.validate()?;
+        if before.queue().is_some() {
+            return Err(Error::not_found("topic", &name.as_path()));
+        }
+        check_fixed(before.sending(), &properties.sending)?;
+        for (view, subscription) in self.message_subscriptions(who, name).await? {
+            let settings = subscription_settings(subscription, &properties.sending);
+            self.change_view(&view, settings).await?;
+        }
+        let entity = self.changed(before, EntityKind::Topic(properties));
+        self.define_entity(who, name, &entity).await?;
+        Ok(entity)
     }
 
     /// Deletes a queue or a topic of messages with all that it holds.
     pub async fn delete_entity(&self, who: &Principal, name: &EntityName) -> Result<()> {
-        let _ = (who, name);
-        unbuilt("queues")
+        match self.delete_topic(who, name).await {
+            // Broken off before its end was known.
+            Err(error) if error.kind == Kind::NotFound && self.known_entity(name)?.is_some() => {
+                self.undefine(who, Definition::Entity, name).await
+            }
+            deleted => deleted,
+        }
     }
 
     /// A subscription as messages have it; `None` if it is not there.
@@ -107,8 +168,9 @@ impl Broker {
         who: &Principal,
         name: &SubscriptionName,
     ) -> Result<Option<SubscriptionEntity>> {
-        let _ = (who, name);
-        unbuilt("subscriptions of messages")
+        let all = self.message_subscriptions(who, &name.topic).await?;
+        let found = all.into_iter().find(|(view, _)| view == name);
+        Ok(found.map(|(_, subscription)| subscription))
     }
 
     pub async fn create_message_subscription(
@@ -118,8 +180,34 @@ impl Broker {
         title: &str,
         properties: SubscriptionProperties,
     ) -> Result<SubscriptionEntity> {
-        let _ = (who, topic, title, properties);
-        unbuilt("subscriptions of messages")
+        authorize(self.options.access, who, Action::Manage, topic)?;
+        properties.validate()?;
+        self.check_forwards(&properties.receiving).await?;
+        let of = self.there(who, topic).await?;
+        if of.queue().is_some() {
+            return Err(Error::not_found("topic", &topic.as_path()));
+        }
+        let name = SubscriptionName {
+            topic: topic.clone(),
+            name: EntityName::of_path(title)?,
+        };
+        if self.view(&name).await?.is_some() {
+            let message = format!("subscription {title} of {} exists", of.title);
+            return Err(Error::new(Kind::Exists, message));
+        }
+        let now = self.now().wall.0;
+        let subscription = SubscriptionEntity {
+            title: title.to_owned(),
+            properties,
+            created_ms: now,
+            updated_ms: now,
+        };
+        let source = self.topic(who, topic).await?;
+        let start = self.locate(who, topic, 0, Start::Latest).await?;
+        let settings = subscription_settings(subscription.clone(), of.sending());
+        self.make_view_with_letters(&name, source, start, settings)
+            .await?;
+        Ok(subscription)
     }
 
     pub async fn update_message_subscription(
@@ -128,8 +216,21 @@ impl Broker {
         name: &SubscriptionName,
         properties: SubscriptionProperties,
     ) -> Result<SubscriptionEntity> {
-        let _ = (who, name, properties);
-        unbuilt("subscriptions of messages")
+        authorize(self.options.access, who, Action::Manage, name)?;
+        properties.validate()?;
+        self.check_forwards(&properties.receiving).await?;
+        let of = self.there(who, &name.topic).await?;
+        let Some(before) = self.message_subscription(who, name).await? else {
+            return Err(Error::not_found("subscription", &name.to_string()));
+        };
+        let subscription = SubscriptionEntity {
+            properties,
+            updated_ms: self.now().wall.0,
+            ..before
+        };
+        let settings = subscription_settings(subscription.clone(), of.sending());
+        self.change_view(name, settings).await?;
+        Ok(subscription)
     }
 
     /// In the order of their names.
@@ -138,8 +239,15 @@ impl Broker {
         who: &Principal,
         topic: &EntityName,
     ) -> Result<Vec<(SubscriptionName, SubscriptionEntity)>> {
-        let _ = (who, topic);
-        unbuilt("subscriptions of messages")
+        authorize(self.options.access, who, Action::Listen, topic)?;
+        let views = self.views(topic).await?;
+        let mut found: Vec<_> = views
+            .into_iter()
+            .filter(|info| !info.name.is_own())
+            .map(|info| (info.name.clone(), described(info)))
+            .collect();
+        found.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Ok(found)
     }
 
     pub async fn delete_message_subscription(
@@ -147,17 +255,328 @@ impl Broker {
         who: &Principal,
         name: &SubscriptionName,
     ) -> Result<()> {
-        let _ = (who, name);
-        unbuilt("subscriptions of messages")
+        let letters = name.dead_letters();
+        if self.view(&letters).await?.is_some() {
+            let command = Command::DeleteSubscription {
+                name: letters.clone(),
+            };
+            self.ask(self.shard_of(&name.topic), command).await?;
+        }
+        self.delete_subscription(who, name).await?;
+        self.holds.forget(name.dead_letter_set().as_str());
+        Ok(())
     }
 
-    /// Exact for all that was enqueued before the call.
+    /// Exact for all that was enqueued before the call, unless counting takes more than two seconds.
     pub async fn message_counts(
         &self,
         who: &Principal,
         view: &SubscriptionName,
     ) -> Result<MessageCounts> {
-        let _ = (who, view);
-        unbuilt("counts of messages")
+        authorize(self.options.access, who, Action::Manage, view)?;
+        let counts = self.view_counts(view).await?;
+        let counts = counts.ok_or_else(|| Error::not_found("entity", &view.to_string()))?;
+        let letters = self.view_counts(&view.dead_letters()).await?;
+        let hold = match view.is_queue() {
+            true => {
+                let hold = SubscriptionName::hold(view.topic.clone());
+                self.view_counts(&hold).await?
+            }
+            false => None,
+        };
+        let waiting =
+            |counts: Counts| counts.ready + counts.leased + counts.delayed + counts.deferred;
+        Ok(MessageCounts {
+            active: waiting(counts),
+            dead_letters: letters.map_or(0, waiting),
+            scheduled: hold.map_or(0, waiting),
+            transfer: 0,
+            transfer_dead_letters: 0,
+        })
     }
+
+    /// `None`: there is no such view.
+    pub(super) async fn view_counts(&self, view: &SubscriptionName) -> Result<Option<Counts>> {
+        let Some(_) = self.view(view).await? else {
+            return Ok(None);
+        };
+        let source = self.view_source(view).await?;
+        let mut bounds = Vec::new();
+        for index in 0..source.partitions {
+            let log = source.set.log(index);
+            bounds.push((log, self.engine.bounds(log).await?));
+        }
+        let latest = self.now().monotone + COUNT_WAIT;
+        loop {
+            let command = Command::ListSubscriptions {
+                topic: Some(view.topic.clone()),
+                bounds: bounds.clone(),
+            };
+            let found = subscriptions(self.ask(self.shard_of(&view.topic), command).await?)?;
+            let Some(info) = found.into_iter().find(|info| info.name == *view) else {
+                return Ok(None);
+            };
+            if info.exact || self.now().monotone >= latest {
+                return Ok(Some(info.counts));
+            }
+            self.sleep(COUNT_PAUSE).await;
+        }
+    }
+
+    async fn views(&self, topic: &EntityName) -> Result<Vec<SubscriptionInfo>> {
+        let command = Command::ListSubscriptions {
+            topic: Some(topic.clone()),
+            bounds: Vec::new(),
+        };
+        subscriptions(self.ask(self.shard_of(topic), command).await?)
+    }
+
+    async fn view(&self, name: &SubscriptionName) -> Result<Option<SubscriptionInfo>> {
+        let views = self.views(&name.topic).await?;
+        Ok(views.into_iter().find(|info| info.name == *name))
+    }
+
+    /// An entity that must be there, not to be made.
+    async fn there(&self, who: &Principal, name: &EntityName) -> Result<Entity> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let topic = self.find_topic(name).await?;
+        let entity = self.known_entity(name)?.filter(|_| topic.is_some());
+        entity.ok_or_else(|| Error::not_found("queue or topic", &name.as_path()))
+    }
+
+    /// The topic of an entity that is not there yet.
+    async fn new_entity(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        receiving: &Receiving,
+    ) -> Result<Topic> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        self.check_forwards(receiving).await?;
+        let there = self.find_topic(name).await?;
+        if there.is_some()
+            && let Some(known) = self.known_entity(name)?
+        {
+            let message = format!("{} exists", known.title);
+            return Err(Error::new(Kind::Exists, message));
+        }
+        match there {
+            Some(topic) => Ok(topic),
+            None => Ok(self.create_topic(who, name, 1).await?.0),
+        }
+    }
+
+    async fn check_forwards(&self, receiving: &Receiving) -> Result<()> {
+        let targets = [&receiving.forward_to, &receiving.forward_dead_letters_to];
+        for target in targets.into_iter().flatten() {
+            if self.find_topic(target).await?.is_none() {
+                let message = format!(
+                    "messages cannot be forwarded to {}, which is not there: create it first",
+                    target.as_path()
+                );
+                return Err(Error::invalid(message));
+            }
+        }
+        Ok(())
+    }
+
+    fn made(&self, title: &str, kind: EntityKind) -> Entity {
+        let now = self.now().wall.0;
+        Entity {
+            title: title.to_owned(),
+            kind,
+            created_ms: now,
+            updated_ms: now,
+        }
+    }
+
+    fn changed(&self, before: Entity, kind: EntityKind) -> Entity {
+        Entity {
+            kind,
+            updated_ms: self.now().wall.0,
+            ..before
+        }
+    }
+
+    async fn define_entity(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+        entity: &Entity,
+    ) -> Result<()> {
+        let body = serde_json::to_value(entity)
+            .map_err(|error| Error::new(Kind::Internal, error.to_string()))?;
+        self.define(who, Definition::Entity, name, body).await
+    }
+
+    /// A view and the view over what it gives up on.
+    async fn make_view_with_letters(
+        &self,
+        name: &SubscriptionName,
+        source: Topic,
+        start: Offset,
+        mut settings: Settings,
+    ) -> Result<()> {
+        if let Some(messages) = &mut settings.messages {
+            messages.copies_from = self.copies_from(messages).await?;
+        }
+        let letters = name.dead_letters();
+        let config = LogConfig {
+            owned: self.peers.is_some(),
+            ..LogConfig::default()
+        };
+        let set = name.dead_letter_set();
+        let set = self.engine.create(&set, 1, config).await?;
+        let of_letters = Settings {
+            lock_duration_ms: settings.lock_duration_ms,
+            max_delivery_count: settings.max_delivery_count,
+            messages: Some(Box::new(Messages {
+                never_gives_up: true,
+                ..Messages::default()
+            })),
+            ..Settings::default()
+        };
+        let of_set = Topic { set, partitions: 1 };
+        self.make_view(&letters, of_set, Offset(0), of_letters)
+            .await?;
+        self.make_view(name, source, start, settings).await
+    }
+
+    /// Where copies of what a new view forwards lie at the earliest.
+    async fn copies_from(&self, messages: &Messages) -> Result<u64> {
+        let mut least: Option<u64> = None;
+        for target in targets(messages).into_iter().flatten() {
+            if let Some(topic) = self.known_topic(target).await? {
+                let end = self.engine.bounds(topic.set.log(0)).await?.end.0;
+                least = Some(least.map_or(end, |least| least.min(end)));
+            }
+        }
+        Ok(least.unwrap_or(0))
+    }
+
+    /// A view as it is wanted, whatever an attempt that was broken off has left.
+    pub(super) async fn make_view(
+        &self,
+        name: &SubscriptionName,
+        source: Topic,
+        start: Offset,
+        settings: Settings,
+    ) -> Result<()> {
+        let command = Command::CreateSubscription {
+            name: name.clone(),
+            starts: vec![start; source.partitions as usize],
+            topic: source,
+            settings: settings.clone(),
+        };
+        match self.ask(self.shard_of(&name.topic), command).await {
+            Err(error) if error.kind == Kind::Exists => self.change_view(name, settings).await,
+            made => made.map(drop),
+        }
+    }
+
+    async fn change_view(&self, name: &SubscriptionName, mut settings: Settings) -> Result<()> {
+        let Some(before) = self.view(name).await? else {
+            return Err(Error::not_found("subscription", &name.to_string()));
+        };
+        let before = before.settings.messages();
+        if let Some(messages) = &mut settings.messages {
+            // What is on its way there is looked for from where it was.
+            messages.copies_from = match targets(before) == targets(messages) {
+                true => before.copies_from,
+                false => self.copies_from(messages).await?,
+            };
+        }
+        let command = Command::ChangeSettings {
+            name: name.clone(),
+            settings,
+        };
+        self.ask(self.shard_of(&name.topic), command)
+            .await
+            .map(drop)
+    }
+}
+
+/// Topics that records of a view go on to.
+fn targets(messages: &Messages) -> [&Option<EntityName>; 2] {
+    [&messages.forward_to, &messages.forward_dead_letters_to]
+}
+
+fn read_entity(name: &EntityName, body: &serde_json::Value) -> Result<Entity> {
+    serde_json::from_value(body.clone()).map_err(|error| {
+        let message = format!("what is known of {name} cannot be read: {error}");
+        Error::new(Kind::Corrupt, message)
+    })
+}
+
+fn check_fixed(before: &Sending, after: &Sending) -> Result<()> {
+    let fixed = |sending: &Sending| {
+        let Sending {
+            requires_duplicate_detection,
+            enable_partitioning,
+            ..
+        } = sending;
+        (*requires_duplicate_detection, *enable_partitioning)
+    };
+    if fixed(before) == fixed(after) {
+        return Ok(());
+    }
+    let message =
+        "RequiresDuplicateDetection and EnablePartitioning are fixed when an entity is made";
+    Err(Error::invalid(message))
+}
+
+fn view_settings(
+    receiving: &Receiving,
+    sending: &Sending,
+    described: Option<SubscriptionEntity>,
+) -> Settings {
+    let own_life = described
+        .as_ref()
+        .and_then(|s| s.properties.default_time_to_live_ms);
+    let lives = [sending.default_time_to_live_ms, own_life];
+    Settings {
+        lock_duration_ms: receiving.lock_duration_ms,
+        max_delivery_count: receiving.max_delivery_count,
+        time_to_live_ms: lives.into_iter().flatten().min(),
+        messages: Some(Box::new(Messages {
+            requires_session: receiving.requires_session,
+            drop_expired: !receiving.dead_letter_on_expiry,
+            never_gives_up: false,
+            duplicate_window_ms: sending
+                .requires_duplicate_detection
+                .then_some(sending.duplicate_window_ms),
+            forward_to: receiving.forward_to.clone(),
+            forward_dead_letters_to: receiving.forward_dead_letters_to.clone(),
+            hold_for: None,
+            copies_from: 0,
+            described,
+        })),
+        ..Settings::default()
+    }
+}
+
+fn subscription_settings(subscription: SubscriptionEntity, of: &Sending) -> Settings {
+    let receiving = subscription.properties.receiving.clone();
+    view_settings(&receiving, of, Some(subscription))
+}
+
+/// As messages have it: one that was made elsewhere, too.
+fn described(info: SubscriptionInfo) -> SubscriptionEntity {
+    let settings = info.settings;
+    let kept = settings.messages().described.clone();
+    kept.unwrap_or_else(|| SubscriptionEntity {
+        title: info.name.name.as_str().to_owned(),
+        properties: SubscriptionProperties {
+            receiving: Receiving {
+                lock_duration_ms: settings.lock_duration_ms,
+                max_delivery_count: settings.max_delivery_count,
+                dead_letter_on_expiry: true,
+                ..Receiving::default()
+            },
+            default_time_to_live_ms: settings.time_to_live_ms,
+            ..SubscriptionProperties::default()
+        },
+        created_ms: 0,
+        updated_ms: 0,
+    })
 }

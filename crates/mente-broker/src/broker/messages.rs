@@ -4,18 +4,34 @@
 //! A queue is a topic with one view of its own ([`SubscriptionName::queue`]); a subscription is a view of its
 //! topic; what a view gave up on is a view again ([`SubscriptionName::dead_letters`]).
 
+mod scheduled;
+mod sending;
+mod sessions;
+
 use std::time::Duration;
 
-use bytes::Bytes;
-use mente_engine::{Event, Timestamp};
+use mente_engine::{Event, LogId, Offset, Record, SetId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::Broker;
-use super::read::StoredEvent;
-use crate::access::Principal;
+use super::read::{StoredEvent, near, records};
+use super::{Broker, unexpected};
+use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
-use crate::name::{EntityName, SubscriptionName};
-use crate::queue::LockToken;
+use crate::journal::Topic;
+use crate::name::SubscriptionName;
+use crate::queue::{
+    Delivery, LockToken, Mode, NOTE_BYTES, PeekedAt, SessionLock, Settlement, Standing, Taking,
+};
+use crate::shard::{Ask, Command, Reply};
+use crate::terms::Terms;
+
+pub(super) use scheduled::Holds;
+
+/// How long messages may be looked for that were enqueued just now.
+const LOOK_WAIT: Duration = Duration::from_secs(2);
+const LOOK_PAUSE: Duration = Duration::from_millis(2);
+/// Messages that are deleted in one decision.
+const DELETE_AT_ONCE: usize = 4_000;
 
 /// A message on its way in. Its id is the event's, its session or partition key the event's key.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -25,35 +41,6 @@ pub struct Message {
     pub time_to_live: Option<Duration>,
     /// When it is to be enqueued, if not now.
     pub due: Option<Timestamp>,
-}
-
-/// What a receiver of messages asks for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Taking {
-    /// At least 1.
-    pub max: usize,
-    /// How long to wait for the first one.
-    pub wait: Duration,
-    pub mode: Mode,
-    /// Of a view with sessions: the one that is locked.
-    pub session: Option<SessionLock>,
-}
-
-/// How messages are handed out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Mode {
-    /// Under a lock, to be settled.
-    Lock,
-    /// Done with before they leave: what does not arrive is lost.
-    Delete,
-}
-
-/// Where a message stands in its view.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Standing {
-    Active,
-    Deferred,
-    Scheduled,
 }
 
 /// A message of a view.
@@ -106,70 +93,26 @@ pub enum Ending {
     Return,
 }
 
-/// Longest note on a message.
-pub const NOTE_BYTES: usize = 32 << 10;
-
-/// The lock on a session: void after a restart or a change of owner.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SessionLock {
-    pub session: String,
-    pub(crate) term: u64,
-    pub(crate) view: u64,
-    pub(crate) number: u64,
-}
-
-/// Which session somebody wants.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum WantedSession {
-    Named(String),
-    /// Any that nobody has and that has messages.
-    Next,
-}
-
-/// Largest state of a session.
-pub const SESSION_STATE_BYTES: usize = 256 << 10;
-
-fn unbuilt<T>(what: &str) -> Result<T> {
-    Err(Error::new(
-        Kind::Unsupported,
-        format!("{what}: this Mente does not do that yet"),
-    ))
+impl Ending {
+    fn told(self) -> (Settlement, Option<String>) {
+        match self {
+            Self::Complete => (Settlement::Complete, None),
+            Self::Abandon { note } => {
+                let (delay, detail) = (Duration::ZERO, "abandoned by its receiver".to_owned());
+                (Settlement::Release { delay, detail }, note)
+            }
+            Self::Defer { note } => (Settlement::Defer, note),
+            Self::DeadLetter {
+                reason,
+                description: detail,
+                note,
+            } => (Settlement::Reject { reason, detail }, note),
+            Self::Return => (Settlement::Return, None),
+        }
+    }
 }
 
 impl Broker {
-    /// Enqueues messages to a queue or topic, all or none, durable on return. Those that are due later wait aside.
-    pub async fn send(
-        &self,
-        who: &Principal,
-        to: &EntityName,
-        messages: Vec<Message>,
-    ) -> Result<()> {
-        let _ = (who, to, messages);
-        unbuilt("sending")
-    }
-
-    /// The same with messages that are all due later; gives their numbers, which hold until then.
-    pub async fn schedule(
-        &self,
-        who: &Principal,
-        to: &EntityName,
-        messages: Vec<Message>,
-    ) -> Result<Vec<u64>> {
-        let _ = (who, to, messages);
-        unbuilt("scheduling")
-    }
-
-    /// Takes back scheduled messages; tells by number whether it was still there.
-    pub async fn cancel_scheduled(
-        &self,
-        who: &Principal,
-        to: &EntityName,
-        numbers: Vec<u64>,
-    ) -> Result<Vec<bool>> {
-        let _ = (who, to, numbers);
-        unbuilt("cancelling")
-    }
-
     /// Takes messages, as many as are there up to a bound on their bytes; none if none came in time. A call that
     /// is dropped gives back what was locked for it. `LockLost`: the session is not the caller's any more.
     pub async fn take(
@@ -178,8 +121,47 @@ impl Broker {
         view: &SubscriptionName,
         taking: Taking,
     ) -> Result<Vec<Held>> {
-        let _ = (who, view, taking);
-        unbuilt("receiving")
+        authorize(self.options.access, who, Action::Listen, view)?;
+        let topic = self.view_source(view).await?;
+        let until = self.now().monotone + taking.wait;
+        loop {
+            let wait = until.saturating_sub(self.now().monotone);
+            let taking = Taking {
+                wait,
+                ..taking.clone()
+            };
+            let (receiving, deliveries) = self.start_receiving(view, &taking).await?;
+            let is_any = !deliveries.is_empty();
+            let held = self.fetch(&topic, view, deliveries, |delivery, log, offset, record| {
+                self.held(delivery, log, offset, record)
+            });
+            let fetched = held.await?;
+            receiving.hand_over(&fetched.left);
+            match fetched.failed {
+                Some(error) if fetched.received.is_empty() => return Err(error),
+                // Retention took all of them just now.
+                None if fetched.received.is_empty() && is_any && self.now().monotone < until => {}
+                _ => return Ok(fetched.received),
+            }
+        }
+    }
+
+    fn held(&self, delivery: &Delivery, log: LogId, offset: Offset, record: &Record) -> Held {
+        let lock = delivery.until_ms.map(|until| Lock {
+            token: delivery.token,
+            until: Timestamp(until),
+        });
+        let terms = Terms::of(record);
+        Held {
+            lock,
+            number: delivery.number,
+            standing: delivery.standing,
+            failed: delivery.count.saturating_sub(1),
+            stored: self.stored(log, "/messages", offset, record),
+            time_to_live: terms.time_to_live,
+            due: terms.due,
+            note: delivery.note.clone().or(terms.note),
+        }
     }
 
     /// Ends locks, durable on return; tells by token whether its lock held.
@@ -190,8 +172,22 @@ impl Broker {
         tokens: Vec<LockToken>,
         ending: Ending,
     ) -> Result<Vec<bool>> {
-        let _ = (who, view, tokens, ending);
-        unbuilt("settling")
+        authorize(self.options.access, who, Action::Listen, view)?;
+        let (how, note) = ending.told();
+        if note.as_ref().is_some_and(|note| note.len() > NOTE_BYTES) {
+            let message = format!("what is noted on a message is at most {NOTE_BYTES} bytes");
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let command = Command::Settle {
+            name: view.clone(),
+            tokens,
+            how,
+            note,
+        };
+        match self.ask(self.shard_of(&view.topic), command).await? {
+            Reply::Settled(held) => Ok(held),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Locks anew for the view's whole duration; tells by token until when, unless it is lost.
@@ -201,8 +197,10 @@ impl Broker {
         view: &SubscriptionName,
         tokens: Vec<LockToken>,
     ) -> Result<Vec<Option<Timestamp>>> {
-        let _ = (who, view, tokens);
-        unbuilt("renewing locks")
+        match self.ask_view(who, view, Ask::RenewLocks { tokens }).await? {
+            Reply::Renewed(until) => Ok(until.into_iter().map(|ms| ms.map(Timestamp)).collect()),
+            other => Err(unexpected(&other)),
+        }
     }
 
     /// Messages from this number on in the order of their numbers, whatever they stand in but settled, without
@@ -215,8 +213,106 @@ impl Broker {
         max: usize,
         session: Option<&str>,
     ) -> Result<Vec<Held>> {
-        let _ = (who, view, from, max, session);
-        unbuilt("peeking")
+        let mut held = self.peek_view(who, view, from, max, session).await?;
+        if view.is_queue() && held.len() < max && self.has_hold(&view.topic).await? {
+            let hold = SubscriptionName::hold(view.topic.clone());
+            let left = max - held.len();
+            held.extend(self.peek_view(who, &hold, from, left, session).await?);
+        }
+        Ok(held)
+    }
+
+    async fn peek_view(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        from: u64,
+        max: usize,
+        session: Option<&str>,
+    ) -> Result<Vec<Held>> {
+        let topic = self.view_source(view).await?;
+        let ask = Ask::Peek {
+            from,
+            max,
+            session: session.map(str::to_owned),
+        };
+        let peeked = match self.ask_view(who, view, ask).await? {
+            Reply::Peeked(peeked) => peeked,
+            other => return Err(unexpected(&other)),
+        };
+        let look = |at: &PeekedAt, log, offset, record: &Record| {
+            self.looked_at(
+                at.number,
+                at.standing,
+                at.failed,
+                at.note.clone(),
+                log,
+                offset,
+                record,
+            )
+        };
+        let fetched = self.fetch(&topic, view, peeked.found, look).await?;
+        let mut held = fetched.received;
+        if let (Some((next, number)), None, true) =
+            (peeked.beyond, session, fetched.left.is_empty())
+        {
+            let behind = self.peek_beyond(&topic, next, number, from, max - held.len().min(max));
+            held.extend(behind.await?);
+        }
+        Ok(held)
+    }
+
+    /// What the view has not looked at yet: whatever lies there is to come.
+    async fn peek_beyond(
+        &self,
+        topic: &Topic,
+        mut next: Offset,
+        mut number: u64,
+        from: u64,
+        max: usize,
+    ) -> Result<Vec<Held>> {
+        let mut held = Vec::new();
+        let log = topic.set.log(0);
+        while topic.partitions == 1 && held.len() < max {
+            let chunk = self.engine.read(log, next, near(max)).await?;
+            for record in records(&chunk, next) {
+                let (offset, record) = record?;
+                number += 1;
+                if number >= from && held.len() < max {
+                    let active = Standing::Active;
+                    held.push(self.looked_at(number, active, 0, None, log, offset, &record));
+                }
+            }
+            if chunk.next <= next {
+                break;
+            }
+            next = chunk.next;
+        }
+        Ok(held)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "what is known of one record")]
+    fn looked_at(
+        &self,
+        number: u64,
+        standing: Standing,
+        failed: u32,
+        note: Option<String>,
+        log: LogId,
+        offset: Offset,
+        record: &Record,
+    ) -> Held {
+        let terms = Terms::of(record);
+        Held {
+            lock: None,
+            number,
+            standing,
+            failed,
+            stored: self.stored(log, "/messages", offset, record),
+            time_to_live: terms.time_to_live,
+            due: terms.due,
+            note: note.or(terms.note),
+        }
     }
 
     /// Takes deferred messages by their numbers; those that are not deferred are left out.
@@ -228,8 +324,26 @@ impl Broker {
         mode: Mode,
         session: Option<&SessionLock>,
     ) -> Result<Vec<Held>> {
-        let _ = (who, view, numbers, mode, session);
-        unbuilt("receiving deferred messages")
+        let topic = self.view_source(view).await?;
+        let ask = Ask::ReceiveDeferred {
+            numbers,
+            mode,
+            session: session.cloned(),
+        };
+        let deliveries = match self.ask_view(who, view, ask).await? {
+            Reply::Deliveries(deliveries) => deliveries,
+            other => return Err(unexpected(&other)),
+        };
+        let held = |delivery: &Delivery, log, offset, record: &Record| {
+            self.held(delivery, log, offset, record)
+        };
+        let fetched = self.fetch(&topic, view, deliveries, held).await?;
+        if !fetched.left.is_empty() && mode == Mode::Lock {
+            let tokens = fetched.left.iter().map(|delivery| delivery.token);
+            self.end_locks(who, view, tokens.collect(), Ending::Return)
+                .await?;
+        }
+        Ok(fetched.received)
     }
 
     /// Deletes up to `max` messages that nobody has locked and that were enqueued before; gives how many.
@@ -241,76 +355,69 @@ impl Broker {
         before: Timestamp,
         session: Option<&SessionLock>,
     ) -> Result<u64> {
-        let _ = (who, view, max, before, session);
-        unbuilt("deleting messages")
+        let log = self.view_source(view).await?.set.log(0);
+        let end = self.engine.bounds(log).await?.end;
+        let until = self.now().monotone + LOOK_WAIT;
+        let mut deleted = 0;
+        loop {
+            let ask = Ask::DeleteReady {
+                max: (max - deleted as usize).min(DELETE_AT_ONCE),
+                before_ms: before.0,
+                session: session.cloned(),
+            };
+            let (more, looked_to) = match self.ask_view(who, view, ask).await? {
+                Reply::Deleted { count, looked_to } => (count, looked_to),
+                other => return Err(unexpected(&other)),
+            };
+            deleted += more;
+            let is_all = looked_to >= end && more < DELETE_AT_ONCE as u64;
+            if deleted >= max as u64 || is_all || self.now().monotone >= until {
+                return Ok(deleted);
+            }
+            // Where something went the view reads on.
+            self.sleep(LOOK_PAUSE).await;
+        }
     }
 
-    /// Locks a session, or waits for one; `None` if none came in time. `Conflict`: another one has it.
-    pub async fn accept_session(
+    pub(super) async fn ask_view(
         &self,
         who: &Principal,
         view: &SubscriptionName,
-        wanted: WantedSession,
-        wait: Duration,
-    ) -> Result<Option<(SessionLock, Timestamp)>> {
-        let _ = (who, view, wanted, wait);
-        unbuilt("sessions")
+        ask: Ask,
+    ) -> Result<Reply> {
+        authorize(self.options.access, who, Action::Listen, view)?;
+        let command = Command::Message {
+            name: view.clone(),
+            ask,
+        };
+        self.ask(self.shard_of(&view.topic), command).await
     }
 
-    /// Until when it holds now; `LockLost` if it does not.
-    pub async fn renew_session(
-        &self,
-        who: &Principal,
-        view: &SubscriptionName,
-        lock: &SessionLock,
-    ) -> Result<Timestamp> {
-        let _ = (who, view, lock);
-        unbuilt("sessions")
+    /// What a view reads, as if it were a topic.
+    pub(super) async fn view_source(&self, view: &SubscriptionName) -> Result<Topic> {
+        if let Some(set) = view.own_set() {
+            let set = self.own_set(&set).await?;
+            return Ok(Topic { set, partitions: 1 });
+        }
+        if view.topic.is_store() {
+            let set = self.store.set;
+            return Ok(Topic { set, partitions: 1 });
+        }
+        let topic = self.known_topic(&view.topic).await?;
+        topic.ok_or_else(|| Error::not_found("topic", view.topic.as_str()))
     }
 
-    /// Gives it up with the locks on its messages, none of which is counted as a failed delivery.
-    pub async fn release_session(
-        &self,
-        who: &Principal,
-        view: &SubscriptionName,
-        lock: &SessionLock,
-    ) -> Result<()> {
-        let _ = (who, view, lock);
-        unbuilt("sessions")
-    }
-
-    pub async fn session_state(
-        &self,
-        who: &Principal,
-        view: &SubscriptionName,
-        lock: &SessionLock,
-    ) -> Result<Option<Bytes>> {
-        let _ = (who, view, lock);
-        unbuilt("sessions")
-    }
-
-    /// Durable on return; none takes it away. At most [`SESSION_STATE_BYTES`].
-    pub async fn set_session_state(
-        &self,
-        who: &Principal,
-        view: &SubscriptionName,
-        lock: &SessionLock,
-        state: Option<Bytes>,
-    ) -> Result<()> {
-        let _ = (who, view, lock, state);
-        unbuilt("sessions")
-    }
-
-    /// Sessions in the order of their names: those with messages or a state, or those whose state was set since.
-    pub async fn sessions(
-        &self,
-        who: &Principal,
-        view: &SubscriptionName,
-        since: Option<Timestamp>,
-        skip: usize,
-        top: usize,
-    ) -> Result<Vec<String>> {
-        let _ = (who, view, since, skip, top);
-        unbuilt("sessions")
+    /// The id of a set that a view of Mente's own reads, as it is now; the engine is asked only once.
+    pub(super) async fn own_set(&self, name: &mente_engine::SetName) -> Result<SetId> {
+        if let Some(set) = self.holds.set(name) {
+            return Ok(set);
+        }
+        let found = self.engine.list(name.as_str()).await?;
+        let found = found.into_iter().find(|info| info.name == *name);
+        let set = found
+            .ok_or_else(|| Error::not_found("log", name.as_str()))?
+            .id;
+        self.holds.know(name.clone(), set);
+        Ok(set)
     }
 }

@@ -54,6 +54,7 @@ use crate::structured::{ParseEvent, no_format};
 
 use branches::Lent;
 use commands::Lanes;
+use messages::Holds;
 use past::{Folds, States};
 use turns::Turns;
 
@@ -61,11 +62,8 @@ pub use branches::{Branch, Forked};
 pub use commands::{AskWebhook, Commanded, Decided};
 pub(crate) use telling::Teller;
 
-pub use entities::{MessageCounts, SubscriptionEntity};
-pub use messages::{
-    Ending, Held, Lock, Message, Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing,
-    Taking, WantedSession,
-};
+pub use entities::MessageCounts;
+pub use messages::{Ending, Held, Lock, Message};
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,
@@ -146,6 +144,8 @@ pub struct Broker {
     /// Webhooks that are asked to decide.
     asked: Arc<Turns>,
     teller: Arc<Teller>,
+    /// Logs beside topics that were asked for.
+    holds: Arc<Holds>,
     /// This handle reads events as they were written.
     is_as_written: bool,
     /// Largest append to a stream: it is one batch of this engine.
@@ -246,6 +246,7 @@ impl Broker {
                 teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
+                known: catalogue.clone(),
                 refused: Arc::clone(&refused),
             };
             senders.push(sender);
@@ -276,6 +277,7 @@ impl Broker {
             ),
             reducers,
             teller,
+            holds: Arc::default(),
             is_as_written: false,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,

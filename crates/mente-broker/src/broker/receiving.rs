@@ -10,7 +10,7 @@ use super::{Broker, unexpected};
 use crate::error::{Kind, Result};
 use crate::name::SubscriptionName;
 use crate::peers::{self, Answer, Peers};
-use crate::queue::{Delivery, LockToken, Settlement};
+use crate::queue::{Delivery, LockToken, Settlement, Taking};
 use crate::runtime::Request;
 use crate::shard::{Command, Reply};
 
@@ -39,17 +39,18 @@ impl Broker {
     pub(super) async fn start_receiving(
         &self,
         name: &SubscriptionName,
-        max: usize,
-        wait: Duration,
+        taking: &Taking,
     ) -> Result<(Receiving, Vec<Delivery>)> {
         let shard = self.shard_of(&name.topic);
         let began = self.now().monotone;
         loop {
-            let left = (began + wait).saturating_sub(self.now().monotone);
+            let left = (began + taking.wait).saturating_sub(self.now().monotone);
             let command = Command::Receive {
                 name: name.clone(),
-                max,
-                wait: left,
+                taking: Taking {
+                    wait: left,
+                    ..taking.clone()
+                },
             };
             let mut receiving = match &self.peers {
                 Some(peers) if !self.duties[shard].is_on() => {
@@ -59,7 +60,7 @@ impl Broker {
             };
             match receiving.deliveries().await {
                 Err(error) if error.kind == Kind::NotOwner => {
-                    let until = began + wait.max(super::asking::OWNER_WAIT);
+                    let until = began + taking.wait.max(super::asking::OWNER_WAIT);
                     self.await_owner(until, error).await?;
                 }
                 deliveries => return Ok((receiving, deliveries?)),
@@ -139,6 +140,7 @@ impl Drop for Receiving {
             name: self.name.clone(),
             tokens: std::mem::take(&mut self.tokens),
             how: Settlement::Return,
+            note: None,
         };
         // Where this does not arrive the leases run out.
         match &mut self.owner {

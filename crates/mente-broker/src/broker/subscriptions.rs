@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mente_engine::{self as engine, Offset, Record, limits};
+use mente_engine::{self as engine, LogId, Offset, Record, limits};
 
 use super::read::{Start, StoredEvent, near, records};
 use super::streams::STREAMS;
@@ -14,7 +14,7 @@ use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, StreamName, SubscriptionName};
-use crate::queue::{Delivery, LockToken, Settings, Settlement};
+use crate::queue::{Delivery, LockToken, PeekedAt, Settings, Settlement, Taking};
 use crate::shard::{Command, Made, Reply, SubscriptionInfo};
 use crate::store::Place;
 
@@ -37,14 +37,31 @@ pub struct Received {
 const DROPPED_WAIT: Duration = Duration::from_secs(1);
 
 /// What came of deliveries. One that is neither received nor left keeps its lease until that runs out.
-struct Fetched {
-    received: Vec<Received>,
+pub(super) struct Fetched<D, T> {
+    pub(super) received: Vec<T>,
     /// Retention took some just now.
-    is_gone: bool,
+    pub(super) is_gone: bool,
     /// Not looked at.
-    left: Vec<Delivery>,
+    pub(super) left: Vec<D>,
     /// Why there is no more.
-    failed: Option<Error>,
+    pub(super) failed: Option<Error>,
+}
+
+/// What names a record of a view.
+pub(super) trait Located {
+    fn place(&self) -> (u32, Offset);
+}
+
+impl Located for Delivery {
+    fn place(&self) -> (u32, Offset) {
+        (self.partition, self.offset)
+    }
+}
+
+impl Located for PeekedAt {
+    fn place(&self) -> (u32, Offset) {
+        (self.partition, self.offset)
+    }
 }
 
 impl Broker {
@@ -147,7 +164,9 @@ impl Broker {
                 topic: Some(topic.clone()),
                 bounds: bounds.clone(),
             };
-            let found = subscriptions(self.ask(self.shard_of(topic), command).await?)?;
+            let mut found = subscriptions(self.ask(self.shard_of(topic), command).await?)?;
+            // Those that Mente made for itself read other logs.
+            found.retain(|info| !info.name.is_own());
             if found.iter().all(|info| info.exact) || self.now().monotone >= latest {
                 return Ok(found);
             }
@@ -194,8 +213,17 @@ impl Broker {
         let until = self.now().monotone + wait;
         loop {
             let left = until.saturating_sub(self.now().monotone);
-            let (receiving, deliveries) = self.start_receiving(name, max, left).await?;
-            let fetched = self.fetch(&topic, name, deliveries).await?;
+            let (receiving, deliveries) = self
+                .start_receiving(name, &Taking::locked(max, left))
+                .await?;
+            let origin = origin_of(name);
+            let received = |delivery: &Delivery, log, offset, record: &Record| Received {
+                token: delivery.token,
+                count: delivery.count,
+                stored: self.stored(log, &origin, offset, record),
+                of_stream: self.stream_place(log, offset, record),
+            };
+            let fetched = self.fetch(&topic, name, deliveries, received).await?;
             let is_any = fetched.is_gone || !fetched.received.is_empty();
             // Whoever goes away meanwhile leaves the locks to others; those that were settled are void by then.
             let told = self.tell_received(who, name, fetched.received).await?;
@@ -213,16 +241,13 @@ impl Broker {
 
     /// Fetches the events of deliveries, which stand in the order of their logs, up to a bound
     /// on their bytes.
-    async fn fetch(
+    pub(super) async fn fetch<D: Located, T>(
         &self,
         topic: &Topic,
         name: &SubscriptionName,
-        deliveries: Vec<Delivery>,
-    ) -> Result<Fetched> {
-        let origin = match name.topic.is_store() {
-            true => STREAMS.to_owned(),
-            false => format!("/topics/{}", name.topic),
-        };
+        deliveries: Vec<D>,
+        make: impl Fn(&D, LogId, Offset, &Record) -> T,
+    ) -> Result<Fetched<D, T>> {
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
         let mut room = limits::RECEIVE_BYTES;
@@ -231,11 +256,12 @@ impl Broker {
             && failed.is_none()
             && let Some(first) = left.peek()
         {
-            let (log, from) = (topic.set.log(first.partition), first.offset);
+            let (partition, from) = first.place();
+            let log = topic.set.log(partition);
             let chunk = match self.engine.read(log, from, near(left.len())).await {
                 // Retention took these while they waited; the others are still to be had.
                 Err(engine::Error::Trimmed(start)) if start > from => {
-                    let below = |d: &Delivery| d.partition == log.index && d.offset < start;
+                    let below = |d: &D| d.place().0 == log.index && d.place().1 < start;
                     while left.next_if(below).is_some() {}
                     is_gone = true;
                     continue;
@@ -259,31 +285,27 @@ impl Broker {
             };
             let next = chunk.next;
             let mut records = records(&chunk, from).peekable();
-            let is_here =
-                |d: &Delivery| d.partition == log.index && (d.offset < next || d.offset == from);
+            let is_here = |d: &D| {
+                let (partition, offset) = d.place();
+                partition == log.index && (offset < next || offset == from)
+            };
             while room > 0
                 && let Some(delivery) = left.next_if(is_here)
             {
+                let wanted_at = delivery.place().1;
                 // Only what is delivered becomes an event.
                 let before = |r: &Result<(Offset, Record)>| {
-                    r.as_ref()
-                        .is_ok_and(|(offset, _)| *offset < delivery.offset)
+                    r.as_ref().is_ok_and(|(offset, _)| *offset < wanted_at)
                 };
                 while records.next_if(before).is_some() {}
                 let wanted = |r: &Result<(Offset, Record)>| {
-                    r.as_ref()
-                        .map_or(true, |(offset, _)| *offset == delivery.offset)
+                    r.as_ref().map_or(true, |(offset, _)| *offset == wanted_at)
                 };
                 // A record that retention took is not delivered; its lease runs out.
                 if let Some(record) = records.next_if(wanted) {
                     let (offset, record) = record?;
                     room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
-                    received.push(Received {
-                        token: delivery.token,
-                        count: delivery.count,
-                        stored: self.stored(log, &origin, offset, &record),
-                        of_stream: self.stream_place(log, offset, &record),
-                    });
+                    received.push(make(&delivery, log, offset, &record));
                 }
             }
         }
@@ -308,11 +330,20 @@ impl Broker {
             name: name.clone(),
             tokens,
             how,
+            note: None,
         };
         match self.ask(self.shard_of(&name.topic), command).await? {
             Reply::Settled(held) => Ok(held),
             other => Err(unexpected(&other)),
         }
+    }
+}
+
+/// Where the events of a subscription come from.
+fn origin_of(name: &SubscriptionName) -> String {
+    match name.topic.is_store() {
+        true => STREAMS.to_owned(),
+        false => format!("/topics/{}", name.topic),
     }
 }
 

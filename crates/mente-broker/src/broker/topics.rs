@@ -95,8 +95,15 @@ impl Broker {
         self.ask(self.shard_of(name), subscriptions).await?;
         self.delete_dead_letters(&name.dead_letter_sets()).await?;
         self.delete_set(topic.set).await?;
+        self.holds.forget(&name.dead_letter_sets());
         let forget = Command::DeleteTopic { name: name.clone() };
-        self.ask(CATALOGUE_SHARD, forget).await.map(drop)
+        self.ask(CATALOGUE_SHARD, forget).await?;
+        if self.known_entity(name)?.is_some() {
+            let (kind, name) = (Definition::Entity, name.clone());
+            self.ask(CATALOGUE_SHARD, Command::Undefine { kind, name })
+                .await?;
+        }
+        Ok(())
     }
 
     async fn delete_set(&self, set: SetId) -> Result<()> {

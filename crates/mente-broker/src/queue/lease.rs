@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::{Now, Offset, Term};
@@ -39,6 +40,8 @@ pub(super) struct Lease {
     pub(super) until: Duration,
     /// A bit for each part that is completed.
     pub(super) done: u32,
+    /// Holds as long as the lock on this session does.
+    pub(super) session: Option<Arc<str>>,
 }
 
 impl LockToken {
@@ -107,7 +110,11 @@ impl Queue {
         let lease = self.leases.get(&token.lease);
         lease.is_some_and(|lease| {
             let is_done = token.part.is_some_and(|part| lease.done & part.bit() != 0);
-            lease.until > now.monotone && !is_done
+            let holds = match &lease.session {
+                Some(name) => self.session_holds(name, token.lease, now).is_some(),
+                None => lease.until > now.monotone,
+            };
+            holds && !is_done
         })
     }
 
@@ -122,8 +129,13 @@ impl Queue {
 
     pub(super) fn end_lease(&mut self, token: LockToken) -> Option<Lease> {
         let lease = self.leases.remove(&token.lease)?;
-        self.timers
-            .remove(&(lease.until, Timer::Lease(token.lease)));
+        match &lease.session {
+            Some(name) => self.sessions.give_back(name, token.lease),
+            None => {
+                self.timers
+                    .remove(&(lease.until, Timer::Lease(token.lease)));
+            }
+        }
         Some(lease)
     }
 }

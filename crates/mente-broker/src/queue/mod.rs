@@ -13,86 +13,71 @@
 //! Reading order: [`Queue::receive`], [`Queue::settle`], then `partition.rs`.
 
 mod ahead;
+mod duplicates;
+mod ending;
+mod handing;
 mod lease;
+mod message;
 mod partition;
 mod revival;
 mod secret;
+mod session;
 mod settings;
+mod taking;
+mod verdict;
 mod whereabouts;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::ops::Bound;
+use std::hash::{DefaultHasher, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::{Now, Offset, Term, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
 use crate::planted::{Planted, planted};
+use crate::terms::Terms;
 
+use duplicates::Ids;
+use handing::Waiter;
 use lease::Lease;
 pub use lease::LockToken;
+pub use message::NOTE_BYTES;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use revival::{Letter, Revival, Stop};
 pub use secret::Secret;
-pub use settings::{Push, RetrySchedule, Settings};
+pub use session::SESSION_STATE_BYTES;
+use session::Sessions;
+pub(crate) use session::session_lost;
+pub use settings::{Messages, Push, RetrySchedule, Settings};
+pub use taking::{
+    Accepted, Delivery, Mode, Peeked, PeekedAt, SessionLock, Standing, Taking, WantedSession,
+};
+pub(crate) use verdict::NOWHERE;
+pub use verdict::Verdict;
 pub use whereabouts::Whereabouts;
 
-/// A decision about records of one view. Its fold is [`Durable`].
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Verdict {
-    /// These are done with; and the view needs nothing below `floor` any more.
-    Settled {
-        partition: u32,
-        offsets: Vec<u64>,
-        floor: u64,
-    },
-    /// A delivery failed; the next one is due `delay_ms` later, at `due_ms` on the wall clock.
-    Failed {
-        partition: u32,
-        offset: u64,
-        attempts: u32,
-        delay_ms: u64,
-        due_ms: i64,
-    },
-    /// Given up on: to be copied to the dead-letter log, which `Buried` confirms.
-    Dead {
-        partition: u32,
-        offset: u64,
-        attempts: u32,
-        reason: String,
-        detail: String,
-        floor: u64,
-        /// Where its copy may lie in the dead-letter log, at the earliest.
-        #[serde(default)]
-        since: u64,
-    },
-    /// The copy is durable in the dead-letter log at `at`; [`NOWHERE`]: retention was faster.
-    Buried {
-        partition: u32,
-        offset: u64,
-        at: u64,
-    },
-    /// So many records from `from` to `upto` match, whatever became of them.
-    Counted {
-        partition: u32,
-        from: u64,
-        upto: u64,
-        matches: u64,
-    },
-    /// Given back from the dead letters at `at_ms` on the wall clock: to be delivered again, as if for the
-    /// first time. Letters below `upto` in their log are done with.
-    Revived {
-        partition: u32,
-        offsets: Vec<u64>,
-        at_ms: i64,
-        upto: u64,
-    },
+/// Topics that a message may be forwarded to, one after the other.
+const HOPS: u32 = 4;
+/// Reasons of dead letters that no receiver has had.
+const NO_SESSION: &str = "Session ID is null";
+const TOO_MANY_HOPS: &str = "MaxTransferHopCountExceeded";
+
+/// A message that waits until it is due is known by its place among those: dense numbers are for what is enqueued.
+const SCHEDULED: u64 = 1 << 48;
+
+pub(crate) fn scheduled_number(offset: Offset) -> u64 {
+    SCHEDULED | offset.0
 }
 
-/// An offset that no record has.
-pub(crate) const NOWHERE: u64 = u64::MAX;
+/// Where a scheduled message of this number waits, if it is one of a scheduled message.
+pub(crate) fn scheduled_offset(number: u64) -> Option<Offset> {
+    (number >> 48 == 1).then_some(Offset(number & (SCHEDULED - 1)))
+}
+
+/// Where a record lies: its partition and offset.
+type Place = (u32, Offset);
 
 /// What a receiver says of a leased record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,16 +92,8 @@ pub enum Settlement {
     Renew,
     /// It never reached the receiver: ready again, and not an attempt.
     Return,
-}
-
-/// A record handed out under a lease.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Delivery {
-    pub token: LockToken,
-    pub partition: u32,
-    pub offset: Offset,
-    /// 1 for the first delivery.
-    pub count: u32,
+    /// Put aside: only for who asks for its number.
+    Defer,
 }
 
 /// Names a receiver that waits; the runtime knows whose reply it is.
@@ -134,6 +111,20 @@ pub struct Counts {
     pub dying: u64,
     pub dead: u64,
     pub completed: u64,
+    /// Put aside.
+    #[serde(default)]
+    pub deferred: u64,
+}
+
+/// A record that the filter lets through.
+#[derive(Clone, Copy, Debug)]
+pub struct Arriving<'a> {
+    pub offset: Offset,
+    pub time: Timestamp,
+    /// Of the event; a text where it names a session.
+    pub key: Option<&'a [u8]>,
+    pub id: &'a str,
+    pub terms: &'a Terms,
 }
 
 /// What the machine wants done.
@@ -142,6 +133,10 @@ pub struct Effects {
     pub verdicts: Vec<Verdict>,
     /// Receivers served, each with what it gets; empty when its wait is over.
     pub served: Vec<(Ticket, Vec<Delivery>)>,
+    /// Who wanted a session, each with what it gets; none when its wait is over.
+    pub accepted: Vec<(Ticket, Option<Accepted>)>,
+    /// Receivers whose session is not theirs any more.
+    pub lost: Vec<Ticket>,
 }
 
 #[derive(Debug)]
@@ -157,28 +152,39 @@ pub struct Queue {
     /// When something is to happen, on the monotone clock.
     timers: BTreeSet<(Duration, Timer)>,
     /// With order per key: by key, who waits behind the one record that is ready, out or delayed.
-    lines: BTreeMap<u64, VecDeque<(u32, Offset)>>,
+    lines: BTreeMap<u64, VecDeque<Place>>,
+    sessions: Sessions,
+    /// By number, what was put aside.
+    deferred: BTreeMap<u64, Place>,
+    /// Ids that came of late, if duplicates are dropped.
+    ids: Option<Ids>,
+    /// What came and goes on at once, with why if that is to the dead letters.
+    leaving: Vec<(Place, Option<&'static str>)>,
     completed: u64,
     dead: u64,
-}
-
-#[derive(Debug)]
-struct Waiter {
-    ticket: Ticket,
-    max: usize,
-    until: Duration,
 }
 
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Timer {
     Lease(u64),
-    Delay { partition: u32, offset: Offset },
+    Delay {
+        partition: u32,
+        offset: Offset,
+    },
+    /// The time to live of a record is over.
+    Late {
+        partition: u32,
+        offset: Offset,
+    },
     Waiter(Ticket),
+    /// The lock of this number on a session.
+    Session(Arc<str>, u64),
 }
 
 impl Queue {
     /// `starts` holds, for each log of the topic, where the view begins.
     pub fn new(settings: Settings, term: Term, view: u64, starts: &[Offset]) -> Self {
+        let ids = settings.messages().duplicate_window().map(Ids::new);
         Self {
             settings,
             term,
@@ -189,6 +195,10 @@ impl Queue {
             waiting: VecDeque::new(),
             timers: BTreeSet::new(),
             lines: BTreeMap::new(),
+            sessions: Sessions::default(),
+            deferred: BTreeMap::new(),
+            ids,
+            leaving: Vec::new(),
             completed: 0,
             dead: 0,
         }
@@ -207,6 +217,14 @@ impl Queue {
         self.settings.set_secrets(secrets);
     }
 
+    /// Those that are fixed at birth stay as they were.
+    pub(crate) fn set_settings(&mut self, settings: Settings) {
+        if let (Some(ids), Some(window)) = (&mut self.ids, settings.messages().duplicate_window()) {
+            ids.set_window(window);
+        }
+        self.settings = settings;
+    }
+
     /// What survives a restart, by log of the topic.
     pub fn durable(&self) -> impl Iterator<Item = &Durable> {
         self.partitions.iter().map(|p| &p.durable)
@@ -214,14 +232,11 @@ impl Queue {
 
     /// Folds one verdict, live and on restore alike.
     pub fn apply(&mut self, verdict: &Verdict) {
-        let (Verdict::Settled { partition, .. }
-        | Verdict::Failed { partition, .. }
-        | Verdict::Dead { partition, .. }
-        | Verdict::Buried { partition, .. }
-        | Verdict::Counted { partition, .. }
-        | Verdict::Revived { partition, .. }) = verdict;
-        if let Some(p) = self.partitions.get_mut(*partition as usize) {
+        if let Some(p) = self.partitions.get_mut(verdict.partition() as usize) {
             p.apply(verdict);
+        }
+        if let Verdict::SessionSet { .. } = verdict {
+            self.weigh_session_states();
         }
     }
 
@@ -246,27 +261,93 @@ impl Queue {
     }
 
     /// A record that the filter lets through, in the order of the log.
-    pub fn arrive(
-        &mut self,
-        partition: u32,
-        offset: Offset,
-        time: Timestamp,
-        key: Option<u64>,
-        now: Now,
-    ) {
-        let p = self.partitions.get_mut(partition as usize);
-        if p.is_some_and(|p| p.arrive(offset, time, key)) {
-            self.admit(partition, offset, key, now);
+    pub fn arrive(&mut self, partition: u32, arriving: &Arriving<'_>, now: Now) {
+        let offset = arriving.offset;
+        let entry = self.entry_of(arriving);
+        let Some(p) = self.partitions.get_mut(partition as usize) else {
+            return;
+        };
+        let ids = self.ids.as_mut();
+        let is_new = ids.is_none_or(|ids| ids.is_new(arriving.id, offset, arriving.time));
+        if p.is_behind(offset) {
+            // Read for its id alone.
+            return;
+        }
+        if !is_new {
+            p.ignore(offset);
+            return;
+        }
+        let key = entry.key;
+        if p.arrive(offset, entry) {
+            let place = (partition, offset);
+            let too_many_hops = arriving.terms.hops >= HOPS;
+            let messages = self.settings.messages();
+            match () {
+                () if messages.requires_session && arriving.key.is_none() => {
+                    self.leaving.push((place, Some(NO_SESSION)));
+                }
+                () if messages.forward_to.is_some() => {
+                    let why = too_many_hops.then_some(TOO_MANY_HOPS);
+                    self.leaving.push((place, why));
+                }
+                () => self.admit_until(partition, arriving, key, now),
+            }
+        }
+    }
+
+    /// Admits a record that may be due only later.
+    fn admit_until(&mut self, partition: u32, arriving: &Arriving<'_>, key: Option<u64>, now: Now) {
+        let place = (partition, arriving.offset);
+        if !self.holds_back() {
+            return self.admit(partition, arriving.offset, key, now);
+        }
+        let due = arriving.terms.due.unwrap_or(now.wall);
+        match due.since(now.wall) {
+            Duration::ZERO => self.leaving.push((place, None)),
+            left => self.delay(place, now.monotone + left),
+        }
+    }
+
+    fn entry_of(&self, arriving: &Arriving<'_>) -> Entry {
+        let Arriving {
+            time, key, terms, ..
+        } = *arriving;
+        let messages = self.settings.messages();
+        let lives = [self.settings.time_to_live(), terms.time_to_live];
+        let lives = lives.into_iter().flatten().min();
+        let lives = lives.filter(|_| !messages.never_gives_up && messages.hold_for.is_none());
+        let session = key.filter(|_| messages.requires_session);
+        Entry {
+            state: State::Ready,
+            attempts: 0,
+            time,
+            key: key.map(key_hash),
+            number: messages
+                .hold_for
+                .as_ref()
+                .map_or(0, |_| scheduled_number(arriving.offset)),
+            expires: lives.map(|lives| time.plus(lives)),
+            late_at: None,
+            session: session.map(|name| Arc::from(String::from_utf8_lossy(name).as_ref())),
         }
     }
 
     /// The record has its entry: it is ready, waits for its next try, or behind another one of its key.
     fn admit(&mut self, partition: u32, offset: Offset, key: Option<u64>, now: Now) {
+        let place = (partition, offset);
+        if let Some(name) = self.entry(place).session.clone() {
+            self.sessions.enter(&name);
+        }
+        self.watch_time_to_live(place, now);
+        let p = self.partitions.get(partition as usize);
+        if p.is_some_and(|p| p.durable.deferred.contains(&offset)) {
+            return self.put_aside(place);
+        }
         let in_order = self.settings.ordered && !planted(Planted::IgnoreKeys);
         if let (true, Some(key)) = (in_order, key) {
             if let Some(line) = self.lines.get_mut(&key) {
-                line.push_back((partition, offset));
-                self.entry(partition, offset).state = State::Behind;
+                line.push_back(place);
+                self.entry(place).state = State::Behind;
                 return;
             }
             self.lines.insert(key, VecDeque::new());
@@ -276,21 +357,58 @@ impl Queue {
         // Scanned again after a restart: wait for what is left of the delay, never longer than it.
         let left = failure.map_or(Duration::ZERO, |f| f.due.since(now.wall).min(f.delay));
         if left.is_zero() {
-            self.make_ready(partition, offset);
+            self.make_ready(place);
         } else {
-            self.entry(partition, offset).state = State::Delayed;
-            self.delay(partition, offset, now.monotone + left);
+            self.delay(place, now.monotone + left);
         }
+    }
+
+    /// Messages that nobody receives go when it is too late for them; other records when somebody looks.
+    fn watch_time_to_live(&mut self, place: Place, now: Now) {
+        if !self.settings.has_messages() {
+            return;
+        }
+        let Some(expires) = self.entry(place).expires else {
+            return;
+        };
+        // Behind the last moment in which it lives.
+        let at = now.monotone + expires.since(now.wall) + Duration::from_millis(1);
+        self.entry(place).late_at = Some(at);
+        let (partition, offset) = place;
+        self.timers.insert((at, Timer::Late { partition, offset }));
     }
 
     /// Everything below `next` has arrived.
     pub fn scanned(&mut self, partition: u32, next: Offset, now: Now, effects: &mut Effects) {
         let p = self.partitions.get_mut(partition as usize);
-        if p.is_some_and(|p| p.scanned_to(next)) {
+        let is_far = p.is_some_and(|p| p.scanned_to(next));
+        for (place, why) in std::mem::take(&mut self.leaving) {
+            match (why, self.settings.messages().next_topic()) {
+                (None, Some(to)) => self.transfer(place, to, effects),
+                (why, _) => self.bury(place, why.unwrap_or_default(), "", effects),
+            }
+        }
+        if is_far {
             // Much that did not match: say so, or a restart would match it all again.
             self.rise(partition, effects);
         }
+        self.tell_ids(partition, effects);
         self.serve(now, effects);
+    }
+
+    /// Says from where the ids are to be read that a restart must know.
+    fn tell_ids(&mut self, partition: u32, effects: &mut Effects) {
+        let p = self.partitions.get(partition as usize);
+        let Some((p, ids)) = p.zip(self.ids.as_mut()) else {
+            return;
+        };
+        let from = match p.durable.ids_from {
+            None => Some(p.start()),
+            Some(_) => ids.from(p.durable.floor),
+        };
+        if let Some(Offset(from)) = from {
+            self.decide(Verdict::IdsFrom { partition, from }, effects);
+        }
     }
 
     /// Of the records from [`Queue::counts_from`] to `next` these are let through by the filter.
@@ -315,38 +433,11 @@ impl Queue {
         p.begin_at(start);
         // One that leaves may let the next in its line go ahead, which is lost as well.
         while let Some(lost) = self.first_waiting(partition, start) {
-            self.leave(partition, lost);
+            self.leave((partition, lost));
         }
         self.lose_revived(partition, start, effects);
         self.rise(partition, effects);
         self.serve(now, effects);
-    }
-
-    /// Hands out up to `max` records, or waits for the first one until `until`.
-    pub fn receive(
-        &mut self,
-        now: Now,
-        ticket: Ticket,
-        max: usize,
-        until: Duration,
-        effects: &mut Effects,
-    ) {
-        let deliveries = self.lease(now, max, effects);
-        if !deliveries.is_empty() || until <= now.monotone {
-            effects.served.push((ticket, deliveries));
-            return;
-        }
-        self.timers.insert((until, Timer::Waiter(ticket)));
-        self.waiting.push_back(Waiter { ticket, max, until });
-    }
-
-    /// The receiver went away.
-    pub fn forget(&mut self, ticket: Ticket) {
-        if let Some(at) = self.waiting.iter().position(|w| w.ticket == ticket)
-            && let Some(waiter) = self.waiting.remove(at)
-        {
-            self.timers.remove(&(waiter.until, Timer::Waiter(ticket)));
-        }
     }
 
     /// Settles one lease; `false` if it is void.
@@ -367,25 +458,38 @@ impl Queue {
         let Some(lease) = self.end_lease(token) else {
             return false;
         };
-        let (partition, offset) = (lease.partition, lease.offset);
+        let place = (lease.partition, lease.offset);
         match how {
-            Settlement::Complete => self.finish(partition, offset, effects),
+            Settlement::Complete => self.finish(place, effects),
+            // What is a dead letter already is none again.
+            Settlement::Reject { .. } if self.settings.messages().never_gives_up => {
+                self.make_ready(place);
+            }
             Settlement::Release { delay, detail } => {
-                self.fail(now, partition, offset, *delay, detail, effects);
+                self.fail(now, place, *delay, detail, effects);
             }
             Settlement::Reject { reason, detail } => {
-                self.bury(partition, offset, reason, detail, effects);
+                self.bury(place, reason, detail, effects);
             }
             Settlement::Renew => {
-                let until = now.monotone + self.settings.lock_duration();
-                self.timers.insert((until, Timer::Lease(token.lease)));
-                self.leases.insert(token.lease, Lease { until, ..lease });
+                self.renew(now, token, lease);
                 return true;
             }
-            Settlement::Return => self.make_ready(partition, offset),
+            Settlement::Return => self.make_ready(place),
+            Settlement::Defer => self.defer(place, effects),
         }
         self.serve(now, effects);
         true
+    }
+
+    /// One of a session holds as long as the lock on the session.
+    fn renew(&mut self, now: Now, token: LockToken, lease: Lease) {
+        let until = now.monotone + self.settings.lock_duration();
+        match &lease.session {
+            Some(name) => self.sessions.lend(name, token.lease),
+            None => drop(self.timers.insert((until, Timer::Lease(token.lease)))),
+        }
+        self.leases.insert(token.lease, Lease { until, ..lease });
     }
 
     /// The copy of a dead letter is durable, or there was nothing left to copy.
@@ -396,19 +500,15 @@ impl Queue {
         at: Option<Offset>,
         effects: &mut Effects,
     ) {
-        self.decide(
-            Verdict::Buried {
-                partition,
-                offset: offset.0,
-                at: at.map_or(NOWHERE, |at| at.0),
-            },
-            effects,
-        );
-    }
-
-    /// Everybody who waits, for when the view ends.
-    pub fn waiting(&self) -> impl Iterator<Item = Ticket> {
-        self.waiting.iter().map(|waiter| waiter.ticket)
+        let p = self.partitions.get(partition as usize);
+        let dying = p.and_then(|p| p.durable.dying.get(&offset));
+        let verdict = Verdict::Buried {
+            partition,
+            offset: offset.0,
+            at: at.map_or(NOWHERE, |at| at.0),
+            to: dying.and_then(|obituary| obituary.to.clone()),
+        };
+        self.decide(verdict, effects);
     }
 
     /// When [`Queue::tick`] has something to do, on the monotone clock.
@@ -429,27 +529,38 @@ impl Queue {
             match timer {
                 Timer::Lease(lease) => {
                     if let Some(lease) = self.leases.remove(&lease) {
-                        let detail = "the lock ran out";
-                        self.fail(
-                            now,
-                            lease.partition,
-                            lease.offset,
-                            Duration::ZERO,
-                            detail,
-                            effects,
-                        );
+                        let place = (lease.partition, lease.offset);
+                        self.fail(now, place, Duration::ZERO, "the lock ran out", effects);
                     }
                 }
                 // Retention may have taken it meanwhile.
                 Timer::Delay { partition, offset } if !self.has(partition, offset) => {}
-                Timer::Delay { partition, offset } => self.make_ready(partition, offset),
-                Timer::Waiter(ticket) => {
-                    self.waiting.retain(|w| w.ticket != ticket);
-                    effects.served.push((ticket, Vec::new()));
-                }
+                Timer::Delay { partition, offset } => self.is_due((partition, offset), effects),
+                Timer::Late { partition, offset } => self.is_too_late((partition, offset), effects),
+                Timer::Waiter(ticket) => self.waited_in_vain(ticket, effects),
+                Timer::Session(name, lock) => self.session_ran_out(now, &name, lock, effects),
             }
         }
         self.serve(now, effects);
+    }
+
+    fn is_due(&mut self, place: Place, effects: &mut Effects) {
+        match self.settings.messages().hold_for.clone() {
+            Some(topic) => self.transfer(place, topic, effects),
+            None => self.make_ready(place),
+        }
+    }
+
+    /// Who has it may settle it still; what was put aside stays.
+    fn is_too_late(&mut self, place: Place, effects: &mut Effects) {
+        let p = self.partitions.get_mut(place.0 as usize);
+        let Some(entry) = p.and_then(|p| p.entries.get_mut(&place.1)) else {
+            return;
+        };
+        entry.late_at = None;
+        if entry.state == State::Ready {
+            self.expire(place, effects);
+        }
     }
 
     /// Records that were scanned and are not settled, with their failed attempts.
@@ -465,19 +576,16 @@ impl Queue {
         let sum = |of: fn(&Partition) -> usize| self.partitions.iter().map(|p| of(p) as u64).sum();
         let waiting: u64 = self.partitions.iter().map(Partition::waiting).sum();
         Counts {
-            ready: waiting + sum(|p| p.ready.len() + p.sought.len() + p.in_state(State::Behind)),
+            ready: waiting
+                + sum(|p| p.ready.len() + p.sought.len() + p.in_state(State::Behind))
+                + self.sessions.ready() as u64,
             leased: self.leases.len() as u64,
             delayed: sum(|p| p.in_state(State::Delayed)),
             dying: sum(|p| p.durable.dying.len()),
             dead: self.dead,
             completed: self.completed,
+            deferred: sum(|p| p.in_state(State::Deferred)),
         }
-    }
-
-    fn first_waiting(&self, partition: u32, start: Offset) -> Option<Offset> {
-        self.partitions
-            .get(partition as usize)?
-            .first_waiting(start)
     }
 
     fn has(&self, partition: u32, offset: Offset) -> bool {
@@ -489,13 +597,14 @@ impl Queue {
     fn rise(&mut self, partition: u32, effects: &mut Effects) {
         let p = self.partitions.get(partition as usize);
         if let Some(floor) = p.map(Partition::floor)
-            && p.is_some_and(|p| p.durable.floor < floor)
+            && p.is_some_and(|p| p.durable.floor < floor.at)
         {
             self.decide(
                 Verdict::Settled {
                     partition,
                     offsets: Vec::new(),
-                    floor: floor.0,
+                    floor: floor.at.0,
+                    passed: floor.passed,
                 },
                 effects,
             );
@@ -507,7 +616,7 @@ impl Queue {
         if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {
             return;
         }
-        if let Verdict::Dead { .. } = &verdict {
+        if let Verdict::Dead { to: None, .. } = &verdict {
             self.dead += 1;
         }
         // One record per log and round for what was completed.
@@ -516,11 +625,13 @@ impl Queue {
                 partition,
                 offsets,
                 floor,
+                passed,
             },
             Some(Verdict::Settled {
                 partition: same,
                 offsets: before,
                 floor: lower,
+                passed: fewer,
             }),
         ) = (&verdict, effects.verdicts.last_mut())
             && partition == same
@@ -528,6 +639,7 @@ impl Queue {
         {
             before.extend_from_slice(offsets);
             *lower = *floor;
+            *fewer = *passed;
             return;
         }
         if revival::joins(&verdict, effects.verdicts.last_mut()) {
@@ -536,216 +648,19 @@ impl Queue {
         effects.verdicts.push(verdict);
     }
 
-    /// Serves waiting receivers, longest waiting first, while there is anything to hand out.
-    fn serve(&mut self, now: Now, effects: &mut Effects) {
-        while let Some(max) = self.waiting.front().map(|w| w.max) {
-            let deliveries = self.lease(now, max, effects);
-            if deliveries.is_empty() {
-                break;
-            }
-            if let Some(waiter) = self.waiting.pop_front() {
-                self.timers
-                    .remove(&(waiter.until, Timer::Waiter(waiter.ticket)));
-                effects.served.push((waiter.ticket, deliveries));
-            }
-        }
-    }
-
-    fn lease(&mut self, now: Now, max: usize, effects: &mut Effects) -> Vec<Delivery> {
-        let mut deliveries = Vec::new();
-        for partition in 0..self.partitions.len() as u32 {
-            let mut after = Bound::Unbounded;
-            while deliveries.len() < max {
-                let Some((offset, late)) = self.next_ready(partition, after, now) else {
-                    break;
-                };
-                after = Bound::Excluded(offset);
-                if late {
-                    let detail = "not settled within its time to live";
-                    self.take_ready(partition, offset);
-                    self.bury(partition, offset, "TimeToLiveExceeded", detail, effects);
-                } else {
-                    deliveries.push(self.lease_one(now, partition, offset));
-                }
-            }
-        }
-        deliveries
-    }
-
-    /// The next record that may go out, and whether it is past its time to live.
-    fn next_ready(&self, partition: u32, after: Bound<Offset>, now: Now) -> Option<(Offset, bool)> {
-        let p = self.partitions.get(partition as usize)?;
-        p.ready.range((after, Bound::Unbounded)).find_map(|offset| {
-            let entry = p.entries.get(offset)?;
-            let late = self
-                .settings
-                .time_to_live()
-                .is_some_and(|ttl| now.wall.since(entry.time) > ttl);
-            Some((*offset, late))
-        })
-    }
-
-    fn take_ready(&mut self, partition: u32, offset: Offset) {
-        if let Some(p) = self.partitions.get_mut(partition as usize) {
-            p.ready.remove(&offset);
-        }
-    }
-
-    fn lease_one(&mut self, now: Now, partition: u32, offset: Offset) -> Delivery {
-        if !planted(Planted::LeaseWhileLive) {
-            self.take_ready(partition, offset);
-        }
-        let lease = self.next_lease;
-        self.next_lease += 1;
-        let until = now.monotone + self.settings.lock_duration();
-        self.timers.insert((until, Timer::Lease(lease)));
-        self.leases.insert(
-            lease,
-            Lease {
-                partition,
-                offset,
-                until,
-                done: 0,
-            },
-        );
-        let entry = self.entry(partition, offset);
-        entry.state = State::Leased;
-        let attempts = entry.attempts;
-        let token = LockToken::new(self.term, self.view, lease);
-        Delivery {
-            token,
-            partition,
-            offset,
-            count: attempts + 1,
-        }
-    }
-
-    fn finish(&mut self, partition: u32, offset: Offset, effects: &mut Effects) {
-        let floor = self.leave(partition, offset).0;
-        let offsets = vec![offset.0];
-        let settled = Verdict::Settled {
-            partition,
-            offsets,
-            floor,
-        };
-        self.decide(settled, effects);
-        self.completed += 1;
-    }
-
-    fn bury(
-        &mut self,
-        partition: u32,
-        offset: Offset,
-        reason: &str,
-        detail: &str,
-        effects: &mut Effects,
-    ) {
-        let attempts = self.entry(partition, offset).attempts;
-        let floor = self.leave(partition, offset).0;
-        let (reason, detail) = (reason.to_owned(), detail.to_owned());
-        let offset = offset.0;
-        let since = self.next_letter();
-        self.decide(
-            Verdict::Dead {
-                partition,
-                offset,
-                attempts,
-                reason,
-                detail,
-                floor,
-                since,
-            },
-            effects,
-        );
-    }
-
-    /// Where the next dead letter may lie, at the earliest: copies that are confirmed by now were written
-    /// before that of what is decided now can be.
-    fn next_letter(&self) -> u64 {
-        let confirmed = self.partitions.iter().filter_map(|p| p.durable.buried_at);
-        confirmed.max().unwrap_or_default().0
-    }
-
-    /// Counts a failed attempt: the next one after `delay`, or the dead letters.
-    fn fail(
-        &mut self,
-        now: Now,
-        partition: u32,
-        offset: Offset,
-        delay: Duration,
-        detail: &str,
-        effects: &mut Effects,
-    ) {
-        let max_attempts = self.settings.max_delivery_count;
-        let entry = self.entry(partition, offset);
-        entry.attempts += 1;
-        let attempts = entry.attempts;
-        if attempts >= max_attempts {
-            self.bury(
-                partition,
-                offset,
-                "MaxDeliveryAttemptsExceeded",
-                detail,
-                effects,
-            );
-            return;
-        }
-        let delay_ms = delay.as_millis() as u64;
-        let due_ms = now.wall.plus(delay).0;
-        self.decide(
-            Verdict::Failed {
-                partition,
-                offset: offset.0,
-                attempts,
-                delay_ms,
-                due_ms,
-            },
-            effects,
-        );
-        if delay.is_zero() {
-            self.make_ready(partition, offset);
-        } else {
-            self.entry(partition, offset).state = State::Delayed;
-            self.delay(partition, offset, now.monotone + delay);
-        }
-    }
-
-    fn delay(&mut self, partition: u32, offset: Offset, until: Duration) {
-        self.timers
-            .insert((until, Timer::Delay { partition, offset }));
-    }
-
-    fn make_ready(&mut self, partition: u32, offset: Offset) {
-        self.entry(partition, offset).state = State::Ready;
-        if let Some(p) = self.partitions.get_mut(partition as usize) {
-            p.ready.insert(offset);
-        }
-    }
-
-    /// The record is done with: the next one in its line is ready. Gives the new floor.
-    fn leave(&mut self, partition: u32, offset: Offset) -> Offset {
-        let key = self.entry(partition, offset).key;
-        let p = self.partitions.get_mut(partition as usize);
-        let floor = p.map_or(Offset(0), |p| p.leave(offset));
-        if let (true, Some(key)) = (self.settings.ordered, key)
-            && let Some(line) = self.lines.get_mut(&key)
-        {
-            match line.pop_front() {
-                Some((partition, offset)) => self.make_ready(partition, offset),
-                None => {
-                    self.lines.remove(&key);
-                }
-            }
-        }
-        floor
-    }
-
     /// The entry of a record that is out, ready, delayed or in line: every such record has one.
-    fn entry(&mut self, partition: u32, offset: Offset) -> &mut Entry {
+    fn entry(&mut self, (partition, offset): Place) -> &mut Entry {
         let p = self.partitions.get_mut(partition as usize);
         p.and_then(|p| p.entries.get_mut(&offset))
             .expect("a touched record has its entry")
     }
+}
+
+/// The same for equal keys in every run; a collision only orders two keys needlessly.
+fn key_hash(key: &[u8]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    hasher.write(key);
+    hasher.finish()
 }
 
 #[cfg(test)]

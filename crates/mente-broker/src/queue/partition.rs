@@ -1,12 +1,15 @@
 //! One log of the topic as a queue view sees it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
 use super::ahead::{Ahead, Stretch, Stretches};
+use super::session::SessionState;
 use super::{NOWHERE, Verdict};
+use crate::name::EntityName;
 use crate::planted::{Planted, planted};
 
 /// Scanned records that wait to go out; the rest stays in the log, counted at most.
@@ -22,6 +25,8 @@ pub(super) const SETTLED_PER_VERDICT: usize = 400;
 pub struct Durable {
     /// Nothing below is needed any more.
     pub floor: Offset,
+    /// So many records below the floor matched: the number of the last one of them.
+    pub passed: u64,
     /// Settled, at or above the floor.
     pub settled: BTreeSet<Offset>,
     pub failed: BTreeMap<Offset, Failure>,
@@ -29,6 +34,8 @@ pub struct Durable {
     pub dying: BTreeMap<Offset, Obituary>,
     /// Where the last confirmed copy lies in the dead-letter log.
     pub buried_at: Option<Offset>,
+    /// The same of topics that records went on to.
+    pub sent_at: BTreeMap<EntityName, Offset>,
     /// Matches of long stretches, those wholly at or above the floor.
     pub counted: Stretches,
     /// Given back from the dead letters and not at their end again, and since when; the floor says nothing
@@ -37,6 +44,14 @@ pub struct Durable {
     /// Dead letters that lie below this in their log were given back. That of the view is the highest one
     /// of its partitions.
     pub revived_upto: Offset,
+    /// Put aside: only for who asks for their numbers.
+    pub deferred: BTreeSet<Offset>,
+    /// What receivers said last of records that are not settled.
+    pub notes: BTreeMap<Offset, String>,
+    /// Of sessions that have one, in the first partition for all.
+    pub sessions: BTreeMap<String, SessionState>,
+    /// Ids of messages from here on are to be known, if duplicates are dropped.
+    pub ids_from: Option<Offset>,
 }
 
 /// The last failed attempt of a record.
@@ -56,13 +71,22 @@ pub struct Obituary {
     pub detail: String,
     /// Where the copy may lie in the dead-letter log, at the earliest.
     pub since: Offset,
+    /// The topic that it goes to in place of the dead letters.
+    pub to: Option<EntityName>,
+    pub note: Option<String>,
 }
 
 #[derive(Debug)]
 pub(super) struct Partition {
     pub(super) durable: Durable,
+    /// Where it began, or was when a snapshot was taken.
+    start: Offset,
     /// Read on from here.
     scanned: Offset,
+    /// Number of the last match below `scanned`.
+    number: u64,
+    /// How far was read since the restart, if anything was.
+    read_to: Option<Offset>,
     /// Every record from the floor to `scanned` that matches and is not settled.
     pub(super) entries: BTreeMap<Offset, Entry>,
     pub(super) ready: BTreeSet<Offset>,
@@ -79,6 +103,14 @@ pub(super) struct Entry {
     pub(super) time: Timestamp,
     /// Hash of the event's key.
     pub(super) key: Option<u64>,
+    /// The view's own for it, from 1; 0 of one that was given back.
+    pub(super) number: u64,
+    /// From then on it is too late for it.
+    pub(super) expires: Option<Timestamp>,
+    /// The same on the monotone clock, where a timer says so.
+    pub(super) late_at: Option<Duration>,
+    /// Of a view with sessions.
+    pub(super) session: Option<Arc<str>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,16 +120,22 @@ pub(super) enum State {
     Delayed,
     /// Of a key that has an earlier record here.
     Behind,
+    Deferred,
 }
 
 impl Durable {
     pub(super) fn apply(&mut self, verdict: &Verdict) {
         match verdict {
-            Verdict::Settled { offsets, floor, .. } => {
+            Verdict::Settled {
+                offsets,
+                floor,
+                passed,
+                ..
+            } => {
                 for offset in offsets {
                     self.settle(Offset(*offset));
                 }
-                self.rise(Offset(*floor));
+                self.rise(Offset(*floor), *passed);
             }
             Verdict::Failed {
                 offset,
@@ -119,7 +157,9 @@ impl Durable {
                 reason,
                 detail,
                 floor,
+                passed,
                 since,
+                to,
                 ..
             } => {
                 let obituary = Obituary {
@@ -127,15 +167,22 @@ impl Durable {
                     reason: reason.clone(),
                     detail: detail.clone(),
                     since: Offset(*since),
+                    to: to.clone(),
+                    note: self.notes.get(&Offset(*offset)).cloned(),
                 };
                 self.dying.insert(Offset(*offset), obituary);
                 self.settle(Offset(*offset));
-                self.rise(Offset(*floor));
+                self.rise(Offset(*floor), *passed);
             }
-            Verdict::Buried { offset, at, .. } => {
+            Verdict::Buried { offset, at, to, .. } => {
                 self.dying.remove(&Offset(*offset));
-                if *at != NOWHERE {
-                    self.buried_at = self.buried_at.max(Some(Offset(*at)));
+                match to {
+                    _ if *at == NOWHERE => {}
+                    None => self.buried_at = self.buried_at.max(Some(Offset(*at))),
+                    Some(to) => {
+                        let sent = self.sent_at.entry(to.clone()).or_default();
+                        *sent = (*sent).max(Offset(*at));
+                    }
                 }
             }
             Verdict::Counted {
@@ -158,11 +205,40 @@ impl Durable {
                 self.revived.extend(since);
                 self.revived_upto = self.revived_upto.max(Offset(*upto));
             }
+            Verdict::Noted { offset, note, .. } => {
+                self.notes.insert(Offset(*offset), note.clone());
+            }
+            Verdict::Deferred { offset, .. } => {
+                self.deferred.insert(Offset(*offset));
+            }
+            Verdict::SessionSet {
+                session,
+                state,
+                at_ms,
+                ..
+            } => {
+                let at = Timestamp(*at_ms);
+                match state {
+                    Some(state) => {
+                        let state = SessionState {
+                            state: state.clone(),
+                            at,
+                        };
+                        self.sessions.insert(session.clone(), state);
+                    }
+                    None => {
+                        self.sessions.remove(session);
+                    }
+                }
+            }
+            Verdict::IdsFrom { from, .. } => self.ids_from = Some(Offset(*from)),
         }
     }
 
     fn settle(&mut self, offset: Offset) {
         self.failed.remove(&offset);
+        self.deferred.remove(&offset);
+        self.notes.remove(&offset);
         if !planted(Planted::ReviveAgain) {
             self.revived.remove(&offset);
         }
@@ -171,7 +247,8 @@ impl Durable {
         }
     }
 
-    fn rise(&mut self, floor: Offset) {
+    fn rise(&mut self, floor: Offset, passed: u64) {
+        self.passed = self.passed.max(passed);
         if floor > self.floor {
             self.floor = floor;
             self.settled = self.settled.split_off(&floor);
@@ -189,6 +266,7 @@ impl Durable {
             partition,
             offsets: offsets.to_vec(),
             floor: self.floor.0,
+            passed: self.passed,
         };
         // With its floor, the first one says something even if nothing is settled above it.
         let mut verdicts = vec![settled(&[])];
@@ -202,15 +280,28 @@ impl Durable {
             delay_ms: failure.delay.as_millis() as u64,
             due_ms: failure.due.0,
         }));
-        verdicts.extend(self.dying.iter().map(|(offset, obituary)| Verdict::Dead {
-            partition,
-            offset: offset.0,
-            attempts: obituary.attempts,
-            reason: obituary.reason.clone(),
-            detail: obituary.detail.clone(),
-            floor: self.floor.0,
-            since: obituary.since.0,
-        }));
+        for (offset, obituary) in &self.dying {
+            let offset = offset.0;
+            if let Some(note) = obituary.note.clone() {
+                verdicts.push(Verdict::Noted {
+                    partition,
+                    offset,
+                    note,
+                });
+            }
+            verdicts.push(Verdict::Dead {
+                partition,
+                offset,
+                attempts: obituary.attempts,
+                reason: obituary.reason.clone(),
+                detail: obituary.detail.clone(),
+                floor: self.floor.0,
+                passed: self.passed,
+                since: obituary.since.0,
+                to: obituary.to.clone(),
+            });
+        }
+        verdicts.extend(self.retell_messages(partition));
         let counted = self.counted.iter();
         verdicts.extend(counted.map(|(from, stretch)| stretch.verdict(partition, from)));
         if let Some(at) = self.buried_at {
@@ -219,13 +310,44 @@ impl Durable {
                 partition,
                 offset: NOWHERE,
                 at: at.0,
+                to: None,
             });
         }
+        verdicts.extend(self.sent_at.iter().map(|(to, at)| Verdict::Buried {
+            partition,
+            offset: NOWHERE,
+            at: at.0,
+            to: Some(to.clone()),
+        }));
         verdicts
     }
 }
 
 impl Durable {
+    fn retell_messages(&self, partition: u32) -> Vec<Verdict> {
+        let noted = self.notes.iter().map(|(offset, note)| Verdict::Noted {
+            partition,
+            offset: offset.0,
+            note: note.clone(),
+        });
+        let deferred = self.deferred.iter().map(|offset| Verdict::Deferred {
+            partition,
+            offset: offset.0,
+        });
+        let set = |(session, kept): (&String, &SessionState)| Verdict::SessionSet {
+            partition,
+            session: session.clone(),
+            state: Some(kept.state.clone()),
+            at_ms: kept.at.0,
+        };
+        let ids = self.ids_from.map(|from| Verdict::IdsFrom {
+            partition,
+            from: from.0,
+        });
+        let sessions = self.sessions.iter().map(set);
+        noted.chain(deferred).chain(sessions).chain(ids).collect()
+    }
+
     fn retell_revived(&self, partition: u32) -> Vec<Verdict> {
         let mut by_time: BTreeMap<Timestamp, Vec<u64>> = BTreeMap::new();
         for (offset, since) in &self.revived {
@@ -258,7 +380,10 @@ impl Partition {
                 floor: start,
                 ..Durable::default()
             },
+            start,
             scanned: start,
+            number: 0,
+            read_to: None,
             entries: BTreeMap::new(),
             ready: BTreeSet::new(),
             sought: BTreeSet::new(),
@@ -277,6 +402,9 @@ impl Partition {
         }
         // A restored view begins at its floor; a live one has scanned beyond it.
         self.ahead.begin_at(self.durable.floor);
+        if self.read_to.is_none() {
+            self.number = self.durable.passed;
+        }
         if let Verdict::Counted {
             from,
             upto,
@@ -295,8 +423,15 @@ impl Partition {
             && self.entries.len() < share
             // What dies must be copied before more can die.
             && self.durable.dying.len() < WINDOW;
-        // After a restore the floor lies above where the view was made.
-        room.then_some(self.scanned.max(self.durable.floor))
+        room.then(|| self.position())
+    }
+
+    /// Where to read on.
+    fn position(&self) -> Offset {
+        // After a restore the floor lies above where the view was made, and ids are to be known before it.
+        let floor = self.scanned.max(self.durable.floor);
+        let ids = self.durable.ids_from;
+        ids.map_or(floor, |ids| self.read_to.unwrap_or(ids).min(floor))
     }
 
     /// Everything below is counted, if it is not scanned.
@@ -317,29 +452,45 @@ impl Partition {
         self.ahead.count(matches, next)
     }
 
-    /// Makes an entry, unless the record is behind the view or settled.
-    pub(super) fn arrive(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) -> bool {
-        if offset < self.scanned || offset < self.durable.floor {
-            return false;
-        }
+    /// Whether the record is behind the view.
+    pub(super) fn is_behind(&self, offset: Offset) -> bool {
+        offset < self.scanned || offset < self.durable.floor
+    }
+
+    /// Numbers a record that matches and is not behind the view, and makes its entry, unless it is settled.
+    pub(super) fn arrive(&mut self, offset: Offset, entry: Entry) -> bool {
         self.ahead.scan(offset);
+        self.number += 1;
         // One that was given back is among the settled too, and read for itself.
         let is_settled = self.durable.settled.contains(&offset);
         if !is_settled {
-            self.enter(offset, time, key);
+            // One that is held back is known by another number until it is due.
+            let number = match entry.number {
+                0 => self.number,
+                given => given,
+            };
+            self.enter(offset, Entry { number, ..entry });
         }
         !is_settled
     }
 
+    /// A record that matches and of which nobody is to know.
+    pub(super) fn ignore(&mut self, offset: Offset) {
+        self.ahead.scan(offset);
+    }
+
     /// Makes an entry of a record that was given back, unless it has one.
-    pub(super) fn revisit(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) -> bool {
+    pub(super) fn revisit(&mut self, offset: Offset, entry: Entry) -> bool {
         let is_sought = self.sought.remove(&offset);
         if is_sought {
-            let since = self.durable.revived.get(&offset).copied();
-            // It has its whole time to live again.
-            self.enter(offset, since.map_or(time, |since| since.max(time)), key);
+            self.enter(offset, entry);
         }
         is_sought
+    }
+
+    /// Since when a record lives again that was given back.
+    pub(super) fn revived_since(&self, offset: Offset) -> Option<Timestamp> {
+        self.durable.revived.get(&offset).copied()
     }
 
     /// Whether it was read on beyond the record, or nobody needs to.
@@ -347,15 +498,10 @@ impl Partition {
         offset < self.scanned || self.is_at_its_end(offset)
     }
 
-    fn enter(&mut self, offset: Offset, time: Timestamp, key: Option<u64>) {
+    fn enter(&mut self, offset: Offset, entry: Entry) {
         let attempts = self.durable.failed.get(&offset).map_or(0, |f| f.attempts);
-        let state = State::Ready;
-        self.entries.entry(offset).or_insert(Entry {
-            state,
-            attempts,
-            time,
-            key,
-        });
+        let entry = Entry { attempts, ..entry };
+        self.entries.entry(offset).or_insert(entry);
     }
 
     /// Whether the record is at its end: nobody is to have it any more.
@@ -378,6 +524,8 @@ impl Partition {
 
     /// Moves on; tells whether the floor should be journaled although nothing was settled.
     pub(super) fn scanned_to(&mut self, next: Offset) -> bool {
+        self.read_to = self.read_to.max(Some(next));
+        // What was read for its ids alone lies below the floor.
         self.scanned = self.scanned.max(next);
         self.ahead.scanned_to(next);
         self.entries.is_empty() && next.0 > self.durable.floor.0 + SILENT_OFFSETS
@@ -397,16 +545,41 @@ impl Partition {
     }
 
     /// The record is settled; gives the new floor.
-    pub(super) fn leave(&mut self, offset: Offset) -> Offset {
+    pub(super) fn leave(&mut self, offset: Offset) -> Floor {
         self.entries.remove(&offset);
         self.ready.remove(&offset);
         self.floor()
     }
 
     /// Nothing below is needed any more, but for what was given back.
-    pub(super) fn floor(&self) -> Offset {
-        let is_revived = |offset: &&Offset| self.durable.revived.contains_key(offset);
-        let first = self.entries.keys().find(|offset| !is_revived(offset));
-        first.copied().unwrap_or(self.scanned)
+    pub(super) fn floor(&self) -> Floor {
+        let is_revived = |offset: &Offset| self.durable.revived.contains_key(offset);
+        let first = self.entries.iter().find(|(offset, _)| !is_revived(offset));
+        first.map_or(
+            Floor {
+                at: self.scanned,
+                passed: self.number,
+            },
+            |(offset, entry)| Floor {
+                at: *offset,
+                passed: entry.number.saturating_sub(1),
+            },
+        )
     }
+
+    pub(super) fn start(&self) -> Offset {
+        self.start
+    }
+
+    /// Where the view has scanned to, and the number of the last match before.
+    pub(super) fn reach(&self) -> (Offset, u64) {
+        (self.scanned.max(self.durable.floor), self.number)
+    }
+}
+
+/// Everything below is settled, and so many records below matched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Floor {
+    pub(super) at: Offset,
+    pub(super) passed: u64,
 }

@@ -8,11 +8,11 @@
 //! A record is then *sought*: read again where it lies in the topic, for its key and its time, and entered as
 //! if it had come for the first time. A restart seeks what is not at its end again.
 
-use mente_engine::{Now, Offset, Timestamp};
+use mente_engine::{Now, Offset};
 use serde::{Deserialize, Serialize};
 
 use super::partition::{SETTLED_PER_VERDICT, WINDOW};
-use super::{Effects, Queue, Verdict};
+use super::{Arriving, Effects, Queue, Verdict};
 use crate::planted::{Planted, planted};
 
 /// Reason of a dead letter whose record could not be read when it was given back.
@@ -110,16 +110,16 @@ impl Queue {
     }
 
     /// A record that lies behind one that is sought, or is it.
-    pub fn revisit(
-        &mut self,
-        partition: u32,
-        offset: Offset,
-        time: Timestamp,
-        key: Option<u64>,
-        now: Now,
-    ) {
+    pub fn revisit(&mut self, partition: u32, arriving: &Arriving<'_>, now: Now) {
+        let offset = arriving.offset;
+        let p = self.partitions.get(partition as usize);
+        let since = p.and_then(|p| p.revived_since(offset));
+        // It has its whole time to live again.
+        let time = since.map_or(arriving.time, |since| since.max(arriving.time));
+        let entry = self.entry_of(&Arriving { time, ..*arriving });
+        let key = entry.key;
         let p = self.partitions.get_mut(partition as usize);
-        if p.is_some_and(|p| p.revisit(offset, time, key)) {
+        if p.is_some_and(|p| p.revisit(offset, entry)) {
             self.admit(partition, offset, key, now);
         }
     }
@@ -145,8 +145,10 @@ impl Queue {
             attempts: 0,
             reason: UNREADABLE.to_owned(),
             detail: "its record could not be read when its dead letter was replayed".to_owned(),
-            floor: p.floor().0,
+            floor: p.floor().at.0,
+            passed: p.floor().passed,
             since: self.next_letter(),
+            to: None,
         };
         self.decide(verdict, effects);
     }
@@ -156,13 +158,14 @@ impl Queue {
         let Some(p) = self.partitions.get(partition as usize) else {
             return;
         };
-        let floor = p.floor().0;
+        let floor = p.floor();
         for offsets in p.revived_below(start).chunks(SETTLED_PER_VERDICT) {
             let offsets = offsets.to_vec();
             let lost = Verdict::Settled {
                 partition,
                 offsets,
-                floor,
+                floor: floor.at.0,
+                passed: floor.passed,
             };
             self.decide(lost, effects);
         }

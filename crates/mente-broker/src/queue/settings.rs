@@ -6,8 +6,10 @@ use mente_engine::limits;
 use serde::{Deserialize, Serialize};
 
 use super::secret::Secret;
+use crate::entity::SubscriptionEntity;
 use crate::error::{Error, Kind, Result};
 use crate::filter::Filter;
+use crate::name::EntityName;
 
 /// Durations are in milliseconds on the wire of our own HTTP.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +30,58 @@ pub struct Settings {
     /// Delivered to this receiver by Mente itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub push: Option<Push>,
+    /// What only queue clients know.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub messages: Option<Box<Messages>>,
+}
+
+/// What a view does for queue clients beside what any view does.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Messages {
+    /// Records of one key go to one receiver at a time, who locks the session of that name.
+    pub requires_session: bool,
+    /// What is too late goes, and not to the dead letters.
+    pub drop_expired: bool,
+    /// It is over dead letters: nothing of it expires or becomes one again.
+    pub never_gives_up: bool,
+    /// Of those whose id came within this time all but the first are dropped.
+    pub duplicate_window_ms: Option<u64>,
+    /// All that comes goes on to this topic.
+    pub forward_to: Option<EntityName>,
+    /// In place of the dead-letter log.
+    pub forward_dead_letters_to: Option<EntityName>,
+    /// Records wait here until they are due, and go on to this topic.
+    pub hold_for: Option<EntityName>,
+    /// No copy of anything lies below this in the topic that it goes on to.
+    pub copies_from: u64,
+    /// As clients of Service Bus know it, if it is a subscription of theirs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub described: Option<SubscriptionEntity>,
+}
+
+/// Of views that know nothing of messages.
+static NO_MESSAGES: Messages = Messages {
+    requires_session: false,
+    drop_expired: false,
+    never_gives_up: false,
+    duplicate_window_ms: None,
+    forward_to: None,
+    forward_dead_letters_to: None,
+    hold_for: None,
+    copies_from: 0,
+    described: None,
+};
+
+impl Messages {
+    pub(super) fn duplicate_window(&self) -> Option<Duration> {
+        self.duplicate_window_ms.map(Duration::from_millis)
+    }
+
+    /// Where all that comes goes on to.
+    pub(super) fn next_topic(&self) -> Option<EntityName> {
+        self.forward_to.clone().or_else(|| self.hold_for.clone())
+    }
 }
 
 /// A built-in receiver that posts every record to a webhook and settles by the answer.
@@ -97,11 +151,20 @@ impl Default for Settings {
             time_to_live_ms: None,
             ordered: false,
             push: None,
+            messages: None,
         }
     }
 }
 
 impl Settings {
+    pub fn has_messages(&self) -> bool {
+        self.messages.is_some()
+    }
+
+    pub fn messages(&self) -> &Messages {
+        self.messages.as_deref().unwrap_or(&NO_MESSAGES)
+    }
+
     pub fn lock_duration(&self) -> Duration {
         Duration::from_millis(self.lock_duration_ms)
     }
@@ -164,7 +227,10 @@ impl Settings {
             "max_delivery_count",
             u64::from(self.max_delivery_count),
             1,
-            2_000,
+            match self.has_messages() {
+                true => i32::MAX as u64,
+                false => 2_000,
+            },
         )?;
         if let Some(ttl) = self.time_to_live_ms {
             within("time_to_live_ms", ttl, 1, 100 * 365 * 24 * 3_600_000)?;

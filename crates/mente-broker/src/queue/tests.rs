@@ -9,6 +9,24 @@ struct Bench {
     next_ticket: u64,
 }
 
+/// A record that says nothing to queues.
+fn arriving(offset: Offset, key: Option<&str>) -> Arriving<'_> {
+    static NO_TERMS: Terms = Terms {
+        time_to_live: None,
+        due: None,
+        hops: 0,
+        note: None,
+        origin: None,
+    };
+    Arriving {
+        offset,
+        time: Timestamp(0),
+        key: key.map(str::as_bytes),
+        id: "",
+        terms: &NO_TERMS,
+    }
+}
+
 /// A queue over one log with `records` records at offsets 0, 10, 20 and on, keys a, b, a, b.
 fn bench(settings: Settings, records: u64) -> Bench {
     let queue = Queue::new(settings, Term(3), 7, &[Offset(0)]);
@@ -25,8 +43,9 @@ fn bench(settings: Settings, records: u64) -> Bench {
 impl Bench {
     fn scan(&mut self, from: u64, to: u64) {
         for i in from..to {
+            let key = (i % 2).to_string();
             self.queue
-                .arrive(0, Offset(i * 10), Timestamp(0), Some(i % 2), self.now);
+                .arrive(0, &arriving(Offset(i * 10), Some(&key)), self.now);
         }
         self.act(|queue, now, effects| queue.scanned(0, Offset(to * 10), now, effects));
     }
@@ -44,8 +63,8 @@ impl Bench {
     fn receive(&mut self, max: usize) -> Vec<Delivery> {
         let ticket = Ticket(self.next_ticket);
         self.next_ticket += 1;
-        let (_, mut served) =
-            self.act(|q, now, out| q.receive(now, ticket, max, now.monotone, out));
+        let (_, mut served) = self
+            .act(|q, now, out| q.receive(now, ticket, &Taking::locked(max, Duration::ZERO), out));
         served.pop().expect("served at once").1
     }
 
@@ -234,13 +253,11 @@ fn receivers_wait_in_line_and_leave_empty_handed() {
     let wait = Duration::from_secs(10);
     for ticket in 1..=3 {
         let (_, served) =
-            bench.act(|q, now, out| q.receive(now, Ticket(ticket), 1, now.monotone + wait, out));
+            bench.act(|q, now, out| q.receive(now, Ticket(ticket), &Taking::locked(1, wait), out));
         assert!(served.is_empty());
     }
     bench.queue.forget(Ticket(1));
-    bench
-        .queue
-        .arrive(0, Offset(0), Timestamp(0), None, bench.now);
+    bench.queue.arrive(0, &arriving(Offset(0), None), bench.now);
     let (_, served) = bench.act(|q, now, out| q.scanned(0, Offset(1), now, out));
     assert_eq!(
         served
@@ -326,18 +343,16 @@ fn a_key_that_is_stuck_does_not_hold_up_the_others() {
         ..Settings::default()
     };
     let mut bench = bench(ordered, 0);
-    let stuck = |bench: &mut Bench, i: u64, key| {
+    let stuck = |bench: &mut Bench, i: u64, key: &str| {
         let at = Offset(i * 10);
-        bench
-            .queue
-            .arrive(0, at, Timestamp(0), Some(key), bench.now);
+        bench.queue.arrive(0, &arriving(at, Some(key)), bench.now);
         bench.act(|q, now, out| q.scanned(0, Offset(i * 10 + 1), now, out));
     };
     for i in 0..5_000 {
-        stuck(&mut bench, i, 7);
+        stuck(&mut bench, i, "7");
     }
     assert!(bench.queue.wants(0).is_some(), "it reads on past the line");
-    stuck(&mut bench, 5_000, 8);
+    stuck(&mut bench, 5_000, "8");
     assert_eq!(bench.queue.counts().ready, 5_001);
     let out = bench.receive(9);
     let offsets: Vec<_> = out.iter().map(|d| d.offset.0 / 10).collect();
@@ -383,8 +398,8 @@ impl Bench {
         while let Some(from) = self.queue.sought(0) {
             for i in 0..records {
                 let at = Offset(from.0 + i * 10);
-                self.queue
-                    .revisit(0, at, Timestamp(0), Some(at.0 / 10 % 2), self.now);
+                let key = (at.0 / 10 % 2).to_string();
+                self.queue.revisit(0, &arriving(at, Some(&key)), self.now);
             }
             let next = Offset(from.0 + records * 10);
             self.act(|q, now, out| q.revisited(0, next, now, out));

@@ -9,7 +9,7 @@ use super::partition::State;
 /// As far as the view knows. Whether its filter wants the record at all is for who asks to see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Whereabouts {
-    /// Not delivered yet, or given back by its receiver at once.
+    /// Not delivered yet, given back by its receiver at once, or put aside.
     Waiting { attempts: u32 },
     /// Out under a lock, for this time counted from 1.
     Out { attempt: u32 },
@@ -33,7 +33,7 @@ impl Queue {
         if let Some(entry) = p.entries.get(&offset) {
             let attempts = entry.attempts;
             return Some(match entry.state {
-                State::Ready | State::Behind => Whereabouts::Waiting { attempts },
+                State::Ready | State::Behind | State::Deferred => Whereabouts::Waiting { attempts },
                 State::Delayed => Whereabouts::Delayed { attempts },
                 State::Leased => Whereabouts::Out {
                     attempt: attempts + 1,

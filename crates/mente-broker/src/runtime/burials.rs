@@ -22,13 +22,22 @@ impl Tenure<'_> {
     /// durable: a copy of what nobody gave up on could not be taken back.
     pub(super) fn start_burials(&mut self) {
         self.burials_wait = false;
-        let burials = self.shard.burials();
+        let (burials, going_on): (Vec<_>, Vec<_>) = self
+            .shard
+            .burials()
+            .into_iter()
+            .partition(|burial| burial.to.is_none());
+        let is_any = !burials.is_empty() || !going_on.is_empty();
+        if is_any && self.is_short_of_room() {
+            return;
+        }
+        let mut burials = burials;
+        if !going_on.is_empty() {
+            burials.extend(self.start_transfers(going_on));
+        }
         // Whose subscription is gone has no end of its own.
         let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
         self.failed.retain(|grave, _| left.contains(grave));
-        if !burials.is_empty() && self.is_short_of_room() {
-            return;
-        }
         for burial in burials {
             if self.burying.len() >= BURIALS_AT_ONCE {
                 break;

@@ -8,6 +8,7 @@ use super::{Io, Tenure};
 use crate::planted::{Planted, planted};
 use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, event_of, tell_stream};
+use crate::terms::Terms;
 
 /// What is read at once of where a record lies that was given back: others may be near, or far away.
 const SOUGHT_BYTES: usize = 64 << 10;
@@ -116,6 +117,7 @@ fn arrivals(
                         event,
                         told: None,
                         is_untold: false,
+                        terms: Terms::of(&record),
                     });
                 }
                 Ok(_) => {}

@@ -1,12 +1,11 @@
 //! What views read of their logs, and what they make of it.
 
-use std::hash::{DefaultHasher, Hasher};
-
 use mente_engine::{Event, LogId, Now, Offset, Timestamp};
 
 use super::{Outcome, Shard, View};
 use crate::filter::Filter;
-use crate::queue::Queue;
+use crate::queue::{Arriving, Queue};
+use crate::terms::Terms;
 
 /// One record of a log, read for the views.
 #[derive(Clone, Debug)]
@@ -19,6 +18,8 @@ pub struct Arrival {
     pub told: Option<Vec<Event>>,
     /// What readers are told is not known, since that failed.
     pub is_untold: bool,
+    /// What the record says to queues.
+    pub terms: Terms,
 }
 
 impl Arrival {
@@ -30,6 +31,16 @@ impl Arrival {
             _ if self.is_untold => true,
             None => is_wanted(&self.event),
             Some(told) => told.iter().any(is_wanted),
+        }
+    }
+
+    fn arriving(&self) -> Arriving<'_> {
+        Arriving {
+            offset: self.offset,
+            time: self.time,
+            key: self.event.key.as_deref(),
+            id: &self.event.id,
+            terms: &self.terms,
         }
     }
 
@@ -91,15 +102,8 @@ impl Shard {
             self.with_view(id, out, |queue, effects| {
                 if seeks(queue) {
                     // The filter let them through once.
-                    for Arrival {
-                        offset,
-                        time,
-                        event,
-                        ..
-                    } in records
-                    {
-                        let key = event.key.as_deref().map(key_hash);
-                        queue.revisit(log.index, *offset, *time, key, now);
+                    for arrival in records {
+                        queue.revisit(log.index, &arrival.arriving(), now);
                     }
                     queue.revisited(log.index, next, now, effects);
                 }
@@ -115,15 +119,8 @@ impl Shard {
                     queue.count(log.index, &matches, next, effects);
                     return;
                 }
-                for Arrival {
-                    offset,
-                    time,
-                    event,
-                    ..
-                } in matching
-                {
-                    let key = event.key.as_deref().map(key_hash);
-                    queue.arrive(log.index, *offset, *time, key, now);
+                for arrival in matching {
+                    queue.arrive(log.index, &arrival.arriving(), now);
                 }
                 queue.scanned(log.index, next, now, effects);
             });
@@ -174,11 +171,4 @@ impl Shard {
         }
         views.len()
     }
-}
-
-/// The same for equal keys in every run; a collision only orders two keys needlessly.
-fn key_hash(key: &[u8]) -> u64 {
-    let mut hasher = DefaultHasher::new();
-    hasher.write(key);
-    hasher.finish()
 }

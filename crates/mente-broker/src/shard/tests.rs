@@ -323,6 +323,7 @@ impl World {
                         event,
                         told: None,
                         is_untold: false,
+                        terms: Default::default(),
                     });
                     self.end = Offset(offset.0 + 1);
                 }
@@ -330,8 +331,7 @@ impl World {
             Step::Receive { view, max } => {
                 let command = Command::Receive {
                     name: name(view),
-                    max,
-                    wait: Duration::ZERO,
+                    taking: Taking::locked(max, Duration::ZERO),
                 };
                 let Ok(Reply::Deliveries(deliveries)) = self.command(command) else {
                     panic!()
@@ -348,6 +348,7 @@ impl World {
                     name: name(view),
                     tokens: vec![token],
                     how,
+                    note: None,
                 })
                 .unwrap();
             }

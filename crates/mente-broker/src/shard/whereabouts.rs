@@ -22,7 +22,8 @@ pub struct Heard {
 
 impl Shard {
     pub(super) fn whereabouts(&self, topic: &EntityName, places: &[(u32, Offset)]) -> Reply {
-        let of_topic = self.views.values().filter(|view| view.name.topic == *topic);
+        let of_topic = self.views.values();
+        let of_topic = of_topic.filter(|view| view.name.topic == *topic && !view.name.is_letters());
         let heard = of_topic.map(|view| Heard {
             name: view.name.clone(),
             filter: view.queue.settings().filter.clone(),

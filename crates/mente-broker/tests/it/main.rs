@@ -5,6 +5,7 @@ mod clock;
 mod crank;
 mod full;
 mod inline;
+mod messages;
 mod nodes;
 mod replay;
 mod rounds;

@@ -196,7 +196,9 @@ async fn settle(
 ) -> Result<Response> {
     let counter = match how {
         Settlement::Complete => &door.metrics.acknowledged,
-        Settlement::Release { .. } | Settlement::Return => &door.metrics.released,
+        Settlement::Release { .. } | Settlement::Return | Settlement::Defer => {
+            &door.metrics.released
+        }
         Settlement::Reject { .. } => &door.metrics.rejected,
         Settlement::Renew => &door.metrics.renewed,
     };

@@ -84,6 +84,10 @@ pub(super) async fn put(
     let held = body::read(&door, body).await?;
     let (settings, start) = wanted(body::json(&held.bytes)?)?;
     settings.push.as_ref().map_or(Ok(()), crate::push::check)?;
+    if settings.has_messages() {
+        let message = "messages is no setting of a subscription over HTTP: make one for queue clients by their administration";
+        return Err(Error::invalid(message).into());
+    }
     let broker = &door.broker;
     let made = broker
         .create_subscription(&who, &name, settings, start)

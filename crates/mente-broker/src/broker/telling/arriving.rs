@@ -48,6 +48,7 @@ impl Carrier for Arrival {
             event,
             told: None,
             is_untold: false,
+            terms: self.terms.clone(),
             ..*self
         }
     }

@@ -1,0 +1,179 @@
+//! Messages that are due later. They wait in the hold log of their entity, where no reader of the topic sees
+//! them; a view of that log sends each on when its time has come.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use mente_engine::{BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, limits};
+
+use super::super::{Broker, unexpected};
+use super::{LOOK_PAUSE, LOOK_WAIT, Message};
+use crate::access::{Action, Principal, authorize};
+use crate::error::{Error, Kind, Result};
+use crate::journal::Topic;
+use crate::name::{EntityName, SubscriptionName};
+use crate::queue::{Messages, Settings, scheduled_number, scheduled_offset};
+use crate::shard::{Ask, Command, Reply};
+
+/// Sets of Mente's own that the engine was asked for, by name; forgotten when their entity is deleted.
+#[derive(Debug, Default)]
+pub(in crate::broker) struct Holds(Mutex<BTreeMap<SetName, SetId>>);
+
+impl Holds {
+    pub(super) fn set(&self, name: &SetName) -> Option<SetId> {
+        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(name).copied()
+    }
+
+    pub(super) fn know(&self, name: SetName, set: SetId) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(name, set);
+    }
+
+    /// Those whose names begin so are another's from now on.
+    pub(in crate::broker) fn forget(&self, prefix: &str) {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        known.retain(|name, _| !name.as_str().starts_with(prefix));
+    }
+}
+
+impl Broker {
+    /// Has messages wait until they are due, durable on return; gives their numbers, which hold until then.
+    pub async fn schedule(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: Vec<Message>,
+    ) -> Result<Vec<u64>> {
+        authorize(self.options.access, who, Action::Send, to)?;
+        let topic = self.topic_for_messages(who, to, &messages).await?;
+        let hold = self.hold_of(to, &topic).await?;
+        let now = self.now().wall;
+        let mut batch = BatchBuilder::default();
+        let count = messages.len() as u64;
+        for message in messages {
+            let due = Some(message.due.unwrap_or(now));
+            let message = Message { due, ..message };
+            batch.push(&self.record_of(who, message, now)?);
+        }
+        if batch.size() > limits::BATCH_BYTES {
+            let message = format!(
+                "messages that are scheduled together have at most {} bytes",
+                limits::BATCH_BYTES
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        if count == 0 {
+            return Ok(Vec::new());
+        }
+        let appended = self
+            .engine
+            .append(&[], vec![(hold, batch.finish())])
+            .await?;
+        let first = appended.first().map(|appended| appended.base.0);
+        let first = first.ok_or_else(|| Error::new(Kind::Unknown, "no answer for the batch"))?;
+        Ok((first..first + count)
+            .map(|at| scheduled_number(Offset(at)))
+            .collect())
+    }
+
+    /// Takes back scheduled messages; tells by number whether it was still there.
+    pub async fn cancel_scheduled(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        numbers: Vec<u64>,
+    ) -> Result<Vec<bool>> {
+        authorize(self.options.access, who, Action::Send, to)?;
+        if !self.has_hold(to).await? {
+            return Ok(vec![false; numbers.len()]);
+        }
+        let view = SubscriptionName::hold(to.clone());
+        let log = self.view_source(&view).await?.set.log(0);
+        let end = self.engine.bounds(log).await?.end;
+        let is_there = |number: &u64| scheduled_offset(*number).filter(|at| *at < end);
+        let places: Vec<_> = numbers.iter().map(is_there).collect();
+        let mut outcomes: BTreeMap<Offset, bool> = BTreeMap::new();
+        let until = self.now().monotone + LOOK_WAIT;
+        loop {
+            let open = places.iter().flatten().copied();
+            let offsets: Vec<_> = open.filter(|at| !outcomes.contains_key(at)).collect();
+            if offsets.is_empty() {
+                break;
+            }
+            let ask = Ask::Cancel {
+                offsets: offsets.clone(),
+            };
+            let command = Command::Message {
+                name: view.clone(),
+                ask,
+            };
+            let told = match self.ask(self.shard_of(to), command).await? {
+                Reply::Cancelled(told) => told,
+                other => return Err(unexpected(&other)),
+            };
+            let told = offsets.into_iter().zip(told);
+            let before = outcomes.len();
+            outcomes.extend(told.filter_map(|(at, was)| Some((at, was?))));
+            if outcomes.len() > before {
+                continue;
+            }
+            if self.now().monotone >= until {
+                let message = "what was scheduled is not known yet: repeat the call";
+                return Err(Error::new(Kind::Throttled, message));
+            }
+            self.sleep(LOOK_PAUSE).await;
+        }
+        let was_there = |at: &Option<Offset>| at.is_some_and(|at| outcomes.get(&at) == Some(&true));
+        Ok(places.iter().map(was_there).collect())
+    }
+
+    /// Whether anything was ever scheduled for the entity.
+    pub(super) async fn has_hold(&self, entity: &EntityName) -> Result<bool> {
+        let hold = SubscriptionName::hold(entity.clone());
+        match self.view_source(&hold).await {
+            Err(error) if error.kind == Kind::NotFound => Ok(false),
+            source => source.map(|_| true),
+        }
+    }
+
+    /// The hold log of an entity, made with its view when it is first needed.
+    pub(super) async fn hold_of(&self, entity: &EntityName, topic: &Topic) -> Result<LogId> {
+        let view = SubscriptionName::hold(entity.clone());
+        let Some(name) = view.own_set() else {
+            return Err(Error::new(Kind::Internal, "a hold view reads its own set"));
+        };
+        if let Some(set) = self.holds.set(&name) {
+            return Ok(set.log(0));
+        }
+        let set = self.engine.create(&name, 1, LogConfig::default()).await?;
+        let copies_from = self.engine.bounds(topic.set.log(0)).await?.end.0;
+        let settings = Settings {
+            messages: Some(Box::new(Messages {
+                hold_for: Some(entity.clone()),
+                copies_from,
+                ..Messages::default()
+            })),
+            ..Settings::default()
+        };
+        let source = Topic { set, partitions: 1 };
+        match self
+            .ask(
+                self.shard_of(entity),
+                Command::CreateSubscription {
+                    name: view,
+                    topic: source,
+                    starts: vec![Offset(0)],
+                    settings,
+                },
+            )
+            .await
+        {
+            // It has its own place to look from.
+            Err(error) if error.kind == Kind::Exists => {}
+            made => drop(made?),
+        }
+        self.holds.know(name, set);
+        Ok(set.log(0))
+    }
+}

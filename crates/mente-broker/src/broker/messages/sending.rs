@@ -1,0 +1,126 @@
+//! Messages on their way in: straight to the log, as anything that is published.
+
+use std::collections::BTreeMap;
+
+use mente_engine::{BatchBuilder, LogId, Timestamp, limits};
+
+use super::super::Broker;
+use super::Message;
+use crate::access::{Action, Principal, authorize};
+use crate::entity::{Entity, EntityKind};
+use crate::error::{Error, Kind, Result};
+use crate::journal::Topic;
+use crate::name::EntityName;
+use crate::partition;
+use crate::store::actor_header;
+use crate::structured::forget_actor;
+use crate::terms::Terms;
+
+impl Broker {
+    /// Enqueues messages to a queue or topic, all or none, durable on return. Those that are due later wait aside.
+    pub async fn send(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: Vec<Message>,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Send, to)?;
+        let topic = self.topic_for_messages(who, to, &messages).await?;
+        let now = self.now().wall;
+        let is_later = |message: &Message| message.due.is_some_and(|due| due > now);
+        let hold = match messages.iter().any(is_later) {
+            true => Some(self.hold_of(to, &topic).await?),
+            false => None,
+        };
+        let mut batches: BTreeMap<LogId, BatchBuilder> = BTreeMap::new();
+        for message in messages {
+            let log = match hold.filter(|_| is_later(&message)) {
+                Some(hold) => hold,
+                None => topic.set.log(self.partition_for(&topic, &message)),
+            };
+            let record = self.record_of(who, message, now)?;
+            batches.entry(log).or_default().push(&record);
+        }
+        self.append_whole(batches).await
+    }
+
+    /// All or none, if the engine can: else what waits comes first, and nothing of it is seen before its time.
+    async fn append_whole(&self, batches: BTreeMap<LogId, BatchBuilder>) -> Result<()> {
+        if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
+            let message = format!(
+                "messages that are sent together have at most {} bytes",
+                limits::BATCH_BYTES
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let batches: Vec<_> = batches.into_iter().collect();
+        let batches = batches
+            .into_iter()
+            .map(|(log, batch)| (log, batch.finish()));
+        Ok(self.engine.append(&[], batches.collect()).await.map(drop)?)
+    }
+
+    pub(super) fn record_of(
+        &self,
+        who: &Principal,
+        message: Message,
+        now: Timestamp,
+    ) -> Result<mente_engine::Record> {
+        let Message {
+            mut event,
+            time_to_live,
+            due,
+        } = message;
+        event.validate()?;
+        forget_actor(&mut event);
+        let terms = Terms {
+            time_to_live,
+            due,
+            ..Terms::default()
+        };
+        let mut headers = terms.headers();
+        headers.extend(who.name().map(actor_header));
+        Ok(event.to_record_with(now, headers))
+    }
+
+    fn partition_for(&self, topic: &Topic, message: &Message) -> u32 {
+        match &message.event.key {
+            Some(key) => partition::for_key(key, topic.partitions),
+            None => 0,
+        }
+    }
+
+    /// Where messages go to, if their entity takes any; made, where missing topics are.
+    pub(super) async fn topic_for_messages(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: &[Message],
+    ) -> Result<Topic> {
+        let entity = self.entity(who, to).await?;
+        let entity = entity.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
+        if !entity.sending().status.may_send() {
+            let message = format!("{} takes no messages: it is disabled", entity.title);
+            return Err(Error::new(Kind::Refused, message));
+        }
+        check_sessions(&entity, messages)?;
+        let topic = self.known_topic(to).await?;
+        topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))
+    }
+}
+
+/// Refuses messages that the entity's view could not deliver.
+fn check_sessions(entity: &Entity, messages: &[Message]) -> Result<()> {
+    let EntityKind::Queue(queue) = &entity.kind else {
+        return Ok(());
+    };
+    let without = messages.iter().any(|message| message.event.key.is_none());
+    if queue.receiving.requires_session && without {
+        let message = format!(
+            "{} requires sessions: each message needs a session id",
+            entity.title
+        );
+        return Err(Error::invalid(message));
+    }
+    Ok(())
+}

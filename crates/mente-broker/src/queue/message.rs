@@ -1,0 +1,174 @@
+//! What queue clients do with messages beside receiving them: put them aside, note something, look, delete.
+
+use mente_engine::{Now, Offset, Timestamp};
+
+use super::partition::State;
+use super::taking::{Delivery, Mode, Peeked, PeekedAt, SessionLock, Standing};
+use super::{Effects, LockToken, Place, Queue, Verdict};
+
+/// Longest note on a message.
+pub const NOTE_BYTES: usize = 32 << 10;
+
+impl Queue {
+    /// What a receiver says of a record that it has; it comes with the record from now on.
+    pub fn note(&mut self, now: Now, token: LockToken, note: &str, effects: &mut Effects) {
+        let lease = self.leases.get(&token.lease);
+        let place = lease.map(|lease| (lease.partition, lease.offset));
+        if let Some((partition, offset)) = place.filter(|_| self.is_open(token, now)) {
+            let verdict = Verdict::Noted {
+                partition,
+                offset: offset.0,
+                note: note.to_owned(),
+            };
+            self.decide(verdict, effects);
+        }
+    }
+
+    /// Puts a record aside that is out no more.
+    pub(super) fn defer(&mut self, place: Place, effects: &mut Effects) {
+        let verdict = Verdict::Deferred {
+            partition: place.0,
+            offset: place.1.0,
+        };
+        self.decide(verdict, effects);
+        self.put_aside(place);
+    }
+
+    pub(super) fn put_aside(&mut self, place: Place) {
+        let entry = self.entry(place);
+        entry.state = State::Deferred;
+        let number = entry.number;
+        self.deferred.insert(number, place);
+    }
+
+    /// Whether it was put aside, and what was said of it.
+    pub(super) fn what_was_said(&self, (partition, offset): Place) -> (bool, Option<String>) {
+        let p = self.partitions.get(partition as usize);
+        p.map_or((false, None), |p| {
+            let note = p.durable.notes.get(&offset).cloned();
+            (p.durable.deferred.contains(&offset), note)
+        })
+    }
+
+    /// Hands out records that were put aside, by their numbers; `None` if the session is lost.
+    pub fn receive_deferred(
+        &mut self,
+        now: Now,
+        numbers: &[u64],
+        mode: Mode,
+        session: Option<&SessionLock>,
+        effects: &mut Effects,
+    ) -> Option<Vec<Delivery>> {
+        let name = session.map(|lock| self.locked_session(lock, now));
+        let name = match name {
+            Some(None) => return None,
+            Some(name) => name,
+            None => None,
+        };
+        let mut deliveries = Vec::new();
+        for number in numbers {
+            let Some(place) = self.deferred.get(number).copied() else {
+                continue;
+            };
+            let entry = self.entry(place);
+            if entry.state == State::Deferred && entry.session == name {
+                deliveries.push(self.hand(now, place, mode, name.as_ref(), effects));
+            }
+        }
+        Some(deliveries)
+    }
+
+    /// Up to `max` records that are not settled, from this number on, of one session or of all.
+    pub fn peek(&self, from: u64, max: usize, session: Option<&str>) -> Peeked {
+        let mut found = Vec::new();
+        for (partition, p) in (0..).zip(&self.partitions) {
+            for (offset, entry) in &p.entries {
+                if found.len() >= max {
+                    return Peeked {
+                        found,
+                        beyond: None,
+                    };
+                }
+                let is_of = session.is_none_or(|name| entry.session.as_deref() == Some(name));
+                if entry.number < from || !is_of {
+                    continue;
+                }
+                found.push(PeekedAt {
+                    partition,
+                    offset: *offset,
+                    number: entry.number,
+                    standing: match p.durable.deferred.contains(offset) {
+                        true => Standing::Deferred,
+                        false if self.holds_back() => Standing::Scheduled,
+                        false => Standing::Active,
+                    },
+                    failed: entry.attempts,
+                    note: p.durable.notes.get(offset).cloned(),
+                });
+            }
+        }
+        let beyond = self
+            .partitions
+            .first()
+            .map(super::partition::Partition::reach);
+        Peeked { found, beyond }
+    }
+
+    /// Deletes up to `max` ready records that were written before; `None` if the session is lost.
+    pub fn delete_ready(
+        &mut self,
+        now: Now,
+        max: usize,
+        before: Timestamp,
+        session: Option<&SessionLock>,
+        effects: &mut Effects,
+    ) -> Option<u64> {
+        let name = match session {
+            Some(lock) => Some(self.locked_session(lock, now)?),
+            None => None,
+        };
+        let is_wanted = |entry: &super::partition::Entry| {
+            let is_of = name.is_none() || entry.session == name;
+            entry.state == State::Ready && entry.time <= before && is_of
+        };
+        let mut wanted = Vec::new();
+        for (partition, p) in (0..).zip(&self.partitions) {
+            let found = p.entries.iter().filter(|(_, entry)| is_wanted(entry));
+            let left = max - wanted.len();
+            wanted.extend(found.take(left).map(|(offset, _)| (partition, *offset)));
+        }
+        for place in &wanted {
+            self.take_ready(*place);
+            self.finish(*place, effects);
+        }
+        Some(wanted.len() as u64)
+    }
+
+    /// Everything below was looked at, of the first log.
+    pub fn looked_to(&self) -> Offset {
+        self.partitions.first().map_or(Offset(0), |p| p.reach().0)
+    }
+
+    /// Takes back records that are not due yet; by offset, whether it was still there, `None` if it was not
+    /// looked at yet.
+    pub fn cancel(&mut self, offsets: &[Offset], effects: &mut Effects) -> Vec<Option<bool>> {
+        let cancel = |offset: &Offset| {
+            let p = self.partitions.first()?;
+            if p.reach().0 <= *offset {
+                return None;
+            }
+            let entry = p.entries.get(offset);
+            let waits = entry.is_some_and(|entry| entry.state == State::Delayed);
+            if waits {
+                self.finish((0, *offset), effects);
+            }
+            Some(waits)
+        };
+        offsets.iter().map(cancel).collect()
+    }
+
+    /// Whether this view holds records back until they are due.
+    pub(super) fn holds_back(&self) -> bool {
+        self.settings.messages().hold_for.is_some()
+    }
+}

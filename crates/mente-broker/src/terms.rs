@@ -1,0 +1,102 @@
+//! What a record says to queues, in headers of Mente's own before those of its event.
+//!
+//! Anybody may have written the record, so what is not as Mente writes it says nothing.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use mente_engine::{Record, Timestamp};
+
+const TIME_TO_LIVE: &str = "mente-ttl";
+const DUE: &str = "mente-due";
+const HOPS: &str = "mente-hops";
+const NOTE: &str = "mente-note";
+const ORIGIN: &str = "mente-origin";
+
+/// Nothing is said by a record that has none of these headers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Terms {
+    /// From when the record was written.
+    pub time_to_live: Option<Duration>,
+    /// When it is to be enqueued, or was to be.
+    pub due: Option<Timestamp>,
+    /// How often it was forwarded.
+    pub hops: u32,
+    /// What a receiver said of it before it came here.
+    pub note: Option<String>,
+    /// The record that it is a copy of.
+    pub origin: Option<String>,
+}
+
+impl Terms {
+    pub(crate) fn of(record: &Record) -> Self {
+        let text = |name: &str| {
+            let bytes = record.header(name)?;
+            std::str::from_utf8(bytes).ok()
+        };
+        Self {
+            time_to_live: text(TIME_TO_LIVE)
+                .and_then(|ms| ms.parse().ok().map(Duration::from_millis)),
+            due: text(DUE).and_then(|ms| ms.parse().ok().map(Timestamp)),
+            hops: text(HOPS).and_then(|hops| hops.parse().ok()).unwrap_or(0),
+            note: text(NOTE).map(str::to_owned),
+            origin: text(ORIGIN).map(str::to_owned),
+        }
+    }
+
+    pub(crate) fn headers(&self) -> Vec<(Bytes, Option<Bytes>)> {
+        let time_to_live = self.time_to_live.map(|time| time.as_millis().to_string());
+        let hops = Some(self.hops).filter(|hops| *hops > 0);
+        let said = [
+            (TIME_TO_LIVE, time_to_live),
+            (DUE, self.due.map(|due| due.0.to_string())),
+            (HOPS, hops.map(|hops| hops.to_string())),
+            (NOTE, self.note.clone()),
+            (ORIGIN, self.origin.clone()),
+        ];
+        let header = |(name, value): (&'static str, Option<String>)| {
+            let value = Bytes::from(value?);
+            Some((Bytes::from_static(name.as_bytes()), Some(value)))
+        };
+        said.into_iter().filter_map(header).collect()
+    }
+
+    /// The header of a copy that names what it was made of.
+    pub(crate) fn origin_header() -> &'static str {
+        ORIGIN
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_read_and_nothing_else() {
+        let terms = Terms {
+            time_to_live: Some(Duration::from_millis(1_500)),
+            due: Some(Timestamp(-3)),
+            hops: 2,
+            note: Some("ä".into()),
+            origin: Some("1-2-3".into()),
+        };
+        let record = Record {
+            headers: terms.headers(),
+            ..Record::default()
+        };
+        assert_eq!(Terms::of(&record), terms);
+        let foreign = ["mente-ttl", "mente-due", "mente-hops", "mente-note"];
+        let foreign = foreign.map(|name| {
+            (
+                Bytes::from_static(name.as_bytes()),
+                Some(Bytes::from_static(b"\xff")),
+            )
+        });
+        let record = Record {
+            headers: foreign.into(),
+            ..Record::default()
+        };
+        assert_eq!(Terms::of(&record), Terms::default());
+        assert!(Terms::default().headers().is_empty());
+    }
+}
