@@ -6,6 +6,12 @@
 //! · data form u8 (0 inferred, 1 JSON, 2 text, 3 binary)
 //! · { index of an extension u16 · type u8 (1 integer, 2 boolean) }
 //! ```
+//! Version 2 is of events with a rest, what only the door that they came through can say of them:
+//!
+//! ```text
+//! version u8 = 2 · checksum u32 (of what stands behind it here too) · data form u8 · count u16
+//! · count × { index of an extension u16 · type u8 } · rest, up to the end
+//! ```
 //! Anybody may have written the record, so it is untrusted: a wrong checksum means that someone
 //! rewrote it, and the header is ignored.
 
@@ -18,6 +24,9 @@ use crate::record::Record;
 
 const OWN_HEADER: &[u8] = b"mente";
 const VERSION: u8 = 1;
+const VERSION_WITH_REST: u8 = 2;
+/// Version and checksum.
+const HEAD_BYTES: usize = 5;
 const CONTENT_TYPE: &[u8] = b"content-type";
 const PREFIX: &str = "ce_";
 const INTEGER: u8 = 1;
@@ -67,46 +76,68 @@ impl Event {
             ));
         }
         let value = self.data.bytes().cloned();
-        if let Some(unsaid) = self.unsaid() {
-            let mut own = BytesMut::with_capacity(5 + unsaid.len());
-            own.put_u8(VERSION);
-            own.put_u32(checksum(value.as_ref(), &headers));
-            own.extend_from_slice(&unsaid);
-            headers.push((Bytes::from_static(OWN_HEADER), Some(own.freeze())));
+        if let Some(own) = self.own_header() {
+            headers.push((Bytes::from_static(OWN_HEADER), Some(own)));
         }
-        Record {
+        let mut record = Record {
             timestamp,
             key: self.key.clone(),
             value,
             headers,
-        }
+        };
+        record.vouch();
+        record
     }
 
-    /// Data form and extension types, if the natural headers would not give them back.
-    fn unsaid(&self) -> Option<Vec<u8>> {
+    /// The header of Mente's own, if the natural ones would not give everything back; its checksum is open.
+    fn own_header(&self) -> Option<Bytes> {
+        let (form, types) = self.unsaid();
+        let rest = match &self.rest {
+            None if form == 0 && types.is_empty() => return None,
+            None => &Bytes::new(),
+            Some(rest) => rest,
+        };
+        let mut own = BytesMut::with_capacity(HEAD_BYTES + 3 + types.len() + rest.len());
+        own.put_u8(match self.rest {
+            None => VERSION,
+            Some(_) => VERSION_WITH_REST,
+        });
+        own.put_u32(0);
+        own.put_u8(form);
+        if self.rest.is_some() {
+            own.put_u16((types.len() / 3) as u16);
+        }
+        own.extend_from_slice(&types);
+        own.extend_from_slice(rest);
+        Some(own.freeze())
+    }
+
+    /// Data form and extension types, 0 and none where the natural headers give them back.
+    fn unsaid(&self) -> (u8, Vec<u8>) {
         let inferred = match &self.data {
             Data::None => Data::None,
             Data::Json(b) | Data::Text(b) | Data::Binary(b) => {
                 Data::of(b.clone(), self.datacontenttype.as_deref())
             }
         };
-        let mut out = vec![match &self.data {
+        let form = match &self.data {
             same if *same == inferred => 0,
             Data::None => 0,
             Data::Json(_) => 1,
             Data::Text(_) => 2,
             Data::Binary(_) => 3,
-        }];
+        };
+        let mut types = Vec::new();
         for (index, (_, value)) in self.extensions.iter().enumerate() {
             let kind = match value {
                 Attribute::Text(_) => continue,
                 Attribute::Integer(_) => INTEGER,
                 Attribute::Boolean(_) => BOOLEAN,
             };
-            out.extend_from_slice(&(index as u16).to_be_bytes());
-            out.push(kind);
+            types.extend_from_slice(&(index as u16).to_be_bytes());
+            types.push(kind);
         }
-        (out != [0]).then_some(out)
+        (form, types)
     }
 
     /// The event that a record holds. A record without CloudEvents headers is still an event:
@@ -169,14 +200,26 @@ impl Event {
         let Some((name, Some(own))) = record.headers.last() else {
             return;
         };
-        let Some((&[VERSION, a, b, c, d, form], types)) = own.split_first_chunk() else {
+        let natural = &record.headers[..record.headers.len() - 1];
+        let Some((&[version, a, b, c, d, form], behind)) = own.split_first_chunk() else {
             return;
         };
-        let natural = &record.headers[..record.headers.len() - 1];
-        let sum = checksum(record.value.as_ref(), natural);
+        let sum = checksum(record.value.as_ref(), natural, own);
         if name.as_ref() != OWN_HEADER || u32::from_be_bytes([a, b, c, d]) != sum {
             return;
         }
+        let (types, rest) = match (version, behind.split_first_chunk()) {
+            (VERSION, _) => (behind, None),
+            (VERSION_WITH_REST, Some((count, behind))) => {
+                let types_bytes = 3 * usize::from(u16::from_be_bytes(*count));
+                let Some((types, rest)) = behind.split_at_checked(types_bytes) else {
+                    return;
+                };
+                (types, Some(own.slice_ref(rest)))
+            }
+            _ => return,
+        };
+        self.rest = rest;
         if let Some(value) = &record.value {
             match form {
                 1 => self.data = Data::Json(value.clone()),
@@ -232,10 +275,10 @@ impl Record {
         let Some(((name, Some(own)), natural)) = self.headers.split_last() else {
             return;
         };
-        if name.as_ref() != OWN_HEADER || own.len() < 5 {
+        if name.as_ref() != OWN_HEADER || own.len() < HEAD_BYTES {
             return;
         }
-        let sum = checksum(self.value.as_ref(), natural);
+        let sum = checksum(self.value.as_ref(), natural, own);
         let mut vouched = BytesMut::from(&own[..]);
         vouched[1..5].copy_from_slice(&sum.to_be_bytes());
         let own = (name.clone(), Some(vouched.freeze()));
@@ -244,7 +287,8 @@ impl Record {
     }
 }
 
-fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)]) -> u32 {
+/// Of value and headers, and of what follows the checksum in `own` where its version has that.
+fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)], own: &[u8]) -> u32 {
     let mut crc = crc32c::crc32c(value.map_or(&[], |v| &v[..]));
     for (name, value) in headers {
         crc = crc32c::crc32c_append(crc, name);
@@ -252,7 +296,10 @@ fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)]) -> u32 {
         crc = crc32c::crc32c_append(crc, value.as_ref().map_or(&[], |v| &v[..]));
         crc = crc32c::crc32c_append(crc, &[0]);
     }
-    crc
+    match own.split_first_chunk::<HEAD_BYTES>() {
+        Some(([VERSION_WITH_REST, ..], behind)) => crc32c::crc32c_append(crc, behind),
+        _ => crc,
+    }
 }
 
 #[cfg(test)]
@@ -293,6 +340,72 @@ mod tests {
             let record = original.to_record(Timestamp(1));
             assert_eq!(Event::from_record(&record, "/t", 0, Offset(0)), original);
         }
+    }
+
+    #[test]
+    fn what_only_its_door_can_say_comes_back_with_everything_else() {
+        for rest in [&b""[..], b"\x01", &[0xff; 300]] {
+            for data in [Data::None, Data::Binary(Bytes::from_static(b"{}"))] {
+                let original = Event {
+                    rest: Some(Bytes::copy_from_slice(rest)),
+                    ..event(data, Some("application/json"))
+                };
+                let record = original.to_record(Timestamp(1));
+                assert_eq!(Event::from_record(&record, "/t", 0, Offset(0)), original);
+                let moved = record.with_header("mente-place", "7");
+                let read = Event::from_record(&moved, "/t", 0, Offset(0));
+                assert_eq!(read, original);
+            }
+        }
+    }
+
+    #[test]
+    fn an_event_without_a_rest_is_written_in_version_1() {
+        let own = |event: &Event| {
+            let record = event.to_record(Timestamp(1));
+            let (name, value) = record.headers.last().cloned().unwrap();
+            assert_eq!(name, OWN_HEADER);
+            value.unwrap()
+        };
+        let mut original = event(Data::Json(Bytes::from_static(b"1")), None);
+        let written = own(&original);
+        assert_eq!((written[0], &written[5..]), (1, &[1, 0, 1, 1, 0, 2, 2][..]));
+        original.rest = Some(Bytes::from_static(b"rest"));
+        let written = own(&original);
+        let expect = [&[1, 0, 2, 0, 1, 1, 0, 2, 2][..], b"rest"].concat();
+        assert_eq!((written[0], &written[5..]), (2, &expect[..]));
+    }
+
+    #[test]
+    fn a_damaged_rest_makes_the_own_header_void() {
+        let original = Event {
+            rest: Some(Bytes::from_static(b"rest")),
+            ..event(Data::None, None)
+        };
+        let record = original.to_record(Timestamp(1));
+        let (name, own) = record.headers.last().cloned().unwrap();
+        let own = own.unwrap();
+        for at in 0..own.len() {
+            let mut damaged = own.to_vec();
+            damaged[at] ^= 1;
+            let mut record = record.clone();
+            record.headers.pop();
+            record.headers.push((name.clone(), Some(damaged.into())));
+            let read = Event::from_record(&record, "/t", 0, Offset(0));
+            assert_eq!(read.rest, None, "byte {at}");
+            assert_eq!(read.extension("b"), Some(&Attribute::Text("7".into())));
+        }
+    }
+
+    #[test]
+    fn types_beyond_the_header_make_it_void() {
+        let mut record = Record::default();
+        let own = [2, 0, 0, 0, 0, 0, 0, 9, 0, 0, 1];
+        let own = Some(Bytes::copy_from_slice(&own));
+        record.headers.push((Bytes::from_static(OWN_HEADER), own));
+        record.vouch();
+        let read = Event::from_record(&record, "/t", 0, Offset(0));
+        assert_eq!(read.rest, None);
     }
 
     #[test]

@@ -23,6 +23,9 @@ pub struct Event {
     pub data: Data,
     /// Records with one key keep their order. From `partitionkey`, else the subject.
     pub key: Option<Bytes>,
+    /// What only the door that it came through can say of it, in that door's own form. It is kept with the
+    /// event in logs; no other door shows it, and whoever can write records can write one.
+    pub rest: Option<Bytes>,
 }
 
 /// The value of an extension attribute. CloudEvents' other types (binary, URI, timestamp) are
@@ -97,7 +100,7 @@ impl Event {
             .map(|(_, value)| value)
     }
 
-    /// Bytes of attribute values, extension names and data: what [`limits::EVENT_BYTES`] bounds.
+    /// Bytes of attribute values, extension names, data and rest: what [`limits::EVENT_BYTES`] bounds.
     pub fn size_bytes(&self) -> usize {
         let required = self.id.len() + self.source.len() + self.kind.len();
         let optional = [
@@ -115,7 +118,8 @@ impl Event {
                 }
         });
         let data = self.data.bytes().map_or(0, Bytes::len);
-        required + optional + extensions.sum::<usize>() + data
+        let rest = self.rest.as_ref().map_or(0, Bytes::len);
+        required + optional + extensions.sum::<usize>() + data + rest
     }
 
     /// Sets the key from `partitionkey`, else the subject, unless a door has set one.

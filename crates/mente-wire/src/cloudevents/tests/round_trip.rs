@@ -95,6 +95,7 @@ fn any_event() -> impl Strategy<Value = Event> {
             datacontenttype: content.0,
             data: content.1,
             key: None,
+            rest: None,
         })
 }
 
