@@ -1,7 +1,7 @@
 //! AMQP 1.0 (OASIS, 2012): values, frames, performatives, and messages by their sections.
 //!
 //! Bytes in, values out, and back; what a connection, its sessions and its links make of them is
-//! [`machine`]'s, and what for is nobody's here. Payloads, texts and tags are slices of the input, so that a message is written
+//! [`machine`]'s, what a message is as an event [`event`]'s, and what for is nobody's here. Payloads, texts and tags are slices of the input, so that a message is written
 //! as it came. Whatever a peer claims of sizes and counts is held against the bytes that are
 //! there before anything is allocated.
 //!
@@ -15,6 +15,7 @@
 //! [`machine`].
 
 pub mod error;
+pub mod event;
 pub mod frame;
 pub mod machine;
 pub mod message;
