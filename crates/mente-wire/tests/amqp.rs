@@ -6,13 +6,13 @@ use std::fs;
 use std::path::Path;
 
 use bytes::{Bytes, BytesMut};
-use mente_engine::Timestamp;
+use mente_engine::{Event, Offset, Timestamp};
 use mente_wire::amqp::message::{BATCH_FORMAT, BodyKind, MapSection, MessageId, Properties};
 use mente_wire::amqp::performative::{Attach, Transfer};
 use mente_wire::amqp::transaction::{Control, Declare, Discharge};
 use mente_wire::amqp::{
     DeliveryState, Destination, FrameKind, Message, Outcome, Performative, Protocol, Sasl, Symbol,
-    Value, frame,
+    Value, event, frame,
 };
 
 /// What one connection sent, in its order.
@@ -209,6 +209,56 @@ fn messages_are_split_and_written_whole() {
         }
     }
     assert_eq!(batches, 4);
+}
+
+/// What came, as an event in a record, and as it is handed out again: the same but for what a queue says of it.
+#[test]
+fn messages_are_events_and_messages_again() {
+    let mut messages = 0;
+    for name in all() {
+        for (transfer, whole) in sent(&name).deliveries {
+            let message = Message::split(&whole).unwrap();
+            let ones = match transfer.message_format {
+                Some(BATCH_FORMAT) => message.batched().unwrap(),
+                _ => vec![whole],
+            };
+            for one in ones {
+                comes_back(&one);
+                messages += 1;
+            }
+        }
+    }
+    assert_eq!(messages, 72);
+}
+
+fn comes_back(whole: &Bytes) {
+    let mut taken = event::read(whole, "q").unwrap();
+    if taken.event.id.is_empty() {
+        "made".clone_into(&mut taken.event.id);
+    }
+    assert_eq!(taken.event.validate(), Ok(()));
+    let record = taken.event.to_record(Timestamp(1));
+    let kept = Event::from_record(&record, "/topics/q", 0, Offset(0));
+    assert_eq!(kept, taken.event);
+    let written = event::write(&kept, &event::Stamp::default());
+    let (first, again) = (
+        Message::split(whole).unwrap(),
+        Message::split(&written).unwrap(),
+    );
+    assert_eq!(again.body, first.body);
+    assert_eq!(again.footer, first.footer);
+    let mut properties = first.read_properties().unwrap();
+    let made = MessageId::String("made".into());
+    properties.message_id.get_or_insert(made);
+    assert_eq!(again.read_properties(), Ok(properties));
+    let section = MapSection::ApplicationProperties;
+    assert_eq!(again.read_map(section), first.read_map(section));
+    let (header, before) = (again.read_header(), first.read_header());
+    assert_eq!(header, before);
+    for (name, value) in first.read_map(MapSection::MessageAnnotations).unwrap().0 {
+        let annotations = again.read_map(MapSection::MessageAnnotations).unwrap();
+        assert_eq!(annotations.get(name.as_str().unwrap()), Some(&value));
+    }
 }
 
 #[test]

@@ -402,7 +402,7 @@ fn what_is_too_long_or_contradicts_itself_is_refused_by_its_condition() {
     };
     assert_eq!(read_of(&own), size);
     assert_eq!(read_of(&Map(vec![(Value::Uint(1), Value::Null)])), argument);
-    let decode = Some(super::condition::DECODE_ERROR);
+    let decode = Some(condition::DECODE_ERROR);
     let unfit = read(&Bytes::from_static(b"\x00\x53\x75"), "q").err();
     assert_eq!(unfit.map(|unfit| unfit.condition()), decode);
 }
@@ -637,6 +637,9 @@ proptest! {
     ) {
         let mut message = sent(properties.clone(), &own, body.clone());
         message.message_annotations = Some(MapSection::MessageAnnotations.encode(&annotations));
+        message.footer = Some(MapSection::Footer.encode(&annotations));
+        let header = Header { durable: true, priority: 7, ..Header::default() };
+        message.header = Some(header.encode());
         let mut event = took(&message).event;
         if event.id.is_empty() {
             "made".clone_into(&mut event.id);
@@ -646,6 +649,8 @@ proptest! {
         prop_assert_eq!(&event_kept, &event);
         let back = got(&event_kept, &Stamp::default());
         prop_assert_eq!(&back.body, &body);
+        prop_assert_eq!(back.read_header(), Ok(header));
+        prop_assert_eq!(&back.footer, &message.footer);
         let mut expect = properties;
         expect.message_id.get_or_insert(MessageId::String(event.id.as_str().into()));
         prop_assert_eq!(back.read_properties(), Ok(expect));
