@@ -13,6 +13,7 @@ use mente_wire::{cloudevents, eventgrid};
 use crate::Target;
 
 mod amqp;
+mod amqp_event;
 mod amqp_machine;
 
 /// What a tree of JSON values may take for each byte of its text; such texts are declarations,
@@ -220,6 +221,24 @@ pub const TARGETS: &[Target] = &[
         floor: FLOOR,
     },
     Target {
+        name: "amqp-event",
+        seeds: amqp_event::seeds,
+        decode: amqp_event::message,
+        repair: amqp::repair_message,
+        words: amqp_event::WORDS,
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "amqp-rest",
+        seeds: amqp_event::rest_seeds,
+        decode: amqp_event::rest,
+        repair: amqp_event::repair_rest,
+        words: amqp_event::WORDS,
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
         name: "amqp-machine",
         seeds: amqp_machine::seeds,
         decode: amqp_machine::conversation,
@@ -408,10 +427,15 @@ fn events() -> Vec<Event> {
         key: Some(Bytes::from_static(b"k")),
         ..event()
     };
+    let with_rest = Event {
+        rest: Some(Bytes::from_static(b"\x01\x00")),
+        ..event()
+    };
     vec![
         event(),
         text,
         binary,
+        with_rest,
         Event {
             data: Data::None,
             ..event()

@@ -132,7 +132,7 @@ fn attributes_of_cloudevents_have_two_spellings_and_the_message_id_is_the_id() {
 fn bodies_are_data_that_others_can_read() {
     let json = |text: &'static str| Data::Json(text.into());
     let list = Value::List(vec![Value::Uint(1), "x".into(), Value::Null]);
-    let object = map(&[("a", Value::Double(0.5_f64.to_bits())), ("b", list.clone())]);
+    let object = map(&[("a", Value::Double(0.5_f64.to_bits())), ("b", list)]);
     let twice = map(&[("a", Value::Null), ("a", Value::Null)]);
     let array = Array::new(Kind::Long, vec![Value::Long(-1)]).unwrap();
     for (body, declared, data) in [
