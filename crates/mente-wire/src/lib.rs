@@ -10,5 +10,6 @@
 pub mod amqp;
 pub mod cloudevents;
 pub mod eventgrid;
+pub mod servicebus;
 
 mod json;
