@@ -15,6 +15,7 @@ use crate::Target;
 mod amqp;
 mod amqp_event;
 mod amqp_machine;
+mod servicebus;
 
 /// What a tree of JSON values may take for each byte of its text; such texts are declarations,
 /// and those are small ([`mente_engine::limits::DECLARATION_BYTES`]).
@@ -247,6 +248,25 @@ pub const TARGETS: &[Target] = &[
         factor: TREE_FACTOR,
         // What a session and its links take before anything is said on them, and what is written.
         floor: 4 * FLOOR,
+    },
+    Target {
+        name: "atom",
+        seeds: servicebus::entry_seeds,
+        decode: servicebus::entry,
+        repair: nothing,
+        words: servicebus::XML,
+        // An element takes 100 bytes and four at least of its document.
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
+        name: "shared-access",
+        seeds: servicebus::signature_seeds,
+        decode: servicebus::signature,
+        repair: nothing,
+        words: servicebus::FIELDS,
+        factor: 8,
+        floor: FLOOR,
     },
     Target {
         name: "commit",

@@ -3,6 +3,28 @@
 //!
 //! Texts in, values out, and back; which keys and entities there are is nobody's knowledge here.
 //!
-//! Start reading at [`sas`].
+//! Start reading at [`sas`] and [`atom`]; each description has a file.
 
+pub mod atom;
 pub mod sas;
+
+mod authorization;
+mod counts;
+mod namespace;
+mod queue;
+mod span;
+mod subscription;
+mod topic;
+mod xml;
+
+#[cfg(test)]
+mod tests;
+
+pub use authorization::AuthorizationRule;
+pub use counts::Counts;
+pub use namespace::NamespaceInfo;
+pub use queue::QueueDescription;
+pub use span::Span;
+pub use subscription::SubscriptionDescription;
+pub use topic::TopicDescription;
+pub use xml::Wrong;

@@ -1,0 +1,124 @@
+//! What clients of Service Bus say beside AMQP.
+
+use mente_engine::Timestamp;
+use mente_wire::servicebus::atom::{Description, Entry, read_entry};
+use mente_wire::servicebus::sas::{Signature, entity_path, sign};
+use mente_wire::servicebus::{
+    AuthorizationRule, QueueDescription, Span, SubscriptionDescription, TopicDescription,
+};
+
+pub(super) const XML: &[&str] = &[
+    "<",
+    "/>",
+    "</",
+    ">",
+    "&lt;",
+    "&#x1F600;",
+    "&x;",
+    "<![CDATA[",
+    "]]>",
+    "<!--",
+    "-->",
+    "<!DOCTYPE a [",
+    "<?xml version=\"1.0\"?>",
+    " i:type=\"SharedAccessAuthorizationRule\"",
+    " i:nil=\"true\"",
+    "<entry><content>",
+    "<QueueDescription>",
+    "<TopicDescription>",
+    "<SubscriptionDescription>",
+    "<LockDuration>",
+    "<AuthorizationRule>",
+    "<KeyName>k</KeyName>",
+    "<DefaultRuleDescription>",
+    "PT1M",
+    "P10675199DT2H48M5.4775807S",
+    "\u{0}",
+];
+pub(super) const FIELDS: &[&str] = &[
+    "sr=", "sig=", "se=", "skn=", "&", "%", "%00", "%ff", "://", "/",
+];
+
+fn written<T: Description>(description: T) -> Vec<u8> {
+    let entry = Entry {
+        id: "https://h/q".to_owned(),
+        title: "q".to_owned(),
+        author: "n".to_owned(),
+        published: Timestamp(0),
+        updated: Timestamp(0),
+        description,
+    };
+    entry.write().into_bytes()
+}
+
+pub(super) fn entry_seeds() -> Vec<Vec<u8>> {
+    let queue = QueueDescription {
+        lock_duration: Some(Span::Ms(60_500)),
+        auto_delete_on_idle: Some(Span::Unlimited),
+        max_delivery_count: Some(10),
+        requires_session: Some(true),
+        forward_to: Some("sb://h/\u{e4}<".to_owned()),
+        authorization: vec![AuthorizationRule {
+            name: "r".to_owned(),
+            rights: vec!["Listen".to_owned()],
+            primary_key: Some("k".to_owned()),
+            ..AuthorizationRule::default()
+        }],
+        ..QueueDescription::default()
+    };
+    let topic = TopicDescription {
+        status: Some("Active".to_owned()),
+        ..TopicDescription::default()
+    };
+    let subscription = SubscriptionDescription {
+        max_delivery_count: Some(1),
+        ..SubscriptionDescription::default()
+    };
+    vec![written(queue), written(topic), written(subscription)]
+}
+
+pub(super) fn entry(input: &[u8]) {
+    fn comes_back<T: Description + Clone + PartialEq + std::fmt::Debug>(input: &[u8]) {
+        // What XML cannot say is another character the second time, and the same from then on.
+        let Ok(description) = read_entry::<T>(input) else {
+            return;
+        };
+        let Ok(again) = read_entry::<T>(&written(description)) else {
+            panic!("a description is written that is none");
+        };
+        let once_more = read_entry(&written(again.clone()));
+        assert_eq!(once_more, Ok(again), "a description changes");
+    }
+    comes_back::<QueueDescription>(input);
+    comes_back::<TopicDescription>(input);
+    comes_back::<SubscriptionDescription>(input);
+}
+
+pub(super) fn signature_seeds() -> Vec<Vec<u8>> {
+    let made = sign(
+        "sb://h:5672/q",
+        "RootManageSharedAccessKey",
+        "key=",
+        4_000_000_000,
+    );
+    vec![made.into_bytes()]
+}
+
+pub(super) fn signature(input: &[u8]) {
+    let Ok(text) = std::str::from_utf8(input) else {
+        return;
+    };
+    let path = entity_path(text);
+    assert_eq!(
+        entity_path(&format!("sb://h/{path}")),
+        path,
+        "a path changes"
+    );
+    if let Ok(signature) = Signature::parse(text) {
+        let _ = (
+            signature.covers("q"),
+            signature.covers(&path),
+            signature.verify("key=", Timestamp(0)),
+        );
+    }
+}
