@@ -24,5 +24,6 @@ pub mod push;
 pub mod relay;
 pub mod replica;
 pub mod saga;
+pub mod servicebus_admin;
 pub(crate) mod sql;
 pub mod tls;

@@ -78,10 +78,19 @@ pub struct Feed<T> {
     pub entries: Vec<Entry<T>>,
 }
 
+/// The name of the description in an entry that a client sent.
+pub fn element_of(body: &[u8]) -> Result<String, Wrong> {
+    let entry = parse(body)?;
+    let described = entry
+        .child("content")
+        .and_then(|content| content.children.first());
+    let described = described.map(|described| described.name.clone());
+    described.ok_or_else(|| Wrong("an entry with a content is wanted here".to_owned()))
+}
+
 /// The description in an entry that a client sent.
 pub fn read_entry<T: Description>(body: &[u8]) -> Result<T, Wrong> {
-    let text = std::str::from_utf8(body).map_err(|error| Wrong(format!("not UTF-8: {error}")))?;
-    let entry = Element::parse(text.trim_start_matches('\u{feff}'))?;
+    let entry = parse(body)?;
     let content = entry.child("content");
     let described = content.and_then(|content| content.child(T::ELEMENT));
     let described = described.ok_or_else(|| {
@@ -95,6 +104,11 @@ pub fn read_entry<T: Description>(body: &[u8]) -> Result<T, Wrong> {
     };
     description.fields(&mut reading);
     reading.wrong.map_or(Ok(description), Err)
+}
+
+fn parse(body: &[u8]) -> Result<Element, Wrong> {
+    let text = std::str::from_utf8(body).map_err(|error| Wrong(format!("not UTF-8: {error}")))?;
+    Element::parse(text.trim_start_matches('\u{feff}'))
 }
 
 impl<T: Description> Entry<T> {

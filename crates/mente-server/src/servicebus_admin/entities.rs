@@ -1,0 +1,174 @@
+//! Queues and topics: `/NAME`, `/$Resources/queues` and `/$Resources/topics`.
+
+use axum::body::Body;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use mente_broker::entity::{Entity, EntityKind};
+use mente_broker::{EntityName, SubscriptionName};
+use mente_wire::servicebus::atom::{Entry, element_of, read_entry};
+use mente_wire::servicebus::{QueueDescription, TopicDescription};
+
+use super::error::{Refusal, Result};
+use super::page::Page;
+use super::request::{Request, entry, feed, read};
+use super::{queue, topic};
+
+pub(super) async fn get(request: &Request<'_>, path: &str) -> Result<Response> {
+    let (name, entity) = find(request, path).await?;
+    answer(request, StatusCode::OK, &name, &entity).await
+}
+
+pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result<Response> {
+    let name = EntityName::of_path(path)?;
+    let body = read(body).await?;
+    let is_queue = element_of(&body)? == "QueueDescription";
+    let (broker, who) = (request.broker(), &request.who);
+    let (status, entity) = if is_queue {
+        let properties = queue::properties(read_entry(&body)?)?;
+        let receiving = &properties.receiving;
+        check_targets(
+            request,
+            [&receiving.forward_to, &receiving.forward_dead_letters_to],
+        )
+        .await?;
+        match request.is_update() {
+            true => (
+                StatusCode::OK,
+                broker.update_queue(who, &name, properties).await?,
+            ),
+            false => (
+                StatusCode::CREATED,
+                broker.create_queue(who, path, properties).await?,
+            ),
+        }
+    } else {
+        let properties = topic::properties(read_entry(&body)?)?;
+        match request.is_update() {
+            true => {
+                let updated = broker.update_message_topic(who, &name, properties).await?;
+                (StatusCode::OK, updated)
+            }
+            false => {
+                let made = broker.create_message_topic(who, path, properties).await?;
+                (StatusCode::CREATED, made)
+            }
+        }
+    };
+    answer(request, status, &name, &entity).await
+}
+
+pub(super) async fn delete(request: &Request<'_>, path: &str) -> Result<Response> {
+    let name = EntityName::of_path(path)?;
+    request.broker().delete_entity(&request.who, &name).await?;
+    Ok(StatusCode::OK.into_response())
+}
+
+pub(super) async fn queues(request: &Request<'_>) -> Result<Response> {
+    let page = Page::of(request)?;
+    let mut all = request.broker().entities(&request.who).await?;
+    all.retain(|(_, entity)| matches!(entity.kind, EntityKind::Queue(_)));
+    let (shown, has_more) = page.cut(all);
+    let mut entries = Vec::with_capacity(shown.len());
+    for (name, entity) in &shown {
+        entries.extend(queue_entry(request, name, entity).await?);
+    }
+    Ok(feed(page.feed(request, "Queues", entries, has_more)))
+}
+
+pub(super) async fn topics(request: &Request<'_>) -> Result<Response> {
+    let page = Page::of(request)?;
+    let mut all = request.broker().entities(&request.who).await?;
+    all.retain(|(_, entity)| matches!(entity.kind, EntityKind::Topic(_)));
+    let (shown, has_more) = page.cut(all);
+    let mut entries = Vec::with_capacity(shown.len());
+    for (name, entity) in &shown {
+        entries.extend(topic_entry(request, name, entity).await?);
+    }
+    Ok(feed(page.feed(request, "Topics", entries, has_more)))
+}
+
+/// Looked for among those that are there: asked for by its name it would be made where missing ones are.
+pub(super) async fn find(request: &Request<'_>, path: &str) -> Result<(EntityName, Entity)> {
+    let name = EntityName::of_path(path)?;
+    let all = request.broker().entities(&request.who).await?;
+    let found = all.into_iter().find(|(known, _)| *known == name);
+    found.ok_or_else(|| Refusal::not_found(format!("no queue or topic {path:?}; create it first")))
+}
+
+/// Where messages go must be there.
+pub(super) async fn check_targets(
+    request: &Request<'_>,
+    targets: [&Option<EntityName>; 2],
+) -> Result<()> {
+    let targets: Vec<&EntityName> = targets.into_iter().flatten().collect();
+    if targets.is_empty() {
+        return Ok(());
+    }
+    let all = request.broker().entities(&request.who).await?;
+    for target in targets {
+        if !all.iter().any(|(name, _)| name == target) {
+            let target = target.as_path();
+            let detail = format!("no queue or topic {target:?} to forward to; create it first");
+            return Err(Refusal::bad_request(detail));
+        }
+    }
+    Ok(())
+}
+
+async fn answer(
+    request: &Request<'_>,
+    status: StatusCode,
+    name: &EntityName,
+    entity: &Entity,
+) -> Result<Response> {
+    if let Some(found) = queue_entry(request, name, entity).await? {
+        return Ok(entry(status, found));
+    }
+    let found = topic_entry(request, name, entity).await?;
+    found.map_or_else(
+        || Err(Refusal::not_found("neither a queue nor a topic")),
+        |found| Ok(entry(status, found)),
+    )
+}
+
+async fn queue_entry(
+    request: &Request<'_>,
+    name: &EntityName,
+    entity: &Entity,
+) -> Result<Option<Entry<QueueDescription>>> {
+    let EntityKind::Queue(queue) = &entity.kind else {
+        return Ok(None);
+    };
+    let view = SubscriptionName::queue(name.clone());
+    let counts = request.broker().message_counts(&request.who, &view).await?;
+    let description = queue::description(request.host(), entity, queue, counts);
+    let times = (entity.created_ms, entity.updated_ms);
+    Ok(Some(request.entry(
+        &entity.title,
+        &entity.title,
+        times,
+        description,
+    )))
+}
+
+async fn topic_entry(
+    request: &Request<'_>,
+    name: &EntityName,
+    entity: &Entity,
+) -> Result<Option<Entry<TopicDescription>>> {
+    let EntityKind::Topic(topic) = &entity.kind else {
+        return Ok(None);
+    };
+    let all = request
+        .broker()
+        .message_subscriptions(&request.who, name)
+        .await?;
+    let description = topic::description(entity, topic, all.len() as u64);
+    let times = (entity.created_ms, entity.updated_ms);
+    Ok(Some(request.entry(
+        &entity.title,
+        &entity.title,
+        times,
+        description,
+    )))
+}

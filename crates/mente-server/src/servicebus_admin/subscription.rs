@@ -1,0 +1,92 @@
+//! A subscription's description and its properties.
+
+use mente_broker::entity::{Receiving, SubscriptionProperties};
+use mente_broker::{MessageCounts, SubscriptionEntity};
+use mente_engine::Timestamp;
+use mente_wire::servicebus::atom::FirstRule;
+use mente_wire::servicebus::{Span, SubscriptionDescription};
+
+use super::error::{Refusal, Result};
+use super::properties::*;
+use super::request::UNKNOWN;
+
+/// The rule that a subscription has where nobody says another one.
+const DEFAULT_RULE: &str = "$Default";
+
+/// What a client leaves out is as Service Bus has it.
+pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionProperties> {
+    check_rule(said.default_rule.as_ref())?;
+    let receiving = Receiving::default();
+    Ok(SubscriptionProperties {
+        receiving: Receiving {
+            lock_duration_ms: bounded(
+                "LockDuration",
+                said.lock_duration,
+                receiving.lock_duration_ms,
+            )?,
+            max_delivery_count: small(
+                "MaxDeliveryCount",
+                said.max_delivery_count,
+                receiving.max_delivery_count,
+            )?,
+            requires_session: said.requires_session.unwrap_or_default(),
+            dead_letter_on_expiry: said.dead_lettering_on_expiration.unwrap_or_default(),
+            forward_to: forward(said.forward_to.as_deref())?,
+            forward_dead_letters_to: forward(said.forward_dead_letters_to.as_deref())?,
+        },
+        status: status(said.status.as_deref())?,
+        default_time_to_live_ms: unbounded(said.default_time_to_live),
+        dead_letter_on_filter_error: said.dead_lettering_on_filter_errors.unwrap_or(true),
+        enable_batched_operations: said.enable_batched_operations.unwrap_or(true),
+        auto_delete_on_idle_ms: unbounded(said.auto_delete_on_idle),
+        user_metadata: said.user_metadata,
+    })
+}
+
+/// Only the rule that lets everything through can be kept: it says nothing.
+fn check_rule(rule: Option<&FirstRule>) -> Result<()> {
+    let Some(rule) = rule else {
+        return Ok(());
+    };
+    let name = rule.name.as_deref().unwrap_or(DEFAULT_RULE);
+    let acts = rule
+        .action
+        .as_deref()
+        .is_some_and(|action| action != "EmptyRuleAction");
+    if rule.filter != "TrueFilter" || acts || name != DEFAULT_RULE {
+        return Err(Refusal::unbuilt(
+            "rules of subscriptions; the only one that can be said is a TrueFilter named $Default",
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn description(
+    host: &str,
+    subscription: &SubscriptionEntity,
+    stand: MessageCounts,
+) -> SubscriptionDescription {
+    let properties = &subscription.properties;
+    let receiving = &properties.receiving;
+    SubscriptionDescription {
+        lock_duration: Some(Span::of(Some(receiving.lock_duration_ms))),
+        requires_session: Some(receiving.requires_session),
+        default_time_to_live: Some(Span::of(properties.default_time_to_live_ms)),
+        dead_lettering_on_expiration: Some(receiving.dead_letter_on_expiry),
+        dead_lettering_on_filter_errors: Some(properties.dead_letter_on_filter_error),
+        default_rule: None,
+        message_count: Some(sum(&stand)),
+        max_delivery_count: Some(receiving.max_delivery_count.into()),
+        enable_batched_operations: Some(properties.enable_batched_operations),
+        status: Some(status_name(properties.status)),
+        forward_to: forwarded(host, receiving.forward_to.as_ref()),
+        created: Some(Timestamp(subscription.created_ms)),
+        updated: Some(Timestamp(subscription.updated_ms)),
+        accessed: Some(UNKNOWN),
+        counts: Some(counts(stand)),
+        forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
+        auto_delete_on_idle: Some(Span::of(properties.auto_delete_on_idle_ms)),
+        availability: Some(AVAILABLE.to_owned()),
+        user_metadata: properties.user_metadata.clone(),
+    }
+}
