@@ -23,6 +23,10 @@ pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
 /// Where a server listens unless told otherwise.
 pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
 
+/// Where a developer's server listens for administrators of Service Bus unless told otherwise, as Service Bus'
+/// emulator does.
+const ADMINISTRATION_DEFAULT: &str = "127.0.0.1:5300";
+
 /// Parts that a broker decides in unless told otherwise.
 const SHARDS_DEFAULT: u32 = 64;
 
@@ -89,6 +93,10 @@ pub(crate) struct Dev {
         default_value = "mente-data"
     )]
     pub(crate) data_dir: PathBuf,
+    /// Listener for administration clients of Azure Service Bus, with any key; a busy port is replaced by a free one.
+    /// With a certificate it takes HTTPS beside HTTP
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_SERVICEBUS_ADMIN", default_value = ADMINISTRATION_DEFAULT)]
+    pub(crate) servicebus_admin: SocketAddr,
     /// HTTP listener; a busy port is replaced by a free one
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP", default_value = HTTP_DEFAULT)]
     pub(crate) http: SocketAddr,
@@ -118,6 +126,10 @@ pub(crate) struct Server {
     /// Let in only who shows a key of this file: lines NAME=KEY, # begins a comment
     #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
     pub(crate) keys_file: Option<PathBuf>,
+    /// Listener for administration clients of Azure Service Bus; none without it. With a certificate it takes HTTPS
+    /// beside HTTP. Names and keys are those of the keys file
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_SERVICEBUS_ADMIN")]
+    pub(crate) servicebus_admin: Option<SocketAddr>,
     /// Serve plain HTTP beyond loopback: who is on the way reads events and keys
     #[arg(long, conflicts_with = "tls_cert")]
     pub(crate) insecure_http: bool,

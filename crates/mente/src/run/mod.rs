@@ -4,6 +4,7 @@
 //! signal ─▶ doors stop accepting and finish ─▶ shards stop ─▶ the log syncs and closes ─▶ 0
 //! ```
 
+mod administration;
 mod backup;
 mod clock;
 pub(crate) mod embedded;
@@ -65,6 +66,8 @@ struct Plan {
     /// Authorities of other nodes' doors, beside the machine's.
     node_ca: Option<PathBuf>,
     http: SocketAddr,
+    /// Where administrators of Service Bus come in, if any do.
+    administration: Option<SocketAddr>,
     /// Take another port if this one is busy.
     any_port: bool,
     broker: mente_broker::Options,
@@ -95,17 +98,19 @@ impl Plan {
 }
 
 pub(crate) fn dev(dev: Dev) -> Result<()> {
-    if !dev.http.ip().is_loopback() {
-        return Err(Failure::usage(format!(
-            "mente dev has no login and listens on loopback only, not on {}; for others run mente server",
-            dev.http
-        )));
+    for door in [dev.http, dev.servicebus_admin] {
+        if !door.ip().is_loopback() {
+            return Err(Failure::usage(format!(
+                "mente dev has no login and listens on loopback only, not on {door}; for others run mente server"
+            )));
+        }
     }
     let plan = Plan {
         choice: Choice::default(),
         advertise: None,
         node_ca: None,
         http: dev.http,
+        administration: Some(dev.servicebus_admin),
         any_port: true,
         broker: mente_broker::Options {
             create_topics: true,
@@ -143,6 +148,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
         advertise: server.advertise.clone(),
         node_ca: server.node_ca.clone(),
         http: server.http,
+        administration: server.servicebus_admin,
         any_port: false,
         broker: mente_broker::Options {
             create_topics: server.create_topics,
@@ -186,19 +192,27 @@ fn check_engine(server: &Server) -> Result<()> {
 
 /// What other machines reach is encrypted and asks for keys, unless somebody says that it shall not.
 fn check_openness(server: &Server) -> Result<()> {
-    if server.http.ip().is_loopback() {
-        return Ok(());
+    let doors = [
+        ("--http", Some(server.http)),
+        ("--servicebus-admin", server.servicebus_admin),
+    ];
+    for (flag, address) in doors {
+        if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
+            check_open_door(server, flag, address)?;
+        }
     }
+    Ok(())
+}
+
+fn check_open_door(server: &Server, flag: &str, address: SocketAddr) -> Result<()> {
     if server.process.tls_cert.is_none() && !server.insecure_http {
         return Err(Failure::usage(format!(
-            "--http {} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; give --tls-cert and --tls-key, put a TLS proxy before a loopback listener, or say --insecure-http",
-            server.http
+            "{flag} {address} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; give --tls-cert and --tls-key, put a TLS proxy before a loopback listener, or say --insecure-http"
         )));
     }
     if server.keys_file.is_none() && !server.insecure_no_keys {
         return Err(Failure::usage(format!(
-            "--http {} is reached from other machines, and without keys whoever reaches it may do everything; give --keys-file, or say --insecure-no-keys",
-            server.http
+            "{flag} {address} is reached from other machines, and without keys whoever reaches it may do everything; give --keys-file, or say --insecure-no-keys"
         )));
     }
     Ok(())
@@ -327,6 +341,13 @@ async fn serve(
     };
     let http = bind(plan, broker.clone(), options).await?;
     let address = http.address().context("cannot tell the HTTP port")?;
+    let administration = administration::bind(plan, &broker).await?;
+    let administration_address = administration
+        .as_ref()
+        .map(|door| door.address())
+        .transpose();
+    let administration_address =
+        administration_address.context("cannot tell the port of the administration")?;
     let (leave, leaving) = watch::channel(false);
     let mut http = Some(http);
     let mut door = None;
@@ -403,6 +424,7 @@ async fn serve(
         (None, Some(http)) => tokio::spawn(http.run(stopping.clone())),
         (None, None) => return Err(Failure::new(Code::Bug, "no HTTP door")),
     };
+    let administering = administration.map(|door| tokio::spawn(door.run(stopping.clone())));
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let relaying = {
@@ -425,7 +447,9 @@ async fn serve(
         greet(plan.scheme(), address, data_dir, took)?;
     }
     if let Some(file) = &process.ports_file {
-        ports::write(file, plan.scheme(), address, running.kafka())?;
+        let mut doors = vec![(plan.scheme(), address)];
+        doors.extend(administration_address.map(|address| ("servicebus-admin", address)));
+        ports::write(file, &doors, running.kafka())?;
     }
     let failed = tokio::select! {
         signal = signal() => signal.map(|name| tracing::info!(signal = name, "stopping")).err(),
@@ -434,6 +458,10 @@ async fn serve(
     // The doors hold the last handles; shards end when those are gone.
     let _ = stop.send(true);
     door.await.context("the HTTP door failed")?;
+    if let Some(administering) = administering {
+        let ended = administering.await;
+        ended.context("the administration of Service Bus failed")?;
+    }
     if let Some(branches) = branches {
         branches.close().await;
     }

@@ -19,17 +19,15 @@ pub(super) fn forget(file: &Path) -> Result<()> {
     }
 }
 
-/// `{"http":"ADDRESS:PORT"}`, or `https`; on a Kafka cluster with its brokers, which are the door for Kafka
+/// `{"http":"ADDRESS:PORT"}`, or `https`, and each other door by its name; on a Kafka cluster with its brokers, which are the door for Kafka
 /// clients: `"kafka":"HOST:PORT,…"`. Written beside and renamed: whoever sees the file sees all of it.
-pub(super) fn write(
-    file: &Path,
-    scheme: &str,
-    address: SocketAddr,
-    kafka: Option<&str>,
-) -> Result<()> {
+pub(super) fn write(file: &Path, doors: &[(&str, SocketAddr)], kafka: Option<&str>) -> Result<()> {
     let mut beside = file.as_os_str().to_owned();
     beside.push(".tmp");
-    let mut ports = serde_json::json!({ scheme: address.to_string() });
+    let mut ports = serde_json::json!({});
+    for (name, address) in doors {
+        ports[name] = address.to_string().into();
+    }
     if let Some(brokers) = kafka {
         ports["kafka"] = brokers.into();
     }
