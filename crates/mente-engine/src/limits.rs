@@ -291,3 +291,7 @@ pub const REPLICAS: usize = 100;
 /// Longest URL of the source of a replica, and longest key that is shown there.
 pub const REPLICA_URL_BYTES: usize = 2_000;
 pub const REPLICA_KEY_BYTES: usize = 1_000;
+/// AMQP connections open at one time.
+pub const AMQP_CONNECTIONS: usize = 5_000;
+/// Messages on their way from AMQP connections to the broker, all together, in bytes.
+pub const AMQP_MESSAGES_BYTES: usize = 256 << 20;

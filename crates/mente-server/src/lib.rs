@@ -11,6 +11,7 @@
 
 #[cfg(test)]
 mod alone;
+pub mod amqp;
 pub mod branches;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]

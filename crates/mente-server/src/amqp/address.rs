@@ -1,0 +1,211 @@
+//! What an address of a link names: a queue, a topic, a subscription, what one of them gave up on, or one of the
+//! two nodes that answer requests.
+//!
+//! ```text
+//! amqps://host:5672/orders                 Python, TLS or not
+//! /orders                                  .NET, percent-encoded
+//! orders/Subscriptions/mail/$DeadLetterQueue/$management     JS, Go, Java
+//! ```
+//! The case of all of it does not matter, and a name of a queue may hold `/`.
+
+use mente_broker::{EntityName, SubscriptionName};
+use percent_encoding::percent_decode_str;
+
+/// The node that is shown tokens.
+const CBS: &str = "$cbs";
+const MANAGEMENT: &str = "$management";
+const DEAD_LETTERS: &str = "$deadletterqueue";
+const TRANSFER: &str = "$transfer";
+const SUBSCRIPTIONS: &str = "subscriptions";
+
+/// Longest address that is looked at: a scheme, a host, and the longest names.
+const ADDRESS_BYTES: usize = 1_024;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Address {
+    /// Tokens are put here.
+    Tokens,
+    /// Requests about an entity are sent here, and answered.
+    Management(Place),
+    Entity(Place),
+}
+
+/// Where messages are.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Place {
+    /// A queue or a topic.
+    pub(super) entity: EntityName,
+    /// Of the topic.
+    pub(super) subscription: Option<EntityName>,
+    /// What was given up on there, in place of what is there.
+    pub(super) is_dead_letters: bool,
+}
+
+impl Address {
+    /// Says what is wrong with an address that names nothing.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        if text.len() > ADDRESS_BYTES {
+            return Err(format!("an address of more than {ADDRESS_BYTES} bytes"));
+        }
+        let path = path_of(text);
+        let path = percent_decode_str(path)
+            .decode_utf8()
+            .map_err(|_| "an address that is no text once its %XX are read".to_owned())?;
+        let mut segments: Vec<String> = path.split('/').map(str::to_lowercase).collect();
+        if segments == [CBS] {
+            return Ok(Self::Tokens);
+        }
+        let is_management = pop(&mut segments, MANAGEMENT);
+        let is_dead_letters = pop(&mut segments, DEAD_LETTERS);
+        if segments.last().is_some_and(|last| last == TRANSFER) {
+            return Err(
+                "a transfer dead-letter queue: messages are not forwarded here yet".to_owned(),
+            );
+        }
+        let place = Place::of(&segments, is_dead_letters)?;
+        Ok(match is_management {
+            true => Self::Management(place),
+            false => Self::Entity(place),
+        })
+    }
+}
+
+/// Without scheme and host, and without what stands behind a `?`.
+fn path_of(text: &str) -> &str {
+    let path = match text.split_once("://") {
+        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
+        None => text,
+    };
+    let path = path.split('?').next().unwrap_or(path);
+    path.trim_matches('/')
+}
+
+fn pop(segments: &mut Vec<String>, word: &str) -> bool {
+    let is_last = segments.len() > 1 && segments.last().is_some_and(|last| last == word);
+    if is_last {
+        segments.pop();
+    }
+    is_last
+}
+
+impl Place {
+    fn of(segments: &[String], is_dead_letters: bool) -> Result<Self, String> {
+        let name = |path: &str| EntityName::of_path(path).map_err(|error| error.message);
+        let (entity, subscription) = match segments {
+            [topic @ .., word, subscription] if word == SUBSCRIPTIONS && !topic.is_empty() => {
+                (topic.join("/"), Some(name(subscription)?))
+            }
+            whole => (whole.join("/"), None),
+        };
+        Ok(Self {
+            entity: name(&entity)?,
+            subscription,
+            is_dead_letters,
+        })
+    }
+
+    /// Where its messages are received from, if it is no topic.
+    pub(super) fn view(&self) -> SubscriptionName {
+        let view = match &self.subscription {
+            Some(name) => SubscriptionName {
+                topic: self.entity.clone(),
+                name: name.clone(),
+            },
+            None => SubscriptionName::queue(self.entity.clone()),
+        };
+        match self.is_dead_letters {
+            true => view.dead_letters(),
+            false => view,
+        }
+    }
+
+    /// As clients call it, for what they are told and for the source of events.
+    pub(super) fn path(&self) -> String {
+        let mut path = self.entity.as_path();
+        if let Some(subscription) = &self.subscription {
+            path = format!("{path}/Subscriptions/{}", subscription.as_path());
+        }
+        if self.is_dead_letters {
+            path.push_str("/$DeadLetterQueue");
+        }
+        path
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_sdk_spells_the_same_place() {
+        for (text, path, view) in [
+            ("q1", "q1", "q1/$queue"),
+            ("/q1", "q1", "q1/$queue"),
+            ("amqps://localhost:5672/q1", "q1", "q1/$queue"),
+            ("sb://localhost/Q1/", "q1", "q1/$queue"),
+            ("/a%2Fb", "a/b", "a~b/$queue"),
+            ("a/b", "a/b", "a~b/$queue"),
+            (
+                "q1/$DeadLetterQueue",
+                "q1/$DeadLetterQueue",
+                "q1/$queue$dead",
+            ),
+            ("t/Subscriptions/s", "t/Subscriptions/s", "t/s"),
+            ("t/SUBSCRIPTIONS/S", "t/Subscriptions/s", "t/s"),
+            (
+                "amqps://h/a/t/subscriptions/s/$deadletterqueue",
+                "a/t/Subscriptions/s/$DeadLetterQueue",
+                "a~t/s$dead",
+            ),
+            // Names that are words elsewhere.
+            (
+                "subscriptions/s",
+                "subscriptions/s",
+                "subscriptions~s/$queue",
+            ),
+        ] {
+            let Ok(Address::Entity(place)) = Address::parse(text) else {
+                panic!("{text}: {:?}", Address::parse(text));
+            };
+            assert_eq!(place.path(), path, "{text}");
+            assert_eq!(place.view().to_string(), view, "{text}");
+        }
+    }
+
+    #[test]
+    fn nodes_that_answer_are_told_apart() {
+        for text in ["$cbs", "/$CBS", "amqps://localhost:5672/$cbs"] {
+            assert_eq!(Address::parse(text), Ok(Address::Tokens), "{text}");
+        }
+        for (text, path) in [
+            ("q/$management", "q"),
+            (
+                "amqps://h:1/t/Subscriptions/s/$Management",
+                "t/Subscriptions/s",
+            ),
+            ("q/$DeadLetterQueue/$management", "q/$DeadLetterQueue"),
+        ] {
+            let Ok(Address::Management(place)) = Address::parse(text) else {
+                panic!("{text}: {:?}", Address::parse(text));
+            };
+            assert_eq!(place.path(), path, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused_in_words() {
+        for (text, words) in [
+            ("", "is not 1 to"),
+            ("amqps://host", "is not 1 to"),
+            ("$management", "is not 1 to"),
+            ("q/$other", "is not 1 to"),
+            ("a~b", "holds ~"),
+            ("%ff", "no text"),
+            ("q/$Transfer/$DeadLetterQueue", "transfer dead-letter queue"),
+            (&"x".repeat(2_000), "more than 1024 bytes"),
+        ] {
+            let refused = Address::parse(text).unwrap_err();
+            assert!(refused.contains(words), "{text}: {refused}");
+        }
+    }
+}

@@ -1,0 +1,414 @@
+//! Where a link leads: what its address names, whether that is there and open, and for a session whether it can be
+//! had. A client waits for the answer, and a receiver of any session for as long as it said.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use mente_broker::entity::{Entity, Receiving, Status};
+use mente_broker::{
+    Broker, EntityName, Mode, Principal, SessionLock, SubscriptionName, WantedSession,
+};
+use mente_engine::{Timestamp, limits};
+use mente_wire::amqp::performative::{Attach, Role, SenderSettleMode};
+use mente_wire::amqp::value::{Map, Symbol, Value};
+use mente_wire::amqp::{Destination, condition};
+
+use super::Door;
+use super::address::{Address, Place};
+use super::client::{Desk, Done, Node};
+use super::condition::{ENTITY_DISABLED, Refusal, TIMEOUT};
+
+const SESSION_FILTER: &str = "com.microsoft:session-filter";
+const LOCKED_UNTIL: Symbol = Symbol::from_static("com.microsoft:locked-until-utc");
+const BATCH_BYTES: Symbol = Symbol::from_static("com.microsoft:max-message-batch-size");
+/// How long the answer to an attach may take.
+const WAIT_PROPERTY: &str = "com.microsoft:timeout";
+const WAIT_DEFAULT: Duration = Duration::from_secs(60);
+/// How much before the end of its wait a client hears that there is no session: later it has given up.
+const WAIT_MARGIN: Duration = Duration::from_millis(200);
+
+/// .NET's ticks, of 100 ns, from the year 1 to 1970.
+const TICKS_BEFORE_1970: i64 = 621_355_968_000_000_000;
+const TICKS_PER_MS: i64 = 10_000;
+
+/// Where a link leads.
+#[derive(Debug)]
+pub(super) enum Lead {
+    Requests(Node),
+    Replies(Node),
+    Sender {
+        to: EntityName,
+        path: String,
+        /// Largest message.
+        bytes: u64,
+        requires_session: bool,
+    },
+    Receiver {
+        view: SubscriptionName,
+        mode: Mode,
+        has_sessions: bool,
+        session: Option<(SessionLock, Timestamp)>,
+    },
+}
+
+/// What an attach asks for, without anything of the frame that it came in.
+struct Wanted {
+    role: Role,
+    address: Result<Address, String>,
+    is_coordinator: bool,
+    mode: Mode,
+    /// The filter is there: for a session of a name, or for any.
+    session: Option<WantedSession>,
+    wait: Duration,
+}
+
+/// Finds out where a link leads that a client asks for.
+pub(super) fn lead(
+    door: Arc<Door>,
+    who: Principal,
+    attach: &Attach,
+) -> impl Future<Output = Result<Lead, Refusal>> + Send + 'static {
+    let wanted = Wanted::of(attach);
+    async move { wanted?.lead(&door.broker, &who).await }
+}
+
+impl Wanted {
+    fn of(attach: &Attach) -> Result<Self, Refusal> {
+        let source = attach.source.as_ref();
+        let address = match (attach.role, &attach.target) {
+            (Role::Receiver, _) => source.and_then(|source| source.address.as_ref()),
+            (Role::Sender, Some(Destination::Target(target))) => target.address.as_ref(),
+            (Role::Sender, _) => None,
+        };
+        let address = address.map_or("", |address| address.as_str());
+        let filter = source.and_then(|source| source.filter.as_ref());
+        let filter = filter.and_then(|filter| filter.get(SESSION_FILTER));
+        let session = match filter.map(Value::undescribed) {
+            None => None,
+            Some(Value::Null) => Some(WantedSession::Next),
+            Some(name) => match name.as_str() {
+                Some(name) => Some(WantedSession::Named(name.to_owned())),
+                None => {
+                    let words = "a session filter that is neither a text nor null";
+                    return Err(Refusal::argument(words));
+                }
+            },
+        };
+        let wait = attach.properties.as_ref();
+        let wait = wait.and_then(|properties| properties.get(WAIT_PROPERTY)?.as_integer());
+        let wait = wait.and_then(|ms| u64::try_from(ms).ok());
+        let wait = wait.map_or(WAIT_DEFAULT, Duration::from_millis);
+        Ok(Self {
+            role: attach.role,
+            address: Address::parse(address),
+            is_coordinator: matches!(attach.target, Some(Destination::Coordinator(_))),
+            mode: match attach.sender_settles {
+                SenderSettleMode::Settled => Mode::Delete,
+                SenderSettleMode::Unsettled | SenderSettleMode::Mixed => Mode::Lock,
+            },
+            session,
+            wait: wait
+                .min(Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into()))
+                .saturating_sub(WAIT_MARGIN),
+        })
+    }
+
+    async fn lead(self, broker: &Broker, who: &Principal) -> Result<Lead, Refusal> {
+        if self.is_coordinator {
+            let words = "transactions: this Mente has none of Service Bus' yet";
+            return Err(Refusal::not_implemented(words));
+        }
+        let not_found = |message| Refusal::new(condition::NOT_FOUND, 404, message);
+        let node = match self.address.clone().map_err(not_found)? {
+            Address::Tokens => Node::Tokens,
+            Address::Management(place) => {
+                let found = find(broker, who, &place).await?;
+                let receiving = found.receiving;
+                Node::Management {
+                    place,
+                    has_sessions: receiving.is_some_and(|receiving| receiving.requires_session),
+                }
+            }
+            Address::Entity(place) => {
+                return match self.role {
+                    Role::Sender => sender(broker, who, &place).await,
+                    Role::Receiver => self.receiver(broker, who, &place).await,
+                };
+            }
+        };
+        Ok(match self.role {
+            Role::Sender => Lead::Requests(node),
+            Role::Receiver => Lead::Replies(node),
+        })
+    }
+
+    async fn receiver(
+        self,
+        broker: &Broker,
+        who: &Principal,
+        place: &Place,
+    ) -> Result<Lead, Refusal> {
+        let found = find(broker, who, place).await?;
+        let path = place.path();
+        let Some(receiving) = found.receiving else {
+            return Err(Refusal::not_allowed(format!(
+                "{path} is a topic: its messages are received from {path}/Subscriptions/NAME"
+            )));
+        };
+        if !found.may_receive {
+            return Err(disabled(&path, "receive from"));
+        }
+        if let Some(to) = &receiving.forward_to
+            && !place.is_dead_letters
+        {
+            return Err(Refusal::not_allowed(format!(
+                "{path} forwards its messages to {}: receive them there",
+                to.as_path()
+            )));
+        }
+        let view = place.view();
+        // What was given up on is in no session.
+        let has_sessions = receiving.requires_session && !place.is_dead_letters;
+        let session = match (self.session, has_sessions) {
+            (None, false) => None,
+            (None, true) => {
+                return Err(Refusal::not_allowed(format!(
+                    "{path} requires sessions: it is not possible to create a non-sessionful receiver for it"
+                )));
+            }
+            (Some(_), false) => {
+                return Err(Refusal::not_allowed(format!(
+                    "{path} does not require sessions: a sessionful receiver cannot be created on it"
+                )));
+            }
+            (Some(wanted), true) => {
+                let accepted = broker.accept_session(who, &view, wanted, self.wait).await;
+                let accepted = accepted.map_err(Refusal::of_session)?;
+                let Some(accepted) = accepted else {
+                    let words = format!("no session of {path} is free and has messages");
+                    return Err(Refusal::new(TIMEOUT, 408, words));
+                };
+                Some(accepted)
+            }
+        };
+        Ok(Lead::Receiver {
+            view,
+            mode: self.mode,
+            has_sessions: receiving.requires_session,
+            session,
+        })
+    }
+}
+
+async fn sender(broker: &Broker, who: &Principal, place: &Place) -> Result<Lead, Refusal> {
+    let path = place.path();
+    if place.is_dead_letters || place.subscription.is_some() {
+        return Err(Refusal::not_allowed(format!(
+            "{path} takes no messages: send to {}",
+            place.entity.as_path()
+        )));
+    }
+    let entity = entity(broker, who, place).await?;
+    let sending = entity.sending();
+    if !sending.status.may_send() {
+        return Err(disabled(&path, "send to"));
+    }
+    let bytes = usize::try_from(sending.max_message_kilobytes).unwrap_or(usize::MAX);
+    let bytes = bytes.saturating_mul(1 << 10).min(limits::EVENT_BYTES);
+    Ok(Lead::Sender {
+        to: place.entity.clone(),
+        path,
+        bytes: bytes as u64,
+        requires_session: entity
+            .queue()
+            .is_some_and(|queue| queue.receiving.requires_session),
+    })
+}
+
+/// What there is at a place.
+struct Found {
+    /// None of a topic.
+    receiving: Option<Receiving>,
+    may_receive: bool,
+}
+
+async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, Refusal> {
+    if place.subscription.is_none() {
+        let entity = entity(broker, who, place).await?;
+        let receiving = entity.queue().map(|queue| queue.receiving.clone());
+        if receiving.is_none() && place.is_dead_letters {
+            return Err(missing(place));
+        }
+        return Ok(Found {
+            receiving,
+            may_receive: entity.sending().status.may_receive(),
+        });
+    }
+    let view = Place {
+        is_dead_letters: false,
+        ..place.clone()
+    };
+    let subscription = broker.message_subscription(who, &view.view()).await?;
+    let subscription = subscription.ok_or_else(|| missing(place))?;
+    let status: Status = subscription.properties.status;
+    Ok(Found {
+        receiving: Some(subscription.properties.receiving),
+        may_receive: status.may_receive(),
+    })
+}
+
+async fn entity(broker: &Broker, who: &Principal, place: &Place) -> Result<Entity, Refusal> {
+    let entity = broker.entity(who, &place.entity).await?;
+    entity.ok_or_else(|| missing(place))
+}
+
+fn missing(place: &Place) -> Refusal {
+    let words = format!(
+        "the messaging entity {:?} could not be found; create it first",
+        place.path()
+    );
+    Refusal::new(condition::NOT_FOUND, 404, words)
+}
+
+fn disabled(path: &str, what: &str) -> Refusal {
+    let words = format!("it is not possible to {what} {path}: its status forbids it");
+    Refusal::new(ENTITY_DISABLED, 400, words)
+}
+
+impl Lead {
+    /// The attach that goes back: the client's but for what was found. Its map of properties is never left out,
+    /// which JS would fail at.
+    pub(super) fn answer(&self, asked: &Attach) -> Attach {
+        let mut answer = Attach {
+            properties: Some(Map::default()),
+            offered_capabilities: Vec::new(),
+            max_message_size: None,
+            ..asked.clone()
+        };
+        let mut properties = Map::default();
+        match self {
+            Self::Requests(_) | Self::Replies(_) => {
+                answer.max_message_size = Some(limits::EVENT_BYTES as u64);
+            }
+            Self::Sender { bytes, .. } => {
+                answer.max_message_size = Some(*bytes);
+                properties.set(BATCH_BYTES, Value::Ulong(*bytes));
+            }
+            Self::Receiver { session, .. } => {
+                if let Some((lock, until)) = session {
+                    properties.set(LOCKED_UNTIL, Value::Long(ticks(*until)));
+                    grant_filter(&mut answer, &lock.session);
+                }
+            }
+        }
+        answer.properties = Some(properties);
+        answer
+    }
+
+    /// Nobody is there any more to have it.
+    pub(super) fn give_back(self, desk: &Desk) {
+        if let Self::Receiver {
+            view,
+            session: Some((lock, _)),
+            ..
+        } = self
+        {
+            release(desk, view, lock);
+        }
+    }
+}
+
+/// Gives up a session, whoever had it.
+pub(super) fn release(desk: &Desk, view: SubscriptionName, lock: SessionLock) {
+    let (broker, who) = (desk.broker(), desk.who.clone());
+    desk.begin(async move {
+        if let Err(error) = broker.release_session(&who, &view, &lock).await {
+            tracing::debug!(%error, "a session was not released: its lock runs out");
+        }
+        Done::Nothing
+    });
+}
+
+/// The filter comes back with the session that was granted, plain as from Service Bus.
+fn grant_filter(answer: &mut Attach, session: &str) {
+    let filter = answer
+        .source
+        .as_mut()
+        .and_then(|source| source.filter.as_mut());
+    let mut entries = filter.into_iter().flat_map(|filter| filter.0.iter_mut());
+    if let Some((_, value)) = entries.find(|(key, _)| key.as_str() == Some(SESSION_FILTER)) {
+        *value = session.into();
+    }
+}
+
+/// What requests may name to be answered on this link: JS says its name, others its address.
+pub(super) fn names_of(attach: &Attach) -> Vec<String> {
+    let target = match &attach.target {
+        Some(Destination::Target(target)) => target.address.as_ref(),
+        _ => None,
+    };
+    let target = target.map(|address| address.as_str().to_owned());
+    let name = attach.name.as_str().to_owned();
+    std::iter::once(name).chain(target).collect()
+}
+
+/// A moment as .NET counts it.
+fn ticks(at: Timestamp) -> i64 {
+    let ticks = at.0.saturating_mul(TICKS_PER_MS);
+    ticks.saturating_add(TICKS_BEFORE_1970)
+}
+
+#[cfg(test)]
+mod tests {
+    use mente_wire::amqp::Source;
+
+    use super::*;
+
+    fn attach(filter: Option<Value>) -> Attach {
+        let filter = filter.map(|value| {
+            let mut filter = Map::default();
+            filter.set(Symbol::from_static(SESSION_FILTER), value);
+            filter
+        });
+        Attach {
+            source: Some(Source {
+                address: Some("q".into()),
+                filter,
+                ..Source::default()
+            }),
+            ..Attach::new("link".into(), 0, Role::Receiver)
+        }
+    }
+
+    #[test]
+    fn a_session_is_asked_for_plain_or_described() {
+        let described = Value::described(Value::Ulong(0x13_7000_000c), "s".into());
+        let nothing = Value::described(Value::Ulong(0x13_7000_000c), Value::Null);
+        let named = WantedSession::Named("s".to_owned());
+        for (filter, expect) in [
+            (None, None),
+            (Some("s".into()), Some(named.clone())),
+            (Some(described), Some(named)),
+            (Some(Value::Null), Some(WantedSession::Next)),
+            (Some(nothing), Some(WantedSession::Next)),
+        ] {
+            let wanted = Wanted::of(&attach(filter.clone())).ok().unwrap();
+            assert_eq!(wanted.session, expect, "{filter:?}");
+        }
+        assert!(Wanted::of(&attach(Some(Value::Uint(1)))).is_err());
+    }
+
+    #[test]
+    fn the_answer_names_the_session_that_was_granted() {
+        let mut answer = attach(Some(Value::Null));
+        grant_filter(&mut answer, "s-1");
+        let filter = answer.source.unwrap().filter.unwrap();
+        assert_eq!(filter.get(SESSION_FILTER), Some(&"s-1".into()));
+    }
+
+    #[test]
+    fn a_moment_is_told_in_ticks_of_dot_net() {
+        // 2024-01-01T00:00:00Z is 638,396,640,000,000,000 there.
+        assert_eq!(ticks(Timestamp(1_704_067_200_000)), 638_396_640_000_000_000);
+    }
+}

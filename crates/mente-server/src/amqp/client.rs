@@ -1,0 +1,589 @@
+//! What is known of a client: its links, and the work that is under way for it.
+//!
+//! ```text
+//! machine ── event ──▶ Client ── futures ──▶ broker
+//!    ▲                   │ ▲                   │
+//!    └──── commands ─────┘ └────── Done ───────┘
+//! ```
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::{AbortHandle, Abortable};
+use futures::stream::FuturesUnordered;
+use futures::{FutureExt, StreamExt};
+use mente_broker::{Access, Broker, Held, Principal};
+use mente_wire::amqp::machine::{Connection, Delivery, Event, LinkId, Outgoing, SessionId};
+use mente_wire::amqp::performative::{Attach, Role};
+use mente_wire::amqp::sasl::SaslCode;
+use mente_wire::amqp::{Error, condition};
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
+
+use super::Door;
+use super::address::Place;
+use super::attach::{self, Lead};
+use super::condition::Refusal;
+use super::management;
+use super::receiver::Receiver;
+use super::requests::{Request, Style};
+use super::sender::{Sender, Verdict};
+use super::settle::Settlement;
+use super::tokens;
+
+/// Requests of one link that are under way or whose answers nobody takes; more are refused.
+const REQUESTS: usize = 200;
+/// What a client may send on a link for requests before it hears of more.
+const REQUEST_CREDIT: u32 = 100;
+/// How long what a client leaves behind may take.
+const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
+type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
+
+/// Work that has come to its end.
+pub(super) enum Done {
+    /// Nobody waits for it.
+    Nothing,
+    Led(LinkId, Box<Result<Lead, Refusal>>),
+    Took(LinkId, mente_broker::Result<Vec<Held>>),
+    Sent(LinkId, Vec<Verdict>),
+    Settled(LinkId, Vec<Settlement>, Result<Vec<bool>, Refusal>),
+    /// To a request of this link.
+    Answered {
+        link: LinkId,
+        reply_to: Option<String>,
+        answer: Bytes,
+    },
+    /// There is room for the delivery that waits.
+    Room(Option<OwnedSemaphorePermit>),
+}
+
+/// From where work is begun.
+pub(super) struct Desk {
+    pub(super) door: Arc<Door>,
+    pub(super) who: Principal,
+    pub(super) work: FuturesUnordered<Pending>,
+}
+
+pub(super) struct Client {
+    pub(super) desk: Desk,
+    links: BTreeMap<LinkId, Link>,
+    /// Those that may have something to do.
+    due: BTreeSet<LinkId>,
+    /// Those that wait until something is written.
+    stuck: BTreeSet<LinkId>,
+    /// A delivery that there is no room for: nothing more is heard meanwhile.
+    stalled: Option<Box<Delivery>>,
+    is_leaving: bool,
+}
+
+enum Link {
+    /// The client waits for our attach, since it is found out where the link leads.
+    Asked {
+        attach: Box<Attach>,
+        work: AbortHandle,
+    },
+    Receiver(Box<Receiver>),
+    Sender(Sender),
+    Requests {
+        node: Node,
+        count: usize,
+    },
+    Replies {
+        node: Node,
+        /// What requests may say that their answers go to.
+        names: Vec<String>,
+        owed: VecDeque<Bytes>,
+    },
+}
+
+/// What answers requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Node {
+    Tokens,
+    Management {
+        place: Place,
+        /// Whether its messages are in sessions.
+        has_sessions: bool,
+    },
+}
+
+impl Desk {
+    pub(super) fn broker(&self) -> Broker {
+        self.door.broker.clone()
+    }
+
+    pub(super) fn begin(&self, work: impl Future<Output = Done> + Send + 'static) {
+        self.work.push(work.boxed());
+    }
+
+    /// Work that is dropped where it stands when the handle says so.
+    pub(super) fn begin_abortable(
+        &self,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) -> AbortHandle {
+        let (handle, registration) = AbortHandle::new_pair();
+        let work = Abortable::new(work, registration);
+        self.begin(work.map(|done| done.unwrap_or(Done::Nothing)));
+        handle
+    }
+}
+
+impl Client {
+    pub(super) fn new(door: Arc<Door>) -> Self {
+        Self {
+            desk: Desk {
+                door,
+                who: Principal::Anonymous,
+                work: FuturesUnordered::new(),
+            },
+            links: BTreeMap::new(),
+            due: BTreeSet::new(),
+            stuck: BTreeSet::new(),
+            stalled: None,
+            is_leaving: false,
+        }
+    }
+
+    /// Whether another event may be answered now.
+    pub(super) const fn may_hear(&self) -> bool {
+        self.stalled.is_none() && !self.is_leaving
+    }
+
+    /// What the client does.
+    pub(super) fn event(&mut self, machine: &mut Connection, event: Event) {
+        match event {
+            Event::Authenticate { mechanism, .. } => {
+                let is_shown_later = matches!(mechanism.as_str(), "ANONYMOUS" | "MSSBCBS");
+                let is_open = self.desk.door.access == Access::Open;
+                let code = match is_shown_later || is_open {
+                    true => SaslCode::Ok,
+                    // Keys within SASL are not checked here.
+                    false => SaslCode::Auth,
+                };
+                let _ = machine.sasl_outcome(code);
+            }
+            Event::Response(_) => {
+                let _ = machine.sasl_outcome(SaslCode::Auth);
+            }
+            Event::Opened(open) => {
+                tracing::debug!(container = %open.container_id, "an AMQP client is here");
+            }
+            Event::Begun { .. } => {}
+            Event::Attach { link, attach } => self.attach(machine, link, attach),
+            Event::Credit {
+                link,
+                credit,
+                drain,
+            } => self.credit(machine, link, credit, drain),
+            Event::Window { session } => self.window(session),
+            Event::Delivery(delivery) => self.delivery(machine, delivery),
+            Event::Control { link, .. } => {
+                let words = "transactions: this Mente has none of Service Bus' yet";
+                let error = Error::new(condition::NOT_IMPLEMENTED, words);
+                let _ = machine.detach(link, Some(error));
+                self.drop_link(link);
+            }
+            Event::Disposition(disposed) => {
+                if disposed.role == Role::Receiver {
+                    for (link, id) in disposed.deliveries {
+                        if let Some(Link::Receiver(receiver)) = self.links.get_mut(&link) {
+                            receiver.disposed(id, disposed.settled, disposed.state.as_ref());
+                            self.due.insert(link);
+                        }
+                    }
+                }
+            }
+            Event::Detached { link, .. } => self.drop_link(link),
+            Event::Ended { session, .. } => {
+                let gone = self.links.keys().filter(|link| link.session == session);
+                for link in gone.copied().collect::<Vec<_>>() {
+                    self.drop_link(link);
+                }
+            }
+            Event::Closed { error, .. } => {
+                if let Some(error) = error {
+                    tracing::debug!(?error, "an AMQP connection was closed with an error");
+                }
+                self.forget();
+            }
+        }
+    }
+
+    fn attach(&mut self, machine: &mut Connection, id: LinkId, attach: Box<Attach>) {
+        if self.is_leaving {
+            return;
+        }
+        let lead = attach::lead(self.desk.door.clone(), self.desk.who.clone(), &attach);
+        let work = lead.map(move |lead| Done::Led(id, Box::new(lead)));
+        let work = self.desk.begin_abortable(work);
+        self.links.insert(id, Link::Asked { attach, work });
+        // Most are known at once, and their answer goes out with those of this round.
+        let _ = machine;
+    }
+
+    fn led(&mut self, machine: &mut Connection, id: LinkId, lead: Result<Lead, Refusal>) {
+        let Some(Link::Asked { attach, .. }) = self.links.remove(&id) else {
+            if let Ok(lead) = lead {
+                lead.give_back(&self.desk);
+            }
+            return;
+        };
+        let lead = match lead {
+            Ok(lead) => lead,
+            Err(refusal) => {
+                tracing::debug!(name = %attach.name, refusal = refusal.message, "a link was refused");
+                let _ = machine.refuse(id, refusal.to_error());
+                return;
+            }
+        };
+        let answer = lead.answer(&attach);
+        if machine.accept(id, answer).is_err() {
+            lead.give_back(&self.desk);
+            return;
+        }
+        let link = match lead {
+            Lead::Requests(node) => {
+                let _ = machine.grant(id, REQUEST_CREDIT);
+                Link::Requests { node, count: 0 }
+            }
+            Lead::Replies(node) => Link::Replies {
+                node,
+                names: attach::names_of(&attach),
+                owed: VecDeque::new(),
+            },
+            Lead::Sender {
+                to,
+                path,
+                requires_session,
+                ..
+            } => {
+                let _ = machine.grant(id, super::sender::CREDIT);
+                Link::Sender(Sender::new(to, path, requires_session))
+            }
+            Lead::Receiver {
+                view,
+                mode,
+                has_sessions,
+                session,
+            } => {
+                let session = session.map(|(lock, _)| lock);
+                let receiver = Receiver::new(view, mode, has_sessions, session);
+                Link::Receiver(Box::new(receiver))
+            }
+        };
+        self.links.insert(id, link);
+        self.due.insert(id);
+    }
+
+    fn credit(&mut self, machine: &mut Connection, id: LinkId, credit: u32, drain: bool) {
+        match self.links.get_mut(&id) {
+            Some(Link::Receiver(receiver)) => receiver.credit(id, credit, drain, &self.desk),
+            Some(Link::Replies { .. }) if drain => {
+                self.pump_link(machine, id);
+                let _ = machine.drained(id);
+            }
+            _ => {}
+        }
+        self.due.insert(id);
+    }
+
+    /// Of a sender. It is put aside while there is no room for it.
+    fn delivery(&mut self, machine: &mut Connection, delivery: Box<Delivery>) {
+        let bytes = u32::try_from(delivery.payload.len())
+            .unwrap_or(u32::MAX)
+            .max(1);
+        let room = Arc::clone(&self.desk.door.room);
+        match Arc::clone(&room).try_acquire_many_owned(bytes) {
+            Ok(permit) => self.deliver(machine, &delivery, permit),
+            Err(_) => {
+                self.stalled = Some(delivery);
+                let room = room.acquire_many_owned(bytes);
+                self.desk.begin(room.map(|permit| Done::Room(permit.ok())));
+            }
+        }
+    }
+
+    fn deliver(
+        &mut self,
+        machine: &mut Connection,
+        delivery: &Delivery,
+        permit: OwnedSemaphorePermit,
+    ) {
+        let id = delivery.link;
+        match self.links.get_mut(&id) {
+            Some(Link::Sender(sender)) => {
+                sender.delivered(machine, delivery, permit);
+                self.due.insert(id);
+            }
+            Some(Link::Requests { .. }) => self.request(machine, delivery),
+            _ => {}
+        }
+    }
+
+    fn request(&mut self, machine: &mut Connection, delivery: &Delivery) {
+        use mente_wire::amqp::{DeliveryState, Outcome};
+        let id = delivery.link;
+        let Some(Link::Requests { node, count }) = self.links.get_mut(&id) else {
+            return;
+        };
+        let outcome = match Request::read(&delivery.payload) {
+            _ if *count >= REQUESTS => {
+                let words = "as many requests as a link may have are under way";
+                Err(Refusal::busy(words).to_error())
+            }
+            Ok(request) => Ok(request),
+            Err(malformed) => Err(malformed.into()),
+        };
+        let (node, request) = match outcome {
+            Ok(request) => (node.clone(), request),
+            Err(error) => {
+                let rejected = DeliveryState::Outcome(Outcome::Rejected(Some(error)));
+                let _ = machine.settle(id, delivery.id, Some(rejected));
+                return;
+            }
+        };
+        *count += 1;
+        let accepted = DeliveryState::Outcome(Outcome::Accepted);
+        let _ = machine.settle(id, delivery.id, Some(accepted));
+        match node {
+            Node::Tokens => {
+                let (who, answer) = tokens::put(&self.desk.door, &request);
+                if let Some(who) = who {
+                    self.desk.who = who;
+                }
+                let answer = request.answer(Style::Tokens, &answer);
+                self.answered(machine, id, request.reply_to.as_deref(), answer);
+            }
+            Node::Management {
+                place,
+                has_sessions,
+            } => {
+                let session = self.session_of(&place, &request);
+                let call = management::Call {
+                    broker: self.desk.broker(),
+                    who: self.desk.who.clone(),
+                    view: place.view(),
+                    place,
+                    has_sessions,
+                    session,
+                };
+                self.desk.begin(async move {
+                    let answer = management::answer(&call, &request).await;
+                    Done::Answered {
+                        link: id,
+                        answer: request.answer(Style::Management, &answer),
+                        reply_to: request.reply_to,
+                    }
+                });
+            }
+        }
+    }
+
+    /// The lock on the session that a request names, which a receiver of this connection has.
+    fn session_of(&self, place: &Place, request: &Request) -> Option<mente_broker::SessionLock> {
+        let wanted = management::session_id(request)?;
+        let view = place.view();
+        self.links.values().find_map(|link| match link {
+            Link::Receiver(receiver) if receiver.view == view => {
+                let lock = receiver.session.as_ref()?;
+                (lock.session == wanted).then(|| lock.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Sends an answer on the link for it: of the same session and node, by its name or address, else the newest.
+    fn answered(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        reply_to: Option<&str>,
+        answer: Bytes,
+    ) {
+        let asked = match self.links.get_mut(&id) {
+            Some(Link::Requests { node, count }) => {
+                *count = count.saturating_sub(1);
+                node.clone()
+            }
+            _ => return,
+        };
+        self.due.insert(id);
+        let mut newest = None;
+        let mut named = None;
+        for (link, found) in &self.links {
+            if let Link::Replies { node, names, .. } = found
+                && link.session == id.session
+                && *node == asked
+            {
+                newest = Some(*link);
+                if reply_to.is_some_and(|name| names.iter().any(|known| known == name)) {
+                    named = Some(*link);
+                }
+            }
+        }
+        let Some(to) = named.or(newest) else {
+            tracing::debug!("an answer that no link of its session is there for");
+            return;
+        };
+        if let Some(Link::Replies { owed, .. }) = self.links.get_mut(&to) {
+            // The oldest is what nobody waits for any more.
+            if owed.len() >= REQUESTS {
+                owed.pop_front();
+            }
+            owed.push_back(answer);
+            self.pump_link(machine, to);
+        }
+    }
+
+    /// What came of work.
+    pub(super) fn done(&mut self, machine: &mut Connection, done: Done) {
+        match done {
+            Done::Nothing => {}
+            Done::Led(id, lead) => self.led(machine, id, *lead),
+            Done::Took(id, result) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    if let Err(refusal) = receiver.took(result) {
+                        let _ = machine.detach(id, Some(refusal.to_error()));
+                        self.drop_link(id);
+                        return;
+                    }
+                    self.due.insert(id);
+                }
+            }
+            Done::Sent(id, verdicts) => {
+                if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
+                    sender.sent(machine, id, verdicts);
+                    self.due.insert(id);
+                }
+            }
+            Done::Settled(id, settlements, held) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    receiver.settled(machine, id, settlements, &held);
+                    self.due.insert(id);
+                }
+            }
+            Done::Answered {
+                link,
+                reply_to,
+                answer,
+            } => self.answered(machine, link, reply_to.as_deref(), answer),
+            Done::Room(permit) => {
+                if let (Some(delivery), Some(permit)) = (self.stalled.take(), permit) {
+                    self.deliver(machine, &delivery, permit);
+                }
+            }
+        }
+    }
+
+    /// Lets every link do what it can that may have become able to.
+    pub(super) fn pump(&mut self, machine: &mut Connection) {
+        let mut due = std::mem::take(&mut self.due);
+        if machine.has_room() {
+            due.append(&mut self.stuck);
+        }
+        for id in due {
+            self.pump_link(machine, id);
+        }
+    }
+
+    fn pump_link(&mut self, machine: &mut Connection, id: LinkId) {
+        let is_stuck = match self.links.get_mut(&id) {
+            Some(Link::Receiver(receiver)) => {
+                receiver.pump(machine, id, &self.desk, self.is_leaving)
+            }
+            Some(Link::Sender(sender)) => {
+                sender.pump(machine, id, &self.desk);
+                false
+            }
+            Some(Link::Requests { count, .. }) => {
+                let is_low = machine
+                    .credit(id)
+                    .is_ok_and(|left| left < REQUEST_CREDIT / 2);
+                if is_low && *count < REQUESTS / 2 {
+                    let _ = machine.grant(id, REQUEST_CREDIT);
+                }
+                false
+            }
+            Some(Link::Replies { owed, .. }) => {
+                while let Some(payload) = owed.front() {
+                    let outgoing = Outgoing {
+                        tag: Bytes::from_static(&[0]),
+                        settled: true,
+                        payload: payload.clone(),
+                        ..Outgoing::default()
+                    };
+                    if machine.send(id, outgoing).is_err() {
+                        break;
+                    }
+                    owed.pop_front();
+                }
+                !owed.is_empty()
+            }
+            Some(Link::Asked { .. }) | None => false,
+        };
+        if is_stuck {
+            self.stuck.insert(id);
+        }
+    }
+
+    fn window(&mut self, session: SessionId) {
+        for (id, link) in &mut self.links {
+            if id.session != session {
+                continue;
+            }
+            if let Link::Receiver(receiver) = link {
+                receiver.window();
+            }
+            self.due.insert(*id);
+        }
+    }
+
+    fn drop_link(&mut self, id: LinkId) {
+        self.due.remove(&id);
+        self.stuck.remove(&id);
+        match self.links.remove(&id) {
+            Some(Link::Asked { work, .. }) => work.abort(),
+            Some(Link::Receiver(receiver)) => receiver.leave(id, &self.desk),
+            Some(Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. }) | None => {}
+        }
+    }
+
+    /// No link is there any more.
+    pub(super) fn forget(&mut self) {
+        self.is_leaving = false;
+        self.stalled = None;
+        for id in self.links.keys().copied().collect::<Vec<_>>() {
+            self.drop_link(id);
+        }
+    }
+
+    /// Begins nothing more.
+    pub(super) fn stop(&mut self) {
+        self.is_leaving = true;
+        for link in self.links.values_mut() {
+            match link {
+                Link::Asked { work, .. } => work.abort(),
+                Link::Receiver(receiver) => receiver.stop(),
+                Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. } => {}
+            }
+        }
+    }
+
+    /// Whether everything that was asked for has been answered.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.desk.work.is_empty()
+    }
+
+    /// Gives back what the client had, and lets what it asked for come to its end.
+    pub(super) async fn leave(&mut self) {
+        self.forget();
+        let rest = async { while self.desk.work.next().await.is_some() {} };
+        if timeout(LEAVE_WAIT, rest).await.is_err() {
+            tracing::debug!("what an AMQP client left behind was not done in time");
+        }
+    }
+}

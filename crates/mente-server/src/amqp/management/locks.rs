@@ -1,0 +1,51 @@
+//! Locks on messages, by their tokens: uuids in the order of RFC 4122, where delivery tags have .NET's.
+
+use mente_broker::queue::LockToken;
+use mente_engine::Timestamp;
+use mente_wire::amqp::value::{Array, Kind, Map, Value};
+
+use super::{Call, body_of, elements, wants};
+use crate::amqp::condition::Refusal;
+use crate::amqp::requests::Answer;
+use crate::amqp::settle;
+
+const TOKENS: &str = "lock-tokens";
+
+pub(super) async fn renew(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let tokens = tokens(body)?;
+    let renewed = call.broker.renew_locks(&call.who, &call.view, tokens);
+    let renewed: Option<Vec<Timestamp>> = renewed.await?.into_iter().collect();
+    let until = renewed.ok_or_else(Refusal::lock_lost)?;
+    let until = until.into_iter().map(Value::Timestamp).collect();
+    Ok(Answer::ok(body_of(
+        "expirations",
+        array(Kind::Timestamp, until),
+    )))
+}
+
+pub(super) async fn update(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let tokens = tokens(body)?;
+    let ending = settle::requested(body)?;
+    let held = call.broker.end_locks(&call.who, &call.view, tokens, ending);
+    match held.await?.into_iter().all(|held| held) {
+        true => Ok(Answer::ok(Map::default())),
+        false => Err(Refusal::lock_lost()),
+    }
+}
+
+fn tokens(body: &Map) -> Result<Vec<LockToken>, Refusal> {
+    let tokens = elements(body, TOKENS)?.iter().map(|token| match token {
+        Value::Uuid(uuid) => Ok(LockToken::from_bytes(uuid.0)),
+        _ => Err(wants(TOKENS, "uuids")),
+    });
+    let tokens: Vec<LockToken> = tokens.collect::<Result<_, _>>()?;
+    match tokens.is_empty() {
+        true => Err(wants(TOKENS, "one at least")),
+        false => Ok(tokens),
+    }
+}
+
+/// Go's client asks for arrays where others take lists too.
+pub(super) fn array(kind: Kind, values: Vec<Value>) -> Value {
+    Array::new(kind, values).map_or(Value::Null, Value::from)
+}

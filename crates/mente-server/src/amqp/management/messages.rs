@@ -1,0 +1,187 @@
+//! Messages by their numbers, or before their time.
+
+use mente_broker::{Held, Message, Mode};
+use mente_engine::limits;
+use mente_wire::amqp::Uuid;
+use mente_wire::amqp::condition;
+use mente_wire::amqp::event::{self, Stamp};
+use mente_wire::amqp::value::{Kind, Map, Value};
+
+use super::locks::array;
+use super::{Call, body_of, elements, integer, moment, text, wants};
+use crate::amqp::condition::{MESSAGE_NOT_FOUND, Refusal};
+use crate::amqp::receiver::state_of;
+use crate::amqp::requests::Answer;
+use crate::amqp::sender;
+
+const NUMBERS: &str = "sequence-numbers";
+/// Messages of one answer, whatever a client asks for.
+const PEEKED: usize = 1_000;
+/// Bytes of one answer; a page ends before it goes over them, but for its first message.
+const ANSWER_BYTES: usize = 1 << 20;
+
+pub(super) async fn peek(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let from: i64 = integer(body, "from-sequence-number")?;
+    let count: u32 = integer(body, "message-count")?;
+    let most = (count as usize).clamp(1, PEEKED);
+    let from = u64::try_from(from).unwrap_or(0);
+    let session = text(body, "session-id");
+    let peeked = call.broker.peek(&call.who, &call.view, from, most, session);
+    let messages = peeked.await?;
+    if messages.is_empty() {
+        return Ok(Answer::none(MESSAGE_NOT_FOUND));
+    }
+    let mut bytes = 0;
+    let mut shown = Vec::with_capacity(messages.len());
+    for held in &messages {
+        let payload = written(call, held, Some(state_of(held.standing)));
+        bytes += payload.len();
+        if bytes > ANSWER_BYTES && !shown.is_empty() {
+            break;
+        }
+        shown.push(Value::Map(body_of("message", Value::Binary(payload))));
+    }
+    Ok(Answer::ok(body_of("messages", Value::List(shown))))
+}
+
+/// Those that were deferred.
+pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let numbers = numbers(body)?;
+    let mode = match integer::<u8>(body, "receiver-settle-mode")? {
+        0 => Mode::Delete,
+        1 => Mode::Lock,
+        _ => return Err(wants("receiver-settle-mode", "0 or 1")),
+    };
+    let session = call.session(body)?;
+    let asked = numbers.len();
+    let taken = call
+        .broker
+        .take_deferred(&call.who, &call.view, numbers, mode, session);
+    let taken = taken.await.map_err(|error| match session {
+        Some(_) => Refusal::of_session(error),
+        None => error.into(),
+    })?;
+    if taken.is_empty() {
+        let words = format!("none of the {asked} sequence numbers is one of a deferred message");
+        return Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words));
+    }
+    let entries = taken.iter().map(|held| {
+        let payload = written(call, held, None);
+        let mut entry = body_of("message", Value::Binary(payload));
+        if let Some(token) = held.lock.and_then(|lock| lock.token.to_bytes()) {
+            entry
+                .0
+                .push(("lock-token".into(), Value::Uuid(Uuid(token))));
+        }
+        Value::Map(entry)
+    });
+    let entries = Value::List(entries.collect());
+    Ok(Answer::ok(body_of("messages", entries)))
+}
+
+pub(super) async fn schedule(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    no_view(call)?;
+    let path = call.place.path();
+    let entries = elements(body, "messages")?;
+    if entries.is_empty() || entries.len() > limits::EVENTS_PER_BATCH {
+        return Err(wants("messages", "one at least"));
+    }
+    let messages = entries.iter().map(|entry| {
+        let payload = match entry {
+            Value::Map(entry) => entry.get("message"),
+            _ => None,
+        };
+        let Some(Value::Binary(payload)) = payload else {
+            return Err(wants("messages", "maps with the binary message"));
+        };
+        let read = sender::message(payload, &path).map_err(|error| {
+            let words = error.description.map(|text| text.as_str().to_owned());
+            Refusal::argument(words.unwrap_or_default())
+        })?;
+        if read.message.due.is_none() {
+            return Err(Refusal::argument(
+                "a message to schedule says no x-opt-scheduled-enqueue-time",
+            ));
+        }
+        Ok(read.message)
+    });
+    let messages: Vec<Message> = messages.collect::<Result<_, _>>()?;
+    let numbers = call
+        .broker
+        .schedule(&call.who, &call.place.entity, messages);
+    let numbers = numbers.await?.into_iter().map(long).collect();
+    Ok(Answer::ok(body_of(NUMBERS, array(Kind::Long, numbers))))
+}
+
+pub(super) async fn cancel(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    no_view(call)?;
+    let numbers = numbers(body)?;
+    let cancelled = call
+        .broker
+        .cancel_scheduled(&call.who, &call.place.entity, numbers);
+    match cancelled.await?.into_iter().all(|was_there| was_there) {
+        true => Ok(Answer::ok(Map::default())),
+        false => {
+            let words = "not every sequence number is one of a scheduled message: it was enqueued or cancelled";
+            Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words))
+        }
+    }
+}
+
+pub(super) async fn delete(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let most: u32 = integer(body, "message-count")?;
+    let before = moment(body, "enqueued-time-utc")?;
+    let session = call.session(body)?;
+    let most = (most as usize).min(super::NAMED);
+    let deleted = call
+        .broker
+        .delete_messages(&call.who, &call.view, most, before, session);
+    let deleted = deleted.await?;
+    if deleted == 0 {
+        return Ok(Answer::none(MESSAGE_NOT_FOUND));
+    }
+    let deleted = i32::try_from(deleted).unwrap_or(i32::MAX);
+    Ok(Answer::ok(body_of("message-count", Value::Int(deleted))))
+}
+
+/// Messages are scheduled at what they are sent to.
+fn no_view(call: &Call) -> Result<(), Refusal> {
+    match call.place.subscription.is_some() || call.place.is_dead_letters {
+        true => Err(Refusal::new(
+            condition::NOT_ALLOWED,
+            400,
+            format!("{} takes no messages", call.place.path()),
+        )),
+        false => Ok(()),
+    }
+}
+
+fn numbers(body: &Map) -> Result<Vec<u64>, Refusal> {
+    let numbers = elements(body, NUMBERS)?.iter().map(|number| {
+        let number = number.as_integer();
+        let number = number.and_then(|number| u64::try_from(number).ok());
+        number.ok_or_else(|| wants(NUMBERS, "numbers that are not negative"))
+    });
+    numbers.collect()
+}
+
+fn long(number: u64) -> Value {
+    Value::Long(i64::try_from(number).unwrap_or(i64::MAX))
+}
+
+fn written(call: &Call, held: &Held, state: Option<i32>) -> bytes::Bytes {
+    let stamp = Stamp {
+        number: held.number,
+        enqueued: held.stored.time,
+        failed: held.failed,
+        locked_until: held.lock.map(|lock| lock.until),
+        lock: held.lock.and_then(|lock| lock.token.to_bytes()),
+        scheduled: held.due,
+        state,
+        time_to_live: held.time_to_live,
+        dead_letter: call.place.is_dead_letters,
+        has_sessions: call.has_sessions,
+        note: held.note.as_deref(),
+    };
+    event::write(&held.stored.event, &stamp)
+}

@@ -1,0 +1,131 @@
+//! Requests about an entity: what is not said on the links of its messages.
+//!
+//! ```text
+//! locks.rs     renew-lock, update-disposition
+//! messages.rs  peek, schedule, cancel, receive by number, delete a batch
+//! sessions.rs  renew, state, list
+//! ```
+
+mod locks;
+mod messages;
+mod sessions;
+
+use mente_broker::{Broker, Principal, SessionLock, SubscriptionName};
+use mente_engine::Timestamp;
+use mente_wire::amqp::value::{Map, Value};
+
+use super::address::Place;
+use super::condition::Refusal;
+use super::requests::{Answer, Request};
+
+/// Most tokens, numbers or messages that one request names.
+const NAMED: usize = 5_000;
+
+/// Who asks about what.
+pub(super) struct Call {
+    pub(super) broker: Broker,
+    pub(super) who: Principal,
+    pub(super) place: Place,
+    /// Where its messages are received from.
+    pub(super) view: SubscriptionName,
+    /// Whether messages there are in sessions.
+    pub(super) has_sessions: bool,
+    /// The lock on the session that the request names, if its client has one.
+    pub(super) session: Option<SessionLock>,
+}
+
+/// The session that a request names.
+pub(in crate::amqp) fn session_id(request: &Request) -> Option<&str> {
+    match &request.body {
+        Value::Map(body) => body.get("session-id")?.as_str(),
+        _ => None,
+    }
+}
+
+pub(super) async fn answer(call: &Call, request: &Request) -> Answer {
+    let nothing = Map::default();
+    let body = match &request.body {
+        Value::Map(body) => body,
+        Value::Null => &nothing,
+        _ => {
+            let words = "a request whose body is not a map";
+            return Refusal::argument(words).into();
+        }
+    };
+    let operation = request.property("operation").unwrap_or_default();
+    let name = operation
+        .strip_prefix("com.microsoft:")
+        .unwrap_or(operation);
+    let answered = match name {
+        "renew-lock" => locks::renew(call, body).await,
+        "update-disposition" => locks::update(call, body).await,
+        "peek-message" => messages::peek(call, body).await,
+        "receive-by-sequence-number" => messages::receive(call, body).await,
+        "schedule-message" => messages::schedule(call, body).await,
+        "cancel-scheduled-message" => messages::cancel(call, body).await,
+        "batch-delete-messages" => messages::delete(call, body).await,
+        "renew-session-lock" => sessions::renew(call, body).await,
+        "get-session-state" => sessions::state(call, body).await,
+        "set-session-state" => sessions::set_state(call, body).await,
+        "get-message-sessions" => sessions::list(call, body).await,
+        "add-rule" | "remove-rule" | "enumerate-rules" => Err(Refusal::not_implemented(format!(
+            "{name}: rules are not kept here yet, a subscription gets every message of its topic"
+        ))),
+        _ => Err(Refusal::not_implemented(format!(
+            "the operation {operation:?} is not known here"
+        ))),
+    };
+    answered.into()
+}
+
+impl Call {
+    /// The session that a request names must be locked by its client.
+    fn session(&self, body: &Map) -> Result<Option<&SessionLock>, Refusal> {
+        match (body.get("session-id"), &self.session) {
+            (None | Some(Value::Null), _) => Ok(None),
+            (Some(_), Some(lock)) => Ok(Some(lock)),
+            (Some(_), None) => Err(Refusal::session_lost()),
+        }
+    }
+}
+
+/// The elements of a list or an array: SDKs write either.
+fn elements<'a>(body: &'a Map, name: &str) -> Result<&'a [Value], Refusal> {
+    let elements = match body.get(name) {
+        Some(Value::List(list)) => list.as_slice(),
+        Some(Value::Array(array)) => array.elements(),
+        _ => return Err(wants(name, "a list")),
+    };
+    if elements.len() > NAMED {
+        return Err(Refusal::argument(format!(
+            "{name} has more than {NAMED} elements"
+        )));
+    }
+    Ok(elements)
+}
+
+fn integer<T: TryFrom<i128>>(body: &Map, name: &str) -> Result<T, Refusal> {
+    let number = body.get(name).and_then(Value::as_integer);
+    let number = number.and_then(|number| T::try_from(number).ok());
+    number.ok_or_else(|| wants(name, "a number that is not out of its range"))
+}
+
+fn moment(body: &Map, name: &str) -> Result<Timestamp, Refusal> {
+    match body.get(name) {
+        Some(Value::Timestamp(at)) => Ok(*at),
+        _ => Err(wants(name, "a timestamp")),
+    }
+}
+
+fn text<'a>(body: &'a Map, name: &str) -> Option<&'a str> {
+    body.get(name)?.as_str()
+}
+
+fn wants(name: &str, what: &str) -> Refusal {
+    Refusal::argument(format!("the body of the request wants {name}: {what}"))
+}
+
+/// A body under keys that are strings, as Go's client wants them.
+fn body_of(name: &str, value: Value) -> Map {
+    Map(vec![(name.into(), value)])
+}

@@ -1,0 +1,379 @@
+//! A link of a receiver: while it has credit one call for messages is under way, and what came of it is sent.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::future::AbortHandle;
+use mente_broker::queue::LockToken;
+use mente_broker::{Ending, Held, Mode, SessionLock, Standing, SubscriptionName, Taking};
+use mente_engine::limits;
+use mente_wire::amqp::DeliveryState;
+use mente_wire::amqp::event::{self, Stamp};
+use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
+use tokio::time::timeout;
+
+use super::attach;
+use super::client::{Desk, Done};
+use super::condition::Refusal;
+use super::settle::{Out, Settlement};
+
+/// Messages of one call.
+const TAKEN: u32 = limits::RECEIVE_EVENTS;
+/// How long a call waits for the first one; the next one follows.
+const WAIT: Duration = Duration::from_secs(60);
+/// How long the last call before the answer to a drain may take: JS gives up on the link after 200 ms.
+const DRAIN_WAIT: Duration = Duration::from_millis(100);
+/// Calls that settle which are under way for one link; what comes meanwhile is in the next one.
+const SETTLING: usize = 16;
+
+pub(super) struct Receiver {
+    pub(super) view: SubscriptionName,
+    mode: Mode,
+    /// Whether events of other doors are shown in sessions.
+    has_sessions: bool,
+    pub(super) session: Option<SessionLock>,
+    taking: Option<UnderWay>,
+    /// Taken, and not sent yet.
+    held: VecDeque<Held>,
+    /// Sent under locks, and not settled.
+    out: HashMap<DeliveryId, Out>,
+    is_draining: bool,
+    /// The window of the session is shut.
+    is_shut: bool,
+    settling: Vec<Settlement>,
+    settling_calls: usize,
+    /// Settlements that cannot be, to be told.
+    unfit: Vec<(DeliveryId, DeliveryState)>,
+}
+
+/// A call for messages.
+struct UnderWay {
+    max: u32,
+    work: AbortHandle,
+}
+
+impl Receiver {
+    pub(super) fn new(
+        view: SubscriptionName,
+        mode: Mode,
+        has_sessions: bool,
+        session: Option<SessionLock>,
+    ) -> Self {
+        Self {
+            view,
+            mode,
+            has_sessions,
+            session,
+            taking: None,
+            held: VecDeque::new(),
+            out: HashMap::new(),
+            is_draining: false,
+            is_shut: false,
+            settling: Vec::new(),
+            settling_calls: 0,
+            unfit: Vec::new(),
+        }
+    }
+
+    /// The receiver takes so many from now on, or wants to hear at once that there is nothing more.
+    pub(super) fn credit(&mut self, id: LinkId, credit: u32, drain: bool, desk: &Desk) {
+        self.is_draining = drain;
+        let is_too_much = |taking: &UnderWay| drain || taking.max > credit;
+        if let Some(taking) = self.taking.take_if(|taking| is_too_much(taking)) {
+            taking.work.abort();
+        }
+        // What was locked for credit that is gone is others' again.
+        if self.mode == Mode::Lock {
+            let kept = usize::try_from(credit).unwrap_or(usize::MAX);
+            let surplus = self.held.split_off(kept.min(self.held.len()));
+            self.give_back(surplus, desk);
+        }
+        let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
+        let left = credit.saturating_sub(held);
+        if drain && left > 0 {
+            self.take(id, left, Duration::ZERO, desk);
+        }
+    }
+
+    /// The session takes transfers again.
+    pub(super) fn window(&mut self) {
+        self.is_shut = false;
+    }
+
+    fn take(&mut self, id: LinkId, credit: u32, wait: Duration, desk: &Desk) {
+        let max = credit.min(TAKEN);
+        let taking = Taking {
+            max: max as usize,
+            wait,
+            mode: self.mode,
+            session: self.session.clone(),
+        };
+        let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+        let work = desk.begin_abortable(async move {
+            let is_last = taking.wait.is_zero();
+            let taken = broker.take(&who, &view, taking);
+            let taken = match is_last {
+                false => taken.await,
+                true => timeout(DRAIN_WAIT, taken)
+                    .await
+                    .unwrap_or_else(|_| Ok(Vec::new())),
+            };
+            Done::Took(id, taken)
+        });
+        self.taking = Some(UnderWay { max, work });
+    }
+
+    /// What came of the call; a refusal ends the link.
+    pub(super) fn took(&mut self, taken: mente_broker::Result<Vec<Held>>) -> Result<(), Refusal> {
+        self.taking = None;
+        match taken {
+            Ok(held) => {
+                self.held.extend(held);
+                Ok(())
+            }
+            Err(error) if self.session.is_some() => Err(Refusal::of_session(error)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Sends what it has, settles what is to be settled, asks for more. Whether it waits for something to be
+    /// written.
+    pub(super) fn pump(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        desk: &Desk,
+        is_leaving: bool,
+    ) -> bool {
+        for (delivery, state) in std::mem::take(&mut self.unfit) {
+            let _ = machine.settle(id, delivery, Some(state));
+        }
+        self.settle(id, desk);
+        let is_full = self.send(machine, id);
+        if is_leaving {
+            return is_full;
+        }
+        let is_idle = self.taking.is_none() && self.held.is_empty();
+        if self.is_draining && self.taking.is_none() && (self.held.is_empty() || !self.is_shut) {
+            let is_answered = !is_full && machine.drained(id).is_ok();
+            if is_answered {
+                self.is_draining = false;
+            }
+        } else if is_idle && !self.is_draining {
+            let credit = machine.credit(id).unwrap_or(0);
+            if credit > 0 {
+                self.take(id, credit, WAIT, desk);
+            }
+        }
+        is_full
+    }
+
+    /// Whether there is more to send once something is written.
+    fn send(&mut self, machine: &mut Connection, id: LinkId) -> bool {
+        while !self.is_shut
+            && let Some(held) = self.held.front()
+        {
+            if !machine.has_room() {
+                return true;
+            }
+            if machine.credit(id).unwrap_or(0) == 0 {
+                return false;
+            }
+            let outgoing = self.outgoing(held);
+            match machine.send(id, outgoing) {
+                Ok(delivery) => {
+                    if let Some(Held {
+                        lock: Some(lock),
+                        note,
+                        ..
+                    }) = self.held.pop_front()
+                    {
+                        let token = lock.token;
+                        self.out.insert(delivery, Out { token, note });
+                    }
+                }
+                Err(Refused::NoWindow) => self.is_shut = true,
+                Err(Refused::Full) => return true,
+                // Dispositions bring it on, or the end of the link.
+                Err(_) => return false,
+            }
+        }
+        false
+    }
+
+    fn outgoing(&self, held: &Held) -> Outgoing {
+        let lock = held.lock.and_then(|lock| lock.token.to_bytes());
+        let tag = lock.map_or_else(|| u128::from(held.number).to_be_bytes(), guid);
+        let stamp = Stamp {
+            number: held.number,
+            enqueued: held.stored.time,
+            failed: held.failed,
+            locked_until: held.lock.map(|lock| lock.until),
+            lock,
+            scheduled: held.due,
+            state: None,
+            time_to_live: held.time_to_live,
+            dead_letter: self.view.buried_by().is_some(),
+            has_sessions: self.has_sessions,
+            note: held.note.as_deref(),
+        };
+        Outgoing {
+            tag: Bytes::copy_from_slice(&tag),
+            settled: self.mode == Mode::Delete,
+            payload: event::write(&held.stored.event, &stamp),
+            ..Outgoing::default()
+        }
+    }
+
+    /// What the receiver says of a delivery.
+    pub(super) fn disposed(
+        &mut self,
+        id: DeliveryId,
+        settled: bool,
+        state: Option<&DeliveryState>,
+    ) {
+        let Some(out) = self.out.get(&id) else {
+            return;
+        };
+        match Settlement::of(id, out, settled, state) {
+            None => {}
+            Some(Ok(settlement)) => {
+                self.out.remove(&id);
+                self.settling.push(settlement);
+            }
+            Some(Err(refusal)) => {
+                use mente_wire::amqp::Outcome;
+                self.out.remove(&id);
+                let rejected = Outcome::Rejected(Some(refusal.to_error()));
+                self.unfit.push((id, DeliveryState::Outcome(rejected)));
+            }
+        }
+    }
+
+    /// Those that end alike go with one call.
+    fn settle(&mut self, id: LinkId, desk: &Desk) {
+        while self.settling_calls < SETTLING && !self.settling.is_empty() {
+            let ending = self.settling[0].ending.clone();
+            let all = std::mem::take(&mut self.settling);
+            let (mut alike, mut others): (Vec<_>, Vec<_>) = all
+                .into_iter()
+                .partition(|settlement| settlement.ending == ending);
+            if alike.len() > limits::LOCK_TOKENS_PER_SETTLE {
+                others.extend(alike.split_off(limits::LOCK_TOKENS_PER_SETTLE));
+            }
+            self.settling = others;
+            self.settling_calls += 1;
+            let tokens = alike.iter().map(|settlement| settlement.token).collect();
+            let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+            let is_in_session = self.session.is_some();
+            desk.begin(async move {
+                let held = broker.end_locks(&who, &view, tokens, ending).await;
+                let held = held.map_err(|error| match is_in_session {
+                    true => Refusal::of_session(error),
+                    false => error.into(),
+                });
+                Done::Settled(id, alike, held)
+            });
+        }
+    }
+
+    /// Tells the receiver what became of what it said.
+    pub(super) fn settled(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        settlements: Vec<Settlement>,
+        held: &Result<Vec<bool>, Refusal>,
+    ) {
+        self.settling_calls -= 1;
+        let lost = match &self.session {
+            Some(_) => Refusal::session_lost(),
+            None => Refusal::lock_lost(),
+        };
+        for (at, settlement) in settlements.into_iter().enumerate() {
+            let state = match held {
+                Ok(held) if held.get(at).copied().unwrap_or(false) => settlement.echo,
+                Ok(_) => settlement.failed(&lost),
+                Err(refusal) => settlement.failed(refusal),
+            };
+            if let Some(state) = state {
+                let _ = machine.settle(id, settlement.id, Some(state));
+            }
+        }
+    }
+
+    /// Takes no more.
+    pub(super) fn stop(&mut self) {
+        if let Some(taking) = self.taking.take() {
+            taking.work.abort();
+        }
+    }
+
+    /// The link is gone. What was sent under locks keeps them, as with Service Bus; what was not sent is others'
+    /// again, and so is a session.
+    pub(super) fn leave(mut self, id: LinkId, desk: &Desk) {
+        self.stop();
+        self.settling_calls = 0;
+        self.settle(id, desk);
+        if let Some(lock) = self.session.take() {
+            attach::release(desk, self.view, lock);
+            return;
+        }
+        if self.mode == Mode::Lock {
+            let held = std::mem::take(&mut self.held);
+            self.give_back(held, desk);
+        }
+    }
+
+    fn give_back(&self, held: VecDeque<Held>, desk: &Desk) {
+        let tokens = held.iter().filter_map(|held| Some(held.lock?.token));
+        let tokens: Vec<LockToken> = tokens.collect();
+        if tokens.is_empty() {
+            return;
+        }
+        let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+        desk.begin(async move {
+            let returned = broker.end_locks(&who, &view, tokens, Ending::Return).await;
+            if let Err(error) = returned {
+                tracing::debug!(%error, "messages were not given back: their locks run out");
+            }
+            Done::Nothing
+        });
+    }
+}
+
+/// In the order of .NET's `Guid.ToByteArray`, which delivery tags have: the first three groups are turned.
+pub(super) fn guid(uuid: [u8; 16]) -> [u8; 16] {
+    let mut guid = uuid;
+    guid[..4].reverse();
+    guid[4..6].reverse();
+    guid[6..8].reverse();
+    guid
+}
+
+/// Where a message stands, as those who peek are told.
+pub(super) const fn state_of(standing: Standing) -> i32 {
+    match standing {
+        Standing::Active => 0,
+        Standing::Deferred => 1,
+        Standing::Scheduled => 2,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tag_is_turned_as_dot_net_turns_it() {
+        // 00112233-4455-6677-8899-aabbccddeeff
+        let uuid = std::array::from_fn(|at| (at * 0x11) as u8);
+        let tag = [
+            0x33, 0x22, 0x11, 0x00, 0x55, 0x44, 0x77, 0x66, 0x88, 0x99, 0xaa, 0xbb, 0xcc, 0xdd,
+            0xee, 0xff,
+        ];
+        assert_eq!(guid(uuid), tag);
+        assert_eq!(guid(tag), uuid);
+    }
+}
