@@ -27,6 +27,10 @@ pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
 /// emulator does.
 const ADMINISTRATION_DEFAULT: &str = "127.0.0.1:5300";
 
+/// Where a developer's server listens for clients of Service Bus unless told otherwise: at the port that they take
+/// without being told another one.
+const AMQP_DEFAULT: &str = "127.0.0.1:5672";
+
 /// Parts that a broker decides in unless told otherwise.
 const SHARDS_DEFAULT: u32 = 64;
 
@@ -100,6 +104,10 @@ pub(crate) struct Dev {
     /// HTTP listener; a busy port is replaced by a free one
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP", default_value = HTTP_DEFAULT)]
     pub(crate) http: SocketAddr,
+    /// AMQP listener, for clients of Azure Service Bus with any key, and within WebSockets too; a busy port is
+    /// replaced by a free one. With a certificate it takes TLS beside plain AMQP
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_AMQP", default_value = AMQP_DEFAULT)]
+    pub(crate) amqp: SocketAddr,
     #[command(flatten)]
     pub(crate) process: Process,
 }
@@ -112,6 +120,10 @@ pub(crate) struct Server {
     /// HTTP listener; port 0 is any free one
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
     pub(crate) http: SocketAddr,
+    /// AMQP listener, for clients of Azure Service Bus, and within WebSockets too; none without it. With a
+    /// certificate it takes TLS beside plain AMQP. With a keys file it lets nobody in yet
+    #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_AMQP")]
+    pub(crate) amqp: Option<SocketAddr>,
     #[command(flatten)]
     pub(crate) choice: Choice,
     /// Where the other nodes reach this one's HTTP door, if not where it listens
@@ -248,7 +260,7 @@ pub(crate) struct Doctor {
 /// What every server process takes.
 #[derive(Debug, Group)]
 pub(crate) struct Process {
-    /// Speak HTTPS with this certificate, those of its issuers behind it (PEM)
+    /// Speak HTTPS, and AMQP over TLS, with this certificate, those of its issuers behind it (PEM)
     #[arg(
         long,
         value_name = "FILE",

@@ -5,6 +5,7 @@
 //! ```
 
 mod administration;
+mod amqp;
 mod backup;
 mod clock;
 pub(crate) mod embedded;
@@ -26,6 +27,7 @@ use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, Peers, ShardTask};
 use mente_cluster::Seat;
 use mente_engine::{Event, limits};
+use mente_server::amqp::Amqp;
 use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
@@ -56,7 +58,8 @@ const READY_PAUSE: Duration = Duration::from_millis(20);
 const SHARDS_STOP_WAIT: Duration = Duration::from_secs(5);
 
 /// Files that every connection needs, beside those of the log and the projections.
-pub(crate) const FILES_WANTED: u64 = limits::HTTP_CONNECTIONS as u64 + 6_000;
+pub(crate) const FILES_WANTED: u64 =
+    limits::HTTP_CONNECTIONS as u64 + limits::AMQP_CONNECTIONS as u64 + 6_000;
 
 /// What differs between a developer's server and any other.
 struct Plan {
@@ -68,6 +71,8 @@ struct Plan {
     http: SocketAddr,
     /// Where administrators of Service Bus come in, if any do.
     administration: Option<SocketAddr>,
+    /// Where clients of Service Bus come in, if any do.
+    amqp: Option<SocketAddr>,
     /// Take another port if this one is busy.
     any_port: bool,
     broker: mente_broker::Options,
@@ -98,7 +103,7 @@ impl Plan {
 }
 
 pub(crate) fn dev(dev: Dev) -> Result<()> {
-    for door in [dev.http, dev.servicebus_admin] {
+    for door in [dev.http, dev.servicebus_admin, dev.amqp] {
         if !door.ip().is_loopback() {
             return Err(Failure::usage(format!(
                 "mente dev has no login and listens on loopback only, not on {door}; for others run mente server"
@@ -111,6 +116,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
         node_ca: None,
         http: dev.http,
         administration: Some(dev.servicebus_admin),
+        amqp: Some(dev.amqp),
         any_port: true,
         broker: mente_broker::Options {
             create_topics: true,
@@ -149,6 +155,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
         node_ca: server.node_ca.clone(),
         http: server.http,
         administration: server.servicebus_admin,
+        amqp: server.amqp,
         any_port: false,
         broker: mente_broker::Options {
             create_topics: server.create_topics,
@@ -195,6 +202,7 @@ fn check_openness(server: &Server) -> Result<()> {
     let doors = [
         ("--http", Some(server.http)),
         ("--servicebus-admin", server.servicebus_admin),
+        ("--amqp", server.amqp),
     ];
     for (flag, address) in doors {
         if let Some(address) = address.filter(|address| !address.ip().is_loopback()) {
@@ -207,7 +215,7 @@ fn check_openness(server: &Server) -> Result<()> {
 fn check_open_door(server: &Server, flag: &str, address: SocketAddr) -> Result<()> {
     if server.process.tls_cert.is_none() && !server.insecure_http {
         return Err(Failure::usage(format!(
-            "{flag} {address} is reached from other machines, and plain HTTP lets everyone on the way read events and keys; give --tls-cert and --tls-key, put a TLS proxy before a loopback listener, or say --insecure-http"
+            "{flag} {address} is reached from other machines, and without TLS everyone on the way reads events and keys; give --tls-cert and --tls-key, put a TLS proxy before a loopback listener, or say --insecure-http"
         )));
     }
     if server.keys_file.is_none() && !server.insecure_no_keys {
@@ -348,6 +356,12 @@ async fn serve(
         .transpose();
     let administration_address =
         administration_address.context("cannot tell the port of the administration")?;
+    let amqp = match plan.amqp {
+        Some(wanted) => Some(amqp::bind(plan, wanted, broker.clone()).await?),
+        None => None,
+    };
+    let amqp_address = amqp.as_ref().map(Amqp::address).transpose();
+    let amqp_address = amqp_address.context("cannot tell the AMQP port")?;
     let (leave, leaving) = watch::channel(false);
     let mut http = Some(http);
     let mut door = None;
@@ -425,6 +439,7 @@ async fn serve(
         (None, None) => return Err(Failure::new(Code::Bug, "no HTTP door")),
     };
     let administering = administration.map(|door| tokio::spawn(door.run(stopping.clone())));
+    let messages = amqp.map(|amqp| tokio::spawn(amqp.run(stopping.clone())));
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
     let relaying = {
@@ -442,13 +457,15 @@ async fn serve(
     drop(projections);
     drop(broker);
     let took = began.elapsed();
-    tracing::info!(url = format!("{}://{address}", plan.scheme()), kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    let amqp = amqp_address.map(|address| address.to_string());
+    tracing::info!(url = format!("{}://{address}", plan.scheme()), amqp, kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
-        greet(plan.scheme(), address, data_dir, took)?;
+        greet(plan.scheme(), address, amqp_address, data_dir, took)?;
     }
     if let Some(file) = &process.ports_file {
         let mut doors = vec![(plan.scheme(), address)];
         doors.extend(administration_address.map(|address| ("servicebus-admin", address)));
+        doors.extend(amqp_address.map(|address| ("amqp", address)));
         ports::write(file, &doors, running.kafka())?;
     }
     let failed = tokio::select! {
@@ -461,6 +478,9 @@ async fn serve(
     if let Some(administering) = administering {
         let ended = administering.await;
         ended.context("the administration of Service Bus failed")?;
+    }
+    if let Some(messages) = messages {
+        messages.await.context("the AMQP door failed")?;
     }
     if let Some(branches) = branches {
         branches.close().await;
@@ -554,7 +574,13 @@ async fn bind(plan: &Plan, broker: Broker, options: http::Options) -> Result<Htt
 }
 
 /// The first lines of a development server: addresses, and what to paste next.
-fn greet(scheme: &str, address: SocketAddr, data_dir: &Path, took: Duration) -> Result<()> {
+fn greet(
+    scheme: &str,
+    address: SocketAddr,
+    amqp: Option<SocketAddr>,
+    data_dir: &Path,
+    took: Duration,
+) -> Result<()> {
     let version = env!("CARGO_PKG_VERSION");
     let seconds = took.as_secs_f32();
     let data = data_dir.display();
@@ -564,10 +590,12 @@ fn greet(scheme: &str, address: SocketAddr, data_dir: &Path, took: Duration) -> 
     } else {
         format!(" --server {url}")
     };
+    let messages = amqp.map(amqp::connection_string).unwrap_or_default();
     line(&format!(
         "mente {version}  embedded engine  data {data}  ready in {seconds:.1} s
   Events      POST {url}/topics/TOPIC/events
   Event Grid  {url}  any key
+  Service Bus {messages}  any key
   Health      {url}/readyz  /metrics
   Next        mente pub orders '{{\"id\":1}}'{server}
               mente tail orders --from earliest{server}
