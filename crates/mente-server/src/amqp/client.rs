@@ -258,11 +258,11 @@ impl Client {
             Lead::Sender {
                 to,
                 path,
+                bytes,
                 requires_session,
-                ..
             } => {
                 let _ = machine.grant(id, super::sender::CREDIT);
-                Link::Sender(Sender::new(to, path, requires_session))
+                Link::Sender(Sender::new(to, path, bytes, requires_session))
             }
             Lead::Receiver {
                 view,

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::{Buf, Bytes, BytesMut};
 use futures::{FutureExt, StreamExt};
-use mente_wire::amqp::machine::{Connection, Options};
+use mente_wire::amqp::machine::{Connection, Limits, Options};
 use mente_wire::amqp::value::{Map, Symbol};
 use mente_wire::amqp::{Error, condition};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
@@ -27,6 +27,10 @@ const DONE_AT_ONCE: usize = 256;
 const QUIET_WAIT: Duration = Duration::from_secs(4);
 /// How long TLS or a WebSocket may take to say that it ends.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+
+/// Largest delivery that is read. Those beyond what their link takes are rejected, which clients know as what it is;
+/// beyond this one the link ends.
+const DELIVERY_BYTES: usize = 4 << 20;
 
 type Stream = Box<dyn Socket>;
 
@@ -183,6 +187,10 @@ fn options() -> Options {
     properties.set(Symbol::from_static("version"), version);
     Options {
         properties,
+        limits: Limits {
+            delivery_bytes: DELIVERY_BYTES,
+            ..Limits::default()
+        },
         ..Options::default()
     }
 }

@@ -25,6 +25,8 @@ const BYTES_PER_CALL: usize = 2 << 20;
 pub(super) struct Sender {
     to: EntityName,
     path: String,
+    /// Largest delivery, as the client was told.
+    bytes: u64,
     requires_session: bool,
     waiting: VecDeque<Sent>,
     is_calling: bool,
@@ -48,10 +50,16 @@ pub(super) struct Verdict {
 }
 
 impl Sender {
-    pub(super) const fn new(to: EntityName, path: String, requires_session: bool) -> Self {
+    pub(super) const fn new(
+        to: EntityName,
+        path: String,
+        bytes: u64,
+        requires_session: bool,
+    ) -> Self {
         Self {
             to,
             path,
+            bytes,
             requires_session,
             waiting: VecDeque::new(),
             is_calling: false,
@@ -86,6 +94,13 @@ impl Sender {
         if delivery.state.is_some() {
             let words = "a message within a transaction: this Mente has none of Service Bus' yet";
             return Err(amqp::Error::new(condition::NOT_IMPLEMENTED, words));
+        }
+        if delivery.payload.len() as u64 > self.bytes {
+            let words = format!(
+                "a message of more than the {} bytes that are taken",
+                self.bytes
+            );
+            return Err(amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words));
         }
         if delivery.format != BATCH_FORMAT {
             return Ok(vec![self.message(&delivery.payload)?]);

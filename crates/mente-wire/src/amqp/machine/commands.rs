@@ -9,7 +9,9 @@ impl Connection {
     /// Accepts a link with the door's own fields: source and target (the client's, as a rule
     /// byte for byte), properties, modes, the largest message. Name, handle, role and the first
     /// delivery count are those of the link, whatever the answer says, and it has nothing
-    /// unsettled: links are not recovered.
+    /// unsettled: links are not recovered. A delivery that is larger than the answer says comes to
+    /// the door all the same, up to [`Limits::delivery_bytes`](super::Limits): SDKs know a
+    /// rejection as what it is, and a detached link only as some failure.
     pub fn accept(&mut self, link: LinkId, answer: Attach) -> Result<(), Refused> {
         let (session, wire) = self.session(link.session)?;
         let done = session.accept(link.serial, answer, wire);

@@ -118,10 +118,6 @@ impl Session {
         answer.unsettled = None;
         answer.incomplete_unsettled = false;
         answer.initial_delivery_count = (link.role == Role::Sender).then_some(link.delivery_count);
-        if let Some(most) = answer.max_message_size.filter(|most| *most > 0) {
-            let most = usize::try_from(most).unwrap_or(usize::MAX);
-            link.delivery_bytes = link.delivery_bytes.min(most);
-        }
         wire.put(self.channel, &Performative::Attach(Box::new(answer)));
         Ok(())
     }

@@ -35,7 +35,7 @@ pub struct Limits {
     pub unsettled_per_link: usize,
     /// The same of all links.
     pub unsettled: usize,
-    /// One delivery that comes in.
+    /// One delivery that comes in; a larger one ends its link.
     pub delivery_bytes: usize,
     /// All deliveries that have begun to come in and not ended.
     pub partial_bytes: usize,
