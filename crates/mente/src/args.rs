@@ -121,7 +121,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
     pub(crate) http: SocketAddr,
     /// AMQP listener, for clients of Azure Service Bus, and within WebSockets too; none without it. With a
-    /// certificate it takes TLS beside plain AMQP. With a keys file it lets nobody in yet
+    /// certificate it takes TLS beside plain AMQP. With a keys file it lets in who signs with one of those keys
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_AMQP")]
     pub(crate) amqp: Option<SocketAddr>,
     #[command(flatten)]

@@ -17,6 +17,7 @@ use super::Door;
 use super::address::{Address, Place};
 use super::client::{Desk, Done, Node};
 use super::condition::{ENTITY_DISABLED, Refusal, TIMEOUT};
+use super::tokens::Claims;
 
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
 const LOCKED_UNTIL: Symbol = Symbol::from_static("com.microsoft:locked-until-utc");
@@ -37,6 +38,7 @@ pub(super) enum Lead {
     Requests(Node),
     Replies(Node),
     Sender {
+        who: Principal,
         to: EntityName,
         path: String,
         /// Largest message.
@@ -44,6 +46,7 @@ pub(super) enum Lead {
         requires_session: bool,
     },
     Receiver {
+        who: Principal,
         view: SubscriptionName,
         mode: Mode,
         has_sessions: bool,
@@ -64,23 +67,33 @@ struct Wanted {
 
 /// Finds out where a link leads that a client asks for.
 pub(super) fn lead(
-    door: Arc<Door>,
-    who: Principal,
+    door: &Arc<Door>,
+    claims: &Claims,
     attach: &Attach,
 ) -> impl Future<Output = Result<Lead, Refusal>> + Send + 'static {
     let wanted = Wanted::of(attach);
-    async move { wanted?.lead(&door.broker, &who).await }
+    let who = match &wanted {
+        Ok(wanted) if wanted.address == Ok(Address::Tokens) => Ok(Principal::Anonymous),
+        _ => claims.who(door, address_of(attach)),
+    };
+    let door = Arc::clone(door);
+    async move { wanted?.lead(&door.broker, who?).await }
+}
+
+/// Of the node at the server's end.
+fn address_of(attach: &Attach) -> &str {
+    let source = attach.source.as_ref();
+    let address = match (attach.role, &attach.target) {
+        (Role::Receiver, _) => source.and_then(|source| source.address.as_ref()),
+        (Role::Sender, Some(Destination::Target(target))) => target.address.as_ref(),
+        (Role::Sender, _) => None,
+    };
+    address.map_or("", |address| address.as_str())
 }
 
 impl Wanted {
     fn of(attach: &Attach) -> Result<Self, Refusal> {
         let source = attach.source.as_ref();
-        let address = match (attach.role, &attach.target) {
-            (Role::Receiver, _) => source.and_then(|source| source.address.as_ref()),
-            (Role::Sender, Some(Destination::Target(target))) => target.address.as_ref(),
-            (Role::Sender, _) => None,
-        };
-        let address = address.map_or("", |address| address.as_str());
         let filter = source.and_then(|source| source.filter.as_ref());
         let filter = filter.and_then(|filter| filter.get(SESSION_FILTER));
         let session = match filter.map(Value::undescribed) {
@@ -100,7 +113,7 @@ impl Wanted {
         let wait = wait.map_or(WAIT_DEFAULT, Duration::from_millis);
         Ok(Self {
             role: attach.role,
-            address: Address::parse(address),
+            address: Address::parse(address_of(attach)),
             is_coordinator: matches!(attach.target, Some(Destination::Coordinator(_))),
             mode: match attach.sender_settles {
                 SenderSettleMode::Settled => Mode::Delete,
@@ -113,7 +126,7 @@ impl Wanted {
         })
     }
 
-    async fn lead(self, broker: &Broker, who: &Principal) -> Result<Lead, Refusal> {
+    async fn lead(self, broker: &Broker, who: Principal) -> Result<Lead, Refusal> {
         if self.is_coordinator {
             let words = "transactions: this Mente has none of Service Bus' yet";
             return Err(Refusal::not_implemented(words));
@@ -122,9 +135,10 @@ impl Wanted {
         let node = match self.address.clone().map_err(not_found)? {
             Address::Tokens => Node::Tokens,
             Address::Management(place) => {
-                let found = find(broker, who, &place).await?;
+                let found = find(broker, &who, &place).await?;
                 let receiving = found.receiving;
                 Node::Management {
+                    who,
                     place,
                     has_sessions: receiving.is_some_and(|receiving| receiving.requires_session),
                 }
@@ -145,10 +159,10 @@ impl Wanted {
     async fn receiver(
         self,
         broker: &Broker,
-        who: &Principal,
+        who: Principal,
         place: &Place,
     ) -> Result<Lead, Refusal> {
-        let found = find(broker, who, place).await?;
+        let found = find(broker, &who, place).await?;
         let path = place.path();
         let Some(receiving) = found.receiving else {
             return Err(Refusal::not_allowed(format!(
@@ -182,7 +196,7 @@ impl Wanted {
                 )));
             }
             (Some(wanted), true) => {
-                let accepted = broker.accept_session(who, &view, wanted, self.wait).await;
+                let accepted = broker.accept_session(&who, &view, wanted, self.wait).await;
                 let accepted = accepted.map_err(Refusal::of_session)?;
                 let Some(accepted) = accepted else {
                     let words = format!("no session of {path} is free and has messages");
@@ -192,6 +206,7 @@ impl Wanted {
             }
         };
         Ok(Lead::Receiver {
+            who,
             view,
             mode: self.mode,
             has_sessions: receiving.requires_session,
@@ -200,7 +215,7 @@ impl Wanted {
     }
 }
 
-async fn sender(broker: &Broker, who: &Principal, place: &Place) -> Result<Lead, Refusal> {
+async fn sender(broker: &Broker, who: Principal, place: &Place) -> Result<Lead, Refusal> {
     let path = place.path();
     if place.is_dead_letters || place.subscription.is_some() {
         return Err(Refusal::not_allowed(format!(
@@ -208,7 +223,7 @@ async fn sender(broker: &Broker, who: &Principal, place: &Place) -> Result<Lead,
             place.entity.as_path()
         )));
     }
-    let entity = entity(broker, who, place).await?;
+    let entity = entity(broker, &who, place).await?;
     let sending = entity.sending();
     if !sending.status.may_send() {
         return Err(disabled(&path, "send to"));
@@ -216,6 +231,7 @@ async fn sender(broker: &Broker, who: &Principal, place: &Place) -> Result<Lead,
     let bytes = usize::try_from(sending.max_message_kilobytes).unwrap_or(usize::MAX);
     let bytes = bytes.saturating_mul(1 << 10).min(limits::EVENT_BYTES);
     Ok(Lead::Sender {
+        who,
         to: place.entity.clone(),
         path,
         bytes: bytes as u64,
@@ -308,19 +324,20 @@ impl Lead {
     /// Nobody is there any more to have it.
     pub(super) fn give_back(self, desk: &Desk) {
         if let Self::Receiver {
+            who,
             view,
             session: Some((lock, _)),
             ..
         } = self
         {
-            release(desk, view, lock);
+            release(desk, who, view, lock);
         }
     }
 }
 
 /// Gives up a session, whoever had it.
-pub(super) fn release(desk: &Desk, view: SubscriptionName, lock: SessionLock) {
-    let (broker, who) = (desk.broker(), desk.who.clone());
+pub(super) fn release(desk: &Desk, who: Principal, view: SubscriptionName, lock: SessionLock) {
+    let broker = desk.broker();
     desk.begin(async move {
         if let Err(error) = broker.release_session(&who, &view, &lock).await {
             tracing::debug!(%error, "a session was not released: its lock runs out");

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use mente_broker::{Access, Broker, Held, Principal};
+use mente_broker::{Broker, Held, Principal};
 use mente_wire::amqp::machine::{Connection, Delivery, Event, LinkId, Outgoing, SessionId};
 use mente_wire::amqp::performative::{Attach, Role};
 use mente_wire::amqp::sasl::SaslCode;
@@ -32,7 +32,7 @@ use super::receiver::Receiver;
 use super::requests::{Request, Style};
 use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
-use super::tokens;
+use super::tokens::Claims;
 
 /// Requests of one link that are under way or whose answers nobody takes; more are refused.
 const REQUESTS: usize = 200;
@@ -64,12 +64,12 @@ pub(super) enum Done {
 /// From where work is begun.
 pub(super) struct Desk {
     pub(super) door: Arc<Door>,
-    pub(super) who: Principal,
     pub(super) work: FuturesUnordered<Pending>,
 }
 
 pub(super) struct Client {
     pub(super) desk: Desk,
+    claims: Claims,
     links: BTreeMap<LinkId, Link>,
     /// Those that may have something to do.
     due: BTreeSet<LinkId>,
@@ -105,6 +105,7 @@ enum Link {
 pub(super) enum Node {
     Tokens,
     Management {
+        who: Principal,
         place: Place,
         /// Whether its messages are in sessions.
         has_sessions: bool,
@@ -137,9 +138,9 @@ impl Client {
         Self {
             desk: Desk {
                 door,
-                who: Principal::Anonymous,
                 work: FuturesUnordered::new(),
             },
+            claims: Claims::default(),
             links: BTreeMap::new(),
             due: BTreeSet::new(),
             stuck: BTreeSet::new(),
@@ -156,13 +157,19 @@ impl Client {
     /// What the client does.
     pub(super) fn event(&mut self, machine: &mut Connection, event: Event) {
         match event {
-            Event::Authenticate { mechanism, .. } => {
-                let is_shown_later = matches!(mechanism.as_str(), "ANONYMOUS" | "MSSBCBS");
-                let is_open = self.desk.door.access == Access::Open;
-                let code = match is_shown_later || is_open {
-                    true => SaslCode::Ok,
-                    // Keys within SASL are not checked here.
-                    false => SaslCode::Auth,
+            Event::Authenticate {
+                mechanism,
+                initial_response,
+                ..
+            } => {
+                let response = initial_response.as_ref();
+                let is_taken = self
+                    .claims
+                    .greet(&self.desk.door, mechanism.as_str(), response);
+                let code = if is_taken {
+                    SaslCode::Ok
+                } else {
+                    SaslCode::Auth
                 };
                 let _ = machine.sasl_outcome(code);
             }
@@ -173,7 +180,7 @@ impl Client {
                 tracing::debug!(container = %open.container_id, "an AMQP client is here");
             }
             Event::Begun { .. } => {}
-            Event::Attach { link, attach } => self.attach(machine, link, attach),
+            Event::Attach { link, attach } => self.attach(link, attach),
             Event::Credit {
                 link,
                 credit,
@@ -213,16 +220,14 @@ impl Client {
         }
     }
 
-    fn attach(&mut self, machine: &mut Connection, id: LinkId, attach: Box<Attach>) {
+    fn attach(&mut self, id: LinkId, attach: Box<Attach>) {
         if self.is_leaving {
             return;
         }
-        let lead = attach::lead(self.desk.door.clone(), self.desk.who.clone(), &attach);
+        let lead = attach::lead(&self.desk.door, &self.claims, &attach);
         let work = lead.map(move |lead| Done::Led(id, Box::new(lead)));
         let work = self.desk.begin_abortable(work);
         self.links.insert(id, Link::Asked { attach, work });
-        // Most are known at once, and their answer goes out with those of this round.
-        let _ = machine;
     }
 
     fn led(&mut self, machine: &mut Connection, id: LinkId, lead: Result<Lead, Refusal>) {
@@ -256,22 +261,24 @@ impl Client {
                 owed: VecDeque::new(),
             },
             Lead::Sender {
+                who,
                 to,
                 path,
                 bytes,
                 requires_session,
             } => {
                 let _ = machine.grant(id, super::sender::CREDIT);
-                Link::Sender(Sender::new(to, path, bytes, requires_session))
+                Link::Sender(Sender::new(who, to, path, bytes, requires_session))
             }
             Lead::Receiver {
+                who,
                 view,
                 mode,
                 has_sessions,
                 session,
             } => {
                 let session = session.map(|(lock, _)| lock);
-                let receiver = Receiver::new(view, mode, has_sessions, session);
+                let receiver = Receiver::new(who, view, mode, has_sessions, session);
                 Link::Receiver(Box::new(receiver))
             }
         };
@@ -351,21 +358,19 @@ impl Client {
         let _ = machine.settle(id, delivery.id, Some(accepted));
         match node {
             Node::Tokens => {
-                let (who, answer) = tokens::put(&self.desk.door, &request);
-                if let Some(who) = who {
-                    self.desk.who = who;
-                }
+                let answer = self.claims.put(&self.desk.door, &request);
                 let answer = request.answer(Style::Tokens, &answer);
                 self.answered(machine, id, request.reply_to.as_deref(), answer);
             }
             Node::Management {
+                who,
                 place,
                 has_sessions,
             } => {
                 let session = self.session_of(&place, &request);
                 let call = management::Call {
                     broker: self.desk.broker(),
-                    who: self.desk.who.clone(),
+                    who,
                     view: place.view(),
                     place,
                     has_sessions,

@@ -40,12 +40,20 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::tls::Identity;
 
+/// A key whose holder signs tokens.
+#[derive(Clone)]
+pub struct Key {
+    pub name: String,
+    pub secret: String,
+}
+
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     /// As whom the port answers clients that begin with TLS; without one they are hung up on.
     pub tls: Option<Identity>,
     /// What the broker demands: where nothing is, any key will do.
     pub access: Access,
+    pub keys: Vec<Key>,
 }
 
 /// A bound AMQP door that does not serve yet.
@@ -62,6 +70,7 @@ struct Door {
     broker: Broker,
     tls: Option<Identity>,
     access: Access,
+    keys: Vec<Key>,
     seats: Arc<Semaphore>,
     /// Bytes of messages that may still be on their way to the broker.
     room: Arc<Semaphore>,
@@ -90,6 +99,7 @@ impl Amqp {
             broker: self.broker,
             tls: self.options.tls,
             access: self.options.access,
+            keys: self.options.keys,
             seats: Arc::new(Semaphore::new(listen::seats())),
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
             stopping: stop,
@@ -103,5 +113,14 @@ impl Door {
     async fn stopped(&self) {
         // A sender that is gone means the same: nobody could say it any more.
         let _ = self.stopping.clone().wait_for(|stop| *stop).await;
+    }
+}
+
+impl std::fmt::Debug for Key {
+    /// Without the secret, which must not reach a log.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Key")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }

@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
-use mente_broker::{Ending, Held, Mode, SessionLock, Standing, SubscriptionName, Taking};
+use mente_broker::{
+    Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
+};
 use mente_engine::limits;
 use mente_wire::amqp::DeliveryState;
 use mente_wire::amqp::event::{self, Stamp};
@@ -28,6 +30,7 @@ const DRAIN_WAIT: Duration = Duration::from_millis(100);
 const SETTLING: usize = 16;
 
 pub(super) struct Receiver {
+    who: Principal,
     pub(super) view: SubscriptionName,
     mode: Mode,
     /// Whether events of other doors are shown in sessions.
@@ -55,12 +58,14 @@ struct UnderWay {
 
 impl Receiver {
     pub(super) fn new(
+        who: Principal,
         view: SubscriptionName,
         mode: Mode,
         has_sessions: bool,
         session: Option<SessionLock>,
     ) -> Self {
         Self {
+            who,
             view,
             mode,
             has_sessions,
@@ -109,7 +114,7 @@ impl Receiver {
             mode: self.mode,
             session: self.session.clone(),
         };
-        let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         let work = desk.begin_abortable(async move {
             let is_last = taking.wait.is_zero();
             let taken = broker.take(&who, &view, taking);
@@ -265,7 +270,7 @@ impl Receiver {
             self.settling = others;
             self.settling_calls += 1;
             let tokens = alike.iter().map(|settlement| settlement.token).collect();
-            let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+            let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
             let is_in_session = self.session.is_some();
             desk.begin(async move {
                 let held = broker.end_locks(&who, &view, tokens, ending).await;
@@ -317,7 +322,7 @@ impl Receiver {
         self.settling_calls = 0;
         self.settle(id, desk);
         if let Some(lock) = self.session.take() {
-            attach::release(desk, self.view, lock);
+            attach::release(desk, self.who, self.view, lock);
             return;
         }
         if self.mode == Mode::Lock {
@@ -332,7 +337,7 @@ impl Receiver {
         if tokens.is_empty() {
             return;
         }
-        let (broker, who, view) = (desk.broker(), desk.who.clone(), self.view.clone());
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         desk.begin(async move {
             let returned = broker.end_locks(&who, &view, tokens, Ending::Return).await;
             if let Err(error) = returned {

@@ -23,6 +23,7 @@ const MESSAGES_PER_CALL: usize = 1_000;
 const BYTES_PER_CALL: usize = 2 << 20;
 
 pub(super) struct Sender {
+    who: Principal,
     to: EntityName,
     path: String,
     /// Largest delivery, as the client was told.
@@ -51,12 +52,14 @@ pub(super) struct Verdict {
 
 impl Sender {
     pub(super) const fn new(
+        who: Principal,
         to: EntityName,
         path: String,
         bytes: u64,
         requires_session: bool,
     ) -> Self {
         Self {
+            who,
             to,
             path,
             bytes,
@@ -125,7 +128,7 @@ impl Sender {
     pub(super) fn pump(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
         if !self.is_calling && !self.waiting.is_empty() {
             let sent = self.next_call();
-            let (broker, who, to) = (desk.broker(), desk.who.clone(), self.to.clone());
+            let (broker, who, to) = (desk.broker(), self.who.clone(), self.to.clone());
             self.is_calling = true;
             desk.begin(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
         }

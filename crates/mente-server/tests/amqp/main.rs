@@ -17,6 +17,7 @@ use mente_server::tls::Identity;
 use mente_wire::amqp::message::MessageId;
 use mente_wire::amqp::performative::{Attach, Performative, Role};
 use mente_wire::amqp::{Coordinator, Destination, Error, Uuid};
+use mente_wire::servicebus::sas::sign;
 use peer::{Peer, Stream, node};
 use rustls::pki_types::{CertificateDer, ServerName};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -56,7 +57,19 @@ async fn door(access: Access) -> Door {
     std::fs::write(&cert, made.cert.pem()).unwrap();
     std::fs::write(&key, made.signing_key.serialize_pem()).unwrap();
     let tls = Some(Identity::read(&cert, &key).unwrap());
-    open(amqp::Options { tls, access }, made.cert.der().clone()).await
+    let key = amqp::Key {
+        name: "root".to_owned(),
+        secret: "secret".to_owned(),
+    };
+    open(
+        amqp::Options {
+            tls,
+            access,
+            keys: vec![key],
+        },
+        made.cert.der().clone(),
+    )
+    .await
 }
 
 async fn open(options: amqp::Options, certificate: CertificateDer<'static>) -> Door {
@@ -257,10 +270,37 @@ async fn a_link_that_leads_nowhere_is_refused_by_name() {
 #[tokio::test]
 async fn who_has_no_key_is_not_let_in_where_keys_are_asked_for() {
     let door = door(Access::Keys).await;
+    let forged = sign("sb://localhost/q", "root", "other", u64::MAX);
+    for token in ["any", &forged] {
+        let mut peer = Peer::begin(door.tcp().await).await;
+        let id = MessageId::String("1".into());
+        let (status, answered) = peer.put_token(token, id.clone()).await;
+        assert_eq!((status, answered), (401, id));
+        let answer = peer.attach(4, Role::Sender, node("q")).await;
+        let error = refusal(&mut peer, answer).await;
+        assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+    }
+}
+
+#[tokio::test]
+async fn who_signs_with_a_key_is_let_in_to_what_it_signed_for() {
+    let door = door(Access::Keys).await;
     let mut peer = Peer::begin(door.tcp().await).await;
-    let id = MessageId::String("1".into());
-    let (status, answered) = peer.put_token("any", id.clone()).await;
-    assert_eq!((status, answered), (401, id));
+    let token = sign("sb://localhost/q", "root", "secret", u64::MAX);
+    let (status, _) = peer.put_token(&token, MessageId::Ulong(1)).await;
+    assert_eq!(status, 202);
+    for (handle, address, is_signed_for) in [(4, "q", true), (5, "other", false)] {
+        let address = format!("amqps://localhost/{address}/$DeadLetterQueue");
+        let answer = peer.attach(handle, Role::Sender, node(&address)).await;
+        let error = refusal(&mut peer, answer).await;
+        // Nobody sends there, but who may not is told so.
+        let expect = if is_signed_for {
+            "amqp:not-allowed"
+        } else {
+            "amqp:unauthorized-access"
+        };
+        assert_eq!(error.condition.as_str(), expect);
+    }
 }
 
 #[tokio::test]
