@@ -61,6 +61,7 @@ pub use broker::{Ending, Held, Lock, Message, MessageCounts};
 pub use catalogue::Catalogue;
 pub use deciding::DecidingWebhook;
 pub use duty::Progress;
+pub use entity::SubscriptionEntity;
 pub use error::{Error, Kind, Result};
 pub use filter::Filter;
 pub use fold::Fold;
