@@ -10,8 +10,8 @@ const TOP: usize = 100;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Page {
-    skip: usize,
-    top: usize,
+    pub(super) skip: usize,
+    pub(super) top: usize,
 }
 
 impl Page {

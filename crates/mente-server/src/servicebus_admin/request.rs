@@ -54,10 +54,12 @@ impl<'a> Request<'a> {
         host.unwrap_or(&self.way.door.address)
     }
 
-    /// What clients take for the name of the namespace: the first word of its host.
+    /// What clients take for the name of the namespace: the first word of its host, if that is a name.
     pub(super) fn namespace(&self) -> &str {
-        let host = self.host();
-        host.split(['.', ':']).next().unwrap_or(host)
+        let first = self.host().split(['.', ':']).next();
+        let begins_as_name =
+            |word: &&str| word.starts_with(|char: char| char.is_ascii_alphabetic());
+        first.filter(begins_as_name).unwrap_or("mente")
     }
 
     /// The URL of what lies at `path`, with the version that the client speaks.

@@ -1,1 +1,224 @@
+//! Descriptions as properties and back; pages.
 
+use mente_broker::entity::{Entity, EntityKind, Rights, SasRule, Status};
+use mente_broker::entity::{
+    QueueProperties, Receiving, Sending, SubscriptionProperties, TopicProperties,
+};
+use mente_broker::{EntityName, MessageCounts, SubscriptionEntity};
+use mente_wire::servicebus::atom::FirstRule;
+use mente_wire::servicebus::{
+    AuthorizationRule, QueueDescription, Span, SubscriptionDescription, TopicDescription,
+};
+
+use super::page::Page;
+use super::{properties, queue, subscription, topic};
+
+fn sending() -> Sending {
+    Sending {
+        status: Status::SendDisabled,
+        default_time_to_live_ms: Some(60_000),
+        requires_duplicate_detection: true,
+        duplicate_window_ms: 30_000,
+        max_size_megabytes: 2_048,
+        max_message_kilobytes: 512,
+        enable_partitioning: true,
+        enable_batched_operations: false,
+        enable_express: true,
+        auto_delete_on_idle_ms: Some(600_000),
+        user_metadata: Some("m".into()),
+        authorization: vec![SasRule {
+            name: "r".into(),
+            rights: Rights {
+                listen: true,
+                send: true,
+                manage: true,
+            },
+            primary_key: "p".into(),
+            secondary_key: "s".into(),
+        }],
+    }
+}
+
+fn receiving() -> Receiving {
+    Receiving {
+        lock_duration_ms: 5_000,
+        max_delivery_count: 3,
+        requires_session: true,
+        dead_letter_on_expiry: true,
+        forward_to: EntityName::of_path("a/b").ok(),
+        forward_dead_letters_to: EntityName::of_path("c").ok(),
+    }
+}
+
+fn entity(kind: EntityKind) -> Entity {
+    Entity {
+        title: "Q".into(),
+        kind,
+        created_ms: 1,
+        updated_ms: 2,
+    }
+}
+
+/// No two are alike, so that none stands for another one.
+const COUNTS: MessageCounts = MessageCounts {
+    active: 1,
+    dead_letters: 20,
+    scheduled: 300,
+    transfer: 4_000,
+    transfer_dead_letters: 50_000,
+};
+
+#[test]
+fn what_is_told_of_a_queue_makes_the_same_queue() {
+    let made = QueueProperties {
+        receiving: receiving(),
+        sending: sending(),
+    };
+    for queue in [made, QueueProperties::default()] {
+        let entity = entity(EntityKind::Queue(queue.clone()));
+        let told = queue::description("h:1", &entity, &queue, COUNTS);
+        assert_eq!(told.message_count, Some(54_321));
+        let counts = told.counts.unwrap();
+        assert_eq!(
+            (counts.active, counts.dead_letters, counts.scheduled),
+            (1, 20, 300)
+        );
+        assert_eq!(
+            (counts.transfer, counts.transfer_dead_letters),
+            (4_000, 50_000)
+        );
+        assert_eq!(queue::properties(told).ok(), Some(queue));
+    }
+}
+
+#[test]
+fn what_is_told_of_a_topic_makes_the_same_topic() {
+    let made = TopicProperties {
+        sending: sending(),
+        support_ordering: true,
+    };
+    for topic in [made, TopicProperties::default()] {
+        let entity = entity(EntityKind::Topic(topic.clone()));
+        let told = topic::description(&entity, &topic, 7);
+        assert_eq!(told.subscription_count, Some(7));
+        assert_eq!(topic::properties(told).ok(), Some(topic));
+    }
+}
+
+#[test]
+fn what_is_told_of_a_subscription_makes_the_same_subscription() {
+    let made = SubscriptionProperties {
+        receiving: receiving(),
+        status: Status::Disabled,
+        default_time_to_live_ms: Some(7_000),
+        dead_letter_on_filter_error: false,
+        enable_batched_operations: false,
+        auto_delete_on_idle_ms: Some(300_000),
+        user_metadata: Some("m".into()),
+    };
+    for properties in [made, SubscriptionProperties::default()] {
+        let entity = SubscriptionEntity {
+            title: "S".into(),
+            properties: properties.clone(),
+            created_ms: 1,
+            updated_ms: 2,
+        };
+        let told = subscription::description("h", &entity, COUNTS);
+        assert_eq!(told.message_count, Some(54_321));
+        assert_eq!(subscription::properties(told).ok(), Some(properties));
+    }
+}
+
+#[test]
+fn what_nobody_says_is_as_service_bus_has_it() {
+    let queue = queue::properties(QueueDescription::default()).unwrap();
+    assert_eq!(queue, QueueProperties::default());
+    let topic = topic::properties(TopicDescription::default()).unwrap();
+    assert_eq!(topic, TopicProperties::default());
+    let subscription = subscription::properties(SubscriptionDescription::default()).unwrap();
+    assert_eq!(subscription, SubscriptionProperties::default());
+}
+
+#[test]
+fn forwarding_is_told_as_a_url_and_heard_in_any_spelling() {
+    let to = EntityName::of_path("a/b").ok();
+    for said in ["sb://h:5300/A/b", "https://other/a/b/", "a/B"] {
+        assert_eq!(properties::forward(Some(said)).unwrap(), to, "{said}");
+    }
+    let told = properties::forwarded("h:5300", to.as_ref());
+    assert_eq!(told.as_deref(), Some("sb://h:5300/a/b"));
+    assert!(properties::forward(Some("sb://h/a?b")).is_ok());
+    assert!(properties::forward(Some("sb://h/")).is_err());
+}
+
+#[test]
+fn keys_are_made_where_none_are_said_and_rights_go_together() {
+    let rule = |rights: &[&str]| {
+        let rule = AuthorizationRule {
+            name: "r".into(),
+            rights: rights.iter().map(|right| (*right).to_owned()).collect(),
+            ..AuthorizationRule::default()
+        };
+        properties::authorization(vec![rule])
+    };
+    let made = rule(&["Listen"]).unwrap().remove(0);
+    assert!(made.rights.listen && !made.rights.send && !made.rights.manage);
+    assert_eq!(made.primary_key.len(), 44);
+    assert_ne!(made.primary_key, made.secondary_key);
+    assert!(rule(&["Manage", "Send", "Listen"]).is_ok());
+    for wrong in [&["Manage"][..], &["Manage", "Send"], &["listen"]] {
+        assert!(rule(wrong).is_err(), "{wrong:?}");
+    }
+}
+
+#[test]
+fn numbers_and_words_that_no_property_has_are_refused() {
+    let of = |said: QueueDescription| queue::properties(said).is_err();
+    assert!(of(QueueDescription {
+        status: Some("Busy".into()),
+        ..QueueDescription::default()
+    }));
+    assert!(of(QueueDescription {
+        max_delivery_count: Some(1 << 32),
+        ..QueueDescription::default()
+    }));
+    assert!(of(QueueDescription {
+        lock_duration: Some(Span::Unlimited),
+        ..QueueDescription::default()
+    }));
+    assert!(of(QueueDescription {
+        forward_to: Some("sb://h/a~b".into()),
+        ..QueueDescription::default()
+    }));
+}
+
+#[test]
+fn the_only_rule_is_the_one_that_says_nothing() {
+    let of = |name: Option<&str>, filter: &str, action: Option<&str>| {
+        let said = SubscriptionDescription {
+            default_rule: Some(FirstRule {
+                name: name.map(Into::into),
+                filter: filter.into(),
+                action: action.map(Into::into),
+            }),
+            ..SubscriptionDescription::default()
+        };
+        subscription::properties(said).is_ok()
+    };
+    assert!(of(None, "TrueFilter", None));
+    assert!(of(Some("$Default"), "TrueFilter", Some("EmptyRuleAction")));
+    assert!(!of(Some("mine"), "TrueFilter", None));
+    assert!(!of(None, "SqlFilter", None));
+    assert!(!of(None, "", None));
+    assert!(!of(None, "TrueFilter", Some("SqlRuleAction")));
+}
+
+#[test]
+fn pages_end_with_the_list() {
+    let page = |skip, top| Page { skip, top }.cut((0..5).collect::<Vec<_>>());
+    assert_eq!(page(0, 5), ((0..5).collect(), false));
+    assert_eq!(page(0, 4), ((0..4).collect(), true));
+    assert_eq!(page(4, 4), (vec![4], false));
+    assert_eq!(page(9, 4), (vec![], false));
+    assert_eq!(page(usize::MAX, 4), (vec![], false));
+}
