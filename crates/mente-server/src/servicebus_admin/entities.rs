@@ -25,12 +25,6 @@ pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result
     let (broker, who) = (request.broker(), &request.who);
     let (status, entity) = if is_queue {
         let properties = queue::properties(read_entry(&body)?)?;
-        let receiving = &properties.receiving;
-        check_targets(
-            request,
-            [&receiving.forward_to, &receiving.forward_dead_letters_to],
-        )
-        .await?;
         match request.is_update() {
             true => (
                 StatusCode::OK,
@@ -93,26 +87,6 @@ pub(super) async fn find(request: &Request<'_>, path: &str) -> Result<(EntityNam
     let all = request.broker().entities(&request.who).await?;
     let found = all.into_iter().find(|(known, _)| *known == name);
     found.ok_or_else(|| Refusal::not_found(format!("no queue or topic {path:?}; create it first")))
-}
-
-/// Where messages go must be there.
-pub(super) async fn check_targets(
-    request: &Request<'_>,
-    targets: [&Option<EntityName>; 2],
-) -> Result<()> {
-    let targets: Vec<&EntityName> = targets.into_iter().flatten().collect();
-    if targets.is_empty() {
-        return Ok(());
-    }
-    let all = request.broker().entities(&request.who).await?;
-    for target in targets {
-        if !all.iter().any(|(name, _)| name == target) {
-            let target = target.as_path();
-            let detail = format!("no queue or topic {target:?} to forward to; create it first");
-            return Err(Refusal::bad_request(detail));
-        }
-    }
-    Ok(())
 }
 
 async fn answer(

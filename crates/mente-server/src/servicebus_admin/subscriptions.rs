@@ -7,7 +7,7 @@ use mente_broker::{EntityName, SubscriptionEntity, SubscriptionName};
 use mente_wire::servicebus::SubscriptionDescription;
 use mente_wire::servicebus::atom::{Entry, read_entry};
 
-use super::entities::{check_targets, find};
+use super::entities::find;
 use super::error::{Refusal, Result};
 use super::page::Page;
 use super::path::Of;
@@ -48,12 +48,6 @@ pub(super) async fn put(request: &Request<'_>, of: &Of, body: Body) -> Result<Re
     let name = name(of)?;
     let said = read_entry(&read(body).await?)?;
     let properties = subscription::properties(said)?;
-    let receiving = &properties.receiving;
-    check_targets(
-        request,
-        [&receiving.forward_to, &receiving.forward_dead_letters_to],
-    )
-    .await?;
     let (broker, who) = (request.broker(), &request.who);
     let (status, entity) = if request.is_update() {
         let updated = broker

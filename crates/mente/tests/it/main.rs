@@ -48,6 +48,7 @@ mod saga_faults;
 mod sagas;
 mod schema_readers;
 mod schemas;
+mod servicebus_admin;
 mod shop_page;
 mod sql;
 mod sql_views;
