@@ -1,0 +1,81 @@
+"""Cases against a Service Bus, with azure-servicebus as it is published.
+
+run.py blocking|asyncio [CASE...]: one line a case, `ok CASE` or `FAIL CASE: why`; fails if a case does.
+run.py list: each case and the kinds of what it needs.
+The environment has the connection string: MENTE_SERVICEBUS."""
+
+import asyncio
+import logging
+import os
+import sys
+
+from azure.servicebus import AutoLockRenewer, ServiceBusClient
+from azure.servicebus.aio import AutoLockRenewer as AsyncioRenewer
+from azure.servicebus.aio import ServiceBusClient as AsyncioClient
+
+import locks
+import messages
+import queues
+import refusals
+import sessions
+import topics
+from both import Blocking
+from case import CASES, Bus
+
+# Of one case; the longest waits of its own are some locks of 5 s.
+PATIENCE = 90
+MODULES = (queues, locks, messages, sessions, topics, refusals)
+
+
+async def run(flavour, name):
+    function = CASES[name][1]
+    connection = os.environ["MENTE_SERVICEBUS"]
+    # A case is to see what fails, not what a retry makes of it.
+    options = {"retry_total": 0}
+    if flavour == "asyncio":
+        client = AsyncioClient.from_connection_string(connection, **options)
+        renewer = AsyncioRenewer
+    else:
+        client = Blocking(ServiceBusClient.from_connection_string(connection, **options))
+        renewer = lambda: Blocking(AutoLockRenewer())
+    async with client:
+        await function(Bus(client, renewer, connection, name))
+
+
+async def main(flavour, names):
+    failed = 0
+    for name in names or CASES:
+        try:
+            await asyncio.wait_for(run(flavour, name), PATIENCE)
+            print(f"ok {name}", flush=True)
+        except Exception as error:
+            failed += 1
+            why = " ".join(f"{type(error).__name__}: {error}".split())
+            print(f"FAIL {name}: {why}{where(error)}", flush=True)
+    return failed
+
+
+def where(error):
+    """The innermost line of ours that led to it."""
+    found, here = "", error.__traceback__
+    modules = {module.__file__ for module in MODULES}
+    while here:
+        if here.tb_frame.f_code.co_filename in modules:
+            found = f" ({os.path.basename(here.tb_frame.f_code.co_filename)}:{here.tb_lineno})"
+        here = here.tb_next
+    return found
+
+
+if __name__ == "__main__":
+    logging.getLogger("azure").setLevel(logging.CRITICAL)
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    flavour, names = sys.argv[1], sys.argv[2:]
+    if flavour == "list":
+        for name, (kinds, _) in CASES.items():
+            print(name, *kinds)
+        sys.exit()
+    assert flavour in ("blocking", "asyncio"), flavour
+    failed = asyncio.run(main(flavour, names))
+    sys.stdout.flush()
+    # Threads of a case that was given up are not waited for.
+    os._exit(1 if failed else 0)
