@@ -16,7 +16,7 @@ const HELP: &str = "\
 cargo xtask COMMAND
 
   test [ARGS]   set up what the tests need, then run them all; ARGS go to `cargo test`
-  setup         only set up: Python packages, JDK, Maven, Node, Chromium, faketime, strace, xfsprogs, m4
+  setup         only set up: Python packages, JDK, Maven, Go, Node, Chromium, faketime, strace, xfsprogs, m4
   tidy          format, lints, the rules of the house that no tool knows, and where packages come
                 from, under which licence, and what is known to be wrong with them
   release       the binary, of the same bytes wherever it is built

@@ -7,13 +7,18 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 10] = [
+const PROGRAMS: [(&str, &str, &str); 11] = [
     (
         "java",
         "openjdk-17-jdk-headless",
-        "the Kafka engine's tests",
+        "the Kafka engine's tests and Service Bus's client",
     ),
-    ("mvn", "maven", "the Kafka engine's tests"),
+    (
+        "mvn",
+        "maven",
+        "the Kafka engine's tests and Service Bus's client",
+    ),
+    ("go", "golang-go", "the test of Go's Service Bus client"),
     ("node", "nodejs", "the JavaScript clients' tests"),
     ("npm", "npm", "the JavaScript clients' tests"),
     ("chromium", "chromium", "the shop page's test"),
@@ -57,7 +62,12 @@ pub(crate) fn run() -> Outcome {
     if let Err(error) = journals() {
         missing.push(error);
     }
-    if let Err(error) = node() {
+    for folder in ["tests/node", "tests/servicebus/js"] {
+        if let Err(error) = node(&root().join(folder)) {
+            missing.push(error);
+        }
+    }
+    if let Err(error) = go() {
         missing.push(error);
     }
     if missing.is_empty() {
@@ -155,9 +165,8 @@ for archive in folder.glob('*.tar.gz'):
     copy(&pinned, &stamp)
 }
 
-/// The packages of `tests/node`, if npm is there.
-fn node() -> Outcome {
-    let folder = root().join("tests/node");
+/// The packages of a folder with a lock file, if npm is there.
+fn node(folder: &Path) -> Outcome {
     let (lock, stamp) = (
         folder.join("package-lock.json"),
         folder.join("node_modules/.installed"),
@@ -168,9 +177,20 @@ fn node() -> Outcome {
     execute(
         Command::new("npm")
             .args(["ci", "--silent", "--no-audit", "--no-fund", "--prefix"])
-            .arg(&folder),
+            .arg(folder),
     )?;
     copy(&lock, &stamp)
+}
+
+/// The modules that `tests/servicebus/go` is built with, by the checksums of its `go.sum`.
+fn go() -> Outcome {
+    let folder = root().join("tests/servicebus/go");
+    execute(
+        Command::new("go")
+            .arg("-C")
+            .arg(folder)
+            .args(["mod", "download"]),
+    )
 }
 
 fn same(one: &Path, other: &Path) -> bool {

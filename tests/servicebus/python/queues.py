@@ -327,7 +327,7 @@ async def waiting_receiver(bus):
         same(text(await waiting), "here")
 
 
-@case("forward", "plain")
+@case("plain", "forward")
 async def forwarded(bus):
     await bus.send(Message("on", message_id="m"), "forward")
     async with bus.receiver("plain") as receiver:

@@ -1,0 +1,16 @@
+//! The real binary against Azure's own clients of Service Bus, unmodified, with nothing changed but the connection
+//! string: Python (blocking and asyncio), JavaScript, Go and Java. Their programs in `tests/servicebus` have the same
+//! cases by the same names, each with queues and topics of its own; what one prints is what is judged here.
+
+#[path = "../it/certificates.rs"]
+mod certificates;
+#[path = "../it/engine.rs"]
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod engine;
+#[path = "../it/server.rs"]
+#[expect(dead_code, reason = "the other tests use the rest")]
+mod server;
+
+mod clients;
+mod entities;
+mod judge;
