@@ -27,9 +27,14 @@ enum Program {
     },
     /// A program in Python in that folder, which measures the binary of release.
     Python(&'static str),
+    /// Somebody else's tests, run by a program in Python in that folder, which writes that page beside.
+    Suite {
+        folder: &'static str,
+        page: &'static str,
+    },
 }
 
-const PROOFS: [Proof; 12] = [
+const PROOFS: [Proof; 13] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -99,6 +104,16 @@ const PROOFS: [Proof; 12] = [
         purpose: "Steady open load with retention deleting: nothing lost, order kept, and what grows.",
     },
     Proof {
+        name: "servicebus-live",
+        program: Program::Suite {
+            folder: "tests/servicebus/live",
+            page: "docs/compat/servicebus.md",
+        },
+        words: &[],
+        flags: &[],
+        purpose: "Microsoft's own tests of their Python client of Service Bus, blocking, asyncio and administration, against the server: each one that does not pass is in docs/compat/servicebus.md with its reason.",
+    },
+    Proof {
         name: "bench",
         program: Program::Binary("mente"),
         words: &["bench"],
@@ -152,6 +167,19 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
             command = Command::new(python);
             command.arg(format!("{folder}/run.py")).arg("--mente");
             command.arg(binaries().join("mente"));
+            format!("{folder}/run.py")
+        }
+        Program::Suite { folder, page } => {
+            let python = setup::suite(folder)?;
+            let build = ["build", "--release", "--quiet", "--package", "mente"];
+            execute(Command::new("cargo").args(build))?;
+            command = Command::new(python);
+            command.arg(format!("{folder}/run.py")).arg("--mente");
+            command.arg(binaries().join("mente"));
+            // A page of a part of it would not be true of the whole.
+            if flags.is_empty() {
+                command.args(["--report", page]);
+            }
             format!("{folder}/run.py")
         }
     };

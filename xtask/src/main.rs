@@ -30,7 +30,7 @@ cargo xtask COMMAND
                 every decoder against other inputs each time, 60 s each, one for each core at a time;
                 with a word, those whose names hold it
   long NAME     a long proof, its report in docs/proof: chaos, cluster, kill, git, sim, rot, faults, fuzz, soak,
-                bench, bench-cluster, bench-eventstore;
+                servicebus-live, bench, bench-cluster, bench-eventstore;
                 flags behind the name take the place of its own
 ";
 

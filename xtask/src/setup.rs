@@ -100,6 +100,13 @@ pub(crate) fn bench(folder: &str) -> Result<PathBuf, String> {
     Ok(place.join("bin/python"))
 }
 
+/// The Python of a suite of somebody else's, with the packages that it needs.
+pub(crate) fn suite(folder: &str) -> Result<PathBuf, String> {
+    let place = root().join(".venv-live");
+    venv(&root().join(folder), &place)?;
+    Ok(place.join("bin/python"))
+}
+
 /// A virtual environment with the packages that `folder` requires.
 fn venv(folder: &Path, venv: &Path) -> Outcome {
     let requirements = folder.join("requirements.txt");

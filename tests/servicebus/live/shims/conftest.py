@@ -1,0 +1,33 @@
+"""Points the SDK, which knows but its standard port and public authorities, at a Mente. Nothing else of it changes."""
+
+import os
+import sys
+from enum import Enum
+from types import ModuleType
+
+import certifi
+
+certifi.where = lambda: os.environ["MENTE_SERVICEBUS_CA"]
+
+import azure.servicebus._pyamqp._connection as connection
+import azure.servicebus._pyamqp.aio._connection_async as asyncio_connection
+
+connection.SECURE_PORT = asyncio_connection.SECURE_PORT = int(os.environ["MENTE_SERVICEBUS_PORT"])
+
+
+class AccessRights(str, Enum):
+    """Of azure.mgmt.servicebus.models, all that the suite takes of that package."""
+
+    manage = "Manage"
+    send = "Send"
+    listen = "Listen"
+
+
+for name in ("azure.mgmt", "azure.mgmt.servicebus", "azure.mgmt.servicebus.models"):
+    sys.modules[name] = ModuleType(name)
+sys.modules["azure.mgmt.servicebus.models"].AccessRights = AccessRights
+
+
+def pytest_configure(config):
+    for marker in ("liveTest", "live_test_only", "playback_test_only"):
+        config.addinivalue_line("markers", f"{marker}: of the suite, without a meaning here")
