@@ -181,7 +181,7 @@ class Reason:
 def reasons(files):
     listed = tomllib.loads((HERE / "reasons.toml").read_text()).get("reason", [])
     # Of the files that run.
-    of_files = lambda pattern: any(pattern.split("::")[0] in ("*", name) for name in files)
+    of_files = lambda pattern: any(fnmatch.fnmatchcase(name, pattern.split("::")[0]) for name in files)
     kept = [Reason([test for test in one["tests"] if of_files(test)], one["why"]) for one in listed]
     return [reason for reason in kept if reason.tests]
 

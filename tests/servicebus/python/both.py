@@ -12,6 +12,13 @@ AT_ONCE = {
     "get_subscription_receiver",
     "list_queue_sessions",
     "list_subscription_sessions",
+    "list_queues",
+    "list_queues_runtime_properties",
+    "list_topics",
+    "list_topics_runtime_properties",
+    "list_subscriptions",
+    "list_subscriptions_runtime_properties",
+    "list_rules",
     "register",
 }
 DONE = object()

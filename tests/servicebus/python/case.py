@@ -21,11 +21,10 @@ def case(*kinds):
 class Bus:
     """The bus as one case sees it."""
 
-    def __init__(self, client, renewer, connection, name):
+    def __init__(self, client, flavour, name):
         self.client = client
-        # Makes an AutoLockRenewer of the client's flavour.
-        self.renewer = renewer
-        self.connection = connection
+        # Makes others of the client's flavour.
+        self.flavour = flavour
         self.case = name
 
     def name(self, kind="plain"):
@@ -60,6 +59,10 @@ async def take_one(receiver):
 async def is_empty(receiver, wait=1):
     came = await receiver.receive_messages(max_message_count=1, max_wait_time=wait)
     same([text(message) for message in came], [])
+
+
+async def listed(pages):
+    return [item async for item in pages]
 
 
 async def eventually(get, wanted):

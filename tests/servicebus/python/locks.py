@@ -48,7 +48,7 @@ async def lock_lost(bus):
 @case("short")
 async def renewed_by_itself(bus):
     await bus.send(Message("held"), "short")
-    async with bus.receiver("short") as receiver, bus.renewer() as renewer:
+    async with bus.receiver("short") as receiver, bus.flavour.renewer() as renewer:
         message = await take_one(receiver)
         first = message.locked_until_utc
         renewer.register(receiver, message, max_lock_renewal_duration=60)

@@ -2,7 +2,8 @@
 
 run.py blocking|asyncio [CASE...]: one line a case, `ok CASE` or `FAIL CASE: why`; fails if a case does.
 run.py list: each case and the kinds of what it needs.
-The environment has the connection string: MENTE_SERVICEBUS."""
+The environment has connection strings, MENTE_SERVICEBUS and MENTE_SERVICEBUS_ADMIN, and where the certificate of the
+authority of both is, MENTE_SERVICEBUS_CA."""
 
 import asyncio
 import logging
@@ -12,34 +13,53 @@ import sys
 from azure.servicebus import AutoLockRenewer, ServiceBusClient
 from azure.servicebus.aio import AutoLockRenewer as AsyncioRenewer
 from azure.servicebus.aio import ServiceBusClient as AsyncioClient
+from azure.servicebus.aio.management import ServiceBusAdministrationClient as AsyncioAdministration
+from azure.servicebus.management import ServiceBusAdministrationClient
 
+import administration
 import locks
 import messages
 import queues
 import refusals
 import sessions
 import topics
+import transports
 from both import Blocking
 from case import CASES, Bus
 
 # Of one case; the longest waits of its own are some locks of 5 s.
 PATIENCE = 90
-MODULES = (queues, locks, messages, sessions, topics, refusals)
+MODULES = (queues, locks, messages, sessions, topics, refusals, administration, transports)
 
 
 async def run(flavour, name):
     function = CASES[name][1]
-    connection = os.environ["MENTE_SERVICEBUS"]
-    # A case is to see what fails, not what a retry makes of it.
-    options = {"retry_total": 0}
-    if flavour == "asyncio":
-        client = AsyncioClient.from_connection_string(connection, **options)
-        renewer = AsyncioRenewer
-    else:
-        client = Blocking(ServiceBusClient.from_connection_string(connection, **options))
-        renewer = lambda: Blocking(AutoLockRenewer())
-    async with client:
-        await function(Bus(client, renewer, connection, name))
+    async with Flavour(flavour).connect() as client:
+        await function(Bus(client, Flavour(flavour), name))
+
+
+class Flavour:
+    """One of the two clients, behind the same face."""
+
+    def __init__(self, name):
+        self.asyncio = name == "asyncio"
+
+    def connect(self, connection=None, **options):
+        connection = connection or os.environ["MENTE_SERVICEBUS"]
+        # A case is to see what fails, not what a retry makes of it.
+        return self.made(AsyncioClient, ServiceBusClient, connection, retry_total=0, **options)
+
+    def administration(self):
+        connection = os.environ["MENTE_SERVICEBUS_ADMIN"]
+        return self.made(AsyncioAdministration, ServiceBusAdministrationClient, connection, retry_total=0)
+
+    def made(self, one, other, connection, **options):
+        if self.asyncio:
+            return one.from_connection_string(connection, **options)
+        return Blocking(other.from_connection_string(connection, **options))
+
+    def renewer(self):
+        return AsyncioRenewer() if self.asyncio else Blocking(AutoLockRenewer())
 
 
 async def main(flavour, names):

@@ -149,7 +149,7 @@ async def session_lock_lost(bus):
 @case("brief-session")
 async def session_renewed_by_itself(bus):
     await bus.send(of("a", "a0"), "brief-session")
-    async with session(bus, "a", "brief-session") as receiver, bus.renewer() as renewer:
+    async with session(bus, "a", "brief-session") as receiver, bus.flavour.renewer() as renewer:
         first = receiver.session.locked_until_utc
         renewer.register(receiver, receiver.session, max_lock_renewal_duration=60)
         message = await take_one(receiver)
