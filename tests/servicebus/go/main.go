@@ -2,7 +2,8 @@
 //
 // servicebus run [CASE...]: one line a case, `ok CASE` or `FAIL CASE: why`; fails if a case does.
 // servicebus list: each case and the kinds of what it needs (tests/servicebus/entities.json).
-// The environment has the connection string: MENTE_SERVICEBUS.
+// The environment has connection strings, MENTE_SERVICEBUS and MENTE_SERVICEBUS_ADMIN, and where the certificate of the
+// authority of both is, MENTE_SERVICEBUS_CA.
 package main
 
 import (
@@ -44,6 +45,8 @@ func main() {
 	messageCases()
 	sessionCases()
 	refusalCases()
+	administrationCases()
+	transportCases()
 	switch os.Args[1] {
 	case "list":
 		for _, c := range cases {
@@ -102,7 +105,8 @@ func where() string {
 			return ""
 		}
 		file = file[strings.LastIndex(file, "/")+1:]
-		for _, ours := range []string{"queues.go", "locks.go", "messages.go", "sessions.go", "refusals.go"} {
+		for _, ours := range []string{"queues.go", "locks.go", "messages.go", "sessions.go", "refusals.go",
+			"administration.go", "transports.go"} {
 			if file == ours {
 				return fmt.Sprintf(" (%s:%d)", file, line)
 			}

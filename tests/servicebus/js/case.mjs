@@ -79,7 +79,7 @@ export function peekAll(receiver, count = 100) {
 
 export async function eventually(isSo, what) {
   const until = Date.now() + SOON;
-  while (!isSo()) {
+  while (!(await isSo())) {
     assert(Date.now() < until, `${what()}: what was to come did not`);
     await sleep(50);
   }

@@ -2,7 +2,8 @@
 //
 // run.mjs run [CASE...]: one line a case, `ok CASE` or `FAIL CASE: why`; fails if a case does.
 // run.mjs list: each case and the kinds of what it needs.
-// The environment has the connection string: MENTE_SERVICEBUS.
+// The environment has connection strings, MENTE_SERVICEBUS and MENTE_SERVICEBUS_ADMIN, and Node trusts the authority of
+// both by NODE_EXTRA_CA_CERTS.
 
 import { ServiceBusClient } from "@azure/service-bus";
 import { Bus, cases } from "./case.mjs";
@@ -10,6 +11,8 @@ import "./queues.mjs";
 import "./messages.mjs";
 import "./sessions.mjs";
 import "./refusals.mjs";
+import "./administration.mjs";
+import "./transports.mjs";
 
 // Of one case; the longest waits of its own are some locks of 5 s.
 const PATIENCE = 90_000;
