@@ -346,7 +346,8 @@ pub(super) fn release(desk: &Desk, who: Principal, view: SubscriptionName, lock:
     });
 }
 
-/// The filter comes back with the session that was granted, plain as from Service Bus.
+/// The filter comes back with the session that was granted, described as it was asked for: Go reads nothing else, and
+/// JS only what is plain.
 fn grant_filter(answer: &mut Attach, session: &str) {
     let filter = answer
         .source
@@ -354,7 +355,10 @@ fn grant_filter(answer: &mut Attach, session: &str) {
         .and_then(|source| source.filter.as_mut());
     let mut entries = filter.into_iter().flat_map(|filter| filter.0.iter_mut());
     if let Some((_, value)) = entries.find(|(key, _)| key.as_str() == Some(SESSION_FILTER)) {
-        *value = session.into();
+        *value = match value {
+            Value::Described(asked) => Value::described(asked.descriptor.clone(), session.into()),
+            _ => session.into(),
+        };
     }
 }
 
@@ -416,11 +420,17 @@ mod tests {
     }
 
     #[test]
-    fn the_answer_names_the_session_that_was_granted() {
-        let mut answer = attach(Some(Value::Null));
-        grant_filter(&mut answer, "s-1");
-        let filter = answer.source.unwrap().filter.unwrap();
-        assert_eq!(filter.get(SESSION_FILTER), Some(&"s-1".into()));
+    fn the_answer_names_the_session_that_was_granted_as_it_was_asked_for() {
+        let described = |value| Value::described(Value::Ulong(0x13_7000_000c), value);
+        for (asked, granted) in [
+            (Value::Null, "s-1".into()),
+            (described(Value::Null), described("s-1".into())),
+        ] {
+            let mut answer = attach(Some(asked));
+            grant_filter(&mut answer, "s-1");
+            let filter = answer.source.unwrap().filter.unwrap();
+            assert_eq!(filter.get(SESSION_FILTER), Some(&granted));
+        }
     }
 
     #[test]
