@@ -24,7 +24,9 @@ pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result
     let is_queue = element_of(&body)? == "QueueDescription";
     let (broker, who) = (request.broker(), &request.who);
     let (status, entity) = if is_queue {
-        let properties = queue::properties(read_entry(&body)?)?;
+        let said: QueueDescription = read_entry(&body)?;
+        check_version(request, said.max_message_kilobytes)?;
+        let properties = queue::properties(said)?;
         match request.is_update() {
             true => (
                 StatusCode::OK,
@@ -36,7 +38,9 @@ pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result
             ),
         }
     } else {
-        let properties = topic::properties(read_entry(&body)?)?;
+        let said: TopicDescription = read_entry(&body)?;
+        check_version(request, said.max_message_kilobytes)?;
+        let properties = topic::properties(said)?;
         match request.is_update() {
             true => {
                 let updated = broker.update_message_topic(who, &name, properties).await?;
@@ -49,6 +53,19 @@ pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result
         }
     };
     answer(request, status, &name, &entity).await
+}
+
+/// A client of an earlier version that says how large messages may be is mistaken, and is told so by Service Bus too.
+fn check_version(request: &Request<'_>, said: Option<u64>) -> Result<()> {
+    const SINCE: &str = "2021-05";
+    let is_earlier = request
+        .parameter("api-version")
+        .is_some_and(|version| version < SINCE);
+    if said.is_some() && is_earlier {
+        let detail = format!("MaxMessageSizeInKilobytes is known since api-version {SINCE}");
+        return Err(Refusal::bad_request(detail));
+    }
+    Ok(())
 }
 
 pub(super) async fn delete(request: &Request<'_>, path: &str) -> Result<Response> {

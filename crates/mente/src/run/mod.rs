@@ -458,9 +458,11 @@ async fn serve(
     drop(broker);
     let took = began.elapsed();
     let amqp = amqp_address.map(|address| address.to_string());
-    tracing::info!(url = format!("{}://{address}", plan.scheme()), amqp, kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
+    let servicebus_admin = administration_address.map(|address| address.to_string());
+    tracing::info!(url = format!("{}://{address}", plan.scheme()), amqp, servicebus_admin, kafka = running.kafka(), data = %data_dir.display(), ready_ms = took.as_millis() as u64, "ready");
     if plan.is_dev {
-        greet(plan.scheme(), address, amqp_address, data_dir, took)?;
+        let messages = (amqp_address, administration_address);
+        greet(plan.scheme(), address, messages, data_dir, took)?;
     }
     if let Some(file) = &process.ports_file {
         let mut doors = vec![(plan.scheme(), address)];
@@ -577,7 +579,7 @@ async fn bind(plan: &Plan, broker: Broker, options: http::Options) -> Result<Htt
 fn greet(
     scheme: &str,
     address: SocketAddr,
-    amqp: Option<SocketAddr>,
+    (amqp, administration): (Option<SocketAddr>, Option<SocketAddr>),
     data_dir: &Path,
     took: Duration,
 ) -> Result<()> {
@@ -591,11 +593,14 @@ fn greet(
         format!(" --server {url}")
     };
     let messages = amqp.map(amqp::connection_string).unwrap_or_default();
+    let administration = administration.map(|address| address.to_string());
+    let administration = administration.unwrap_or_default();
     line(&format!(
         "mente {version}  embedded engine  data {data}  ready in {seconds:.1} s
   Events      POST {url}/topics/TOPIC/events
   Event Grid  {url}  any key
   Service Bus {messages}  any key
+              administration: the same with {administration}
   Health      {url}/readyz  /metrics
   Next        mente pub orders '{{\"id\":1}}'{server}
               mente tail orders --from earliest{server}

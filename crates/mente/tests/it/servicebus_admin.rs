@@ -161,6 +161,9 @@ async fn queues_are_made_changed_and_deleted() {
         (status, within(&made, "ForwardTo")),
         (201, "sb://ns.example:5300/a/b")
     );
+    let large = "<QueueDescription><MaxMessageSizeInKilobytes>1024</MaxMessageSizeInKilobytes></QueueDescription>";
+    assert_eq!(put(&server, "/d?api-version=2017-04", large).await.0, 400);
+    assert_eq!(put(&server, "/d?api-version=2021-05", large).await.0, 201);
     assert_eq!(delete(&server, "/a/B").await, 200);
     assert_eq!(delete(&server, "/a/b").await, 404);
     assert_eq!(get(&server, "/a/b").await.0, 404);
