@@ -53,6 +53,8 @@ func overAWebSocket(b *bus) {
 func thereAndBack(b *bus, options *sb.ClientOptions) {
 	options.RetryOptions.MaxRetries = -1
 	connection := strings.Replace(os.Getenv("MENTE_SERVICEBUS"), "UseDevelopmentEmulator=true;", "", 1)
+	// Its host is the name that a certificate must have, without a port.
+	connection = endpoint.ReplaceAllString(connection, "sb://$1")
 	client := must(sb.NewClientFromConnectionString(connection, options))
 	defer client.Close(b)
 	there := &bus{b.Context, client, b.name}
