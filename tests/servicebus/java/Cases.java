@@ -90,7 +90,11 @@ class Cases {
         if (why == null) {
             System.out.println("ok " + name);
         } else {
-            System.out.println("FAIL " + name + ": " + String.valueOf(why).replaceAll("\\s+", " ") + where(why));
+            var said = new StringBuilder(String.valueOf(why));
+            for (Throwable cause = why.getCause(); cause != null; cause = cause.getCause()) {
+                said.append(", since ").append(cause);
+            }
+            System.out.println("FAIL " + name + ": " + said.toString().replaceAll("\\s+", " ") + where(why));
         }
         return why == null;
     }
@@ -241,7 +245,7 @@ class Cases {
         try {
             call.run();
         } catch (ServiceBusException e) {
-            same(e.getReason(), reason);
+            check(e.getReason() == reason, e + " is of " + e.getReason() + " and not of " + reason);
             return;
         }
         throw new AssertionError("it was not refused with " + reason);
@@ -252,8 +256,12 @@ class Cases {
         try {
             call.run();
         } catch (RuntimeException e) {
-            check(String.valueOf(e.getMessage()).toLowerCase().contains(word), e + " has no word on " + word);
-            return;
+            for (Throwable why = e; why != null; why = why.getCause()) {
+                if (String.valueOf(why).toLowerCase().contains(word)) {
+                    return;
+                }
+            }
+            throw new AssertionError(e + " has no word on " + word);
         }
         throw new AssertionError("it was not refused with a word on " + word);
     }
