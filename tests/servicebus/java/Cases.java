@@ -25,7 +25,8 @@ import java.util.stream.IntStream;
  *
  * run [CASE...]: one line a case, "ok CASE" or "FAIL CASE: why"; fails if a case does.
  * list: each case and the kinds of what it needs (tests/servicebus/entities.json).
- * The environment has the connection string: MENTE_SERVICEBUS.
+ * The environment has the connection string, MENTE_SERVICEBUS, and where the certificate of the server's authority is,
+ * MENTE_SERVICEBUS_CA. The administration client goes to port 443 whatever it is told, and so has no cases.
  */
 class Cases {
     /** Of one case; the longest waits of its own are some locks of 5 s. */
@@ -50,6 +51,7 @@ class Cases {
         Messages.define();
         Sessions.define();
         Refusals.define();
+        Transports.define();
         switch (args.length == 0 ? "" : args[0]) {
             case "list" -> ALL.forEach((name, one) ->
                 System.out.println((name + " " + String.join(" ", one.kinds)).strip()));
@@ -102,7 +104,7 @@ class Cases {
     /** The innermost line of a case that led to it. */
     private static String where(Throwable why) {
         for (StackTraceElement at : why.getStackTrace()) {
-            if (List.of("Queues.java", "Messages.java", "Sessions.java", "Refusals.java").contains(at.getFileName())) {
+            if (List.of("Queues.java", "Messages.java", "Sessions.java", "Refusals.java", "Transports.java").contains(at.getFileName())) {
                 return " (" + at.getFileName() + ":" + at.getLineNumber() + ")";
             }
         }

@@ -61,15 +61,13 @@ async def renewed_by_itself(bus):
 
 
 @case("short")
-async def settled_from_another_receiver(bus):
-    """A lock belongs to its token: who closed its link may still settle by another one."""
+async def lock_outlives_its_link(bus):
     await bus.send([Message("done"), Message("again")], "short")
     async with bus.receiver("short") as receiver:
         done, again = await take(receiver, 2)
         await receiver.complete_message(done)
         await refused(MessageAlreadySettled, receiver.complete_message(done))
     async with bus.receiver("short") as receiver:
-        # Its lock holds beyond the link.
         await is_empty(receiver)
         await past(again.locked_until_utc)
         same(text(await take_one(receiver)), "again")
