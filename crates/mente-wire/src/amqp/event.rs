@@ -428,11 +428,20 @@ fn application_properties(mut sent: Map, event: &Event, stamp: &Stamp<'_>) -> Op
     if stamp.dead_letter {
         let said = DEAD_LETTER.into_iter().filter_map(|(attribute, name)| {
             let text = event.extension(attribute)?.to_text();
-            Some((Value::String(name.into()), Value::from(text.as_str())))
+            Some((Value::String(name.into()), Value::from(reason(&text))))
         });
         lay_over(&mut sent, Map(said.collect()));
     }
     (!sent.0.is_empty()).then(|| MapSection::ApplicationProperties.encode(&sent))
+}
+
+/// What Service Bus calls the reasons that the broker has itself.
+fn reason(said: &str) -> &str {
+    match said {
+        "TimeToLiveExceeded" => "TTLExpiredException",
+        "MaxDeliveryAttemptsExceeded" => "MaxDeliveryCountExceeded",
+        said => said,
+    }
 }
 
 /// The last of equal names counts.
