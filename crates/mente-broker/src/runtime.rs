@@ -18,6 +18,7 @@ mod reading;
 mod sealing;
 mod standby;
 mod transfers;
+mod trimming;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::future::Future;
@@ -133,6 +134,10 @@ struct Tenure<'a> {
     letters: Arc<Letters>,
     /// Views from which records go on to other topics.
     transferring: BTreeMap<u64, Transferring>,
+    /// How far logs of queues were trimmed.
+    trimmed: BTreeMap<LogId, Offset>,
+    /// Decisions since that was looked at.
+    untrimmed: usize,
     /// Some may be started once this round is durable.
     burials_wait: bool,
     /// Dead letters whose copies failed, and how often.
@@ -178,6 +183,8 @@ enum Io {
         burial: Box<Burial>,
         result: Result<Option<Offset>, engine::Error>,
     },
+    /// What was settled need not be kept any more.
+    Trimmed,
     /// What went on to another topic.
     Transferred {
         view: u64,
@@ -285,6 +292,8 @@ impl<'a> Tenure<'a> {
             burying: BTreeSet::new(),
             letters,
             transferring: BTreeMap::new(),
+            trimmed: BTreeMap::new(),
+            untrimmed: 0,
             burials_wait: false,
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
@@ -501,7 +510,7 @@ impl<'a> Tenure<'a> {
                 self.awaits_room = false;
                 self.burials_wait = true;
             }
-            Wake::Timer | Wake::Stop | Wake::Relieved => {}
+            Wake::Io(Io::Trimmed) | Wake::Timer | Wake::Stop | Wake::Relieved => {}
         }
     }
 
@@ -567,6 +576,7 @@ impl<'a> Tenure<'a> {
         if decided || self.burials_wait {
             self.start_burials();
         }
+        self.trim_settled(out.decisions.len());
         self.reply(out.replies);
         self.start_sealing();
         Ok(())

@@ -15,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{Counts, Messages, Settings};
-use crate::shard::{Command, SubscriptionInfo};
+use crate::shard::{Command, Made, SubscriptionInfo};
 
 /// How many messages of a view stand where.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,9 +83,13 @@ impl Broker {
     ) -> Result<Entity> {
         let name = EntityName::of_path(title)?;
         properties.validate()?;
-        let topic = self.new_entity(who, &name, &properties.receiving).await?;
+        let (topic, made) = self.new_entity(who, &name, &properties.receiving).await?;
         let view = SubscriptionName::queue(name.clone());
-        let settings = view_settings(&properties.receiving, &properties.sending, None);
+        let mut settings = view_settings(&properties.receiving, &properties.sending, None);
+        if let Some(messages) = &mut settings.messages {
+            // A topic that was there before may have readers of its own.
+            messages.trims = made == Made::Now;
+        }
         self.make_view_with_letters(&view, topic, Offset(0), settings)
             .await?;
         let entity = self.made(title, EntityKind::Queue(properties));
@@ -350,7 +354,7 @@ impl Broker {
         who: &Principal,
         name: &EntityName,
         receiving: &Receiving,
-    ) -> Result<Topic> {
+    ) -> Result<(Topic, Made)> {
         authorize(self.options.access, who, Action::Manage, name)?;
         self.check_forwards(receiving).await?;
         let there = self.find_topic(name).await?;
@@ -361,8 +365,8 @@ impl Broker {
             return Err(Error::new(Kind::Exists, message));
         }
         match there {
-            Some(topic) => Ok(topic),
-            None => Ok(self.create_topic(who, name, 1).await?.0),
+            Some(topic) => Ok((topic, Made::Before)),
+            None => self.create_topic(who, name, 1).await,
         }
     }
 
@@ -432,6 +436,7 @@ impl Broker {
             max_delivery_count: settings.max_delivery_count,
             messages: Some(Box::new(Messages {
                 never_gives_up: true,
+                trims: true,
                 ..Messages::default()
             })),
             ..Settings::default()
@@ -480,6 +485,7 @@ impl Broker {
         };
         let before = before.settings.messages();
         if let Some(messages) = &mut settings.messages {
+            messages.trims = before.trims;
             // What is on its way there is looked for from where it was.
             messages.copies_from = match targets(before) == targets(messages) {
                 true => before.copies_from,
@@ -548,6 +554,7 @@ fn view_settings(
             forward_to: receiving.forward_to.clone(),
             forward_dead_letters_to: receiving.forward_dead_letters_to.clone(),
             hold_for: None,
+            trims: false,
             copies_from: 0,
             described,
         })),

@@ -225,6 +225,16 @@ impl Queue {
         self.settings = settings;
     }
 
+    /// Below this nothing of the log is needed by this view.
+    pub(crate) fn needs_from(&self, partition: u32) -> Option<Offset> {
+        let durable = &self.partitions.get(partition as usize)?.durable;
+        // A record is copied from where it lies.
+        let dying = durable.dying.keys().next().copied();
+        let revived = durable.revived.keys().next().copied();
+        let needed = [Some(durable.floor), durable.ids_from, dying, revived];
+        needed.into_iter().flatten().min()
+    }
+
     /// What survives a restart, by log of the topic.
     pub fn durable(&self) -> impl Iterator<Item = &Durable> {
         self.partitions.iter().map(|p| &p.durable)

@@ -53,6 +53,8 @@ pub struct Messages {
     pub forward_dead_letters_to: Option<EntityName>,
     /// Records wait here until they are due, and go on to this topic.
     pub hold_for: Option<EntityName>,
+    /// Its log is its own: what is settled need not be kept in it.
+    pub trims: bool,
     /// No copy of anything lies below this in the topic that it goes on to.
     pub copies_from: u64,
     /// As clients of Service Bus know it, if it is a subscription of theirs.
@@ -69,6 +71,7 @@ static NO_MESSAGES: Messages = Messages {
     forward_to: None,
     forward_dead_letters_to: None,
     hold_for: None,
+    trims: false,
     copies_from: 0,
     described: None,
 };

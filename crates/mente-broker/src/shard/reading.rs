@@ -1,5 +1,7 @@
 //! What views read of their logs, and what they make of it.
 
+use std::collections::BTreeMap;
+
 use mente_engine::{Event, LogId, Now, Offset, Timestamp};
 
 use super::{Outcome, Shard, View};
@@ -152,6 +154,25 @@ impl Shard {
             });
         }
         views.len()
+    }
+
+    /// Logs in which what is settled need not be kept, each with where what is needed begins.
+    pub(crate) fn settled_logs(&self) -> Vec<(LogId, Offset)> {
+        let mut logs: BTreeMap<LogId, Offset> = BTreeMap::new();
+        for view in self.views.values() {
+            if view.queue.settings().messages().trims {
+                let log = view.topic.set.log(0);
+                logs.entry(log).or_insert(Offset(u64::MAX));
+            }
+        }
+        // Whoever else reads it needs it too.
+        for view in self.views.values() {
+            let log = view.topic.set.log(0);
+            if let (Some(least), Some(needs)) = (logs.get_mut(&log), view.queue.needs_from(0)) {
+                *least = (*least).min(needs);
+            }
+        }
+        logs.into_iter().collect()
     }
 
     /// A record cannot be read: whoever seeks just it gives it up again. Gives how many views that concerns.

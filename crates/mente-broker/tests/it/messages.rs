@@ -8,7 +8,7 @@ use mente_broker::{
     Ending, EntityName, Held, Kind, Message, MessageCounts, Mode, SessionLock, Standing,
     SubscriptionName, Taking, WantedSession,
 };
-use mente_engine::Timestamp;
+use mente_engine::{Engine, Timestamp};
 
 use crate::rounds::{ME, World, event};
 
@@ -522,4 +522,25 @@ fn an_entity_is_made_once_changed_where_it_may_and_deleted_with_all_it_has() {
     assert_eq!(listed[0].1.title, "WORK");
     assert_eq!(world.counts(), MessageCounts::default());
     assert!(world.letters_of_queue().is_empty());
+}
+
+#[test]
+fn what_is_settled_leaves_the_log_of_a_queue_and_numbers_go_on() {
+    let mut world = World::with_queue(12, plain());
+    for page in 0..150 {
+        world.send((page * 100..page * 100 + 100).map(message));
+        let out = world.take(100);
+        assert_eq!(out.len(), 100);
+        // The last one stays open.
+        let done = if page == 149 { &out[..99] } else { &out[..] };
+        world.end(done, Ending::Complete);
+    }
+    let sets = world.pool.run_until(world.engine.list("")).unwrap();
+    let topic = sets.iter().find(|s| s.name.as_str().ends_with("/work"));
+    let log = topic.unwrap().id.log(0);
+    let bounds = world.pool.run_until(world.engine.bounds(log)).unwrap();
+    assert!(bounds.start.0 >= 10_000, "{bounds:?}");
+    let mut world = world.crash();
+    let out = world.take(9);
+    assert_eq!((ids(&out), numbers(&out)), (vec![14_999], vec![15_000]));
 }

@@ -152,6 +152,7 @@ impl Broker {
             messages: Some(Box::new(Messages {
                 hold_for: Some(entity.clone()),
                 copies_from,
+                trims: true,
                 ..Messages::default()
             })),
             ..Settings::default()
