@@ -189,6 +189,7 @@ fn options() -> Options {
         properties,
         limits: Limits {
             delivery_bytes: DELIVERY_BYTES,
+            partial_bytes: 2 * DELIVERY_BYTES,
             ..Limits::default()
         },
         ..Options::default()
