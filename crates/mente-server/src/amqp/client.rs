@@ -278,7 +278,8 @@ impl Client {
                 session,
             } => {
                 let session = session.map(|(lock, _)| lock);
-                let receiver = Receiver::new(who, view, mode, has_sessions, session);
+                let name = attach.name.as_str().to_owned();
+                let receiver = Receiver::new(name, who, view, mode, has_sessions, session);
                 Link::Receiver(Box::new(receiver))
             }
         };
@@ -388,14 +389,20 @@ impl Client {
         }
     }
 
-    /// The lock on the session that a request names, which a receiver of this connection has.
+    /// The lock on the session that a request is about, which a receiver of this connection has: by the session's
+    /// name, or by the link's, which is all that Go says.
     fn session_of(&self, place: &Place, request: &Request) -> Option<mente_broker::SessionLock> {
-        let wanted = management::session_id(request)?;
+        let session = management::session_id(request);
+        let link = request.property("associated-link-name");
         let view = place.view();
-        self.links.values().find_map(|link| match link {
+        self.links.values().find_map(|found| match found {
             Link::Receiver(receiver) if receiver.view == view => {
                 let lock = receiver.session.as_ref()?;
-                (lock.session == wanted).then(|| lock.clone())
+                let is_meant = match session {
+                    Some(session) => session == lock.session,
+                    None => link.is_some_and(|link| link == receiver.name),
+                };
+                is_meant.then(|| lock.clone())
             }
             _ => None,
         })

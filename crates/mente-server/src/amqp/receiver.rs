@@ -30,6 +30,8 @@ const DRAIN_WAIT: Duration = Duration::from_millis(100);
 const SETTLING: usize = 16;
 
 pub(super) struct Receiver {
+    /// As requests name it that are about what was received on it.
+    pub(super) name: String,
     who: Principal,
     pub(super) view: SubscriptionName,
     mode: Mode,
@@ -58,6 +60,7 @@ struct UnderWay {
 
 impl Receiver {
     pub(super) fn new(
+        name: String,
         who: Principal,
         view: SubscriptionName,
         mode: Mode,
@@ -65,6 +68,7 @@ impl Receiver {
         session: Option<SessionLock>,
     ) -> Self {
         Self {
+            name,
             who,
             view,
             mode,

@@ -17,8 +17,9 @@ use tokio_tungstenite::{WebSocketStream, accept_hdr_async_with_config};
 use super::listen::Socket;
 
 const PATH: &str = "/$servicebus/websocket";
-/// The protocol inside by the name that all SDKs ask for.
-const PROTOCOL: &str = "AMQPWSB10";
+/// The protocol inside by the names that clients ask for: that of Service Bus, and that of AMQP's own standard, which
+/// Go's example has.
+const PROTOCOLS: [&str; 2] = ["AMQPWSB10", "amqp"];
 const PROTOCOL_HEADER: &str = "sec-websocket-protocol";
 /// Largest message of a client, of which its library makes one for each write.
 const MESSAGE_BYTES: usize = 2 << 20;
@@ -58,16 +59,17 @@ fn check(request: &Request, mut response: Response) -> Result<Response, ErrorRes
         return refuse(StatusCode::NOT_FOUND, words);
     }
     let offered = request.headers().get_all(PROTOCOL_HEADER);
-    let mut offered = offered.iter().filter_map(|names| names.to_str().ok());
-    let is_offered = |names: &str| {
-        let mut names = names.split(',');
-        names.any(|name| name.trim().eq_ignore_ascii_case(PROTOCOL))
+    let offered = offered.iter().filter_map(|names| names.to_str().ok());
+    let offered: Vec<&str> = offered.flat_map(|names| names.split(',')).collect();
+    let is_offered = |protocol: &&str| {
+        let mut names = offered.iter();
+        names.any(|name| name.trim().eq_ignore_ascii_case(protocol))
     };
-    if !offered.any(is_offered) {
+    let Some(chosen) = PROTOCOLS.into_iter().find(is_offered) else {
         let words = "this path wants Sec-WebSocket-Protocol: AMQPWSB10";
         return refuse(StatusCode::BAD_REQUEST, words);
-    }
-    let chosen = HeaderValue::from_static(PROTOCOL);
+    };
+    let chosen = HeaderValue::from_static(chosen);
     response.headers_mut().insert(PROTOCOL_HEADER, chosen);
     Ok(response)
 }

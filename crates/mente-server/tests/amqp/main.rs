@@ -197,6 +197,11 @@ async fn what_is_not_amqp_is_told_so_or_hung_up_on() {
         ),
         (
             "/$servicebus/websocket",
+            "Sec-WebSocket-Protocol: amqp\r\n",
+            "HTTP/1.1 101",
+        ),
+        (
+            "/$servicebus/websocket",
             "Sec-WebSocket-Protocol: mqtt, AMQPWSB10\r\n",
             "HTTP/1.1 101",
         ),

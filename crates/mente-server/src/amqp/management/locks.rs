@@ -26,6 +26,8 @@ pub(super) async fn renew(call: &Call, body: &Map) -> Result<Answer, Refusal> {
 pub(super) async fn update(call: &Call, body: &Map) -> Result<Answer, Refusal> {
     let tokens = tokens(body)?;
     let ending = settle::requested(body)?;
+    // What was received in a session is settled by who has it.
+    call.session(body)?;
     let held = call.broker.end_locks(&call.who, &call.view, tokens, ending);
     match held.await?.into_iter().all(|held| held) {
         true => Ok(Answer::ok(Map::default())),

@@ -25,7 +25,8 @@ pub(super) async fn peek(call: &Call, body: &Map) -> Result<Answer, Refusal> {
     let count: u32 = integer(body, "message-count")?;
     let most = (count as usize).clamp(1, PEEKED);
     let from = u64::try_from(from).unwrap_or(0);
-    let session = text(body, "session-id");
+    let locked = call.session.as_ref().map(|lock| lock.session.as_str());
+    let session = text(body, "session-id").or(locked);
     let peeked = call.broker.peek(&call.who, &call.view, from, most, session);
     let messages = peeked.await?;
     if messages.is_empty() {

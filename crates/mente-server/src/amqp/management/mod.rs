@@ -30,7 +30,7 @@ pub(super) struct Call {
     pub(super) view: SubscriptionName,
     /// Whether messages there are in sessions.
     pub(super) has_sessions: bool,
-    /// The lock on the session that the request names, if its client has one.
+    /// The lock on the session that the request is about, if its client has one.
     pub(super) session: Option<SessionLock>,
 }
 
@@ -79,12 +79,11 @@ pub(super) async fn answer(call: &Call, request: &Request) -> Answer {
 }
 
 impl Call {
-    /// The session that a request names must be locked by its client.
+    /// The session that a request is about; one that it names must be locked by its client.
     fn session(&self, body: &Map) -> Result<Option<&SessionLock>, Refusal> {
-        match (body.get("session-id"), &self.session) {
-            (None | Some(Value::Null), _) => Ok(None),
-            (Some(_), Some(lock)) => Ok(Some(lock)),
+        match (text(body, "session-id"), &self.session) {
             (Some(_), None) => Err(Refusal::session_lost()),
+            (_, lock) => Ok(lock.as_ref()),
         }
     }
 }
