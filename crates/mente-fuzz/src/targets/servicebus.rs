@@ -4,7 +4,8 @@ use mente_engine::Timestamp;
 use mente_wire::servicebus::atom::{Description, Entry, read_entry};
 use mente_wire::servicebus::sas::{Signature, entity_path, sign};
 use mente_wire::servicebus::{
-    AuthorizationRule, QueueDescription, Span, SubscriptionDescription, TopicDescription,
+    AuthorizationRule, Filter, QueueDescription, RuleDescription, Span, Sql,
+    SubscriptionDescription, TopicDescription, Typed,
 };
 
 pub(super) const XML: &[&str] = &[
@@ -31,6 +32,9 @@ pub(super) const XML: &[&str] = &[
     "<AuthorizationRule>",
     "<KeyName>k</KeyName>",
     "<DefaultRuleDescription>",
+    "<RuleDescription>",
+    "<Filter i:type=\"CorrelationFilter\">",
+    "<KeyValueOfstringanyType><Key>k</Key><Value i:type=\"x:double\">NaN</Value>",
     "PT1M",
     "P10675199DT2H48M5.4775807S",
     "\u{0}",
@@ -74,7 +78,19 @@ pub(super) fn entry_seeds() -> Vec<Vec<u8>> {
         max_delivery_count: Some(1),
         ..SubscriptionDescription::default()
     };
-    vec![written(queue), written(topic), written(subscription)]
+    let rule = RuleDescription {
+        filter: Some(Filter::Sql(Sql {
+            expression: "a = @p".to_owned(),
+            parameters: vec![("@p".to_owned(), Typed::Long(7))],
+        })),
+        ..RuleDescription::default()
+    };
+    vec![
+        written(queue),
+        written(topic),
+        written(subscription),
+        written(rule),
+    ]
 }
 
 pub(super) fn entry(input: &[u8]) {
@@ -92,6 +108,11 @@ pub(super) fn entry(input: &[u8]) {
     comes_back::<QueueDescription>(input);
     comes_back::<TopicDescription>(input);
     comes_back::<SubscriptionDescription>(input);
+    // A number that is none is not equal to itself.
+    if let Ok(rule) = read_entry::<RuleDescription>(input) {
+        let again = read_entry::<RuleDescription>(&written(rule));
+        again.expect("a rule is written that is none");
+    }
 }
 
 pub(super) fn signature_seeds() -> Vec<Vec<u8>> {

@@ -3,8 +3,7 @@
 use mente_broker::entity::{Receiving, SubscriptionProperties};
 use mente_broker::{MessageCounts, SubscriptionEntity};
 use mente_engine::Timestamp;
-use mente_wire::servicebus::atom::FirstRule;
-use mente_wire::servicebus::{Span, SubscriptionDescription};
+use mente_wire::servicebus::{Filter, RuleDescription, Span, SubscriptionDescription};
 
 use super::error::{Refusal, Result};
 use super::properties::*;
@@ -44,16 +43,13 @@ pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionPr
 }
 
 /// Only the rule that lets everything through can be kept: it says nothing.
-fn check_rule(rule: Option<&FirstRule>) -> Result<()> {
+fn check_rule(rule: Option<&RuleDescription>) -> Result<()> {
     let Some(rule) = rule else {
         return Ok(());
     };
     let name = rule.name.as_deref().unwrap_or(DEFAULT_RULE);
-    let acts = rule
-        .action
-        .as_deref()
-        .is_some_and(|action| action != "EmptyRuleAction");
-    if rule.filter != "TrueFilter" || acts || name != DEFAULT_RULE {
+    let takes_all = rule.filter == Some(Filter::True) && rule.action.is_none();
+    if !takes_all || name != DEFAULT_RULE {
         return Err(Refusal::unbuilt(
             "rules of subscriptions; the only one that can be said is a TrueFilter named $Default",
         ));

@@ -5,9 +5,9 @@ use mente_broker::entity::{
     QueueProperties, Receiving, Sending, SubscriptionProperties, TopicProperties,
 };
 use mente_broker::{EntityName, MessageCounts, SubscriptionEntity};
-use mente_wire::servicebus::atom::FirstRule;
 use mente_wire::servicebus::{
-    AuthorizationRule, QueueDescription, Span, SubscriptionDescription, TopicDescription,
+    AuthorizationRule, Filter, QueueDescription, RuleDescription, Span, Sql,
+    SubscriptionDescription, TopicDescription,
 };
 
 use super::page::Page;
@@ -194,23 +194,25 @@ fn numbers_and_words_that_no_property_has_are_refused() {
 
 #[test]
 fn the_only_rule_is_the_one_that_says_nothing() {
-    let of = |name: Option<&str>, filter: &str, action: Option<&str>| {
+    let of = |name: Option<&str>, filter: Option<Filter>, action: Option<Sql>| {
         let said = SubscriptionDescription {
-            default_rule: Some(FirstRule {
+            default_rule: Some(RuleDescription {
                 name: name.map(Into::into),
-                filter: filter.into(),
-                action: action.map(Into::into),
+                filter,
+                action,
+                created: None,
             }),
             ..SubscriptionDescription::default()
         };
         subscription::properties(said).is_ok()
     };
-    assert!(of(None, "TrueFilter", None));
-    assert!(of(Some("$Default"), "TrueFilter", Some("EmptyRuleAction")));
-    assert!(!of(Some("mine"), "TrueFilter", None));
-    assert!(!of(None, "SqlFilter", None));
-    assert!(!of(None, "", None));
-    assert!(!of(None, "TrueFilter", Some("SqlRuleAction")));
+    assert!(of(None, Some(Filter::True), None));
+    assert!(of(Some("$Default"), Some(Filter::True), None));
+    assert!(!of(Some("mine"), Some(Filter::True), None));
+    assert!(!of(None, Some(Filter::False), None));
+    assert!(!of(None, Some(Filter::Sql(Sql::default())), None));
+    assert!(!of(None, None, None));
+    assert!(!of(None, Some(Filter::True), Some(Sql::default())));
 }
 
 #[test]

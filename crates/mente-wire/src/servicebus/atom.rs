@@ -11,6 +11,7 @@ use mente_engine::Timestamp;
 
 use super::authorization::{self, AuthorizationRule};
 use super::counts::Counts;
+use super::rule::{Filter, RuleDescription, Sql, read_action, write_action};
 use super::span::Span;
 use super::xml::{self, Element, Wrong};
 
@@ -40,18 +41,10 @@ pub trait Fields {
     fn time(&mut self, name: &'static str, value: &mut Option<Timestamp>);
     fn counts(&mut self, name: &'static str, value: &mut Option<Counts>);
     fn authorization(&mut self, name: &'static str, value: &mut Vec<AuthorizationRule>);
-    /// Only requests have one: the type of its filter is read, and whether it acts.
-    fn rule(&mut self, name: &'static str, value: &mut Option<FirstRule>);
-}
-
-/// The rule that a subscription is made with, as far as one is told from another here.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct FirstRule {
-    pub name: Option<String>,
-    /// Such as `TrueFilter`.
-    pub filter: String,
-    /// Such as `EmptyRuleAction`.
-    pub action: Option<String>,
+    /// Only requests have one.
+    fn rule(&mut self, name: &'static str, value: &mut Option<RuleDescription>);
+    fn filter(&mut self, name: &'static str, value: &mut Option<Filter>);
+    fn action(&mut self, name: &'static str, value: &mut Option<Sql>);
 }
 
 /// A description and where it is found.
@@ -97,9 +90,13 @@ pub fn read_entry<T: Description>(body: &[u8]) -> Result<T, Wrong> {
         let name = T::ELEMENT;
         Wrong(format!("an entry whose content is a {name} is wanted here"))
     })?;
+    self::described(described)
+}
+
+fn described<T: Description>(element: &Element) -> Result<T, Wrong> {
     let mut description = T::default();
     let mut reading = Reading {
-        element: described,
+        element,
         wrong: None,
     };
     description.fields(&mut reading);
@@ -184,9 +181,8 @@ impl Reading<'_> {
     /// The text of an element that is there and says something.
     fn said(&self, name: &str) -> Option<&str> {
         let element = self.element.child(name)?;
-        let is_nil = element.attribute("nil") == Some("true");
         let text = element.text.trim();
-        (!is_nil && !text.is_empty()).then_some(text)
+        (!element.is_nil() && !text.is_empty()).then_some(text)
     }
 
     fn read<T>(
@@ -202,6 +198,25 @@ impl Reading<'_> {
             Ok(read) => *value = Some(read),
             Err(what) => {
                 self.wrong.get_or_insert(Wrong(format!("{name}: {what}")));
+            }
+        }
+    }
+}
+
+impl Reading<'_> {
+    /// What is made of a whole element.
+    fn made<T>(
+        &mut self,
+        name: &str,
+        value: &mut Option<T>,
+        make: impl FnOnce(&Element) -> Result<Option<T>, Wrong>,
+    ) {
+        let element = self.element.child(name);
+        match element.filter(|element| !element.is_nil()).map(make) {
+            None => {}
+            Some(Ok(made)) => *value = made,
+            Some(Err(wrong)) => {
+                self.wrong.get_or_insert(wrong);
             }
         }
     }
@@ -248,18 +263,16 @@ impl Fields for Reading<'_> {
         }
     }
 
-    fn rule(&mut self, name: &'static str, value: &mut Option<FirstRule>) {
-        *value = self.element.child(name).map(|rule| {
-            let kind = |part: &str| {
-                let kind = rule.child(part)?.attribute("type")?;
-                Some(xml::local(kind).to_owned())
-            };
-            FirstRule {
-                name: rule.child("Name").map(|name| name.text.trim().to_owned()),
-                filter: kind("Filter").unwrap_or_default(),
-                action: kind("Action"),
-            }
-        });
+    fn rule(&mut self, name: &'static str, value: &mut Option<RuleDescription>) {
+        self.made(name, value, |element| described(element).map(Some));
+    }
+
+    fn filter(&mut self, name: &'static str, value: &mut Option<Filter>) {
+        self.made(name, value, |element| Filter::read(element).map(Some));
+    }
+
+    fn action(&mut self, name: &'static str, value: &mut Option<Sql>) {
+        self.made(name, value, read_action);
     }
 }
 
@@ -306,5 +319,15 @@ impl Fields for Writing<'_> {
         authorization::write(self.out, name, value);
     }
 
-    fn rule(&mut self, _: &'static str, _: &mut Option<FirstRule>) {}
+    fn rule(&mut self, _: &'static str, _: &mut Option<RuleDescription>) {}
+
+    fn filter(&mut self, name: &'static str, value: &mut Option<Filter>) {
+        if let Some(filter) = value {
+            filter.write(self.out, name);
+        }
+    }
+
+    fn action(&mut self, name: &'static str, value: &mut Option<Sql>) {
+        write_action(self.out, name, value.as_ref());
+    }
 }

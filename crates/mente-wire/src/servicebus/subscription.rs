@@ -2,18 +2,19 @@
 
 use mente_engine::Timestamp;
 
-use super::atom::{Description, Fields, FirstRule};
+use super::atom::{Description, Fields};
 use super::counts::Counts;
+use super::rule::RuleDescription;
 use super::span::Span;
 
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct SubscriptionDescription {
     pub lock_duration: Option<Span>,
     pub requires_session: Option<bool>,
     pub default_time_to_live: Option<Span>,
     pub dead_lettering_on_expiration: Option<bool>,
     pub dead_lettering_on_filter_errors: Option<bool>,
-    pub default_rule: Option<FirstRule>,
+    pub default_rule: Option<RuleDescription>,
     pub message_count: Option<u64>,
     pub max_delivery_count: Option<u64>,
     pub enable_batched_operations: Option<bool>,

@@ -3,7 +3,7 @@
 use mente_engine::Timestamp;
 use proptest::prelude::*;
 
-use super::atom::{Description, Entry, Feed, FirstRule, read_entry, write_error};
+use super::atom::{Description, Entry, Feed, read_entry, write_error};
 use super::xml::Element;
 use super::*;
 
@@ -113,19 +113,120 @@ fn what_is_wrong_is_named() {
     assert!(read_entry::<QueueDescription>(b"\xff").is_err());
 }
 
-#[test]
-fn the_first_rule_of_a_subscription_is_told_by_its_types() {
-    let body = br#"<entry><content><SubscriptionDescription><DefaultRuleDescription xmlns:i="I">
-        <Filter i:type="CorrelationFilter"><CorrelationId>1</CorrelationId></Filter>
-        <Action i:type="p4:SqlRuleAction"/><Name>first</Name>
-        </DefaultRuleDescription></SubscriptionDescription></content></entry>"#;
-    let read: SubscriptionDescription = read_entry(body).unwrap();
-    let expect = FirstRule {
-        name: Some("first".into()),
-        filter: "CorrelationFilter".into(),
-        action: Some("SqlRuleAction".into()),
+/// By azure-servicebus 7.15 of Python.
+const RULE: &[u8] = br#"<?xml version='1.0' encoding='utf-8'?>
+<ns0:entry xmlns:ns0="http://www.w3.org/2005/Atom" xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"><ns0:content type="application/xml"><RuleDescription><Filter xsi:type="CorrelationFilter"><CorrelationId>c</CorrelationId><Label>l</Label><Properties><KeyValueOfstringanyType><Key>a</Key><Value xsi:type="d6p1:int" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">1</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>b</Key><Value xsi:type="d6p1:string" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">x&lt;y</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>c</Key><Value xsi:type="d6p1:boolean" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">true</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>d</Key><Value xsi:type="d6p1:double" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">1.5</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>e</Key><Value xsi:type="d6p1:dateTime" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">2026-01-02T03:04:05</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>f</Key><Value xsi:type="d6p1:duration" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">PT1M30S</Value></KeyValueOfstringanyType><KeyValueOfstringanyType><Key>g</Key><Value xsi:type="d6p1:long" xmlns:d6p1="http://www.w3.org/2001/XMLSchema">1099511627776</Value></KeyValueOfstringanyType></Properties></Filter><Action xsi:type="EmptyRuleAction" /><Name>r</Name></RuleDescription></ns0:content></ns0:entry>"#;
+
+fn correlation() -> RuleDescription {
+    let correlation = Correlation {
+        correlation_id: Some("c".into()),
+        label: Some("l".into()),
+        properties: vec![
+            ("a".into(), Typed::Int(1)),
+            ("b".into(), Typed::String("x<y".into())),
+            ("c".into(), Typed::Boolean(true)),
+            ("d".into(), Typed::Double(1.5)),
+            ("e".into(), Typed::DateTime("2026-01-02T03:04:05".into())),
+            ("f".into(), Typed::Duration("PT1M30S".into())),
+            ("g".into(), Typed::Long(1 << 40)),
+        ],
+        ..Correlation::default()
     };
-    assert_eq!(read.default_rule, Some(expect));
+    RuleDescription {
+        filter: Some(Filter::Correlation(Box::new(correlation))),
+        name: Some("r".into()),
+        ..RuleDescription::default()
+    }
+}
+
+fn sql() -> Sql {
+    Sql {
+        expression: " a = @p ".into(),
+        parameters: vec![("@p".into(), Typed::String(" v ".into()))],
+    }
+}
+
+#[test]
+fn rules_are_read_and_come_back() {
+    assert_eq!(read_entry(RULE), Ok(correlation()));
+    let filters = [Filter::True, Filter::False, Filter::Sql(sql())];
+    let rules = filters.map(|filter| RuleDescription {
+        filter: Some(filter),
+        action: Some(sql()),
+        ..correlation()
+    });
+    for rule in rules.into_iter().chain([correlation()]) {
+        let written = entry(rule.clone()).write();
+        assert_eq!(read_entry(written.as_bytes()), Ok(rule));
+    }
+}
+
+/// By the letter: JS looks for `i:type`, cuts five characters off a value's type, and reads an action without asking.
+#[test]
+fn rules_are_written_as_their_readers_take_for_granted() {
+    let text = entry(correlation()).write();
+    for part in [
+        "<Filter i:type=\"CorrelationFilter\"><CorrelationId>c</CorrelationId><Label>l</Label><Properties>",
+        "<KeyValueOfstringanyType><Key>b</Key><Value i:type=\"d6p1:string\" xmlns:d6p1=\"http://www.w3.org/2001/XMLSchema\">x&lt;y</Value></KeyValueOfstringanyType>",
+        "</Properties></Filter><Action i:type=\"EmptyRuleAction\"/><Name>r</Name>",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    let rule = RuleDescription {
+        filter: Some(Filter::True),
+        action: Some(sql()),
+        created: Some(Timestamp(0)),
+        name: Some("$Default".into()),
+    };
+    let rule = content(rule);
+    assert_eq!(names(&rule), ["Filter", "Action", "CreatedAt", "Name"]);
+    assert_eq!(
+        names(&rule.children[0]),
+        ["SqlExpression", "CompatibilityLevel", "Parameters"]
+    );
+}
+
+#[test]
+fn rules_of_unknown_types_are_refused() {
+    let of = |inside: &str| {
+        let body = format!(
+            "<entry><content><RuleDescription>{inside}</RuleDescription></content></entry>"
+        );
+        read_entry::<RuleDescription>(body.as_bytes()).map_err(|wrong| wrong.0)
+    };
+    let value = |kind: &str, text: &str| {
+        let pair = format!("<X><Key>k</Key><Value type=\"{kind}\">{text}</Value></X>");
+        of(&format!(
+            "<Filter type=\"CorrelationFilter\"><Properties>{pair}</Properties></Filter>"
+        ))
+    };
+    assert!(value("a:int", "7").is_ok());
+    let endless = value("a:double", "-INF").unwrap();
+    assert!(entry(endless).write().contains(">-INF</Value>"));
+    for refused in [
+        of("<Filter/>"),
+        of("<Filter type=\"GuessFilter\"/>"),
+        of("<Filter type=\"SqlFilter\"/>"),
+        of("<Action type=\"Explode\"/>"),
+        value("int", "2147483648"),
+        value("boolean", "yes"),
+        value("guid", "x"),
+    ] {
+        assert!(refused.is_err(), "{refused:?}");
+    }
+}
+
+#[test]
+fn the_first_rule_of_a_subscription_is_read() {
+    let rule = String::from_utf8(RULE.to_vec()).unwrap();
+    let rule = rule.split_once("<RuleDescription>").unwrap().1;
+    let rule = rule.split_once("</RuleDescription>").unwrap().0;
+    let body = format!(
+        "<entry><content><SubscriptionDescription><DefaultRuleDescription>{rule}</DefaultRuleDescription></SubscriptionDescription></content></entry>"
+    );
+    let body = body.replace("xsi:type", "type");
+    let read: SubscriptionDescription = read_entry(body.as_bytes()).unwrap();
+    assert_eq!(read.default_rule, Some(correlation()));
 }
 
 #[test]

@@ -108,6 +108,11 @@ impl Element {
         self.children.iter().find(|child| child.name == name)
     }
 
+    /// It is there to say that there is nothing.
+    pub(super) fn is_nil(&self) -> bool {
+        self.attribute("nil") == Some("true")
+    }
+
     pub(super) fn attribute(&self, name: &str) -> Option<&str> {
         let found = self.attributes.iter().find(|(known, _)| known == name);
         found.map(|(_, value)| value.as_str())
