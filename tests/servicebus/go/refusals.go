@@ -17,9 +17,9 @@ func refusalCases() {
 }
 
 func unknownQueue(b *bus) {
-	refused(sb.CodeNotFound, must(b.client.NewSender("nothing", nil)).SendMessage(b, text("m"), nil))
+	refusedSaying("amqp:not-found", must(b.client.NewSender("nothing", nil)).SendMessage(b, text("m"), nil))
 	_, err := must(b.client.NewReceiverForQueue("nothing", nil)).ReceiveMessages(b, 1, nil)
-	refused(sb.CodeNotFound, err)
+	refusedSaying("amqp:not-found", err)
 }
 
 func noSessionWhereOneIsNeeded(b *bus) {

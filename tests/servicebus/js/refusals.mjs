@@ -43,5 +43,5 @@ define("rules_are_refused_by_name", ["topic"], async (bus) => {
   const rules = bus.client.createRuleManager(bus.name("topic"), "one");
   await assert.rejects(rules.createRule("r", { sqlExpression: "a = 1" }), /rule/i);
   await assert.rejects(rules.deleteRule("$Default"), /rule/i);
-  await assert.rejects(rules.getRules().next(), /rule/i);
+  await assert.rejects(rules.listRules().next(), /rule/i);
 });

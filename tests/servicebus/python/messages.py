@@ -86,7 +86,8 @@ async def application_properties(bus):
     same(sorted(came), sorted(sent))
     same(came["text"], "tëxt".encode())
     same(came["moment"], int(moment.timestamp() * 1000))
-    for name in ("bytes", "int", "small", "float", "id", "none"):
+    same(came["bytes"], "of text".encode())
+    for name in ("int", "small", "float", "id", "none"):
         same(came[name], sent[name])
     same((came["true"], came["false"], came["empty"]), (True, False, b""))
     same({type(came["true"]), type(came["false"])}, {bool})
