@@ -46,6 +46,7 @@ pub mod filter;
 pub mod name;
 pub mod nearest;
 pub mod partition;
+pub mod rule;
 
 pub use access::{Access, Action, Principal};
 pub use bell::Bell;
