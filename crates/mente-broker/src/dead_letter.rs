@@ -18,6 +18,7 @@ use mente_engine::{
 };
 
 use crate::planted::{Planted, planted};
+use crate::properties::Properties;
 use crate::shard::Burial;
 use crate::store::{actor_header, place_of};
 use crate::structured::{ACTOR, ParseEvent, event_of, forget_actor};
@@ -120,6 +121,7 @@ pub(crate) async fn bury(
     letters: &Letters,
     now: Timestamp,
     parse: ParseEvent,
+    properties: &dyn Properties,
 ) -> Result<Option<Offset>, Error> {
     let set = burial.name.dead_letter_set();
     let config = LogConfig {
@@ -129,7 +131,7 @@ pub(crate) async fn bury(
     let log = engine.create(&set, 1, config).await?.log(0);
     let look_from = burial.look_from.max(burial.revived_upto);
     let known = letters.of(engine, log, look_from).await?;
-    let origin = format!("{}-{}", burial.log.index, burial.offset);
+    let origin = format!("{}-{}", burial.partition, burial.offset);
     let copy = known.copies.get(origin.as_bytes()).copied();
     if let Some(at) = copy.filter(|at| *at >= burial.since.max(burial.revived_upto)) {
         return Ok(Some(at));
@@ -137,6 +139,7 @@ pub(crate) async fn bury(
     let Some(mut event) = letter(engine, burial, origin, parse).await? else {
         return Ok(None);
     };
+    change(&mut event, burial, properties);
     // The copy is Mente's; who published the event is told of it as of the event.
     let actor = event.extension(ACTOR).map(Attribute::to_text);
     forget_actor(&mut event);
@@ -181,6 +184,15 @@ async fn letter(
     };
     letter_of(&mut event, burial, origin);
     Ok(Some(event))
+}
+
+/// Changes it as the rule does that made the copy which is given up on.
+pub(crate) fn change(event: &mut Event, burial: &Burial, properties: &dyn Properties) {
+    if let Some(rule) = &burial.rule
+        && let Err(error) = properties.change(event, rule)
+    {
+        tracing::warn!(subscription = %burial.name, rule = rule.name, %error, "a message goes on without the changes of its rule");
+    }
 }
 
 /// Has the event say why it is a dead letter.
@@ -313,6 +325,8 @@ mod tests {
                 name: EntityName::new("s").unwrap(),
             },
             view: 1,
+            partition: 0,
+            rule: None,
             log,
             offset: Offset(offset),
             attempts: 1,
@@ -331,7 +345,16 @@ mod tests {
         letters: &Letters,
         burial: &Burial,
     ) -> Result<Option<Offset>, Error> {
-        bury(engine, burial, letters, Timestamp(0), |_| None).await
+        let parse = |_: &_| None;
+        bury(
+            engine,
+            burial,
+            letters,
+            Timestamp(0),
+            parse,
+            &crate::properties::Natural,
+        )
+        .await
     }
 
     async fn copied(engine: &MemoryEngine, log: LogId) -> Vec<Vec<u8>> {

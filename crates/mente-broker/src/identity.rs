@@ -9,12 +9,16 @@ pub const NAMESPACE: Uuid = Uuid::from_u128(0x9acf_6953_056f_5310_b464_b97d_0e1a
 
 /// The id of what these words lead to, the first of which says how. No word runs into the next.
 pub fn derived(words: &[&str]) -> String {
+    derived_uuid(words).to_string()
+}
+
+pub(crate) fn derived_uuid(words: &[&str]) -> Uuid {
     let mut name = Vec::new();
     for word in words {
         name.extend_from_slice(&(word.len() as u64).to_be_bytes());
         name.extend_from_slice(word.as_bytes());
     }
-    Uuid::new_v5(&NAMESPACE, &name).to_string()
+    Uuid::new_v5(&NAMESPACE, &name)
 }
 
 #[cfg(test)]

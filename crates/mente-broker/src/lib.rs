@@ -27,6 +27,7 @@ pub mod inline;
 pub mod journal;
 mod peers;
 mod planted;
+pub mod properties;
 mod restore;
 mod runtime;
 mod said;

@@ -47,6 +47,7 @@ use crate::journal::{self, Decision};
 use crate::name::SubscriptionName;
 use crate::peers::Peers;
 use crate::planted::{Planted, planted};
+use crate::properties::Properties;
 use crate::queue::{Accepted, Settlement, Ticket};
 use crate::restore::{self, Logs, Restored, StoreFences, Warm};
 use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard, StoreAppend};
@@ -69,8 +70,8 @@ const BURIAL_WAIT: Duration = Duration::from_secs(3);
 /// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
 const RETRY_DOUBLINGS: u32 = 6;
 
-/// A dead letter: view, log, offset.
-type Grave = (u64, LogId, Offset);
+/// A dead letter: view, log, partition of the view, offset.
+type Grave = (u64, LogId, u32, Offset);
 
 #[derive(Debug)]
 pub(crate) struct Request {
@@ -106,6 +107,8 @@ pub(crate) struct Runtime {
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
+    /// What rules ask of events.
+    pub(crate) properties: &'static dyn Properties,
     /// What all doors know.
     pub(crate) known: SharedCatalogue,
     /// Counts what is refused for want of room before the engine hears of it.
@@ -277,7 +280,7 @@ impl Runtime {
 impl<'a> Tenure<'a> {
     fn new(runtime: &'a mut Runtime, restored: Restored) -> Self {
         let letters = Arc::new(Letters::new(runtime.peers.is_some()));
-        let tenure = Self {
+        let mut tenure = Self {
             runtime,
             fence: restored.journal,
             store_fences: restored.store,
@@ -307,6 +310,7 @@ impl<'a> Tenure<'a> {
             broken: None,
         };
         tenure.hear_of_blocks();
+        tenure.shard.ask_of(tenure.runtime.properties);
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
         }

@@ -19,10 +19,12 @@ use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
+use crate::properties::{Natural, Properties};
 use crate::queue::{
     Accepted, Counts, Delivery, Effects, Letter, LockToken, Peeked, Queue, Revival, Settings,
     Settlement, Taking, Ticket,
 };
+use crate::rule::Rule;
 use crate::store::{
     Append, Appended, Decided, Direction, Facts, InMemory, Place, Query, Sealed, Store,
 };
@@ -81,6 +83,8 @@ pub enum Command {
     ChangeSettings {
         name: SubscriptionName,
         settings: Settings,
+        /// Where rules change at the earliest that have no place yet.
+        from: Offset,
     },
     /// Gives back the records of dead letters, which follow each other from `from` on in their log.
     Revive {
@@ -236,6 +240,9 @@ pub struct StoreAppend {
 pub struct Burial {
     pub name: SubscriptionName,
     pub view: u64,
+    /// Of the view: its log's, or that of the rule which makes the record what it is.
+    pub partition: u32,
+    pub rule: Option<Rule>,
     pub log: LogId,
     pub offset: Offset,
     pub attempts: u32,
@@ -264,6 +271,8 @@ pub struct Shard {
     /// The store, in the shard that owns it: what of it is in memory, and the blocks of its index.
     store: Store,
     sealed: Vec<Sealed>,
+    /// What rules ask of events.
+    properties: &'static dyn Properties,
 }
 
 #[derive(Debug)]
@@ -290,7 +299,13 @@ impl Shard {
             views: BTreeMap::new(),
             store: Store::default(),
             sealed: Vec::new(),
+            properties: &Natural,
         }
+    }
+
+    /// What rules ask of events from now on.
+    pub(crate) fn ask_of(&mut self, properties: &'static dyn Properties) {
+        self.properties = properties;
     }
 
     /// From now on its leases are of this term, and its store this one.
@@ -379,7 +394,11 @@ impl Shard {
                 Some(reply) => reply,
                 None => return,
             },
-            Command::ChangeSettings { name, settings } => self.change_settings(name, settings, out),
+            Command::ChangeSettings {
+                name,
+                settings,
+                from,
+            } => self.change_settings(name, settings, from, out),
             Command::Revive {
                 name,
                 view,
@@ -447,7 +466,8 @@ impl Shard {
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let settings = subscription.settings.clone();
-                let queue = Queue::new(settings, self.term, subscription.view, &starts);
+                let queue = Queue::new(settings, self.term, subscription.view, &starts)
+                    .over(subscription.topic.partitions);
                 let began = match subscription.began.is_empty() {
                     true => &subscription.starts,
                     false => &subscription.began,
@@ -571,10 +591,13 @@ impl Shard {
                 .min()
                 .unwrap_or_default();
             let of_log = |(index, durable): (usize, &crate::queue::Durable)| {
-                let log = view.topic.set.log(index as u32);
+                let partition = index as u32;
+                let log = view.topic.set.log(view.queue.log_index(partition));
                 let burial = |(offset, obituary): (&Offset, &crate::queue::Obituary)| Burial {
                     name: view.name.clone(),
                     view: *id,
+                    partition,
+                    rule: view.queue.rule_of((partition, *offset)).cloned(),
                     log,
                     offset: *offset,
                     attempts: obituary.attempts,
@@ -600,7 +623,7 @@ impl Shard {
     /// The copy lies at `at`, or there was nothing left to copy.
     pub fn buried(&mut self, burial: &Burial, at: Option<Offset>, out: &mut Outcome) {
         self.with_view(burial.view, out, |queue, effects| {
-            queue.buried(burial.log.index, burial.offset, at, effects);
+            queue.buried(burial.partition, burial.offset, at, effects);
         });
     }
 
@@ -682,12 +705,14 @@ impl Shard {
     fn change_settings(
         &mut self,
         name: SubscriptionName,
-        settings: Settings,
+        mut settings: Settings,
+        from: Offset,
         out: &mut Outcome,
     ) -> Result<Reply> {
-        settings.validate()?;
         let view = self.names.get(&name).and_then(|id| self.views.get(id));
         let view = view.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        settings.place_rules(from.max(view.queue.unlooked_from()), view.topic.partitions)?;
+        settings.validate()?;
         let before = view.queue.settings();
         if before.messages().requires_session != settings.messages().requires_session {
             let message = "whether an entity requires sessions is fixed when it is made";

@@ -6,13 +6,15 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use bytes::Bytes;
 use mente_engine::{
     BatchBuilder, Engine, Error, Event, Limit, LogId, Offset, Record, Timestamp, limits,
 };
 
-use crate::dead_letter::letter_of;
+use crate::dead_letter::{change, letter_of};
 use crate::journal::Topic;
 use crate::partition;
+use crate::properties::Properties;
 use crate::shard::Burial;
 use crate::store::actor_header;
 use crate::structured::{ACTOR, ParseEvent, event_of, forget_actor};
@@ -39,6 +41,7 @@ pub(crate) async fn transfer(
     transfer: &Transfer,
     now: Timestamp,
     parse: ParseEvent,
+    properties: &dyn Properties,
 ) -> Result<Vec<(Burial, Option<Offset>)>, Error> {
     let there = match transfer.looks {
         true => origins(engine, transfer).await?,
@@ -48,11 +51,17 @@ pub(crate) async fn transfer(
     let mut done: Vec<(Burial, Option<Offset>)> = Vec::new();
     let mut bytes = 0;
     for burial in &transfer.burials {
-        let origin = format!("{}-{}", burial.log, burial.offset);
+        let origin = match burial.partition == burial.log.index {
+            true => format!("{}-{}", burial.log, burial.offset),
+            // Of a copy that a rule makes.
+            false => format!("{}-{}-{}", burial.log, burial.partition, burial.offset),
+        };
         let index = done.len();
         if !there.contains(origin.as_bytes())
-            && let Some(record) = copy(engine, transfer, burial, origin, now, parse).await?
+            && let Some((event, headers)) =
+                copy(engine, transfer, burial, origin, parse, properties).await?
         {
+            let record = event.to_record_with(now, headers);
             let size = record.value.as_ref().map_or(0, |value| value.len());
             // The next batch takes it.
             if index > 0 && bytes + size > limits::BATCH_BYTES / 2 {
@@ -81,15 +90,18 @@ pub(crate) async fn transfer(
     Ok(done)
 }
 
+/// Of a record, before those of its event.
+type Headers = Vec<(Bytes, Option<Bytes>)>;
+
 /// The copy; `None` if retention was faster.
 async fn copy(
     engine: &dyn Engine,
     transfer: &Transfer,
     burial: &Burial,
     origin: String,
-    now: Timestamp,
     parse: ParseEvent,
-) -> Result<Option<Record>, Error> {
+    properties: &dyn Properties,
+) -> Result<Option<(Event, Headers)>, Error> {
     let Some(record) = original(engine, burial).await? else {
         return Ok(None);
     };
@@ -103,7 +115,8 @@ async fn copy(
             format!("{}-{}", burial.log.index, burial.offset),
         );
     }
-    terms.hops += u32::from(transfer.is_hop);
+    change(&mut event, burial, properties);
+    terms.hops = terms.hops.saturating_add(transfer.is_hop.into());
     terms.note = burial.note.clone().or(terms.note);
     terms.origin = Some(origin);
     let mut headers = terms.headers();
@@ -111,7 +124,7 @@ async fn copy(
     let actor = event.extension(ACTOR).map(mente_engine::Attribute::to_text);
     forget_actor(&mut event);
     headers.extend(actor.as_deref().map(actor_header));
-    Ok(Some(event.to_record_with(now, headers)))
+    Ok(Some((event, headers)))
 }
 
 async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Record>, Error> {

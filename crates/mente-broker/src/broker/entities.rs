@@ -14,7 +14,8 @@ use crate::entity::{
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{Counts, Messages, Settings};
+use crate::queue::{Counts, Messages, PlacedRule, Settings, UNPLACED};
+use crate::rule::{Rule, same_name};
 use crate::shard::{Command, Made, SubscriptionInfo};
 
 /// How many messages of a view stand where.
@@ -183,9 +184,11 @@ impl Broker {
         topic: &EntityName,
         title: &str,
         properties: SubscriptionProperties,
+        first: Rule,
     ) -> Result<SubscriptionEntity> {
         authorize(self.options.access, who, Action::Manage, topic)?;
         properties.validate()?;
+        first.validate()?;
         self.check_forwards(&properties.receiving).await?;
         let of = self.there(who, topic).await?;
         if of.queue().is_some() {
@@ -208,7 +211,17 @@ impl Broker {
         };
         let source = self.topic(who, topic).await?;
         let start = self.locate(who, topic, 0, Start::Latest).await?;
-        let settings = subscription_settings(subscription.clone(), of.sending());
+        let mut settings = subscription_settings(subscription.clone(), of.sending());
+        if let Some(messages) = &mut settings.messages {
+            let (slot, until) = (None, None);
+            messages.rules = Some(vec![PlacedRule {
+                rule: first,
+                slot,
+                from: 0,
+                until,
+            }]);
+        }
+        settings.place_rules(start, source.partitions)?;
         self.make_view_with_letters(&name, source, start, settings)
             .await?;
         Ok(subscription)
@@ -235,6 +248,94 @@ impl Broker {
         let settings = subscription_settings(subscription.clone(), of.sending());
         self.change_view(name, settings).await?;
         Ok(subscription)
+    }
+
+    /// The rules of a subscription, in the order in which they were made.
+    pub async fn rules(&self, who: &Principal, name: &SubscriptionName) -> Result<Vec<Rule>> {
+        authorize(self.options.access, who, Action::Listen, name)?;
+        let placed = self.placed_rules(name).await?.1;
+        let there = placed.into_iter().filter(|placed| placed.until.is_none());
+        Ok(there.map(|placed| placed.rule).collect())
+    }
+
+    /// Adds a rule, which holds for what is enqueued from now on; `Exists` if there is one of the name.
+    pub async fn add_rule(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        rule: Rule,
+    ) -> Result<()> {
+        self.change_rules(who, name, Some(rule), None).await
+    }
+
+    /// In place of the rule of that name, which must be there.
+    pub async fn update_rule(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        rule: Rule,
+    ) -> Result<()> {
+        let old = rule.name.clone();
+        self.change_rules(who, name, Some(rule), Some(&old)).await
+    }
+
+    pub async fn remove_rule(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        rule: &str,
+    ) -> Result<()> {
+        self.change_rules(who, name, None, Some(rule)).await
+    }
+
+    async fn change_rules(
+        &self,
+        who: &Principal,
+        name: &SubscriptionName,
+        new: Option<Rule>,
+        old: Option<&str>,
+    ) -> Result<()> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        new.as_ref().map_or(Ok(()), Rule::validate)?;
+        // Two who change rules at one time do it one after the other.
+        let _changing = self.holds.changing_rules().await;
+        let (mut settings, mut placed) = self.placed_rules(name).await?;
+        let is_there =
+            |p: &PlacedRule, rule: &str| p.until.is_none() && same_name(&p.rule.name, rule);
+        if let Some(old) = old {
+            let there = placed.iter_mut().find(|placed| is_there(placed, old));
+            let there = there.ok_or_else(|| Error::not_found("rule", old))?;
+            there.until = Some(UNPLACED);
+        }
+        if let Some(rule) = new {
+            if placed.iter().any(|placed| is_there(placed, &rule.name)) {
+                let message = format!("rule {:?} of {name} exists", rule.name);
+                return Err(Error::new(Kind::Exists, message));
+            }
+            placed.push(PlacedRule {
+                rule,
+                slot: None,
+                from: UNPLACED,
+                until: None,
+            });
+        }
+        if let Some(messages) = &mut settings.messages {
+            messages.rules = Some(placed);
+        }
+        self.change_view(name, settings).await
+    }
+
+    async fn placed_rules(&self, name: &SubscriptionName) -> Result<(Settings, Vec<PlacedRule>)> {
+        let view = self.view(name).await?;
+        let settings = view.map(|view| view.settings);
+        let settings =
+            settings.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        let Some(rules) = settings.messages().rules.clone() else {
+            let message =
+                format!("{name} was not made by a client of Service Bus and has no rules");
+            return Err(Error::invalid(message));
+        };
+        Ok((settings, rules))
     }
 
     /// In the order of their names.
@@ -486,15 +587,20 @@ impl Broker {
         let before = before.settings.messages();
         if let Some(messages) = &mut settings.messages {
             messages.trims = before.trims;
+            if messages.rules.is_none() {
+                messages.rules.clone_from(&before.rules);
+            }
             // What is on its way there is looked for from where it was.
             messages.copies_from = match targets(before) == targets(messages) {
                 true => before.copies_from,
                 false => self.copies_from(messages).await?,
             };
         }
+        let source = self.view_source(name).await?;
         let command = Command::ChangeSettings {
             name: name.clone(),
             settings,
+            from: self.engine.bounds(source.set.log(0)).await?.end,
         };
         self.ask(self.shard_of(&name.topic), command)
             .await
@@ -554,6 +660,10 @@ fn view_settings(
             forward_to: receiving.forward_to.clone(),
             forward_dead_letters_to: receiving.forward_dead_letters_to.clone(),
             hold_for: None,
+            rules: None,
+            tells_rule_errors: described
+                .as_ref()
+                .is_some_and(|s| s.properties.dead_letter_on_filter_error),
             trims: false,
             copies_from: 0,
             described,

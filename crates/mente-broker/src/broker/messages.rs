@@ -22,6 +22,7 @@ use crate::name::SubscriptionName;
 use crate::queue::{
     Delivery, LockToken, Mode, NOTE_BYTES, PeekedAt, SessionLock, Settlement, Standing, Taking,
 };
+use crate::rule::Rule;
 use crate::shard::{Ask, Command, Reply};
 use crate::terms::Terms;
 
@@ -136,31 +137,66 @@ impl Broker {
                 self.held(delivery, log, offset, record)
             });
             let fetched = held.await?;
+            let received = match taking.mode {
+                Mode::Lock => fetched.received,
+                Mode::Delete => self.done_with(who, view, fetched.received).await?,
+            };
             receiving.hand_over(&fetched.left);
             match fetched.failed {
-                Some(error) if fetched.received.is_empty() => return Err(error),
+                Some(error) if received.is_empty() => return Err(error),
                 // Retention took all of them just now.
-                None if fetched.received.is_empty() && is_any && self.now().monotone < until => {}
-                _ => return Ok(fetched.received),
+                None if received.is_empty() && is_any && self.now().monotone < until => {}
+                _ => return Ok(received),
             }
         }
     }
 
+    /// Completes what is about to leave, so that it comes to nobody again; only then it leaves.
+    async fn done_with(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        held: Vec<Held>,
+    ) -> Result<Vec<Held>> {
+        let tokens = held.iter().filter_map(|held| Some(held.lock?.token));
+        let tokens: Vec<_> = tokens.collect();
+        if tokens.is_empty() {
+            return Ok(held);
+        }
+        let done = self.end_locks(who, view, tokens, Ending::Complete).await?;
+        let done = held.into_iter().zip(done).filter(|(_, is_done)| *is_done);
+        let left = done.map(|(held, _)| Held { lock: None, ..held });
+        Ok(left.collect())
+    }
+
     fn held(&self, delivery: &Delivery, log: LogId, offset: Offset, record: &Record) -> Held {
-        let lock = delivery.until_ms.map(|until| Lock {
+        let lock = Some(Lock {
             token: delivery.token,
-            until: Timestamp(until),
+            until: Timestamp(delivery.until_ms),
         });
         let terms = Terms::of(record);
+        let mut stored = self.stored(log, "/messages", offset, record);
+        self.make_copy(&mut stored, delivery.rule.as_ref());
         Held {
             lock,
             number: delivery.number,
             standing: delivery.standing,
             failed: delivery.count.saturating_sub(1),
-            stored: self.stored(log, "/messages", offset, record),
+            stored,
             time_to_live: terms.time_to_live,
             due: terms.due,
             note: delivery.note.clone().or(terms.note),
+        }
+    }
+
+    /// Changes an event as the rule does that its copy is of. What the rule cannot do was looked at when the
+    /// message arrived; what it can do no more is left as it was.
+    fn make_copy(&self, stored: &mut StoredEvent, rule: Option<&Rule>) {
+        let Some(rule) = rule else {
+            return;
+        };
+        if let Err(error) = self.options.properties.change(&mut stored.event, rule) {
+            tracing::warn!(rule = rule.name, %error, "a message is delivered without the changes of its rule");
         }
     }
 
@@ -241,15 +277,11 @@ impl Broker {
             other => return Err(unexpected(&other)),
         };
         let look = |at: &PeekedAt, log, offset, record: &Record| {
-            self.looked_at(
-                at.number,
-                at.standing,
-                at.failed,
-                at.note.clone(),
-                log,
-                offset,
-                record,
-            )
+            let note = at.note.clone();
+            let mut held =
+                self.looked_at(at.number, at.standing, at.failed, note, log, offset, record);
+            self.make_copy(&mut held.stored, at.rule.as_ref());
+            held
         };
         let fetched = self.fetch(&topic, view, peeked.found, look).await?;
         let mut held = fetched.received;
@@ -327,7 +359,6 @@ impl Broker {
         let topic = self.view_source(view).await?;
         let ask = Ask::ReceiveDeferred {
             numbers,
-            mode,
             session: session.cloned(),
         };
         let deliveries = match self.ask_view(who, view, ask).await? {
@@ -338,12 +369,15 @@ impl Broker {
             self.held(delivery, log, offset, record)
         };
         let fetched = self.fetch(&topic, view, deliveries, held).await?;
-        if !fetched.left.is_empty() && mode == Mode::Lock {
+        if !fetched.left.is_empty() {
             let tokens = fetched.left.iter().map(|delivery| delivery.token);
             self.end_locks(who, view, tokens.collect(), Ending::Return)
                 .await?;
         }
-        Ok(fetched.received)
+        match mode {
+            Mode::Lock => Ok(fetched.received),
+            Mode::Delete => self.done_with(who, view, fetched.received).await,
+        }
     }
 
     /// Deletes up to `max` messages that nobody has locked and that were enqueued before; gives how many.

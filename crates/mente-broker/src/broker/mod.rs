@@ -46,6 +46,7 @@ use crate::journal::Topic;
 use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
 use crate::peers::Peers;
+use crate::properties::{Natural, Properties};
 use crate::restore::{Logs, StoreLogs};
 use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
@@ -104,6 +105,8 @@ pub struct Options {
     pub parse_event: ParseEvent,
     /// Where reducers run.
     pub aside: Aside,
+    /// What rules of subscriptions ask of events, and change in them.
+    pub properties: &'static dyn Properties,
 }
 
 impl Default for Options {
@@ -116,6 +119,7 @@ impl Default for Options {
             tail_events: limits::TAIL_EVENTS,
             parse_event: no_format,
             aside: on_the_spot,
+            properties: &Natural,
         }
     }
 }
@@ -246,6 +250,7 @@ impl Broker {
                 teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
+                properties: options.properties,
                 known: catalogue.clone(),
                 refused: Arc::clone(&refused),
             };

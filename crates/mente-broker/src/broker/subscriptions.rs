@@ -239,15 +239,15 @@ impl Broker {
         }
     }
 
-    /// Fetches the events of deliveries, which stand in the order of their logs, up to a bound
-    /// on their bytes.
+    /// Fetches the events of deliveries in the order of their logs, up to a bound on their bytes.
     pub(super) async fn fetch<D: Located, T>(
         &self,
         topic: &Topic,
         name: &SubscriptionName,
-        deliveries: Vec<D>,
+        mut deliveries: Vec<D>,
         make: impl Fn(&D, LogId, Offset, &Record) -> T,
     ) -> Result<Fetched<D, T>> {
+        deliveries.sort_by_key(Located::place);
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
         let mut room = limits::RECEIVE_BYTES;
@@ -298,14 +298,15 @@ impl Broker {
                     r.as_ref().is_ok_and(|(offset, _)| *offset < wanted_at)
                 };
                 while records.next_if(before).is_some() {}
-                let wanted = |r: &Result<(Offset, Record)>| {
-                    r.as_ref().map_or(true, |(offset, _)| *offset == wanted_at)
-                };
-                // A record that retention took is not delivered; its lease runs out.
-                if let Some(record) = records.next_if(wanted) {
-                    let (offset, record) = record?;
-                    room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
-                    received.push(make(&delivery, log, offset, &record));
+                // A record that retention took is not delivered; its lease runs out. One may be delivered as
+                // several copies.
+                match records.peek() {
+                    Some(Ok((offset, record))) if *offset == wanted_at => {
+                        room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
+                        received.push(make(&delivery, log, *offset, record));
+                    }
+                    Some(Err(error)) => return Err(error.clone()),
+                    Some(Ok(_)) | None => {}
                 }
             }
         }

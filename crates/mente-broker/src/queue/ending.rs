@@ -146,6 +146,7 @@ impl Queue {
         if let Some(at) = late_at {
             self.timers.remove(&(at, Timer::Late { partition, offset }));
         }
+        let number = self.shown_number(partition, number);
         self.deferred.remove(&number);
         let p = self.partitions.get_mut(partition as usize);
         let floor = p.map_or_else(Floor::default, |p| p.leave(offset));

@@ -7,7 +7,7 @@ use mente_engine::Now;
 
 use super::lease::Lease;
 use super::partition::State;
-use super::taking::{Delivery, Mode, Standing, Taking};
+use super::taking::{Delivery, Standing, Taking};
 use super::{Effects, LockToken, Place, Queue, Ticket, Timer};
 use crate::planted::{Planted, planted};
 
@@ -16,7 +16,6 @@ use crate::planted::{Planted, planted};
 pub(super) struct Waiter {
     pub(super) ticket: Ticket,
     pub(super) max: usize,
-    pub(super) mode: Mode,
     pub(super) until: Duration,
 }
 
@@ -32,7 +31,6 @@ impl Queue {
         let waiter = Waiter {
             ticket,
             max: taking.max,
-            mode: taking.mode,
             until: now.monotone + taking.wait,
         };
         let deliveries = self.hand_out(now, &waiter, name.as_ref(), effects);
@@ -117,7 +115,7 @@ impl Queue {
             after = Some(place);
             match self.is_late(place, now) {
                 true => self.expire(place, effects),
-                false => deliveries.push(self.hand(now, place, to.mode, session, effects)),
+                false => deliveries.push(self.hand(now, place, session)),
             }
         }
         deliveries
@@ -140,46 +138,34 @@ impl Queue {
     }
 
     /// Hands out a record that is ready or deferred.
-    pub(super) fn hand(
-        &mut self,
-        now: Now,
-        place: Place,
-        mode: Mode,
-        session: Option<&Arc<str>>,
-        effects: &mut Effects,
-    ) -> Delivery {
+    pub(super) fn hand(&mut self, now: Now, place: Place, session: Option<&Arc<str>>) -> Delivery {
         let (partition, offset) = place;
         if !planted(Planted::LeaseWhileLive) {
             self.take_ready(place);
         }
         let entry = self.entry(place);
         let (count, number) = (entry.attempts + 1, entry.number);
+        let number = self.shown_number(partition, number);
         let (is_deferred, note) = self.what_was_said(place);
-        let mut delivery = Delivery {
-            token: LockToken::new(self.term, self.view, 0),
-            partition,
+        let lease = self.next_lease;
+        self.next_lease += 1;
+        let until = self.lease(now, place, lease, session);
+        let left = until.saturating_sub(now.monotone);
+        self.entry(place).state = State::Leased;
+        Delivery {
+            token: LockToken::new(self.term, self.view, lease),
+            partition: self.log_index(partition),
             offset,
             count,
             number,
-            until_ms: None,
+            until_ms: now.wall.plus(left).0,
             standing: match is_deferred {
                 true => Standing::Deferred,
                 false => Standing::Active,
             },
             note,
-        };
-        if mode == Mode::Delete {
-            self.finish(place, effects);
-            return delivery;
+            rule: self.rule_of(place).cloned(),
         }
-        let lease = self.next_lease;
-        self.next_lease += 1;
-        delivery.token.lease = lease;
-        let until = self.lease(now, place, lease, session);
-        let left = until.saturating_sub(now.monotone);
-        delivery.until_ms = Some(now.wall.plus(left).0);
-        self.entry(place).state = State::Leased;
-        delivery
     }
 
     /// Until when the new lease holds: its own time, or that of its session's lock.

@@ -3,7 +3,7 @@
 use mente_engine::{Now, Offset, Timestamp};
 
 use super::partition::State;
-use super::taking::{Delivery, Mode, Peeked, PeekedAt, SessionLock, Standing};
+use super::taking::{Delivery, Peeked, PeekedAt, SessionLock, Standing};
 use super::{Effects, LockToken, Place, Queue, Verdict};
 
 /// Longest note on a message.
@@ -38,6 +38,7 @@ impl Queue {
         let entry = self.entry(place);
         entry.state = State::Deferred;
         let number = entry.number;
+        let number = self.shown_number(place.0, number);
         self.deferred.insert(number, place);
     }
 
@@ -55,9 +56,7 @@ impl Queue {
         &mut self,
         now: Now,
         numbers: &[u64],
-        mode: Mode,
         session: Option<&SessionLock>,
-        effects: &mut Effects,
     ) -> Option<Vec<Delivery>> {
         let name = session.map(|lock| self.locked_session(lock, now));
         let name = match name {
@@ -72,7 +71,7 @@ impl Queue {
             };
             let entry = self.entry(place);
             if entry.state == State::Deferred && entry.session == name {
-                deliveries.push(self.hand(now, place, mode, name.as_ref(), effects));
+                deliveries.push(self.hand(now, place, name.as_ref()));
             }
         }
         Some(deliveries)
@@ -90,13 +89,14 @@ impl Queue {
                     };
                 }
                 let is_of = session.is_none_or(|name| entry.session.as_deref() == Some(name));
-                if entry.number < from || !is_of {
+                let number = self.shown_number(partition, entry.number);
+                if number < from || !is_of {
                     continue;
                 }
                 found.push(PeekedAt {
-                    partition,
+                    partition: self.log_index(partition),
                     offset: *offset,
-                    number: entry.number,
+                    number,
                     standing: match p.durable.deferred.contains(offset) {
                         true => Standing::Deferred,
                         false if self.holds_back() => Standing::Scheduled,
@@ -104,6 +104,7 @@ impl Queue {
                     },
                     failed: entry.attempts,
                     note: p.durable.notes.get(offset).cloned(),
+                    rule: self.rule_of((partition, *offset)).cloned(),
                 });
             }
         }

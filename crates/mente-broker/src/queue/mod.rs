@@ -20,6 +20,7 @@ mod lease;
 mod message;
 mod partition;
 mod revival;
+mod rules;
 mod secret;
 mod session;
 mod settings;
@@ -46,10 +47,13 @@ pub use message::NOTE_BYTES;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use revival::{Letter, Revival, Stop};
+pub(crate) use rules::wanted;
+pub use rules::{PlacedRule, SLOTS, Wanted};
 pub use secret::Secret;
 pub use session::SESSION_STATE_BYTES;
 use session::Sessions;
 pub(crate) use session::session_lost;
+pub(crate) use settings::UNPLACED;
 pub use settings::{Messages, Push, RetrySchedule, Settings};
 pub use taking::{
     Accepted, Delivery, Mode, Peeked, PeekedAt, SessionLock, Standing, Taking, WantedSession,
@@ -62,6 +66,7 @@ pub use whereabouts::Whereabouts;
 const HOPS: u32 = 4;
 /// Reasons of dead letters that no receiver has had.
 const NO_SESSION: &str = "Session ID is null";
+const UNANSWERED: &str = "FilterEvaluationException";
 const TOO_MANY_HOPS: &str = "MaxTransferHopCountExceeded";
 
 /// A message that waits until it is due is known by its place among those: dense numbers are for what is enqueued.
@@ -125,6 +130,8 @@ pub struct Arriving<'a> {
     pub key: Option<&'a [u8]>,
     pub id: &'a str,
     pub terms: &'a Terms,
+    /// No rule has an answer for it.
+    pub is_unanswered: bool,
 }
 
 /// What the machine wants done.
@@ -146,6 +153,8 @@ pub struct Queue {
     /// Its number, never used again.
     view: u64,
     partitions: Vec<Partition>,
+    /// So many of the partitions are logs of the topic.
+    logs: u32,
     leases: BTreeMap<u64, Lease>,
     next_lease: u64,
     waiting: VecDeque<Waiter>,
@@ -190,6 +199,7 @@ impl Queue {
             term,
             view,
             partitions: starts.iter().map(|start| Partition::new(*start)).collect(),
+            logs: starts.len() as u32,
             leases: BTreeMap::new(),
             next_lease: 1,
             waiting: VecDeque::new(),
@@ -223,6 +233,7 @@ impl Queue {
             ids.set_window(window);
         }
         self.settings = settings;
+        self.make_slots();
     }
 
     /// Below this nothing of the log is needed by this view.
@@ -293,6 +304,7 @@ impl Queue {
             let too_many_hops = arriving.terms.hops >= HOPS;
             let messages = self.settings.messages();
             match () {
+                () if arriving.is_unanswered => self.leaving.push((place, Some(UNANSWERED))),
                 () if messages.requires_session && arriving.key.is_none() => {
                     self.leaving.push((place, Some(NO_SESSION)));
                 }

@@ -2,9 +2,10 @@
 
 use std::time::Duration;
 
-use mente_engine::limits;
+use mente_engine::{Offset, limits};
 use serde::{Deserialize, Serialize};
 
+use super::rules::{PlacedRule, SLOTS};
 use super::secret::Secret;
 use crate::entity::SubscriptionEntity;
 use crate::error::{Error, Kind, Result};
@@ -53,6 +54,11 @@ pub struct Messages {
     pub forward_dead_letters_to: Option<EntityName>,
     /// Records wait here until they are due, and go on to this topic.
     pub hold_for: Option<EntityName>,
+    /// Of a subscription: it takes what these say, and nothing else.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rules: Option<Vec<PlacedRule>>,
+    /// What no rule has an answer for goes to the dead letters, and is not just passed over.
+    pub tells_rule_errors: bool,
     /// Its log is its own: what is settled need not be kept in it.
     pub trims: bool,
     /// No copy of anything lies below this in the topic that it goes on to.
@@ -71,6 +77,8 @@ static NO_MESSAGES: Messages = Messages {
     forward_to: None,
     forward_dead_letters_to: None,
     hold_for: None,
+    rules: None,
+    tells_rule_errors: false,
     trims: false,
     copies_from: 0,
     described: None,
@@ -159,7 +167,42 @@ impl Default for Settings {
     }
 }
 
+/// Where a rule begins, or ends, that is yet to be placed.
+pub(crate) const UNPLACED: u64 = u64::MAX;
+
 impl Settings {
+    /// Rules that are new hold from here on, and those that are gone no more.
+    pub(crate) fn place_rules(&mut self, at: Offset, logs: u32) -> Result<()> {
+        let Some(rules) = self.messages.as_mut().and_then(|m| m.rules.as_mut()) else {
+            return Ok(());
+        };
+        let taken = rules.iter().filter_map(|placed| placed.slot).max();
+        let mut slot = taken.map_or(logs, |slot| slot + 1);
+        for placed in rules.iter_mut() {
+            if placed.from == UNPLACED {
+                placed.from = at.0;
+            }
+            if placed.until == Some(UNPLACED) {
+                placed.until = Some(at.0);
+            }
+            if placed.rule.action.is_some() && placed.slot.is_none() {
+                if logs > 1 {
+                    let message = "a rule with an action is only for topics of one partition";
+                    return Err(Error::new(Kind::Unsupported, message));
+                }
+                if slot as usize >= SLOTS {
+                    let message = format!(
+                        "a subscription has had {SLOTS} rules with actions: make another one"
+                    );
+                    return Err(Error::new(Kind::Throttled, message));
+                }
+                placed.slot = Some(slot);
+                slot += 1;
+            }
+        }
+        Ok(())
+    }
+
     pub fn has_messages(&self) -> bool {
         self.messages.is_some()
     }

@@ -6,6 +6,7 @@ use mente_engine::{Offset, Term};
 use serde::{Deserialize, Serialize};
 
 use super::LockToken;
+use crate::rule::Rule;
 
 /// What a receiver asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -67,7 +68,6 @@ pub struct Accepted {
 /// A record handed out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Delivery {
-    /// Of its lease; one that nobody has, if it is done with.
     pub token: LockToken,
     pub partition: u32,
     pub offset: Offset,
@@ -76,14 +76,17 @@ pub struct Delivery {
     /// The view's own for it.
     #[serde(default)]
     pub number: u64,
-    /// The end of its lease on the wall clock; none if it is done with.
+    /// The end of its lease on the wall clock.
     #[serde(default)]
-    pub until_ms: Option<i64>,
+    pub until_ms: i64,
     #[serde(default)]
     pub standing: Standing,
     /// What a receiver said of it.
     #[serde(default)]
     pub note: Option<String>,
+    /// The rule that makes it what it is.
+    #[serde(default)]
+    pub rule: Option<Rule>,
 }
 
 /// Records of a view that are not settled, without a lease.
@@ -103,6 +106,8 @@ pub struct PeekedAt {
     /// Failed deliveries so far.
     pub failed: u32,
     pub note: Option<String>,
+    #[serde(default)]
+    pub rule: Option<Rule>,
 }
 
 impl Taking {

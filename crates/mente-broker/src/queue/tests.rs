@@ -24,6 +24,7 @@ fn arriving(offset: Offset, key: Option<&str>) -> Arriving<'_> {
         key: key.map(str::as_bytes),
         id: "",
         terms: &NO_TERMS,
+        is_unanswered: false,
     }
 }
 

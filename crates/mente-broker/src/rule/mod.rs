@@ -137,6 +137,16 @@ impl RuleFilter {
 }
 
 impl Rule {
+    /// What a subscription has where nobody says another one: it gets all messages.
+    pub fn all(now_ms: i64) -> Self {
+        Self {
+            name: "$Default".to_owned(),
+            filter: RuleFilter::True,
+            action: None,
+            created_ms: now_ms,
+        }
+    }
+
     pub fn validate(&self) -> Result<()> {
         let refused = |c: char| c.is_control() || matches!(c, '/' | '\\' | '@' | '?' | '#' | '*');
         let length = self.name.chars().count();

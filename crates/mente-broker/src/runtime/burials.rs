@@ -13,7 +13,7 @@ use crate::shard::Burial;
 
 impl Burial {
     pub(super) fn grave(&self) -> Grave {
-        (self.view, self.log, self.offset)
+        (self.view, self.log, self.partition, self.offset)
     }
 }
 
@@ -49,9 +49,10 @@ impl Tenure<'_> {
             let engine = Arc::clone(&self.runtime.engine);
             let letters = Arc::clone(&self.letters);
             let now = self.runtime.clock.now().wall;
-            let parse = self.runtime.parse;
+            let (parse, properties) = (self.runtime.parse, self.runtime.properties);
             self.io.push(Box::pin(async move {
-                let result = dead_letter::bury(&*engine, &burial, &letters, now, parse).await;
+                let buried = dead_letter::bury(&*engine, &burial, &letters, now, parse, properties);
+                let result = buried.await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }
             }));

@@ -48,9 +48,10 @@ impl Tenure<'_> {
             };
             let engine = Arc::clone(&self.runtime.engine);
             let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
+            let properties = self.runtime.properties;
             let pause = self.pause();
             self.io.push(Box::pin(async move {
-                let result = transfer::transfer(&*engine, &transfer, now, parse).await;
+                let result = transfer::transfer(&*engine, &transfer, now, parse, properties).await;
                 if result.is_err() {
                     pause.await;
                 }

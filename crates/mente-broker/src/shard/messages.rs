@@ -9,7 +9,7 @@ use super::{Outcome, Reply, Shard};
 use crate::error::{Error, Result};
 use crate::name::SubscriptionName;
 use crate::queue::{
-    LockToken, Mode, Queue, SessionLock, Settlement, Ticket, WantedSession, session_lost,
+    LockToken, Queue, SessionLock, Settlement, Ticket, WantedSession, session_lost,
 };
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -20,7 +20,6 @@ pub enum Ask {
     },
     ReceiveDeferred {
         numbers: Vec<u64>,
-        mode: Mode,
         session: Option<SessionLock>,
     },
     Peek {
@@ -103,16 +102,12 @@ impl Shard {
                 accepted.err().map(Err)
             }
             Ask::RenewLocks { tokens } => Some(Ok(renew(queue, now, tokens, effects))),
-            Ask::ReceiveDeferred {
-                numbers,
-                mode,
-                session,
-            } => {
+            Ask::ReceiveDeferred { numbers, session } => {
                 if queue.has_sessions() != session.is_some() {
                     return Some(Err(misused(name, queue)));
                 }
                 let session = session.as_ref();
-                let deliveries = queue.receive_deferred(now, &numbers, mode, session, effects);
+                let deliveries = queue.receive_deferred(now, &numbers, session);
                 Some(of_session(session, deliveries.map(Reply::Deliveries)))
             }
             Ask::Peek { from, max, session } => {

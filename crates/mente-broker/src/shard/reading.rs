@@ -6,7 +6,8 @@ use mente_engine::{Event, LogId, Now, Offset, Timestamp};
 
 use super::{Outcome, Shard, View};
 use crate::filter::Filter;
-use crate::queue::{Arriving, Queue};
+use crate::properties::Properties;
+use crate::queue::{Arriving, Effects, Queue, Wanted, wanted};
 use crate::terms::Terms;
 
 /// One record of a log, read for the views.
@@ -36,13 +37,14 @@ impl Arrival {
         }
     }
 
-    fn arriving(&self) -> Arriving<'_> {
+    fn arriving(&self, is_unanswered: bool) -> Arriving<'_> {
         Arriving {
             offset: self.offset,
             time: self.time,
             key: self.event.key.as_deref(),
             id: &self.event.id,
             terms: &self.terms,
+            is_unanswered,
         }
     }
 
@@ -58,13 +60,12 @@ impl Shard {
         let logs = |view: &View| {
             let (set, queue) = (view.topic.set, &view.queue);
             let on = |index| queue.wants(index).or_else(|| queue.counts_from(index));
-            let wanted = |index| {
-                let places = [on(index), queue.sought(index)].into_iter().flatten();
-                places.map(move |place| (set.log(index), place))
+            let wanted = |partition| {
+                let places = [on(partition), queue.sought(partition)];
+                let log = set.log(queue.log_index(partition));
+                places.into_iter().flatten().map(move |place| (log, place))
             };
-            (0..view.topic.partitions)
-                .flat_map(wanted)
-                .collect::<Vec<_>>()
+            (0..queue.partitions()).flat_map(wanted).collect::<Vec<_>>()
         };
         let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
         wanted.sort_unstable();
@@ -89,42 +90,38 @@ impl Shard {
         next: Offset,
         out: &mut Outcome,
     ) {
-        let seeks = |queue: &Queue| queue.sought(log.index) == Some(from);
-        let reads_on = |queue: &Queue| {
-            queue.wants(log.index) == Some(from) || queue.counts_from(log.index) == Some(from)
+        let seeks = |queue: &Queue, partition| queue.sought(partition) == Some(from);
+        let reads_on = |queue: &Queue, partition| {
+            queue.wants(partition) == Some(from) || queue.counts_from(partition) == Some(from)
         };
-        let at = |queue: &Queue| seeks(queue) || reads_on(queue);
+        let at = |view: &View| {
+            let queue = &view.queue;
+            partitions_over(queue, log.index)
+                .any(|partition| seeks(queue, partition) || reads_on(queue, partition))
+        };
         let views: Vec<_> = self
             .views
             .iter()
-            .filter(|(_, view)| view.topic.set == log.set && at(&view.queue))
+            .filter(|(_, view)| view.topic.set == log.set && at(view))
             .map(|(id, _)| *id)
             .collect();
+        let properties = self.properties;
         for id in views {
             self.with_view(id, out, |queue, effects| {
-                if seeks(queue) {
-                    // The filter let them through once.
-                    for arrival in records {
-                        queue.revisit(log.index, &arrival.arriving(), now);
+                let partitions: Vec<_> = partitions_over(queue, log.index).collect();
+                for partition in partitions {
+                    if seeks(queue, partition) {
+                        // The filter let them through once.
+                        for arrival in records {
+                            queue.revisit(partition, &arrival.arriving(false), now);
+                        }
+                        queue.revisited(partition, next, now, effects);
                     }
-                    queue.revisited(log.index, next, now, effects);
+                    if reads_on(queue, partition) {
+                        let matching = matching(queue, partition, records, properties);
+                        read_on(queue, partition, &matching, next, now, effects);
+                    }
                 }
-                if !reads_on(queue) {
-                    return;
-                }
-                let filter = queue.settings().filter.clone();
-                let matching = records
-                    .iter()
-                    .filter(|arrival| arrival.is_wanted(filter.as_ref()));
-                if queue.wants(log.index).is_none() {
-                    let matches: Vec<_> = matching.map(|arrival| arrival.offset).collect();
-                    queue.count(log.index, &matches, next, effects);
-                    return;
-                }
-                for arrival in matching {
-                    queue.arrive(log.index, &arrival.arriving(), now);
-                }
-                queue.scanned(log.index, next, now, effects);
             });
         }
     }
@@ -133,14 +130,13 @@ impl Shard {
     /// Gives how many views that concerns.
     pub fn trimmed(&mut self, now: Now, log: LogId, start: Offset, out: &mut Outcome) -> usize {
         let behind = |view: &View| {
-            let floor = view
-                .queue
-                .durable()
-                .nth(log.index as usize)
-                .map(|d| d.floor);
-            let is_behind = floor.is_some_and(|floor| floor < start);
-            view.topic.set == log.set
-                && (is_behind || view.queue.has_revived_below(log.index, start))
+            let queue = &view.queue;
+            let is_behind = |partition: u32| {
+                let floor = queue.durable().nth(partition as usize).map(|d| d.floor);
+                floor.is_some_and(|floor| floor < start)
+                    || queue.has_revived_below(partition, start)
+            };
+            view.topic.set == log.set && partitions_over(queue, log.index).any(is_behind)
         };
         let views: Vec<_> = self
             .views
@@ -150,7 +146,10 @@ impl Shard {
             .collect();
         for id in &views {
             self.with_view(*id, out, |queue, effects| {
-                queue.trimmed(log.index, start, now, effects);
+                let partitions: Vec<_> = partitions_over(queue, log.index).collect();
+                for partition in partitions {
+                    queue.trimmed(partition, start, now, effects);
+                }
             });
         }
         views.len()
@@ -168,7 +167,9 @@ impl Shard {
         // Whoever else reads it needs it too.
         for view in self.views.values() {
             let log = view.topic.set.log(0);
-            if let (Some(least), Some(needs)) = (logs.get_mut(&log), view.queue.needs_from(0)) {
+            let partitions = partitions_over(&view.queue, 0);
+            let needs = partitions.filter_map(|partition| view.queue.needs_from(partition));
+            if let (Some(least), Some(needs)) = (logs.get_mut(&log), needs.min()) {
                 *least = (*least).min(needs);
             }
         }
@@ -192,4 +193,55 @@ impl Shard {
         }
         views.len()
     }
+}
+
+/// Those that read this log: the partition of that number, and those of rules.
+fn partitions_over(queue: &Queue, log: u32) -> impl Iterator<Item = u32> {
+    (0..queue.partitions()).filter(move |partition| queue.log_index(*partition) == log)
+}
+
+/// Records that a partition wants, each with whether no rule had an answer for it.
+fn matching<'a>(
+    queue: &Queue,
+    partition: u32,
+    records: &'a [Arrival],
+    properties: &dyn Properties,
+) -> Vec<(&'a Arrival, bool)> {
+    let settings = queue.settings();
+    let filter = settings.filter.as_ref();
+    let messages = settings.messages();
+    let of_rules = |arrival: &Arrival| {
+        let Some(rules) = &messages.rules else {
+            return Wanted::Yes;
+        };
+        let message = properties.of(&arrival.event);
+        let tells = messages.tells_rule_errors;
+        wanted(rules, partition, arrival.offset, &*message, tells)
+    };
+    let records = records.iter().filter(|arrival| arrival.is_wanted(filter));
+    let wanted = records.filter_map(|arrival| match of_rules(arrival) {
+        Wanted::No => None,
+        Wanted::Yes => Some((arrival, false)),
+        Wanted::Unanswered => Some((arrival, true)),
+    });
+    wanted.collect()
+}
+
+fn read_on(
+    queue: &mut Queue,
+    partition: u32,
+    matching: &[(&Arrival, bool)],
+    next: Offset,
+    now: Now,
+    effects: &mut Effects,
+) {
+    if queue.wants(partition).is_none() {
+        let matches: Vec<_> = matching.iter().map(|(arrival, _)| arrival.offset).collect();
+        queue.count(partition, &matches, next, effects);
+        return;
+    }
+    for (arrival, is_unanswered) in matching {
+        queue.arrive(partition, &arrival.arriving(*is_unanswered), now);
+    }
+    queue.scanned(partition, next, now, effects);
 }

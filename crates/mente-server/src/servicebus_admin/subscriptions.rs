@@ -3,6 +3,7 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use mente_broker::rule::Rule;
 use mente_broker::{EntityName, SubscriptionEntity, SubscriptionName};
 use mente_wire::servicebus::SubscriptionDescription;
 use mente_wire::servicebus::atom::{Entry, read_entry};
@@ -55,7 +56,13 @@ pub(super) async fn put(request: &Request<'_>, of: &Of, body: Body) -> Result<Re
             .await?;
         (StatusCode::OK, updated)
     } else {
-        let made = broker.create_message_subscription(who, &name.topic, &of.name, properties);
+        let made = broker.create_message_subscription(
+            who,
+            &name.topic,
+            &of.name,
+            properties,
+            Rule::all(broker.now().wall.0),
+        );
         (StatusCode::CREATED, made.await?)
     };
     answer(request, status, of, &name, &entity).await

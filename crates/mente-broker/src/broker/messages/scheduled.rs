@@ -17,22 +17,30 @@ use crate::shard::{Ask, Command, Reply};
 
 /// Sets of Mente's own that the engine was asked for, by name; forgotten when their entity is deleted.
 #[derive(Debug, Default)]
-pub(in crate::broker) struct Holds(Mutex<BTreeMap<SetName, SetId>>);
+pub(in crate::broker) struct Holds {
+    known: Mutex<BTreeMap<SetName, SetId>>,
+    rules: futures::lock::Mutex<()>,
+}
 
 impl Holds {
+    /// Rules of subscriptions are changed one after the other.
+    pub(in crate::broker) async fn changing_rules(&self) -> futures::lock::MutexGuard<'_, ()> {
+        self.rules.lock().await
+    }
+
     pub(super) fn set(&self, name: &SetName) -> Option<SetId> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(name).copied()
     }
 
     pub(super) fn know(&self, name: SetName, set: SetId) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.insert(name, set);
     }
 
     /// Those whose names begin so are another's from now on.
     pub(in crate::broker) fn forget(&self, prefix: &str) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.retain(|name, _| !name.as_str().starts_with(prefix));
     }
 }
