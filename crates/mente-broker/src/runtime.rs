@@ -37,14 +37,14 @@ use mente_engine::{
 };
 
 use crate::bell::Bell;
-use crate::broker::Teller;
+use crate::broker::{Lent, Teller};
 use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::Letters;
 use crate::duty::{Duty, Progress};
 use crate::error::{Error, Kind, Result};
 use crate::inline::{Inlines, Views};
 use crate::journal::{self, Decision};
-use crate::name::SubscriptionName;
+use crate::name::{EntityName, SubscriptionName};
 use crate::peers::Peers;
 use crate::planted::{Planted, planted};
 use crate::properties::Properties;
@@ -54,8 +54,9 @@ use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard, StoreAp
 use crate::snapshot::{self, Written};
 use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
+use crate::transfer::Transferred;
 use inlining::Waiting;
-use transfers::Transferring;
+use transfers::Ways;
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
@@ -107,6 +108,8 @@ pub(crate) struct Runtime {
     pub(crate) subscriptions: Bell,
     /// Only the shard that holds the catalogue has it.
     pub(crate) catalogue: Option<SharedCatalogue>,
+    /// What branches read.
+    pub(crate) lent: Lent,
     /// What rules ask of events.
     pub(crate) properties: &'static dyn Properties,
     /// What all doors know.
@@ -136,7 +139,7 @@ struct Tenure<'a> {
     /// The logs that they are copied to.
     letters: Arc<Letters>,
     /// Views from which records go on to other topics.
-    transferring: BTreeMap<u64, Transferring>,
+    transferring: Ways,
     /// How far logs of queues were trimmed.
     trimmed: BTreeMap<LogId, Offset>,
     /// Decisions since that was looked at.
@@ -190,8 +193,8 @@ enum Io {
     Trimmed,
     /// What went on to another topic.
     Transferred {
-        view: u64,
-        result: Result<Vec<(Burial, Option<Offset>)>, engine::Error>,
+        way: Box<(u64, EntityName)>,
+        result: Result<Transferred, engine::Error>,
     },
     /// A dead letter may be tried again.
     Rested(Grave),
@@ -294,7 +297,7 @@ impl<'a> Tenure<'a> {
             reading: BTreeSet::new(),
             burying: BTreeSet::new(),
             letters,
-            transferring: BTreeMap::new(),
+            transferring: Ways::new(),
             trimmed: BTreeMap::new(),
             untrimmed: 0,
             burials_wait: false,
@@ -496,7 +499,7 @@ impl<'a> Tenure<'a> {
                     }
                 }
             }
-            Wake::Io(Io::Transferred { view, result }) => self.transferred(view, result, out),
+            Wake::Io(Io::Transferred { way, result }) => self.transferred(*way, result, out),
             Wake::Io(Io::Rested(grave)) => {
                 self.resting.remove(&grave);
                 self.burials_wait = true;

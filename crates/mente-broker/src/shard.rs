@@ -4,6 +4,7 @@
 //! of the round sees it, and leaves decisions and replies in an [`Outcome`]. [`Shard::apply`]
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
+mod command;
 mod durable;
 mod messages;
 mod reading;
@@ -12,212 +13,25 @@ mod whereabouts;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use mente_engine::{Bounds, LogId, Now, Offset, Record, Takes, Term};
-use serde::{Deserialize, Serialize};
+use mente_engine::{Bounds, LogId, Now, Offset, Record, Term};
 
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
-use crate::journal::{Decision, Definition, Subscription, Topic};
-use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
+use crate::journal::{Decision, Subscription, Topic};
+use crate::name::{EntityName, SubscriptionName};
 use crate::properties::{Natural, Properties};
-use crate::queue::{
-    Accepted, Counts, Delivery, Effects, Letter, LockToken, Peeked, Queue, Revival, Settings,
-    Settlement, Taking, Ticket,
-};
+use crate::queue::{Effects, Queue, Settings, Ticket};
 use crate::rule::Rule;
-use crate::store::{
-    Append, Appended, Decided, Direction, Facts, InMemory, Place, Query, Sealed, Store,
-};
+use crate::store::{Append, Decided, Facts, Sealed, Store};
 
+pub use command::{Command, Made, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
 pub use reading::Arrival;
 pub use whereabouts::Heard;
 
-/// What a door asks of a shard.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub enum Command {
-    CreateTopic {
-        name: EntityName,
-        topic: Topic,
-    },
-    DeleteTopic {
-        name: EntityName,
-    },
-    CreateSubscription {
-        name: SubscriptionName,
-        topic: Topic,
-        starts: Vec<Offset>,
-        settings: Settings,
-    },
-    DeleteSubscription {
-        name: SubscriptionName,
-    },
-    /// The subscriptions of one topic, or of all. `bounds` are those of the topic's logs now: views learn
-    /// from them what retention took, and whether they have counted all.
-    ListSubscriptions {
-        #[serde(deserialize_with = "some_source")]
-        topic: Option<EntityName>,
-        bounds: Vec<(LogId, Bounds)>,
-    },
-    /// The topic is gone, and its subscriptions with it.
-    DropSubscriptions {
-        topic: EntityName,
-    },
-    Receive {
-        name: SubscriptionName,
-        taking: Taking,
-    },
-    /// What is noted comes with the records from now on.
-    Settle {
-        name: SubscriptionName,
-        tokens: Vec<LockToken>,
-        how: Settlement,
-        note: Option<String>,
-    },
-    Message {
-        name: SubscriptionName,
-        ask: Ask,
-    },
-    /// Those that are fixed at birth must be as they are.
-    ChangeSettings {
-        name: SubscriptionName,
-        settings: Settings,
-        /// Where rules change at the earliest that have no place yet.
-        from: Offset,
-    },
-    /// Gives back the records of dead letters, which follow each other from `from` on in their log.
-    Revive {
-        name: SubscriptionName,
-        /// Whose letters these are, not a later one's of the same name.
-        view: u64,
-        from: Offset,
-        letters: Vec<Letter>,
-    },
-    /// Replaces what was declared under the name.
-    Define {
-        kind: Definition,
-        name: EntityName,
-        body: serde_json::Value,
-    },
-    Undefine {
-        kind: Definition,
-        name: EntityName,
-    },
-    /// Only for the shard that owns the store.
-    Append(Append),
-    /// Where the events of a stream lie.
-    Places {
-        stream: StreamName,
-        from: u64,
-        direction: Direction,
-        max: usize,
-    },
-    /// Where the events lie that match, over all streams.
-    Find {
-        query: Query,
-        from: u64,
-        direction: Direction,
-        max: usize,
-    },
-    /// The blocks of the store from this one on.
-    Blocks {
-        from: usize,
-    },
-    /// What became of these records, by partition and offset, in the subscriptions of the topic.
-    Whereabouts {
-        #[serde(deserialize_with = "source")]
-        topic: EntityName,
-        places: Vec<(u32, Offset)>,
-    },
-    /// A digest of the state, to compare with a fold of the journal.
-    Digest,
-    /// Answers once the shard has its state.
-    Ping,
-}
-
-impl Command {
-    /// What the engine must have room for: an append to a stream is data, other decisions are few
-    /// and let go of data in the end, and what is not written down needs no room.
-    pub(crate) fn needs(&self) -> Takes {
-        match self {
-            Self::Append(_) => Takes::Everything,
-            Self::Settle {
-                how: Settlement::Renew | Settlement::Return,
-                ..
-            }
-            | Self::ListSubscriptions { .. }
-            | Self::Places { .. }
-            | Self::Find { .. }
-            | Self::Blocks { .. }
-            | Self::Whereabouts { .. }
-            | Self::Digest
-            | Self::Ping => Takes::Nothing,
-            Self::Message { ask, .. } if !ask.decides() => Takes::Nothing,
-            _ => Takes::Decisions,
-        }
-    }
-}
-
-/// When what somebody asked for came to be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Made {
-    Now,
-    Before,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Reply {
-    Done,
-    Topic(Topic, Made),
-    Subscription(Made),
-    Subscriptions(Vec<SubscriptionInfo>),
-    Deliveries(Vec<Delivery>),
-    /// By token: whether its lease held.
-    Settled(Vec<bool>),
-    /// By token: until when its lease holds, unless it is lost.
-    Renewed(Vec<Option<i64>>),
-    Peeked(Peeked),
-    /// Of those below `looked_to`, beyond which the view has not looked yet.
-    Deleted {
-        count: u64,
-        looked_to: Offset,
-    },
-    /// By record: whether it was still there, unless it was not looked at yet.
-    Cancelled(Vec<Option<bool>>),
-    /// None: none came in time.
-    Session(Option<Accepted>),
-    Until(i64),
-    SessionState(Option<String>),
-    Sessions(Vec<String>),
-    Revived(Revival),
-    Appended(Appended),
-    Digest(Digest),
-    Places(InMemory),
-    Found {
-        places: Vec<Place>,
-        /// Position of the first event in memory.
-        first: u64,
-        /// Position behind the last event that was there.
-        end: u64,
-    },
-    /// Each with its number of events.
-    Blocks(Vec<Sealed>),
-    Whereabouts(Vec<Heard>),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SubscriptionInfo {
-    pub name: SubscriptionName,
-    pub settings: Settings,
-    pub counts: Counts,
-    /// Whether `counts` has everything within the bounds that were given.
-    pub exact: bool,
-    /// Numbers it: a later one of the same name has another number.
-    pub view: u64,
-    /// Dead letters that lie below this were given back.
-    pub revived_upto: Offset,
-}
+/// Copies of one log of a view that are looked at in one round.
+const BURIALS_OF_VIEW: usize = 1_024;
 
 /// What a round leaves to be done: first make the decisions durable, then reply.
 #[derive(Debug, Default)]
@@ -382,14 +196,19 @@ impl Shard {
                 how,
                 note,
             } => self.with_queue(&name, out, |queue, effects| {
+                let bytes = note.as_ref().map_or(0, |note| note.len() * tokens.len());
+                if !queue.has_room_for_notes(bytes) {
+                    let message = "too much is noted on messages of this entity: settle without, or settle some for good";
+                    return Err(Error::new(Kind::Throttled, message));
+                }
                 let settle = |token| {
                     if let Some(note) = &note {
                         queue.note(now, token, note, effects);
                     }
                     queue.settle(now, token, &how, effects)
                 };
-                Reply::Settled(tokens.into_iter().map(settle).collect())
-            }),
+                Ok(Reply::Settled(tokens.into_iter().map(settle).collect()))
+            }).flatten(),
             Command::Message { name, ask } => match self.ask(now, ticket, &name, ask, out) {
                 Some(reply) => reply,
                 None => return,
@@ -609,7 +428,8 @@ impl Shard {
                     look_from,
                     revived_upto: view.queue.revived_upto(),
                 };
-                durable.dying.iter().map(burial).collect::<Vec<_>>()
+                let dying = durable.dying.iter().take(BURIALS_OF_VIEW);
+                dying.map(burial).collect::<Vec<_>>()
             };
             view.queue
                 .durable()
@@ -623,7 +443,8 @@ impl Shard {
     /// The copy lies at `at`, or there was nothing left to copy.
     pub fn buried(&mut self, burial: &Burial, at: Option<Offset>, out: &mut Outcome) {
         self.with_view(burial.view, out, |queue, effects| {
-            queue.buried(burial.partition, burial.offset, at, effects);
+            let to = burial.to.clone();
+            queue.buried(burial.partition, burial.offset, at, to, effects);
         });
     }
 
@@ -671,14 +492,18 @@ impl Shard {
                     return Ok(Reply::Subscription(Made::Before));
                 }
             }
-            let message =
-                format!("subscription {name} exists with other settings; delete it first");
-            return Err(Error::new(Kind::Exists, message));
+            if !name.is_own() || exists.topic == topic {
+                let message =
+                    format!("subscription {name} exists with other settings; delete it first");
+                return Err(Error::new(Kind::Exists, message));
+            }
+            // Over a log that is gone, of an entity that was made anew.
+            self.end_subscription(name.clone(), out);
         }
         let of_topic = self
             .names
             .keys()
-            .filter(|other| other.topic == name.topic)
+            .filter(|other| other.topic == name.topic && !other.is_own())
             .count();
         if of_topic >= mente_engine::limits::SUBSCRIPTIONS_PER_TOPIC {
             return Err(Error::new(
@@ -711,7 +536,7 @@ impl Shard {
     ) -> Result<Reply> {
         let view = self.names.get(&name).and_then(|id| self.views.get(id));
         let view = view.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
-        settings.place_rules(from.max(view.queue.unlooked_from()), view.topic.partitions)?;
+        settings.place(from.max(view.queue.unlooked_from()), view.topic.partitions)?;
         settings.validate()?;
         let before = view.queue.settings();
         if before.messages().requires_session != settings.messages().requires_session {
@@ -719,7 +544,9 @@ impl Shard {
             return Err(Error::invalid(message));
         }
         if *before != settings {
+            let changed = name.clone();
             self.push(Decision::SettingsChanged { name, settings }, out);
+            self.with_queue(&changed, out, |queue, effects| queue.forward_ready(effects))?;
         }
         Ok(Reply::Done)
     }

@@ -5,6 +5,7 @@
 //! made of: an owner that begins, or does not know what came of a batch, looks first at what is there already.
 
 use std::collections::{BTreeMap, HashSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mente_engine::{
@@ -23,43 +24,67 @@ use crate::terms::Terms;
 /// Records of one view to be copied to one topic, in the order of their log.
 #[derive(Debug)]
 pub(crate) struct Transfer {
-    pub(crate) view: u64,
-    pub(crate) target: Topic,
-    pub(crate) burials: Vec<Burial>,
-    /// What earlier owners may have copied is to be looked at first.
-    pub(crate) looks: bool,
-    /// Counted as forwarded.
-    pub(crate) is_hop: bool,
+    target: Topic,
+    burials: Vec<Burial>,
+    /// What earlier owners copied of these; none while nobody has looked.
+    known: Option<Arc<HashSet<String>>>,
+}
+
+/// What came of a batch.
+#[derive(Debug)]
+pub(crate) struct Transferred {
+    /// Each with where its copy lies, if one was made.
+    pub(crate) done: Vec<(Burial, Option<Offset>)>,
+    pub(crate) known: Arc<HashSet<String>>,
 }
 
 /// Copies that one batch makes at most.
-pub(crate) const AT_ONCE: usize = 256;
+const AT_ONCE: usize = 256;
 
-/// By record: where its copy lies, if there was anything to copy and it was not there before.
+impl Transfer {
+    /// Of all that is to go on to the topic.
+    pub(crate) fn new(
+        target: Topic,
+        burials: Vec<Burial>,
+        known: Option<Arc<HashSet<String>>>,
+    ) -> Self {
+        Self {
+            target,
+            burials,
+            known,
+        }
+    }
+}
+
+/// What a copy is called by: the record, and which copy of it.
+fn origin(burial: &Burial) -> String {
+    match burial.partition == burial.log.index {
+        true => format!("{}-{}", burial.log, burial.offset),
+        // Of a copy that a rule makes.
+        false => format!("{}-{}-{}", burial.log, burial.partition, burial.offset),
+    }
+}
+
+/// Copies the first of them that were not copied before.
 pub(crate) async fn transfer(
     engine: &dyn Engine,
     transfer: &Transfer,
     now: Timestamp,
     parse: ParseEvent,
     properties: &dyn Properties,
-) -> Result<Vec<(Burial, Option<Offset>)>, Error> {
-    let there = match transfer.looks {
-        true => origins(engine, transfer).await?,
-        false => HashSet::new(),
+) -> Result<Transferred, Error> {
+    let known = match &transfer.known {
+        Some(known) => Arc::clone(known),
+        None => Arc::new(copied(engine, transfer).await?),
     };
     let mut batches: BTreeMap<LogId, (BatchBuilder, Vec<usize>)> = BTreeMap::new();
     let mut done: Vec<(Burial, Option<Offset>)> = Vec::new();
     let mut bytes = 0;
-    for burial in &transfer.burials {
-        let origin = match burial.partition == burial.log.index {
-            true => format!("{}-{}", burial.log, burial.offset),
-            // Of a copy that a rule makes.
-            false => format!("{}-{}-{}", burial.log, burial.partition, burial.offset),
-        };
+    for burial in transfer.burials.iter().take(AT_ONCE) {
+        let origin = origin(burial);
         let index = done.len();
-        if !there.contains(origin.as_bytes())
-            && let Some((event, headers)) =
-                copy(engine, transfer, burial, origin, parse, properties).await?
+        if !known.contains(&origin)
+            && let Some((event, headers)) = copy(engine, burial, origin, parse, properties).await?
         {
             let record = event.to_record_with(now, headers);
             let size = record.value.as_ref().map_or(0, |value| value.len());
@@ -87,7 +112,7 @@ pub(crate) async fn transfer(
             done[index].1 = Some(Offset(at));
         }
     }
-    Ok(done)
+    Ok(Transferred { done, known })
 }
 
 /// Of a record, before those of its event.
@@ -96,7 +121,6 @@ type Headers = Vec<(Bytes, Option<Bytes>)>;
 /// The copy; `None` if retention was faster.
 async fn copy(
     engine: &dyn Engine,
-    transfer: &Transfer,
     burial: &Burial,
     origin: String,
     parse: ParseEvent,
@@ -116,7 +140,7 @@ async fn copy(
         );
     }
     change(&mut event, burial, properties);
-    terms.hops = terms.hops.saturating_add(transfer.is_hop.into());
+    terms.hops = terms.hops.saturating_add(u32::from(!burial.name.is_hold()));
     terms.note = burial.note.clone().or(terms.note);
     terms.origin = Some(origin);
     let mut headers = terms.headers();
@@ -140,29 +164,36 @@ async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Record>
     Ok(found.map(|(_, record)| record))
 }
 
-/// The records that copies there are made of, as far back as copies of these may lie.
-async fn origins(engine: &dyn Engine, transfer: &Transfer) -> Result<HashSet<Vec<u8>>, Error> {
+/// Which of these are copied there already, as far back as copies of them may lie.
+async fn copied(engine: &dyn Engine, transfer: &Transfer) -> Result<HashSet<String>, Error> {
+    let wanted: HashSet<String> = transfer.burials.iter().map(origin).collect();
     let since = transfer.burials.iter().map(|burial| burial.since).min();
-    let mut origins = HashSet::new();
+    let mut found = HashSet::new();
     for index in 0..transfer.target.partitions {
         let log = transfer.target.set.log(index);
         let bounds = engine.bounds(log).await?;
-        // A place is told of the one log that entities have; others are looked at whole.
-        let since = since.filter(|_| transfer.target.partitions == 1);
+        // A place is told of the one log that entities have, unless it is another one of the name.
+        let since = since.filter(|since| transfer.target.partitions == 1 && *since <= bounds.end);
         let mut from = since.unwrap_or_default().max(bounds.start);
         while from < bounds.end {
             let chunk = engine.read(log, from, Limit::default()).await?;
             let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
             for (_, record) in records.flatten() {
-                if let Some(origin) = record.header(Terms::origin_header()) {
-                    origins.insert(origin.to_vec());
-                }
+                let origin = record.header(Terms::origin_header());
+                let origin = origin.and_then(|origin| std::str::from_utf8(origin).ok());
+                found.extend(
+                    origin
+                        .filter(|origin| wanted.contains(*origin))
+                        .map(str::to_owned),
+                );
             }
             if chunk.next <= from {
-                break;
+                // A copy that is not seen would be made again.
+                let message = format!("{log} ends at {from}, before {}", bounds.end);
+                return Err(Error::Busy(message));
             }
             from = chunk.next;
         }
     }
-    Ok(origins)
+    Ok(found)
 }

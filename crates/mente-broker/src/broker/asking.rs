@@ -14,7 +14,7 @@ use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::peers::{self, Peers};
 use crate::runtime::Request;
-use crate::shard::{Command, Reply};
+use crate::shard::{Ask, Command, Reply};
 
 /// How long somebody waits for a shard to have an owner: as long as it takes to notice that one died, and
 /// to take over from it.
@@ -72,10 +72,17 @@ impl Broker {
 
     async fn answer_here(&self, shard: usize, command: Command) -> Result<Reply> {
         let mut command = command;
+        let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
+        if let Command::Message {
+            ask: Ask::AcceptSession { wait, .. },
+            ..
+        } = &mut command
+        {
+            *wait = (*wait).min(longest);
+        }
         let Command::Receive { name, taking } = &mut command else {
             return self.ask_here(shard, command).await;
         };
-        let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
         taking.wait = taking.wait.min(longest);
         let name = name.clone();
         let mut receiving = self.receive_here(&name, shard, command).await?;

@@ -32,7 +32,7 @@ pub struct Branch {
 
 /// The forks that branches read, so that nobody deletes what they share meanwhile.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Lent(Arc<Mutex<Lending>>);
+pub(crate) struct Lent(Arc<Mutex<Lending>>);
 
 #[derive(Debug, Default)]
 struct Lending {
@@ -111,7 +111,7 @@ impl Lent {
         reader.map(|(name, _)| name.clone())
     }
 
-    pub(super) fn holds(&self, set: SetId) -> bool {
+    pub(crate) fn holds(&self, set: SetId) -> bool {
         self.reader(set).is_some()
     }
 

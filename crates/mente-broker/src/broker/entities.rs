@@ -39,7 +39,8 @@ impl Broker {
         if let Some(entity) = self.known_entity(name)?.filter(|_| topic.is_some()) {
             return Ok(Some(entity));
         }
-        if self.options.create_topics {
+        let has_one_log = topic.as_ref().is_none_or(|topic| topic.partitions == 1);
+        if self.options.create_topics && has_one_log {
             let title = name.as_path();
             let made = self.create_queue(who, &title, QueueProperties::default());
             return match made.await {
@@ -147,9 +148,12 @@ impl Broker {
             return Err(Error::not_found("topic", &name.as_path()));
         }
         check_fixed(before.sending(), &properties.sending)?;
-        for (view, subscription) in self.message_subscriptions(who, name).await? {
-            let settings = subscription_settings(subscription, &properties.sending);
-            self.change_view(&view, settings).await?;
+        for view in self.views(name).await? {
+            // Those that were made over HTTP are what they are.
+            if let Some(subscription) = view.settings.messages().described.clone() {
+                let settings = subscription_settings(subscription, &properties.sending);
+                self.change_view(&view.name, settings).await?;
+            }
         }
         let entity = self.changed(before, EntityKind::Topic(properties));
         self.define_entity(who, name, &entity).await?;
@@ -221,7 +225,6 @@ impl Broker {
                 until,
             }]);
         }
-        settings.place_rules(start, source.partitions)?;
         self.make_view_with_letters(&name, source, start, settings)
             .await?;
         Ok(subscription)
@@ -237,8 +240,11 @@ impl Broker {
         properties.validate()?;
         self.check_forwards(&properties.receiving).await?;
         let of = self.there(who, &name.topic).await?;
-        let Some(before) = self.message_subscription(who, name).await? else {
-            return Err(Error::not_found("subscription", &name.to_string()));
+        let view = self.view(name).await?;
+        let view = view.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
+        let Some(before) = view.settings.messages().described.clone() else {
+            let message = format!("{name} was made over HTTP, and is changed there");
+            return Err(Error::invalid(message));
         };
         let subscription = SubscriptionEntity {
             properties,
@@ -360,16 +366,7 @@ impl Broker {
         who: &Principal,
         name: &SubscriptionName,
     ) -> Result<()> {
-        let letters = name.dead_letters();
-        if self.view(&letters).await?.is_some() {
-            let command = Command::DeleteSubscription {
-                name: letters.clone(),
-            };
-            self.ask(self.shard_of(&name.topic), command).await?;
-        }
-        self.delete_subscription(who, name).await?;
-        self.holds.forget(name.dead_letter_set().as_str());
-        Ok(())
+        self.delete_subscription(who, name).await
     }
 
     /// Exact for all that was enqueued before the call, unless counting takes more than two seconds.
@@ -466,6 +463,13 @@ impl Broker {
             return Err(Error::new(Kind::Exists, message));
         }
         match there {
+            Some(topic) if topic.partitions > 1 => {
+                let message = format!(
+                    "topic {name} is there with {} partitions: a queue, or a topic of messages, has one",
+                    topic.partitions
+                );
+                Err(Error::new(Kind::Exists, message))
+            }
             Some(topic) => Ok((topic, Made::Before)),
             None => self.create_topic(who, name, 1).await,
         }
@@ -522,6 +526,7 @@ impl Broker {
         start: Offset,
         mut settings: Settings,
     ) -> Result<()> {
+        settings.place(start, source.partitions)?;
         if let Some(messages) = &mut settings.messages {
             messages.copies_from = self.copies_from(messages).await?;
         }
@@ -587,6 +592,9 @@ impl Broker {
         let before = before.settings.messages();
         if let Some(messages) = &mut settings.messages {
             messages.trims = before.trims;
+            messages
+                .duplicate_windows
+                .clone_from(&before.duplicate_windows);
             if messages.rules.is_none() {
                 messages.rules.clone_from(&before.rules);
             }
@@ -654,6 +662,7 @@ fn view_settings(
             requires_session: receiving.requires_session,
             drop_expired: !receiving.dead_letter_on_expiry,
             never_gives_up: false,
+            duplicate_windows: Vec::new(),
             duplicate_window_ms: sending
                 .requires_duplicate_detection
                 .then_some(sending.duplicate_window_ms),

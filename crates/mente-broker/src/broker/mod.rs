@@ -53,7 +53,7 @@ use crate::shard::{Command, Reply};
 use crate::store::Blocks;
 use crate::structured::{ParseEvent, no_format};
 
-use branches::Lent;
+pub(crate) use branches::Lent;
 use commands::Lanes;
 use messages::Holds;
 use past::{Folds, States};
@@ -222,6 +222,7 @@ impl Broker {
         let subscriptions = Bell::default();
         let inlines = Inlines::default();
         let refused: Arc<AtomicU64> = Arc::default();
+        let lent = Lent::default();
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
@@ -250,6 +251,7 @@ impl Broker {
                 teller: Arc::clone(&teller),
                 subscriptions: subscriptions.clone(),
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
+                lent: lent.clone(),
                 properties: options.properties,
                 known: catalogue.clone(),
                 refused: Arc::clone(&refused),
@@ -272,7 +274,7 @@ impl Broker {
             inlines,
             folds: Arc::default(),
             states: Arc::default(),
-            lent: Lent::default(),
+            lent,
             traces: Turns::new("traces", limits::TRACES, limits::TRACES_WAITING),
             lanes: Arc::default(),
             asked: Turns::new(

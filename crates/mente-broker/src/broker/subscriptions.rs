@@ -123,6 +123,15 @@ impl Broker {
             .await?;
         let command = Command::DeleteSubscription { name: name.clone() };
         self.ask(self.shard_of(&name.topic), command).await?;
+        // What queue clients had of its dead letters goes with it.
+        let letters = Command::DeleteSubscription {
+            name: name.dead_letters(),
+        };
+        match self.ask(self.shard_of(&name.topic), letters).await {
+            Err(error) if error.kind == Kind::NotFound => {}
+            deleted => drop(deleted?),
+        }
+        self.holds.forget(name.dead_letter_set().as_str());
         // Its full name: no other set's begins with it.
         self.delete_dead_letters(name.dead_letter_set().as_str())
             .await
@@ -276,6 +285,10 @@ impl Broker {
                 // A place of the disk may fail for a moment or for ever, so it is the same for this
                 // one; but not for those behind it: if it is the disk, they keep their attempts.
                 Err(error) => {
+                    if let (engine::Error::Gone, Some(set)) = (&error, name.own_set()) {
+                        // It was made anew at another node.
+                        self.holds.forget(set.as_str());
+                    }
                     tracing::warn!(subscription = %name, %log, offset = %from, %error, "not delivered now");
                     left.next();
                     failed = Some(error.into());

@@ -24,7 +24,8 @@ pub(super) const SLACK: u64 = 1_000;
 /// Ids that came within the window before where the view has read to.
 #[derive(Debug)]
 pub(super) struct Ids {
-    window: Duration,
+    /// Each from where in the log on.
+    windows: Vec<(Offset, Duration)>,
     seen: BTreeMap<u128, Timestamp>,
     order: VecDeque<(Timestamp, u128)>,
     /// The log's own clock never goes back.
@@ -36,9 +37,9 @@ pub(super) struct Ids {
 }
 
 impl Ids {
-    pub(super) fn new(window: Duration) -> Self {
+    pub(super) fn new(windows: Vec<(Offset, Duration)>) -> Self {
         Self {
-            window,
+            windows,
             seen: BTreeMap::new(),
             order: VecDeque::new(),
             time: Timestamp(i64::MIN),
@@ -47,17 +48,29 @@ impl Ids {
         }
     }
 
-    /// The window may change while ids are known.
-    pub(super) fn set_window(&mut self, window: Duration) {
-        self.window = window;
+    /// The window may change from some place on.
+    pub(super) fn set_windows(&mut self, windows: Vec<(Offset, Duration)>) {
+        self.windows = windows;
+    }
+
+    fn window_at(&self, offset: Offset) -> Duration {
+        let before = self.windows.iter().rfind(|(from, _)| *from <= offset);
+        let window = before.or(self.windows.first()).map(|(_, window)| *window);
+        window.unwrap_or_default()
+    }
+
+    fn longest(&self) -> Duration {
+        let windows = self.windows.iter().map(|(_, window)| *window);
+        windows.max().unwrap_or_default()
     }
 
     /// Whether the id is new; it is known from now on.
     pub(super) fn is_new(&mut self, id: &str, offset: Offset, time: Timestamp) -> bool {
         self.time = self.time.max(time);
         self.mark(offset);
+        let longest = self.longest();
         while let Some((then, old)) = self.order.front().copied()
-            && (self.time.since(then) > self.window || self.order.len() > IDS)
+            && (self.time.since(then) > longest || self.order.len() > IDS)
         {
             self.order.pop_front();
             if self.seen.get(&old) == Some(&then) {
@@ -65,16 +78,15 @@ impl Ids {
             }
         }
         let id = hash(id);
-        if self.seen.contains_key(&id) {
-            return false;
-        }
-        self.seen.insert(id, self.time);
+        // One that comes again begins its window anew, so that the last window of the log decides alone.
         self.order.push_back((self.time, id));
-        true
+        let before = self.seen.insert(id, self.time);
+        let window = self.window_at(offset);
+        before.is_none_or(|then| self.time.since(then) > window)
     }
 
     fn mark(&mut self, offset: Offset) {
-        let apart = self.window / 64;
+        let apart = self.longest() / 64;
         let is_due = |(then, _): &(Timestamp, Offset)| self.time.since(*then) >= apart;
         if self.marks.back().is_none_or(is_due) {
             self.marks.push_back((self.time, offset));
@@ -92,7 +104,7 @@ impl Ids {
     pub(super) fn from(&mut self, floor: Offset) -> Option<Offset> {
         let behind = self.marks.partition_point(|(_, at)| *at <= floor);
         let time = self.marks.get(behind.checked_sub(1)?)?.0;
-        let begins = Timestamp(time.0.saturating_sub(self.window.as_millis() as i64));
+        let begins = Timestamp(time.0.saturating_sub(self.longest().as_millis() as i64));
         // The last mark before the window begins.
         let before = self.marks.partition_point(|(then, _)| *then < begins);
         let kept = before.saturating_sub(1);
@@ -122,20 +134,33 @@ mod tests {
 
     #[test]
     fn an_id_is_new_again_when_its_window_has_passed() {
-        let mut ids = Ids::new(Duration::from_secs(20));
+        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
         assert!(ids.is_new("a", Offset(0), Timestamp(0)));
         assert!(!ids.is_new("a", Offset(1), Timestamp(20_000)));
         assert!(ids.is_new("b", Offset(2), Timestamp(20_000)));
-        assert!(ids.is_new("a", Offset(3), Timestamp(20_001)));
+        assert!(!ids.is_new("a", Offset(3), Timestamp(40_000)));
+        assert!(ids.is_new("a", Offset(3), Timestamp(60_001)));
         // A clock that goes back makes nothing new.
-        assert!(!ids.is_new("b", Offset(4), Timestamp(5)));
+        assert!(!ids.is_new("a", Offset(4), Timestamp(5)));
+    }
+
+    #[test]
+    fn a_window_that_changes_is_another_from_its_place_on() {
+        let second = Duration::from_secs(1);
+        let windows = vec![(Offset(0), 60 * second), (Offset(10), 20 * second)];
+        let mut ids = Ids::new(windows);
+        assert!(ids.is_new("a", Offset(0), Timestamp(0)));
+        assert!(!ids.is_new("a", Offset(9), Timestamp(50_000)));
+        assert!(ids.is_new("a", Offset(10), Timestamp(100_000)));
+        assert!(ids.is_new("a", Offset(11), Timestamp(121_000)));
+        assert!(!ids.is_new("a", Offset(12), Timestamp(140_000)));
     }
 
     /// Whoever reads from there knows what the first reader knew at the floor.
     #[test]
     fn a_restart_reads_from_where_the_window_before_the_floor_begins() {
         let times: Vec<i64> = (0..20_000).map(|n| n * 37).collect();
-        let mut ids = Ids::new(Duration::from_secs(20));
+        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
         let mut told = Offset(0);
         for (offset, time) in (0..).zip(&times) {
             ids.is_new(&offset.to_string(), Offset(offset), Timestamp(*time));

@@ -131,7 +131,9 @@ impl Queue {
 
     /// It waits for its next try, or until it is due.
     pub(super) fn delay(&mut self, place: Place, until: Duration) {
-        self.entry(place).state = State::Delayed;
+        let entry = self.entry(place);
+        entry.state = State::Delayed;
+        entry.due_at = Some(until);
         let (partition, offset) = place;
         self.timers
             .insert((until, Timer::Delay { partition, offset }));
@@ -142,7 +144,11 @@ impl Queue {
         let (partition, offset) = place;
         let entry = self.entry(place);
         let (key, number) = (entry.key, entry.number);
-        let (session, late_at) = (entry.session.clone(), entry.late_at);
+        let (session, late_at, due_at) = (entry.session.clone(), entry.late_at, entry.due_at);
+        if let Some(at) = due_at {
+            self.timers
+                .remove(&(at, Timer::Delay { partition, offset }));
+        }
         if let Some(at) = late_at {
             self.timers.remove(&(at, Timer::Late { partition, offset }));
         }

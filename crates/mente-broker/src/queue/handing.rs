@@ -76,6 +76,13 @@ impl Queue {
 
     /// Serves waiting receivers, longest waiting first, while there is anything to hand out.
     pub(super) fn serve(&mut self, now: Now, effects: &mut Effects) {
+        for place in std::mem::take(&mut self.reappeared) {
+            // Its time was over while somebody had it.
+            if self.settings.has_messages() && self.is_ready(place) && self.is_late(place, now) {
+                self.expire(place, effects);
+            }
+        }
+        self.let_go(effects);
         while let Some(waiter) = self.waiting.front().cloned() {
             let deliveries = self.hand_out(now, &waiter, None, effects);
             if deliveries.is_empty() {
@@ -195,6 +202,12 @@ impl Queue {
         until
     }
 
+    fn is_ready(&self, (partition, offset): Place) -> bool {
+        let p = self.partitions.get(partition as usize);
+        let entry = p.and_then(|p| p.entries.get(&offset));
+        entry.is_some_and(|entry| entry.state == State::Ready)
+    }
+
     fn is_late(&self, (partition, offset): Place, now: Now) -> bool {
         let p = self.partitions.get(partition as usize);
         let entry = p.and_then(|p| p.entries.get(&offset));
@@ -222,6 +235,13 @@ impl Queue {
             return;
         }
         entry.state = State::Ready;
+        if self.settings.messages().forward_to.is_some() {
+            // Nobody receives it here any more.
+            self.leaving.push((place, None));
+            return;
+        }
+        self.reappeared.push(place);
+        let entry = self.entry(place);
         match entry.session.clone() {
             Some(name) => self.sessions.make_ready(&name, place),
             None => {

@@ -6,10 +6,18 @@ use super::partition::State;
 use super::taking::{Delivery, Peeked, PeekedAt, SessionLock, Standing};
 use super::{Effects, LockToken, Place, Queue, Verdict};
 
+/// Of all messages of a view that are not settled: a snapshot holds them.
+const NOTES_BYTES: usize = 64 << 20;
 /// Longest note on a message.
 pub const NOTE_BYTES: usize = 32 << 10;
 
 impl Queue {
+    /// Whether so many bytes more may be noted.
+    pub fn has_room_for_notes(&self, bytes: usize) -> bool {
+        let noted: usize = self.durable().map(|durable| durable.notes_bytes).sum();
+        noted + bytes <= NOTES_BYTES
+    }
+
     /// What a receiver says of a record that it has; it comes with the record from now on.
     pub fn note(&mut self, now: Now, token: LockToken, note: &str, effects: &mut Effects) {
         let lease = self.leases.get(&token.lease);

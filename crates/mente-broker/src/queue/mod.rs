@@ -36,6 +36,7 @@ use std::time::Duration;
 use mente_engine::{Now, Offset, Term, Timestamp, limits};
 use serde::{Deserialize, Serialize};
 
+use crate::name::EntityName;
 use crate::planted::{Planted, planted};
 use crate::terms::Terms;
 
@@ -169,6 +170,8 @@ pub struct Queue {
     ids: Option<Ids>,
     /// What came and goes on at once, with why if that is to the dead letters.
     leaving: Vec<(Place, Option<&'static str>)>,
+    /// What came to be ready again since somebody was served.
+    reappeared: Vec<Place>,
     completed: u64,
     dead: u64,
 }
@@ -193,7 +196,7 @@ enum Timer {
 impl Queue {
     /// `starts` holds, for each log of the topic, where the view begins.
     pub fn new(settings: Settings, term: Term, view: u64, starts: &[Offset]) -> Self {
-        let ids = settings.messages().duplicate_window().map(Ids::new);
+        let ids = settings.messages().duplicate_windows().map(Ids::new);
         Self {
             settings,
             term,
@@ -209,6 +212,7 @@ impl Queue {
             deferred: BTreeMap::new(),
             ids,
             leaving: Vec::new(),
+            reappeared: Vec::new(),
             completed: 0,
             dead: 0,
         }
@@ -229,8 +233,11 @@ impl Queue {
 
     /// Those that are fixed at birth stay as they were.
     pub(crate) fn set_settings(&mut self, settings: Settings) {
-        if let (Some(ids), Some(window)) = (&mut self.ids, settings.messages().duplicate_window()) {
-            ids.set_window(window);
+        if let Some(windows) = settings.messages().duplicate_windows() {
+            match &mut self.ids {
+                Some(ids) => ids.set_windows(windows),
+                None => self.ids = Some(Ids::new(windows)),
+            }
         }
         self.settings = settings;
         self.make_slots();
@@ -255,9 +262,6 @@ impl Queue {
     pub fn apply(&mut self, verdict: &Verdict) {
         if let Some(p) = self.partitions.get_mut(verdict.partition() as usize) {
             p.apply(verdict);
-        }
-        if let Verdict::SessionSet { .. } = verdict {
-            self.weigh_session_states();
         }
     }
 
@@ -298,22 +302,29 @@ impl Queue {
             p.ignore(offset);
             return;
         }
-        let key = entry.key;
         if p.arrive(offset, entry) {
-            let place = (partition, offset);
-            let too_many_hops = arriving.terms.hops >= HOPS;
-            let messages = self.settings.messages();
-            match () {
-                () if arriving.is_unanswered => self.leaving.push((place, Some(UNANSWERED))),
-                () if messages.requires_session && arriving.key.is_none() => {
-                    self.leaving.push((place, Some(NO_SESSION)));
-                }
-                () if messages.forward_to.is_some() => {
-                    let why = too_many_hops.then_some(TOO_MANY_HOPS);
-                    self.leaving.push((place, why));
-                }
-                () => self.admit_until(partition, arriving, key, now),
+            self.take_in(partition, arriving, now);
+        }
+    }
+
+    /// The record has its entry: it stays, or goes on at once.
+    fn take_in(&mut self, partition: u32, arriving: &Arriving<'_>, now: Now) {
+        let place = (partition, arriving.offset);
+        let key = self.entry(place).key;
+        let (is_deferred, _) = self.what_was_said(place);
+        let too_many_hops = arriving.terms.hops >= HOPS;
+        let messages = self.settings.messages();
+        match () {
+            () if is_deferred => self.admit(partition, arriving.offset, key, now),
+            () if arriving.is_unanswered => self.leaving.push((place, Some(UNANSWERED))),
+            () if messages.requires_session && !names_session(arriving.key) => {
+                self.leaving.push((place, Some(NO_SESSION)));
             }
+            () if messages.forward_to.is_some() => {
+                let why = too_many_hops.then_some(TOO_MANY_HOPS);
+                self.leaving.push((place, why));
+            }
+            () => self.admit_until(partition, arriving, key, now),
         }
     }
 
@@ -349,6 +360,7 @@ impl Queue {
                 .as_ref()
                 .map_or(0, |_| scheduled_number(arriving.offset)),
             expires: lives.map(|lives| time.plus(lives)),
+            due_at: None,
             late_at: None,
             session: session.map(|name| Arc::from(String::from_utf8_lossy(name).as_ref())),
         }
@@ -404,18 +416,45 @@ impl Queue {
     pub fn scanned(&mut self, partition: u32, next: Offset, now: Now, effects: &mut Effects) {
         let p = self.partitions.get_mut(partition as usize);
         let is_far = p.is_some_and(|p| p.scanned_to(next));
-        for (place, why) in std::mem::take(&mut self.leaving) {
-            match (why, self.settings.messages().next_topic()) {
-                (None, Some(to)) => self.transfer(place, to, effects),
-                (why, _) => self.bury(place, why.unwrap_or_default(), "", effects),
-            }
-        }
+        self.let_go(effects);
         if is_far {
             // Much that did not match: say so, or a restart would match it all again.
             self.rise(partition, effects);
         }
         self.tell_ids(partition, effects);
         self.serve(now, effects);
+    }
+
+    /// What goes on at once does.
+    fn let_go(&mut self, effects: &mut Effects) {
+        for (place, why) in std::mem::take(&mut self.leaving) {
+            match (why, self.settings.messages().next_topic()) {
+                (None, Some(to)) => self.transfer(place, to, effects),
+                // It was to be forwarded, and is no more.
+                (None, None) => self.make_ready(place),
+                (Some(why), _) => self.bury(place, why, "", effects),
+            }
+        }
+    }
+
+    /// What waits for receivers goes on, as all that comes from now on.
+    pub(crate) fn forward_ready(&mut self, effects: &mut Effects) {
+        if self.settings.messages().forward_to.is_none() {
+            return;
+        }
+        let mut ready = Vec::new();
+        for (partition, p) in (0..).zip(&self.partitions) {
+            let of = p
+                .entries
+                .iter()
+                .filter(|(_, entry)| entry.state == State::Ready);
+            ready.extend(of.map(|(offset, _)| (partition, *offset)));
+        }
+        for place in ready {
+            self.take_ready(place);
+            self.leaving.push((place, None));
+        }
+        self.let_go(effects);
     }
 
     /// Says from where the ids are to be read that a restart must know.
@@ -520,15 +559,14 @@ impl Queue {
         partition: u32,
         offset: Offset,
         at: Option<Offset>,
+        to: Option<EntityName>,
         effects: &mut Effects,
     ) {
-        let p = self.partitions.get(partition as usize);
-        let dying = p.and_then(|p| p.durable.dying.get(&offset));
         let verdict = Verdict::Buried {
             partition,
             offset: offset.0,
             at: at.map_or(NOWHERE, |at| at.0),
-            to: dying.and_then(|obituary| obituary.to.clone()),
+            to,
         };
         self.decide(verdict, effects);
     }
@@ -676,6 +714,10 @@ impl Queue {
         p.and_then(|p| p.entries.get_mut(&offset))
             .expect("a touched record has its entry")
     }
+}
+
+fn names_session(key: Option<&[u8]>) -> bool {
+    key.is_some_and(|key| key.len() <= session::SESSION_NAME_BYTES)
 }
 
 /// The same for equal keys in every run; a collision only orders two keys needlessly.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use mente_engine::{Offset, Timestamp};
 
 use super::ahead::{Ahead, Stretch, Stretches};
-use super::session::SessionState;
+use super::session::{SessionState, weight};
 use super::{NOWHERE, Verdict};
 use crate::name::EntityName;
 use crate::planted::{Planted, planted};
@@ -50,6 +50,10 @@ pub struct Durable {
     pub notes: BTreeMap<Offset, String>,
     /// Of sessions that have one, in the first partition for all.
     pub sessions: BTreeMap<String, SessionState>,
+    /// What they take.
+    pub sessions_bytes: usize,
+    /// What notes take.
+    pub notes_bytes: usize,
     /// Ids of messages from here on are to be known, if duplicates are dropped.
     pub ids_from: Option<Offset>,
 }
@@ -103,11 +107,13 @@ pub(super) struct Entry {
     pub(super) time: Timestamp,
     /// Hash of the event's key.
     pub(super) key: Option<u64>,
-    /// The view's own for it, from 1; 0 of one that was given back.
+    /// The view's own for it, from 1.
     pub(super) number: u64,
     /// From then on it is too late for it.
     pub(super) expires: Option<Timestamp>,
-    /// The same on the monotone clock, where a timer says so.
+    /// When it is due on the monotone clock, if it waited.
+    pub(super) due_at: Option<Duration>,
+    /// The same of its time to live, where a timer says so.
     pub(super) late_at: Option<Duration>,
     /// Of a view with sessions.
     pub(super) session: Option<Arc<str>>,
@@ -206,7 +212,9 @@ impl Durable {
                 self.revived_upto = self.revived_upto.max(Offset(*upto));
             }
             Verdict::Noted { offset, note, .. } => {
-                self.notes.insert(Offset(*offset), note.clone());
+                self.notes_bytes += note.len();
+                let before = self.notes.insert(Offset(*offset), note.clone());
+                self.notes_bytes -= before.map_or(0, |note| note.len());
             }
             Verdict::Deferred { offset, .. } => {
                 self.deferred.insert(Offset(*offset));
@@ -218,17 +226,19 @@ impl Durable {
                 ..
             } => {
                 let at = Timestamp(*at_ms);
+                if let Some(before) = self.sessions.remove(session) {
+                    self.sessions_bytes -= before.state.len() + weight(session);
+                }
                 match state {
                     Some(state) => {
+                        self.sessions_bytes += state.len() + weight(session);
                         let state = SessionState {
                             state: state.clone(),
                             at,
                         };
                         self.sessions.insert(session.clone(), state);
                     }
-                    None => {
-                        self.sessions.remove(session);
-                    }
+                    None => {}
                 }
             }
             Verdict::IdsFrom { from, .. } => self.ids_from = Some(Offset(*from)),
@@ -238,7 +248,8 @@ impl Durable {
     fn settle(&mut self, offset: Offset) {
         self.failed.remove(&offset);
         self.deferred.remove(&offset);
-        self.notes.remove(&offset);
+        let note = self.notes.remove(&offset);
+        self.notes_bytes -= note.map_or(0, |note| note.len());
         if !planted(Planted::ReviveAgain) {
             self.revived.remove(&offset);
         }
@@ -257,6 +268,15 @@ impl Durable {
             let revived = below.filter(|(offset, _)| self.revived.contains_key(offset));
             self.failed.extend(revived);
             self.counted.forget_below(floor);
+            let revived = &self.revived;
+            let stays = |offset: &Offset| *offset >= floor || revived.contains_key(offset);
+            if self.notes.keys().next().is_some_and(|first| *first < floor) {
+                self.notes.retain(|offset, _| stays(offset));
+                self.notes_bytes = self.notes.values().map(String::len).sum();
+            }
+            if self.deferred.first().is_some_and(|first| *first < floor) {
+                self.deferred.retain(stays);
+            }
         }
     }
 
@@ -534,13 +554,16 @@ impl Partition {
     /// The log begins only at `start` now.
     pub(super) fn begin_at(&mut self, start: Offset) {
         self.scanned = self.scanned.max(start);
+        // Ids that lay there are not to be known any more.
+        self.read_to = self.read_to.max(Some(start));
         self.ahead.begin_at(start);
     }
 
     /// The first record below `start` that waits for a receiver, or for its next try.
     pub(super) fn first_waiting(&self, start: Offset) -> Option<Offset> {
         let mut below = self.entries.range(..start);
-        let waiting = below.find(|(_, e)| matches!(e.state, State::Ready | State::Delayed));
+        let waiting =
+            below.find(|(_, e)| matches!(e.state, State::Ready | State::Delayed | State::Deferred));
         waiting.map(|(offset, _)| *offset)
     }
 

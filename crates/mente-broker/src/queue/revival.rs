@@ -18,6 +18,9 @@ use crate::planted::{Planted, planted};
 /// Reason of a dead letter whose record could not be read when it was given back.
 const UNREADABLE: &str = "Unreadable";
 
+/// In the numbers of records that were given back, with their offsets.
+const REVIVED: u64 = 0x7ffe << 48;
+
 /// A dead letter by where it lies, and the record that it is a copy of; `None` if that cannot be given back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Letter {
@@ -116,11 +119,13 @@ impl Queue {
         let since = p.and_then(|p| p.revived_since(offset));
         // It has its whole time to live again.
         let time = since.map_or(arriving.time, |since| since.max(arriving.time));
-        let entry = self.entry_of(&Arriving { time, ..*arriving });
-        let key = entry.key;
+        let arriving = Arriving { time, ..*arriving };
+        let mut entry = self.entry_of(&arriving);
+        // Its number is not known any more.
+        entry.number = REVIVED | offset.0;
         let p = self.partitions.get_mut(partition as usize);
         if p.is_some_and(|p| p.revisit(offset, entry)) {
-            self.admit(partition, offset, key, now);
+            self.take_in(partition, &arriving, now);
         }
     }
 
@@ -131,6 +136,7 @@ impl Queue {
         for offset in missing.unwrap_or_default() {
             self.unreadable(partition, offset, effects);
         }
+        self.let_go(effects);
         self.serve(now, effects);
     }
 

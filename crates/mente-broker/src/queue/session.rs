@@ -16,6 +16,8 @@ use crate::error::{Error, Kind, Result};
 
 /// Largest state of a session.
 pub const SESSION_STATE_BYTES: usize = 256 << 10;
+/// Longest name of a session: 128 characters of any kind.
+pub(super) const SESSION_NAME_BYTES: usize = 512;
 /// Of all sessions of a view, as they are journaled: a snapshot holds them.
 const STATES_BYTES: usize = 64 << 20;
 
@@ -36,7 +38,6 @@ pub(super) struct Sessions {
     /// Who wants any session, and until when.
     waiting: VecDeque<(Ticket, Duration)>,
     next_lock: u64,
-    state_bytes: usize,
 }
 
 #[derive(Debug, Default)]
@@ -251,6 +252,11 @@ impl Queue {
         effects: &mut Effects,
     ) -> Result<()> {
         let name = match wanted {
+            WantedSession::Named(name) if name.len() > SESSION_NAME_BYTES => {
+                let message =
+                    format!("the name of a session is at most {SESSION_NAME_BYTES} bytes");
+                return Err(Error::invalid(message));
+            }
             WantedSession::Named(name) => {
                 let held = self.sessions.by_name.get(name.as_str());
                 if held.is_some_and(|session| session.holder.is_some()) {
@@ -379,14 +385,16 @@ impl Queue {
             return Err(session_lost(&lock.session));
         }
         let size = state.as_ref().map_or(0, String::len);
+        let kept = self
+            .partitions
+            .first()
+            .map_or(0, |p| p.durable.sessions_bytes);
         // Base64 is four thirds of it.
         if size > SESSION_STATE_BYTES.div_ceil(3) * 4 {
             let message = format!("the state of a session is at most {SESSION_STATE_BYTES} bytes");
             return Err(Error::new(Kind::TooLarge, message));
         }
-        let before = self.session_state(&lock.session).map_or(0, str::len);
-        let total = self.sessions.state_bytes - before.min(self.sessions.state_bytes) + size;
-        if total > STATES_BYTES {
+        if state.is_some() && kept + size + weight(&lock.session) > STATES_BYTES {
             let message = format!(
                 "the states of the sessions of one entity are at most {STATES_BYTES} bytes together: take some away"
             );
@@ -406,13 +414,6 @@ impl Queue {
     pub fn session_state(&self, name: &str) -> Option<&str> {
         let durable = &self.partitions.first()?.durable;
         durable.sessions.get(name).map(|kept| kept.state.as_str())
-    }
-
-    /// After the states of sessions changed.
-    pub(super) fn weigh_session_states(&mut self) {
-        let kept = self.partitions.first().map(|p| p.durable.sessions.values());
-        let bytes = kept.map(|kept| kept.map(|kept| kept.state.len()).sum());
-        self.sessions.state_bytes = bytes.unwrap_or(0);
     }
 
     /// In the order of their names: those with records or a state, or those whose state was set since then.
@@ -443,6 +444,11 @@ impl Queue {
         let holds = holder.leases.contains(&lease) && holder.until > now.monotone;
         holds.then_some(holder.until)
     }
+}
+
+/// What a state takes beside itself.
+pub(super) fn weight(session: &str) -> usize {
+    session.len() + 128
 }
 
 pub(crate) fn session_lost(name: &str) -> Error {

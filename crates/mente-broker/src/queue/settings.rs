@@ -48,6 +48,9 @@ pub struct Messages {
     pub never_gives_up: bool,
     /// Of those whose id came within this time all but the first are dropped.
     pub duplicate_window_ms: Option<u64>,
+    /// From where in the log on the window was so many milliseconds.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub duplicate_windows: Vec<(u64, u64)>,
     /// All that comes goes on to this topic.
     pub forward_to: Option<EntityName>,
     /// In place of the dead-letter log.
@@ -74,6 +77,7 @@ static NO_MESSAGES: Messages = Messages {
     drop_expired: false,
     never_gives_up: false,
     duplicate_window_ms: None,
+    duplicate_windows: Vec::new(),
     forward_to: None,
     forward_dead_letters_to: None,
     hold_for: None,
@@ -85,8 +89,22 @@ static NO_MESSAGES: Messages = Messages {
 };
 
 impl Messages {
-    pub(super) fn duplicate_window(&self) -> Option<Duration> {
-        self.duplicate_window_ms.map(Duration::from_millis)
+    pub(super) fn duplicate_windows(&self) -> Option<Vec<(Offset, Duration)>> {
+        self.duplicate_window_ms?;
+        let windows = self.duplicate_windows.iter();
+        let windows = windows.map(|(from, ms)| (Offset(*from), Duration::from_millis(*ms)));
+        Some(windows.collect())
+    }
+
+    /// A window that is another one than the last holds from here on.
+    fn place_window(&mut self, at: Offset) {
+        let last = self.duplicate_windows.last().map(|(_, ms)| *ms);
+        if let Some(ms) = self.duplicate_window_ms.filter(|ms| last != Some(*ms)) {
+            let from = last.map_or(0, |_| at.0);
+            self.duplicate_windows.push((from, ms));
+        }
+        let old = self.duplicate_windows.len().saturating_sub(WINDOWS);
+        self.duplicate_windows.drain(..old);
     }
 
     /// Where all that comes goes on to.
@@ -167,12 +185,18 @@ impl Default for Settings {
     }
 }
 
+/// Changes of a window that are remembered.
+const WINDOWS: usize = 16;
+
 /// Where a rule begins, or ends, that is yet to be placed.
 pub(crate) const UNPLACED: u64 = u64::MAX;
 
 impl Settings {
-    /// Rules that are new hold from here on, and those that are gone no more.
-    pub(crate) fn place_rules(&mut self, at: Offset, logs: u32) -> Result<()> {
+    /// What is new holds from here on, and what is gone no more.
+    pub(crate) fn place(&mut self, at: Offset, logs: u32) -> Result<()> {
+        if let Some(messages) = &mut self.messages {
+            messages.place_window(at);
+        }
         let Some(rules) = self.messages.as_mut().and_then(|m| m.rules.as_mut()) else {
             return Ok(());
         };

@@ -202,7 +202,7 @@ fn the_last_attempt_leads_to_the_dead_letters() {
         ("MaxDeliveryAttemptsExceeded", 2, 10)
     );
     assert_eq!(bench.queue.counts().dying, 1);
-    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(5)), out));
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(5)), None, out));
     assert_eq!(bench.queue.counts().dying, 0);
 }
 
@@ -376,7 +376,7 @@ fn dead(bench: &mut Bench, ids: &[u64]) {
     }
     for (letter, id) in ids.iter().enumerate() {
         let at = Offset(letter as u64);
-        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(at), out));
+        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(at), None, out));
     }
 }
 
@@ -470,11 +470,11 @@ fn one_whose_copy_is_not_confirmed_waits_and_a_window_is_an_end() {
     };
     out.iter()
         .for_each(|d| assert!(bench.settle(d.token, &reject)));
-    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), out));
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), None, out));
     let all = letters(&[0, 1, 2]);
     assert_eq!(bench.revive(0, &all), (1, 1, Some(Stop::Unconfirmed)));
     for (id, at) in [(1, 1), (2, 2)] {
-        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(Offset(at)), out));
+        bench.act(|q, _, out| q.buried(0, Offset(id * 10), Some(Offset(at)), None, out));
     }
     assert_eq!(bench.revive(1, &all[1..]), (2, 3, None));
 
@@ -523,7 +523,7 @@ fn what_is_given_back_has_its_whole_time_to_live_again() {
     let mut bench = bench(settings, 1);
     bench.pass(Duration::from_secs(2));
     assert!(bench.receive(5).is_empty());
-    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), out));
+    bench.act(|q, _, out| q.buried(0, Offset(0), Some(Offset(0)), None, out));
     assert_eq!(bench.revive(0, &letters(&[0])).0, 1);
     bench.reread(1);
     bench.pass(Duration::from_millis(900));

@@ -1,88 +1,133 @@
 //! What goes on to other topics: one batch of a view at a time, so that order is kept.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mente_engine::{self as engine, Offset};
+use mente_engine as engine;
 
-use super::{Io, RETRY, Tenure};
+use super::{Io, Tenure};
+use crate::name::EntityName;
 use crate::shard::{Burial, Outcome};
-use crate::transfer::{self, Transfer};
+use crate::transfer::{self, Transfer, Transferred};
 
-/// What is known of a view from which records go on.
+/// Looks at a topic that is not there before what goes there is a dead letter: another node may have made it just now.
+const LOOKS: u32 = 20;
+
+/// A view and the topic that its records go on to.
+type Way = (u64, EntityName);
+
+/// What is known of one way.
 #[derive(Debug, Default)]
 pub(super) struct Transferring {
     under_way: bool,
-    /// What earlier owners copied is known, since this one has looked or copied all itself.
-    has_looked: bool,
+    /// Records that earlier owners copied, once this one has looked; all others it copies itself.
+    known: Option<Arc<HashSet<String>>>,
+    /// How often its topic was not there.
+    missed: u32,
 }
 
+pub(super) type Ways = BTreeMap<Way, Transferring>;
+
 impl Tenure<'_> {
-    /// Starts a batch of each view that has none under way; gives back what no topic takes, which goes to the
+    /// Starts a batch on each way that has none under way; gives back what no topic takes, which goes to the
     /// dead letters.
     pub(super) fn start_transfers(&mut self, burials: Vec<Burial>) -> Vec<Burial> {
-        let mut homeless = Vec::new();
-        let mut by_view: BTreeMap<u64, Vec<Burial>> = BTreeMap::new();
+        let mut by_way: BTreeMap<Way, Vec<Burial>> = BTreeMap::new();
         for burial in burials {
-            by_view.entry(burial.view).or_default().push(burial);
+            // One whose topic was gone is on its way to the dead letters.
+            if let Some(to) = burial
+                .to
+                .clone()
+                .filter(|_| !self.burying.contains(&burial.grave()))
+            {
+                by_way.entry((burial.view, to)).or_default().push(burial);
+            }
         }
-        for (view, mut burials) in by_view {
-            let to = burials[0].to.clone();
-            let topic = to.and_then(|to| self.runtime.known.topic(&to).ok().flatten());
-            let Some(target) = topic else {
-                homeless.extend(burials.into_iter().map(no_target));
-                continue;
-            };
-            let state = self.transferring.entry(view).or_default();
-            if std::mem::replace(&mut state.under_way, true) {
+        let mut homeless = Vec::new();
+        let mut waits = false;
+        for (way, burials) in by_way {
+            let state = self.transferring.entry(way.clone()).or_default();
+            if state.under_way {
                 continue;
             }
-            let of_target = burials.iter().take_while(|b| b.to == burials[0].to).count();
-            burials.truncate(of_target.min(transfer::AT_ONCE));
-            let transfer = Transfer {
-                view,
-                target,
-                is_hop: !burials[0].name.is_hold(),
-                looks: !state.has_looked,
-                burials,
-            };
-            let engine = Arc::clone(&self.runtime.engine);
-            let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
-            let properties = self.runtime.properties;
-            let pause = self.pause();
-            self.io.push(Box::pin(async move {
-                let result = transfer::transfer(&*engine, &transfer, now, parse, properties).await;
-                if result.is_err() {
-                    pause.await;
+            match self.runtime.known.topic(&way.1) {
+                Ok(Some(target)) => {
+                    state.missed = 0;
+                    state.under_way = true;
+                    let known = state.known.clone();
+                    self.start_transfer(way, Transfer::new(target, burials, known));
                 }
-                let view = transfer.view;
-                Io::Transferred { view, result }
-            }));
+                // The catalogue is not read yet, or not so far.
+                Err(_) => waits = true,
+                Ok(None) => {
+                    let is_hold = burials[0].name.is_hold();
+                    let enough = if self.runtime.peers.is_some() {
+                        LOOKS
+                    } else {
+                        1
+                    };
+                    state.missed = state.missed.saturating_add(1);
+                    match state.missed >= enough && !is_hold {
+                        true => homeless.extend(burials.into_iter().map(no_target)),
+                        // What waits for its time goes with its topic.
+                        false => waits |= !is_hold,
+                    }
+                }
+            }
+        }
+        if waits {
+            self.look_again();
         }
         homeless
     }
 
+    fn start_transfer(&mut self, way: Way, transfer: Transfer) {
+        let engine = Arc::clone(&self.runtime.engine);
+        let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
+        let properties = self.runtime.properties;
+        let pause = self.pause();
+        self.io.push(Box::pin(async move {
+            let result = transfer::transfer(&*engine, &transfer, now, parse, properties).await;
+            if result.is_err() {
+                pause.await;
+            }
+            Io::Transferred {
+                way: Box::new(way),
+                result,
+            }
+        }));
+    }
+
     pub(super) fn transferred(
         &mut self,
-        view: u64,
-        result: Result<Vec<(Burial, Option<Offset>)>, engine::Error>,
+        way: Way,
+        result: Result<Transferred, engine::Error>,
         out: &mut Outcome,
     ) {
-        let state = self.transferring.entry(view).or_default();
-        state.under_way = false;
-        // An append that failed may be there all the same.
-        state.has_looked = result.is_ok();
         self.burials_wait = true;
+        let state = self.transferring.entry(way).or_default();
+        state.under_way = false;
         match result {
-            Ok(done) => {
+            Ok(Transferred { done, known }) => {
+                state.known = Some(known);
                 for (burial, at) in done {
                     self.shard.buried(&burial, at, out);
                 }
             }
             Err(error) => {
-                tracing::warn!(view, %error, pause = ?RETRY, "messages do not go on yet");
+                // What was appended may be there all the same.
+                state.known = None;
+                tracing::warn!(%error, "messages do not go on yet");
             }
         }
+    }
+
+    fn look_again(&mut self) {
+        let pause = self.pause();
+        self.io.push(Box::pin(async move {
+            pause.await;
+            Io::LookForRoom
+        }));
     }
 }
 

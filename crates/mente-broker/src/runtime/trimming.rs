@@ -19,7 +19,8 @@ impl Tenure<'_> {
         self.untrimmed = 0;
         for (log, from) in self.shard.settled_logs() {
             let before = self.trimmed.entry(log).or_insert(Offset(0));
-            if from.0 == u64::MAX || from.0 < before.0.saturating_add(OFFSETS) {
+            let is_lent = self.runtime.lent.holds(log.set);
+            if is_lent || from.0 == u64::MAX || from.0 < before.0.saturating_add(OFFSETS) {
                 continue;
             }
             *before = from;

@@ -134,6 +134,7 @@ impl Shard {
             let is_behind = |partition: u32| {
                 let floor = queue.durable().nth(partition as usize).map(|d| d.floor);
                 floor.is_some_and(|floor| floor < start)
+                    || queue.wants(partition).is_some_and(|at| at < start)
                     || queue.has_revived_below(partition, start)
             };
             view.topic.set == log.set && partitions_over(queue, log.index).any(is_behind)

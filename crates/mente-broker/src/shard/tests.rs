@@ -7,6 +7,7 @@ use super::*;
 use crate::filter::Filter;
 use crate::journal;
 use crate::queue::{Letter, Secret, Stop, Verdict};
+use crate::queue::{LockToken, Settlement, Taking};
 use crate::snapshot::{self, Replay};
 
 #[derive(Clone, Debug)]

@@ -638,3 +638,126 @@ fn rules_say_what_a_subscription_gets_and_copies_are_made_for_those_with_actions
     let names: Vec<_> = names.into_iter().map(|rule| rule.name).collect();
     assert_eq!(names, ["blue", "any", "y"]);
 }
+
+#[test]
+fn deferred_messages_come_in_whatever_order_they_are_asked_for() {
+    for mode in [Mode::Lock, Mode::Delete] {
+        let mut world = World::with_queue(14, plain());
+        (0..3).for_each(|id| world.send([message(id)]));
+        let out = world.take(3);
+        world.end(&out, Ending::Defer { note: None });
+        let wanted = vec![3, 1, 2];
+        let held = call!(world, b => b.take_deferred(&ME, &queue(), wanted, mode, None)).unwrap();
+        assert_eq!(ids(&held), [0, 1, 2]);
+    }
+}
+
+#[test]
+fn what_was_to_be_forwarded_before_a_crash_is_and_once() {
+    for seed in 0..30 {
+        let mut world = World::with_queue(seed, plain());
+        let names: Vec<_> = (0..6).map(|n| format!("source{n}")).collect();
+        for name in &names {
+            let receiving = Receiving {
+                forward_to: Some(queue().topic),
+                ..Receiving::default()
+            };
+            let from = properties(receiving, Sending::default());
+            call!(world, b => b.create_queue(&ME, name, from)).unwrap();
+        }
+        // Appends that are cut off: what came of them is not known.
+        let broker = world.broker.clone();
+        for (id, name) in (0..).zip(&names) {
+            let name = EntityName::new(name.as_str()).unwrap();
+            let messages = (0..300).map(|n| message(id * 1_000 + n)).collect();
+            let sent = broker.send(&ME, &name, messages);
+            world.pool.run_until(sent).unwrap();
+        }
+        drop(broker);
+        // Without a moment for what follows.
+        let mut world = world.crash();
+        world.pass(Duration::from_secs(1));
+        let mut got = Vec::new();
+        loop {
+            let out = world.take(1_000);
+            if out.is_empty() {
+                break;
+            }
+            got.extend(ids(&out));
+            world.end(&out, Ending::Complete);
+        }
+        got.sort_unstable();
+        let expected = (0..6).flat_map(|id| (0..300).map(move |n| id * 1_000 + n));
+        let expected: Vec<_> = expected.collect();
+        assert_eq!(got, expected, "seed {seed}");
+        assert!(world.letters_of_queue().is_empty());
+    }
+}
+
+#[test]
+fn a_queue_that_forwards_from_now_on_keeps_only_what_was_put_aside() {
+    let mut world = World::with_queue(15, plain());
+    call!(world, b => b.create_queue(&ME, "next", plain())).unwrap();
+    world.send((0..4).map(message));
+    let out = world.take(2);
+    world.end(&out[..1], Ending::Defer { note: None });
+    let receiving = Receiving {
+        forward_to: Some(EntityName::new("next").unwrap()),
+        ..Receiving::default()
+    };
+    let forwards = properties(receiving, Sending::default());
+    call!(world, b => b.update_queue(&ME, &queue().topic, forwards)).unwrap();
+    world.end(&out[1..], abandoned(None));
+    let next = SubscriptionName::queue(EntityName::new("next").unwrap());
+    let all = || Taking::locked(9, Duration::ZERO);
+    let mut got = ids(&world.take_from(&next, all()));
+    got.sort_unstable();
+    assert_eq!(got, [1, 2, 3]);
+    let mut world = world.crash();
+    assert!(world.take(9).is_empty());
+    assert_eq!(world.peek(0), [(1, Standing::Deferred)]);
+    assert_eq!(world.take_from(&next, all()).len(), 3, "and not again");
+}
+
+#[test]
+fn what_a_lock_outlived_is_too_late_when_it_is_given_back() {
+    let sending = Sending {
+        default_time_to_live_ms: Some(2_000),
+        ..Sending::default()
+    };
+    let mut world = World::with_queue(16, properties(Receiving::default(), sending));
+    world.send([message(0)]);
+    let out = world.take(1);
+    world.pass(Duration::from_secs(3));
+    world.end(&out, abandoned(None));
+    assert_eq!(world.counts(), MessageCounts::default());
+}
+
+#[test]
+fn an_entity_that_is_made_anew_has_dead_letters_and_scheduled_messages_of_its_own() {
+    let mut world = World::with_queue(17, plain());
+    for round in 0..3 {
+        let later = Message {
+            due: Some(Timestamp(i64::from(round) * 100_000 + 5_000)),
+            ..message(round as usize)
+        };
+        world.send([later, message(9)]);
+        let out = world.take(1);
+        let (reason, description) = ("Bad".to_owned(), String::new());
+        let note = None;
+        world.end(
+            &out,
+            Ending::DeadLetter {
+                reason,
+                description,
+                note,
+            },
+        );
+        assert_eq!(ids(&world.letters_of_queue()), [9]);
+        assert_eq!(world.counts().scheduled, 1);
+        world.pass(Duration::from_secs(100));
+        assert_eq!(ids(&world.take(9)), [round as usize]);
+        call!(world, b => b.delete_entity(&ME, &queue().topic)).unwrap();
+        call!(world, b => b.create_queue(&ME, "work", plain())).unwrap();
+    }
+}

@@ -1,10 +1,12 @@
 //! Messages that are due later. They wait in the hold log of their entity, where no reader of the topic sees
 //! them; a view of that log sends each on when its time has come.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, PoisonError};
 
-use mente_engine::{BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, limits};
+use mente_engine::{
+    self as engine, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, limits,
+};
 
 use super::super::{Broker, unexpected};
 use super::{LOOK_PAUSE, LOOK_WAIT, Message};
@@ -74,10 +76,16 @@ impl Broker {
         if count == 0 {
             return Ok(Vec::new());
         }
-        let appended = self
-            .engine
-            .append(&[], vec![(hold, batch.finish())])
-            .await?;
+        let append = self.engine.append(&[], vec![(hold, batch.finish())]);
+        let appended = match append.await {
+            Err(engine::Error::Gone) => {
+                // The entity was made anew at another node: the next call finds its hold.
+                self.holds.forget(&to.dead_letter_sets());
+                let message = format!("{} was made anew just now: repeat the call", to.as_path());
+                return Err(Error::new(Kind::Throttled, message));
+            }
+            appended => appended?,
+        };
         let first = appended.first().map(|appended| appended.base.0);
         let first = first.ok_or_else(|| Error::new(Kind::Unknown, "no answer for the batch"))?;
         Ok((first..first + count)
@@ -104,8 +112,11 @@ impl Broker {
         let mut outcomes: BTreeMap<Offset, bool> = BTreeMap::new();
         let until = self.now().monotone + LOOK_WAIT;
         loop {
-            let open = places.iter().flatten().copied();
-            let offsets: Vec<_> = open.filter(|at| !outcomes.contains_key(at)).collect();
+            let open: BTreeSet<_> = places.iter().flatten().copied().collect();
+            let offsets: Vec<_> = open
+                .into_iter()
+                .filter(|at| !outcomes.contains_key(at))
+                .collect();
             if offsets.is_empty() {
                 break;
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use mente_engine::{BatchBuilder, LogId, Timestamp, limits};
+use mente_engine::{self as engine, BatchBuilder, LogId, Timestamp, limits};
 
 use super::super::Broker;
 use super::Message;
@@ -44,7 +44,7 @@ impl Broker {
         self.append_whole(batches).await
     }
 
-    /// All or none, if the engine can: else what waits comes first, and nothing of it is seen before its time.
+    /// All or none, if the engine can: else log by log, and what fails after the first may be there in part.
     async fn append_whole(&self, batches: BTreeMap<LogId, BatchBuilder>) -> Result<()> {
         if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
             let message = format!(
@@ -53,11 +53,17 @@ impl Broker {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
-        let batches: Vec<_> = batches.into_iter().collect();
-        let batches = batches
-            .into_iter()
-            .map(|(log, batch)| (log, batch.finish()));
-        Ok(self.engine.append(&[], batches.collect()).await.map(drop)?)
+        let batches = batches.into_iter();
+        let batches: Vec<_> = batches.map(|(log, batch)| (log, batch.finish())).collect();
+        match self.engine.append(&[], batches.clone()).await {
+            Err(engine::Error::Unsupported(_)) if batches.len() > 1 => {
+                for batch in batches {
+                    self.engine.append(&[], vec![batch]).await?;
+                }
+                Ok(())
+            }
+            appended => Ok(appended.map(drop)?),
+        }
     }
 
     pub(super) fn record_of(

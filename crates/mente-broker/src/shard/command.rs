@@ -1,0 +1,197 @@
+//! What a shard is asked, and what it answers.
+
+use mente_engine::{Bounds, LogId, Offset, Takes};
+use serde::{Deserialize, Serialize};
+
+use super::{Ask, Digest, Heard};
+use crate::journal::{Definition, Topic};
+use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
+use crate::queue::{
+    Accepted, Counts, Delivery, Letter, LockToken, Peeked, Revival, Settings, Settlement, Taking,
+};
+use crate::store::{Append, Appended, Direction, InMemory, Place, Query, Sealed};
+
+/// What a door asks of a shard.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub enum Command {
+    CreateTopic {
+        name: EntityName,
+        topic: Topic,
+    },
+    DeleteTopic {
+        name: EntityName,
+    },
+    CreateSubscription {
+        name: SubscriptionName,
+        topic: Topic,
+        starts: Vec<Offset>,
+        settings: Settings,
+    },
+    DeleteSubscription {
+        name: SubscriptionName,
+    },
+    /// The subscriptions of one topic, or of all. `bounds` are those of the topic's logs now: views learn
+    /// from them what retention took, and whether they have counted all.
+    ListSubscriptions {
+        #[serde(deserialize_with = "some_source")]
+        topic: Option<EntityName>,
+        bounds: Vec<(LogId, Bounds)>,
+    },
+    /// The topic is gone, and its subscriptions with it.
+    DropSubscriptions {
+        topic: EntityName,
+    },
+    Receive {
+        name: SubscriptionName,
+        taking: Taking,
+    },
+    /// What is noted comes with the records from now on.
+    Settle {
+        name: SubscriptionName,
+        tokens: Vec<LockToken>,
+        how: Settlement,
+        note: Option<String>,
+    },
+    Message {
+        name: SubscriptionName,
+        ask: Ask,
+    },
+    /// Those that are fixed at birth must be as they are.
+    ChangeSettings {
+        name: SubscriptionName,
+        settings: Settings,
+        /// Where rules change at the earliest that have no place yet.
+        from: Offset,
+    },
+    /// Gives back the records of dead letters, which follow each other from `from` on in their log.
+    Revive {
+        name: SubscriptionName,
+        /// Whose letters these are, not a later one's of the same name.
+        view: u64,
+        from: Offset,
+        letters: Vec<Letter>,
+    },
+    /// Replaces what was declared under the name.
+    Define {
+        kind: Definition,
+        name: EntityName,
+        body: serde_json::Value,
+    },
+    Undefine {
+        kind: Definition,
+        name: EntityName,
+    },
+    /// Only for the shard that owns the store.
+    Append(Append),
+    /// Where the events of a stream lie.
+    Places {
+        stream: StreamName,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    },
+    /// Where the events lie that match, over all streams.
+    Find {
+        query: Query,
+        from: u64,
+        direction: Direction,
+        max: usize,
+    },
+    /// The blocks of the store from this one on.
+    Blocks {
+        from: usize,
+    },
+    /// What became of these records, by partition and offset, in the subscriptions of the topic.
+    Whereabouts {
+        #[serde(deserialize_with = "source")]
+        topic: EntityName,
+        places: Vec<(u32, Offset)>,
+    },
+    /// A digest of the state, to compare with a fold of the journal.
+    Digest,
+    /// Answers once the shard has its state.
+    Ping,
+}
+
+impl Command {
+    /// What the engine must have room for: an append to a stream is data, other decisions are few
+    /// and let go of data in the end, and what is not written down needs no room.
+    pub(crate) fn needs(&self) -> Takes {
+        match self {
+            Self::Append(_) => Takes::Everything,
+            Self::Settle {
+                how: Settlement::Renew | Settlement::Return,
+                ..
+            }
+            | Self::ListSubscriptions { .. }
+            | Self::Places { .. }
+            | Self::Find { .. }
+            | Self::Blocks { .. }
+            | Self::Whereabouts { .. }
+            | Self::Digest
+            | Self::Ping => Takes::Nothing,
+            Self::Message { ask, .. } if !ask.decides() => Takes::Nothing,
+            _ => Takes::Decisions,
+        }
+    }
+}
+
+/// When what somebody asked for came to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Made {
+    Now,
+    Before,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Reply {
+    Done,
+    Topic(Topic, Made),
+    Subscription(Made),
+    Subscriptions(Vec<SubscriptionInfo>),
+    Deliveries(Vec<Delivery>),
+    /// By token: whether its lease held.
+    Settled(Vec<bool>),
+    /// By token: until when its lease holds, unless it is lost.
+    Renewed(Vec<Option<i64>>),
+    Peeked(Peeked),
+    /// Of those below `looked_to`, beyond which the view has not looked yet.
+    Deleted {
+        count: u64,
+        looked_to: Offset,
+    },
+    /// By record: whether it was still there, unless it was not looked at yet.
+    Cancelled(Vec<Option<bool>>),
+    /// None: none came in time.
+    Session(Option<Accepted>),
+    Until(i64),
+    SessionState(Option<String>),
+    Sessions(Vec<String>),
+    Revived(Revival),
+    Appended(Appended),
+    Digest(Digest),
+    Places(InMemory),
+    Found {
+        places: Vec<Place>,
+        /// Position of the first event in memory.
+        first: u64,
+        /// Position behind the last event that was there.
+        end: u64,
+    },
+    /// Each with its number of events.
+    Blocks(Vec<Sealed>),
+    Whereabouts(Vec<Heard>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SubscriptionInfo {
+    pub name: SubscriptionName,
+    pub settings: Settings,
+    pub counts: Counts,
+    /// Whether `counts` has everything within the bounds that were given.
+    pub exact: bool,
+    /// Numbers it: a later one of the same name has another number.
+    pub view: u64,
+    /// Dead letters that lie below this were given back.
+    pub revived_upto: Offset,
+}
