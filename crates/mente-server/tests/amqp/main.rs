@@ -1,5 +1,6 @@
 //! The AMQP door from outside: what one port tells apart, who is let in, what is refused, and how it ends.
 
+mod messages;
 mod peer;
 
 use std::future::Future;
@@ -76,6 +77,7 @@ async fn open(options: amqp::Options, certificate: CertificateDer<'static>) -> D
     let clock = Arc::new(TestClock(tokio::time::Instant::now()));
     let engine = Arc::new(MemoryEngine::new(3));
     let settings = Options {
+        create_topics: true,
         access: options.access,
         ..Options::default()
     };

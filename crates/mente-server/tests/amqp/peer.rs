@@ -15,14 +15,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
 pub(crate) struct Peer {
     stream: Box<dyn Stream>,
     read: BytesMut,
+    incoming_window: u32,
 }
 
 impl Peer {
     /// Says who it is by nothing, and opens a connection with one session on channel 1, as Python does.
     pub(crate) async fn begin(stream: impl Stream + 'static) -> Self {
+        Self::begin_with(stream, 100).await
+    }
+
+    /// The same with a session that takes so many transfers.
+    pub(crate) async fn begin_with(stream: impl Stream + 'static, incoming_window: u32) -> Self {
         let mut peer = Self {
             stream: Box::new(stream),
             read: BytesMut::new(),
+            incoming_window,
         };
         peer.write(&Protocol::Sasl.header()).await;
         assert_eq!(peer.header().await, Protocol::Sasl);
@@ -50,7 +57,7 @@ impl Peer {
         peer.say(&Performative::Open(Box::new(open))).await;
         assert!(matches!(peer.hear().await.0, Performative::Open(_)));
         let begin = Begin {
-            incoming_window: 100,
+            incoming_window,
             outgoing_window: 100,
             handle_max: 100,
             ..Begin::default()
@@ -158,15 +165,7 @@ impl Peer {
             panic!("no credit for requests");
         };
         assert!(flow.link_credit > Some(0));
-        let flow = Flow {
-            incoming_window: 100,
-            outgoing_window: 100,
-            handle: Some(2),
-            delivery_count: Some(0),
-            link_credit: Some(10),
-            ..Flow::default()
-        };
-        self.say(&Performative::Flow(Box::new(flow))).await;
+        self.credit(2, 10, false).await;
         let mut properties = Map::default();
         for (name, value) in [
             ("operation", "put-token"),
@@ -189,7 +188,7 @@ impl Peer {
         };
         let mut payload = Vec::new();
         message.write(&mut payload);
-        self.send(3, &payload).await;
+        self.send(3, 0, &payload).await;
         loop {
             if let (Performative::Transfer(_), payload) = self.hear().await {
                 let answer = Message::split(&payload).unwrap();
@@ -203,11 +202,25 @@ impl Peer {
         }
     }
 
-    async fn send(&mut self, handle: u32, payload: &[u8]) {
+    /// Takes so many on a link on which nothing has come yet.
+    pub(crate) async fn credit(&mut self, handle: u32, credit: u32, drain: bool) {
+        let flow = Flow {
+            incoming_window: self.incoming_window,
+            outgoing_window: 100,
+            handle: Some(handle),
+            delivery_count: Some(0),
+            link_credit: Some(credit),
+            drain,
+            ..Flow::default()
+        };
+        self.say(&Performative::Flow(Box::new(flow))).await;
+    }
+
+    pub(crate) async fn send(&mut self, handle: u32, id: u32, payload: &[u8]) {
         let mut transfer = Transfer {
             handle,
-            delivery_id: Some(0),
-            delivery_tag: Some(Bytes::from_static(b"t")),
+            delivery_id: Some(id),
+            delivery_tag: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
             message_format: Some(0),
             ..Transfer::default()
         };
