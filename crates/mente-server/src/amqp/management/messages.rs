@@ -1,6 +1,6 @@
 //! Messages by their numbers, or before their time.
 
-use mente_broker::{Held, Message, Mode};
+use mente_broker::{Held, Message, Mode, SessionLock};
 use mente_engine::limits;
 use mente_wire::amqp::Uuid;
 use mente_wire::amqp::condition;
@@ -17,6 +17,8 @@ use crate::amqp::sender;
 const NUMBERS: &str = "sequence-numbers";
 /// Messages of one answer, whatever a client asks for.
 const PEEKED: usize = 1_000;
+/// Messages that are asked for at a time: each may be as large as any.
+const PAGE: usize = 32;
 /// Bytes of one answer; a page ends before it goes over them, but for its first message.
 const ANSWER_BYTES: usize = 1 << 20;
 
@@ -24,25 +26,31 @@ pub(super) async fn peek(call: &Call, body: &Map) -> Result<Answer, Refusal> {
     let from: i64 = integer(body, "from-sequence-number")?;
     let count: u32 = integer(body, "message-count")?;
     let most = (count as usize).clamp(1, PEEKED);
-    let from = u64::try_from(from).unwrap_or(0);
+    let mut from = u64::try_from(from).unwrap_or(0);
     let locked = call.session.as_ref().map(|lock| lock.session.as_str());
     let session = text(body, "session-id").or(locked);
-    let peeked = call.broker.peek(&call.who, &call.view, from, most, session);
-    let messages = peeked.await?;
-    if messages.is_empty() {
-        return Ok(Answer::none(MESSAGE_NOT_FOUND));
-    }
-    let mut bytes = 0;
-    let mut shown = Vec::with_capacity(messages.len());
-    for held in &messages {
-        let payload = written(call, held, Some(state_of(held.standing)));
-        bytes += payload.len();
-        if bytes > ANSWER_BYTES && !shown.is_empty() {
-            break;
+    let (mut shown, mut bytes) = (Vec::new(), 0);
+    while shown.len() < most && bytes < ANSWER_BYTES {
+        let page = (most - shown.len()).min(PAGE);
+        let peeked = call.broker.peek(&call.who, &call.view, from, page, session);
+        let peeked = peeked.await?;
+        for held in &peeked {
+            let payload = written(call, held, Some(state_of(held.standing)));
+            bytes += payload.len();
+            if bytes > ANSWER_BYTES && !shown.is_empty() {
+                break;
+            }
+            shown.push(Value::Map(body_of("message", Value::Binary(payload))));
         }
-        shown.push(Value::Map(body_of("message", Value::Binary(payload))));
+        match peeked.last() {
+            Some(last) if peeked.len() == page => from = last.number.saturating_add(1),
+            _ => break,
+        }
     }
-    Ok(Answer::ok(body_of("messages", Value::List(shown))))
+    match shown.is_empty() {
+        true => Ok(Answer::none(MESSAGE_NOT_FOUND)),
+        false => Ok(Answer::ok(body_of("messages", Value::List(shown)))),
+    }
 }
 
 /// Those that were deferred.
@@ -55,13 +63,20 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
     };
     let session = call.session(body)?;
     let asked = numbers.len();
-    let taken = call
-        .broker
-        .take_deferred(&call.who, &call.view, numbers, mode, session);
-    let taken = taken.await.map_err(|error| match session {
+    let refuse = |error| match session {
         Some(_) => Refusal::of_session(error),
-        None => error.into(),
-    })?;
+        None => Refusal::from(error),
+    };
+    let taken = match mode {
+        Mode::Lock => {
+            let (who, view) = (&call.who, &call.view);
+            call.broker
+                .take_deferred(who, view, numbers, mode, session)
+                .await
+        }
+        Mode::Delete => delete_deferred(call, numbers, session).await,
+    };
+    let taken = taken.map_err(refuse)?;
     if taken.is_empty() {
         let words = format!("none of the {asked} sequence numbers is one of a deferred message");
         return Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words));
@@ -78,6 +93,36 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
     });
     let entries = Value::List(entries.collect());
     Ok(Answer::ok(body_of("messages", entries)))
+}
+
+/// One by one, since what is taken and does not fit into the answer would be lost: of more than that the client gets
+/// the first ones, and the others are still there.
+async fn delete_deferred(
+    call: &Call,
+    numbers: Vec<u64>,
+    session: Option<&SessionLock>,
+) -> mente_broker::Result<Vec<Held>> {
+    let (mut taken, mut bytes) = (Vec::new(), 0);
+    for number in numbers {
+        let (who, view, one) = (&call.who, &call.view, vec![number]);
+        let one = call
+            .broker
+            .take_deferred(who, view, one, Mode::Delete, session);
+        let one = match one.await {
+            Err(error) if taken.is_empty() => return Err(error),
+            Err(_) => break,
+            Ok(one) => one,
+        };
+        for held in one {
+            let data = held.stored.event.data.bytes();
+            bytes += data.map_or(0, bytes::Bytes::len);
+            taken.push(held);
+        }
+        if bytes >= ANSWER_BYTES {
+            break;
+        }
+    }
+    Ok(taken)
 }
 
 pub(super) async fn schedule(call: &Call, body: &Map) -> Result<Answer, Refusal> {
