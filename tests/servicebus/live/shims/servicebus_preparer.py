@@ -111,7 +111,7 @@ class Rule(Preparer):
 
 
 class ServiceBusNamespaceAuthorizationRulePreparer(Rule):
-    """The administration API makes no rules of a namespace: theirs go another way, and so there is none here."""
+    """The administration API makes no rules of a namespace: theirs are made another way, and here there is none."""
 
     parameter = "servicebus_authorization_rule"
 

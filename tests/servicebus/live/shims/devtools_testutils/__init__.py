@@ -1,6 +1,7 @@
 """What the suite asks of devtools_testutils, which drives Azure, answered with a Mente: one namespace that is there
 already, and no recordings. The names are theirs."""
 
+import asyncio
 import functools
 import inspect
 import os
@@ -9,7 +10,7 @@ from types import SimpleNamespace
 from azure.servicebus._base_handler import ServiceBusSharedKeyCredential
 from azure.servicebus.aio._base_handler_async import ServiceBusSharedKeyCredential as AsyncioCredential
 
-RULE, KEY = "RootManageSharedAccessKey", "any"
+RULE, KEY = "RootManageSharedAccessKey", os.environ["MENTE_SERVICEBUS_KEY"]
 HOST = "localhost"
 SUFFIX = os.environ["SERVICEBUS_ENDPOINT_SUFFIX"]
 
@@ -22,6 +23,14 @@ def connection_string(rule=RULE, entity=None):
 class AzureRecordedTestCase:
     is_live = True
 
+    @staticmethod
+    def await_prepared_test(test):
+        @functools.wraps(test)
+        def awaited(*args, **known):
+            return asyncio.run(test(*args, **known))
+
+        return awaited
+
 
 AzureMgmtRecordedTestCase = AzureRecordedTestCase
 
@@ -33,6 +42,10 @@ def get_credential(is_async=False, **kwargs):
 
 def recorded_by_proxy(test):
     return test
+
+
+def set_custom_default_matcher(**options):
+    """How recordings are told apart."""
 
 
 class Preparer:
@@ -48,13 +61,22 @@ class Preparer:
         pass
 
     def __call__(self, test):
+        whole = inspect.signature(test)
+        # A test need not take all that is handed down to it; what another preparer made of one does.
+        takes_all = hasattr(test, "is_prepared") or any(
+            parameter.kind is parameter.VAR_KEYWORD for parameter in whole.parameters.values()
+        )
+
+        def taken_by_test(known):
+            return {name: value for name, value in known.items() if takes_all or name in whole.parameters}
+
         if inspect.iscoroutinefunction(test):
 
             @functools.wraps(test)
             async def prepared(self_of_test, **known):
                 known.update(self.given(known))
                 try:
-                    return await test(self_of_test, **known)
+                    return await test(self_of_test, **taken_by_test(known))
                 finally:
                     self.taken(known)
 
@@ -64,17 +86,17 @@ class Preparer:
             def prepared(self_of_test, **known):
                 known.update(self.given(known))
                 try:
-                    return test(self_of_test, **known)
+                    return test(self_of_test, **taken_by_test(known))
                 finally:
                     self.taken(known)
 
         # pytest takes what is left in the signature for fixtures and parameters.
-        whole = inspect.signature(test)
         left = [
             parameter
             for parameter in whole.parameters.values()
             if parameter.name not in self.names and parameter.kind is not parameter.VAR_KEYWORD
         ]
+        prepared.is_prepared = True
         prepared.__signature__ = whole.replace(parameters=left)
         return prepared
 
