@@ -50,8 +50,9 @@ FILES = [
     "mgmt_tests/async/test_mgmt_subscriptions_async.py",
     "mgmt_tests/async/test_mgmt_topics_async.py",
 ]
-# They mostly sleep.
-AT_ONCE = 6
+FILES_AT_ONCE = 4
+# Of a file whose tests have queues of their own; they mostly sleep. Those of administration look at all that is there.
+TESTS_AT_ONCE = 8
 # Of one test; some wait for minutes.
 PATIENCE_SECONDS = 400
 READY_SECONDS = 60
@@ -71,7 +72,7 @@ def main():
         suite = fetched(folder)
         certified(folder)
         # The long ones are first.
-        with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        with concurrent.futures.ThreadPoolExecutor(FILES_AT_ONCE) as pool:
             prove = lambda name: tried(pathlib.Path(asked.mente).resolve(), folder, suite, name)
             outcomes = dict(zip(files, pool.map(prove, files)))
     verdict = Verdict(outcomes, reasons(files))
@@ -137,6 +138,8 @@ def tried(mente, folder, suite, name):
         bounds = [f"--timeout={PATIENCE_SECONDS}", f"--junitxml={results}", "-p", "no:cacheprovider", "-q"]
         bounds += ["-o", "asyncio_mode=auto"]
         bounds += ["-o", "asyncio_default_fixture_loop_scope=function"]
+        if not name.startswith("mgmt_tests"):
+            bounds += ["-n", str(TESTS_AT_ONCE)]
         with (place / "output").open("wb") as output:
             pytest = [sys.executable, "-m", "pytest", *bounds, suite / name]
             subprocess.run(pytest, cwd=suite, env=environment, stdout=output, stderr=output)
