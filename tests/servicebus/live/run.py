@@ -50,11 +50,11 @@ FILES = [
     "mgmt_tests/async/test_mgmt_subscriptions_async.py",
     "mgmt_tests/async/test_mgmt_topics_async.py",
 ]
-FILES_AT_ONCE = 4
+FILES_AT_ONCE = 6
 # Of a file whose tests have queues of their own; they mostly sleep. Those of administration look at all that is there.
 TESTS_AT_ONCE = 8
-# Of one test; some wait for minutes.
-PATIENCE_SECONDS = 400
+# Of one test; one sends while the client itself waits for a minute, several times.
+PATIENCE_SECONDS = 900
 READY_SECONDS = 60
 # As Azure makes them.
 KEY = base64.b64encode(os.urandom(32)).decode()
