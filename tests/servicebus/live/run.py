@@ -244,7 +244,7 @@ HEAD = """# Service Bus: Microsoft's own tests of their Python client
 The tests in the source package of azure-servicebus 7.15.0 that need a Service Bus, against a Mente, one server for
 each file: `cargo xtask long servicebus-live`, which writes this page. What differs from a run on Azure is in
 `tests/servicebus/live/shims`: queues and topics are made through the administration API, there is a key where they
-have an identity of Azure's, the port of AMQP is Mente's, and each test has its queues to itself. Reasons are kept in
+have an identity of Azure's, the port is Mente's, and each test has its queues to itself. Reasons are kept in
 `tests/servicebus/live/reasons.toml`; a miss without one fails the run, and a reason without a miss does too."""
 
 

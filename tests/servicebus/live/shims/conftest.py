@@ -11,8 +11,26 @@ certifi.where = lambda: os.environ["MENTE_SERVICEBUS_CA"]
 
 import azure.servicebus._pyamqp._connection as connection
 import azure.servicebus._pyamqp.aio._connection_async as asyncio_connection
+from azure.servicebus._pyamqp._transport import WebSocketTransport
+from azure.servicebus._pyamqp.aio._transport_async import WebSocketTransportAsync
 
-connection.SECURE_PORT = asyncio_connection.SECURE_PORT = int(os.environ["MENTE_SERVICEBUS_PORT"])
+PORT = int(os.environ["MENTE_SERVICEBUS_PORT"])
+connection.SECURE_PORT = asyncio_connection.SECURE_PORT = PORT
+
+
+def at_our_port(transport, host):
+    """A WebSocket's address is made of this alone."""
+    begin = transport.__init__
+
+    def __init__(self, *args, **options):
+        begin(self, *args, **options)
+        setattr(self, host, getattr(self, host).replace("localhost/", f"localhost:{PORT}/"))
+
+    transport.__init__ = __init__
+
+
+at_our_port(WebSocketTransport, "_host")
+at_our_port(WebSocketTransportAsync, "host")
 
 
 class AccessRights(str, Enum):
