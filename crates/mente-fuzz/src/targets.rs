@@ -15,6 +15,7 @@ use crate::Target;
 mod amqp;
 mod amqp_event;
 mod amqp_machine;
+mod rule;
 mod servicebus;
 
 /// What a tree of JSON values may take for each byte of its text; such texts are declarations,
@@ -267,6 +268,16 @@ pub const TARGETS: &[Target] = &[
         words: servicebus::FIELDS,
         factor: 8,
         floor: FLOOR,
+    },
+    Target {
+        name: "rule",
+        seeds: rule::seeds,
+        decode: rule::rule,
+        repair: nothing,
+        words: rule::WORDS,
+        factor: TREE_FACTOR,
+        // What an action sets, beside what it replaces.
+        floor: 4 * FLOOR,
     },
     Target {
         name: "commit",

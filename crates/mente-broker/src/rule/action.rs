@@ -9,6 +9,9 @@ use super::system::{self, Changes};
 use super::value::Value;
 use super::{EvaluationError, Message};
 
+/// Most that one action sets, all in all: what a message may have of properties.
+const SET_BYTES: usize = 64 << 10;
+
 /// A copy that a rule changes. What it is told is seen by what it is asked for afterwards.
 pub trait ChangedMessage: Message {
     /// `name` is one of `ContentType`, `CorrelationId`, `Label`, `MessageId`, `PartitionKey`, `ReplyTo`,
@@ -33,6 +36,7 @@ impl fmt::Display for Statements {
 impl SqlAction {
     /// One after the other. At an error the message is changed in part, and no good any more.
     pub fn apply(&self, message: &mut dyn ChangedMessage) -> Result<(), EvaluationError> {
+        let mut set_bytes = 0;
         for statement in &self.statements.0 {
             let (property, value) = match statement {
                 Statement::Set(property, value) => {
@@ -40,6 +44,10 @@ impl SqlAction {
                 }
                 Statement::Remove(property) => (property, Value::Null),
             };
+            set_bytes += value.size_bytes();
+            if set_bytes > SET_BYTES {
+                return Err(EvaluationError::TooLong);
+            }
             match property.scope {
                 Scope::System => set_system(message, property, value)?,
                 Scope::User => set_user(message, property, value),

@@ -94,7 +94,7 @@ fn expression() -> impl Strategy<Value = Expression> {
             1..3,
         );
         let products = prop::sample::select(vec![Multiply, Divide, Remainder]);
-        let products = vec((products, part.clone()), 1..3);
+        let products = vec((products, part), 1..3);
         prop_oneof![
             (boxed.clone(), sums).prop_map(|(first, rest)| Expression::Sum(first, rest)),
             (boxed.clone(), products).prop_map(|(first, rest)| Expression::Product(first, rest)),

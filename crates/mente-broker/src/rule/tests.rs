@@ -464,8 +464,17 @@ fn actions_that_fail() {
         let error = applied(action).unwrap_err();
         assert!(error.to_string().contains(expect), "{action}: {error}");
     }
-    let doubled = "SET color = color + color;".repeat(STATEMENTS);
-    assert_eq!(applied(&doubled), Err(EvaluationError::TooLong));
+    // Four bytes are 32 KiB after 13 times.
+    let doubled = |times| applied(&"SET color = color + color;".repeat(times));
+    assert!(doubled(13).is_ok());
+    assert_eq!(doubled(14), Err(EvaluationError::TooLong));
+    let copied = |times| {
+        let long = "SET color = color + color;".repeat(12);
+        applied(&format!("{long}{}", "SET b = color;".repeat(times)))
+    };
+    // 32 KiB of 64 are what the doubling set.
+    assert!(copied(2).is_ok());
+    assert_eq!(copied(3), Err(EvaluationError::TooLong));
     let long = format!(
         "SET sys.Label = '{}'; {}",
         "x".repeat(600),
@@ -565,6 +574,8 @@ fn five_rules_of_which_two_have_actions_make_three_copies() {
         failed: None,
     };
     assert_eq!(selection, expect);
+    let with_action = select(&matching[1..2], &letter());
+    assert!(!with_action.plain && with_action.copies == [0]);
     for at in selection.copies {
         let mut copy = letter();
         matching[at].change(&mut copy).unwrap();
