@@ -88,14 +88,19 @@ fn set_system(
     Ok(())
 }
 
-/// A property without a value is not there. A long stays a double where one was, as C# converts it; other kinds replace
-/// each other.
+/// A property without a value is not there. A whole number becomes of the kind of number that was there, if that holds
+/// it; other kinds replace each other.
 fn set_user(message: &mut dyn ChangedMessage, property: &Property, value: Value<'static>) {
-    let was_double = matches!(message.user(&property.name), Some(Value::Double(_)));
-    let value = match value {
-        Value::Null => None,
-        Value::Long(whole) if was_double => Some(Value::Double(whole as f64)),
-        other => Some(other),
+    let was = message.user(&property.name);
+    let value = match (value, was) {
+        (Value::Null, _) => None,
+        (Value::Long(whole), Some(Value::Int(_))) => {
+            Some(i32::try_from(whole).map_or(Value::Long(whole), Value::Int))
+        }
+        (Value::Int(whole), Some(Value::Long(_))) => Some(Value::Long(i64::from(whole))),
+        (Value::Int(whole), Some(Value::Double(_))) => Some(Value::Double(f64::from(whole))),
+        (Value::Long(whole), Some(Value::Double(_))) => Some(Value::Double(whole as f64)),
+        (other, _) => Some(other),
     };
     message.set_user(&property.name, value);
 }

@@ -23,9 +23,11 @@ pub(super) enum Operator {
 
 impl Operator {
     pub(super) fn of<'a>(self, left: Value<'a>, right: Value<'a>) -> Result<Value<'a>> {
+        if let (Some(a), Some(b)) = (left.as_whole(), right.as_whole()) {
+            return self.whole(a, b).map(Value::Long);
+        }
         match (self, &left, &right) {
             (_, Value::Null, _) | (_, _, Value::Null) => Ok(Value::Null),
-            (_, Value::Long(a), Value::Long(b)) => self.whole(*a, *b).map(Value::Long),
             (Self::Add, Value::Text(_), _) | (Self::Add, _, Value::Text(_)) => join(left, &right),
             (Self::Add, Value::Moment(at), Value::Duration(length))
             | (Self::Add, Value::Duration(length), Value::Moment(at)) => {
@@ -102,6 +104,7 @@ pub(super) fn negative(value: Value<'_>) -> Result<Value<'_>> {
     let whole = |value: i64| value.checked_neg().ok_or(EvaluationError::Overflow);
     match value {
         Value::Null => Ok(Value::Null),
+        Value::Int(value) => whole(i64::from(value)).map(Value::Long),
         Value::Long(value) => whole(value).map(Value::Long),
         Value::Double(value) => Ok(Value::Double(-value)),
         Value::Duration(length) => whole(length).map(Value::Duration),
@@ -111,6 +114,7 @@ pub(super) fn negative(value: Value<'_>) -> Result<Value<'_>> {
 
 pub(super) fn positive(value: Value<'_>) -> Result<Value<'_>> {
     match value {
+        Value::Int(value) => Ok(Value::Long(i64::from(value))),
         Value::Null | Value::Long(_) | Value::Double(_) | Value::Duration(_) => Ok(value),
         other => Err(EvaluationError::NoSign(other.kind())),
     }
@@ -120,6 +124,7 @@ pub(super) fn positive(value: Value<'_>) -> Result<Value<'_>> {
 pub(super) fn to_text<'a>(value: &'a Value<'_>) -> Option<Cow<'a, str>> {
     Some(match value {
         Value::Text(text) => Cow::Borrowed(text),
+        Value::Int(value) => Cow::Owned(value.to_string()),
         Value::Long(value) => Cow::Owned(value.to_string()),
         Value::Double(value) => Cow::Owned(value.to_string()),
         Value::Boolean(value) => Cow::Borrowed(if *value { "True" } else { "False" }),

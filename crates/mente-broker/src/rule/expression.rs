@@ -162,9 +162,11 @@ fn constant(f: &mut fmt::Formatter<'_>, value: &Value<'_>) -> fmt::Result {
         Value::Double(value) => write!(f, "{value:?}"),
         Value::Text(text) => write!(f, "'{}'", text.replace('\'', "''")),
         // The language has no constants of these; parameters bring them.
-        Value::Guid(_) | Value::Binary(_) | Value::Moment(_) | Value::Duration(_) => {
-            f.write_str("?")
-        }
+        Value::Int(_)
+        | Value::Guid(_)
+        | Value::Binary(_)
+        | Value::Moment(_)
+        | Value::Duration(_) => f.write_str("?"),
     }
 }
 

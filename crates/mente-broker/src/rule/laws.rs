@@ -23,6 +23,7 @@ fn value() -> impl Strategy<Value = Value<'static>> {
         Just(Value::Null),
         any::<bool>().prop_map(Value::Boolean),
         long.clone().prop_map(Value::Long),
+        any::<i32>().prop_map(Value::Int),
         any::<f64>().prop_map(Value::Double),
         text().prop_map(Value::from),
         any::<u128>().prop_map(|id| Value::Guid(Uuid::from_u128(id))),

@@ -42,11 +42,21 @@ const PROPERTIES: &[(&str, Changes)] = &[
     ("ViaPartitionKey", Changes::Text(ID_CHARS)),
 ];
 
+/// What newer clients call them.
+const NEWER: &[(&str, &str)] = &[
+    ("EnqueuedTime", "EnqueuedTimeUtc"),
+    ("ExpiresAt", "ExpiresAtUtc"),
+    ("LockedUntil", "LockedUntilUtc"),
+    ("ScheduledEnqueueTime", "ScheduledEnqueueTimeUtc"),
+    ("Subject", "Label"),
+    ("TransactionPartitionKey", "ViaPartitionKey"),
+];
+
 /// The name as a message is asked for it, whatever its case; one that is not known is asked for as it came.
 pub(super) fn spelling(name: &str) -> &str {
-    // The newer clients' word.
-    if name.eq_ignore_ascii_case("Subject") {
-        return "Label";
+    let mut newer = NEWER.iter();
+    if let Some((_, own)) = newer.find(|(newer, _)| newer.eq_ignore_ascii_case(name)) {
+        return own;
     }
     find(name).map_or(name, |(own, _)| own)
 }

@@ -65,6 +65,7 @@ fn letter() -> Letter {
         ("color", Value::from("blue")),
         ("quantity", Value::Long(10)),
         ("price", Value::Double(2.5)),
+        ("small", Value::Int(3)),
         ("urgent", Value::Boolean(true)),
         ("nothing", Value::Null),
         ("pattern", Value::from("b%")),
@@ -263,6 +264,18 @@ fn arithmetic_is_that_of_longs_and_doubles() {
         ("color + '-' + quantity + urgent = 'blue-10True'", True),
         ("1 + 'a' = '1a'", True),
         ("1e3 = 1000 AND 1.5E+1 = 15", True),
+        (
+            "small = 3 AND small < 3.5 AND small = 3.0 AND small + small = 6",
+            True,
+        ),
+        (
+            "-small = -3 AND +small = 3 AND small + 2147483647 > small",
+            True,
+        ),
+        (
+            "small / 2 = 1 AND small / 2.0 = 1.5 AND 'n' + small = 'n3'",
+            True,
+        ),
     ]);
     check_error("quantity / 0 = 1", "divides by zero");
     check_error("price % 0 = 1", "divides by zero");
@@ -319,6 +332,7 @@ fn how_operators_bind() {
             "sYs.lAbEl = 'omnibus' AND sys.Subject = 'omnibus' AND sys.[label] = 'omnibus'",
             True,
         ),
+        ("sys.EnqueuedTime = @noon", True),
         ("((quantity)) > (5 + (1))", True),
         ("user.[color] = 'blue'", True),
     ]);
@@ -420,7 +434,7 @@ fn actions_change_what_they_name_and_see_what_they_changed() {
     let after = applied(
         "SET quantity = quantity / 2; set Quantity = quantity + 1 REMOVE color;;
          SET sys.Label = 'n-' + quantity SET sys.To = newid(); SET [new one] = sys.Label;
-         SET price = 3; SET urgent = 1; SET sys.TimeToLive = @hour; SET sys.ScheduledEnqueueTimeUtc = @noon",
+         SET price = 3; SET urgent = 1; SET small = small * 2 SET copy = small; SET sys.TimeToLive = @hour; SET sys.ScheduledEnqueueTimeUtc = @noon",
     )
     .unwrap();
     assert_eq!(after.user("QUANTITY"), Some(Value::Long(6)));
@@ -430,6 +444,11 @@ fn actions_change_what_they_name_and_see_what_they_changed() {
     assert_eq!(after.user("new one"), Some(Value::from("n-6")));
     assert_eq!(after.user("price"), Some(Value::Double(3.0)));
     assert_eq!(after.user("urgent"), Some(Value::Long(1)));
+    assert_eq!(after.user("small"), Some(Value::Int(6)));
+    assert_eq!(after.user("copy"), Some(Value::Int(6)));
+    let beyond = applied("SET small = 2147483648 SET price = small").unwrap();
+    assert_eq!(beyond.user("small"), Some(Value::Long(2_147_483_648)));
+    assert_eq!(beyond.user("price"), Some(Value::Double(2_147_483_648.0)));
     assert_eq!(after.time_to_live, Some(Value::Duration(3_600_000)));
 
     let after =
@@ -664,7 +683,7 @@ fn rules_are_journaled_as_they_were_given() {
     let heard: Rule = serde_json::from_str(told).unwrap();
     assert_eq!(heard.filter, RuleFilter::True);
     assert_eq!(serde_json::to_string(&heard).unwrap(), told);
-    let told = r#"{"name":"c","filter":{"correlation":{"label":"l","properties":{"a":{"binary":"AQI="},"b":{"boolean":true},"c":{"duration":1},"d":{"guid":"00000000-0000-0000-0000-000000000007"},"e":{"long":-1},"f":{"moment":2},"g":"null","h":{"text":"t"}}}},"created_ms":7}"#;
+    let told = r#"{"name":"c","filter":{"correlation":{"label":"l","properties":{"a":{"binary":"AQI="},"b":{"boolean":true},"c":{"duration":1},"d":{"guid":"00000000-0000-0000-0000-000000000007"},"e":{"long":-1},"e2":{"int":-1},"f":{"moment":2},"g":"null","h":{"text":"t"}}}},"created_ms":7}"#;
     let heard: Rule = serde_json::from_str(told).unwrap();
     assert_eq!(serde_json::to_string(&heard).unwrap(), told);
     for bad in [

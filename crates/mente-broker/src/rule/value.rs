@@ -15,6 +15,8 @@ pub enum Value<'a> {
     /// No value: of a property that is not there, of one that is null, and of what is computed of these.
     Null,
     Boolean(bool),
+    /// A long to every operator; it is told apart so that what is only kept or copied stays what it was.
+    Int(i32),
     Long(i64),
     Double(f64),
     Text(Cow<'a, str>),
@@ -33,6 +35,7 @@ impl Value<'_> {
         match self {
             Self::Null => Value::Null,
             Self::Boolean(value) => Value::Boolean(value),
+            Self::Int(value) => Value::Int(value),
             Self::Long(value) => Value::Long(value),
             Self::Double(value) => Value::Double(value),
             Self::Text(text) => Value::Text(Cow::Owned(text.into_owned())),
@@ -48,6 +51,7 @@ impl Value<'_> {
         match self {
             Self::Null => Value::Null,
             Self::Boolean(value) => Value::Boolean(*value),
+            Self::Int(value) => Value::Int(*value),
             Self::Long(value) => Value::Long(*value),
             Self::Double(value) => Value::Double(*value),
             Self::Text(text) => Value::Text(Cow::Borrowed(text)),
@@ -62,8 +66,10 @@ impl Value<'_> {
     /// and of kinds that are the same or not but have no order, if they are not the same.
     fn compare(&self, other: &Self) -> Option<Compared> {
         let ordered = |ordering| Some(Compared::Ordered(ordering));
+        if let (Some(a), Some(b)) = (self.as_whole(), other.as_whole()) {
+            return ordered(a.cmp(&b));
+        }
         match (self, other) {
-            (Self::Long(a), Self::Long(b)) => ordered(a.cmp(b)),
             (Self::Text(a), Self::Text(b)) => ordered(a.cmp(b)),
             (Self::Moment(a), Self::Moment(b)) | (Self::Duration(a), Self::Duration(b)) => {
                 ordered(a.cmp(b))
@@ -79,12 +85,19 @@ impl Value<'_> {
         }
     }
 
+    pub(super) fn as_whole(&self) -> Option<i64> {
+        match self {
+            Self::Int(value) => Some(i64::from(*value)),
+            Self::Long(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     /// A number as C# promotes it beside a double.
     pub(super) fn as_real(&self) -> Option<f64> {
         match self {
-            Self::Long(value) => Some(*value as f64),
             Self::Double(value) => Some(*value),
-            _ => None,
+            whole => whole.as_whole().map(|value| value as f64),
         }
     }
 
@@ -92,7 +105,7 @@ impl Value<'_> {
         match self {
             Self::Null => "null",
             Self::Boolean(_) => "a boolean",
-            Self::Long(_) | Self::Double(_) => "a number",
+            Self::Int(_) | Self::Long(_) | Self::Double(_) => "a number",
             Self::Text(_) => "a text",
             Self::Guid(_) => "a GUID",
             Self::Binary(_) => "binary",
@@ -117,6 +130,7 @@ impl PartialEq for Value<'_> {
         match (self, other) {
             (Self::Null, Self::Null) => true,
             (Self::Boolean(a), Self::Boolean(b)) => a == b,
+            (Self::Int(a), Self::Int(b)) => a == b,
             (Self::Long(a), Self::Long(b))
             | (Self::Moment(a), Self::Moment(b))
             | (Self::Duration(a), Self::Duration(b)) => a == b,
