@@ -624,6 +624,8 @@ fn what_fails_is_named_and_the_others_count() {
     );
 
     assert_eq!(select(&rules[..1], &letter()), Selection::default());
+    let failing = select(&rules[1..3], &letter());
+    assert!(!failing.plain && failing.failed.is_some());
     assert_eq!(select(&[], &letter()), Selection::default());
     let constant = |filter| Rule {
         filter,
