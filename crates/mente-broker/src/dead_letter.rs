@@ -136,14 +136,17 @@ pub(crate) async fn bury(
     if let Some(at) = copy.filter(|at| *at >= burial.since.max(burial.revived_upto)) {
         return Ok(Some(at));
     }
-    let Some(mut event) = letter(engine, burial, origin, parse).await? else {
+    let Some((mut event, said)) = letter(engine, burial, origin, parse).await? else {
         return Ok(None);
     };
     change(&mut event, burial, properties);
     // The copy is Mente's; who published the event is told of it as of the event.
     let actor = event.extension(ACTOR).map(Attribute::to_text);
     forget_actor(&mut event);
+    // What its sender said of its time is told of it still; its hops and its origin are the copy's own.
     let terms = Terms {
+        time_to_live: said.time_to_live,
+        due: said.due,
         note: burial.note.clone(),
         ..Terms::default()
     };
@@ -167,15 +170,15 @@ async fn letter(
     burial: &Burial,
     origin: String,
     parse: ParseEvent,
-) -> Result<Option<Event>, Error> {
-    let mut event = match original(engine, burial, parse).await {
+) -> Result<Option<(Event, Terms)>, Error> {
+    let (mut event, terms) = match original(engine, burial, parse).await {
         // Of no use to wait for, and not to be dropped without a word either.
         Err(Error::Corrupt(at)) => {
             tracing::error!(subscription = %burial.name, %origin, %at, "a record is damaged: its dead letter only says that it was there");
-            stand_in(burial, &origin, at)
+            (stand_in(burial, &origin, at), Terms::default())
         }
         found => match found? {
-            Some(event) => event,
+            Some(found) => found,
             None => {
                 tracing::warn!(subscription = %burial.name, %origin, "retention took a record before its dead letter was copied");
                 return Ok(None);
@@ -183,7 +186,7 @@ async fn letter(
         },
     };
     letter_of(&mut event, burial, origin);
-    Ok(Some(event))
+    Ok(Some((event, terms)))
 }
 
 /// Changes it as the rule does that made the copy which is given up on.
@@ -213,7 +216,7 @@ async fn original(
     engine: &dyn Engine,
     burial: &Burial,
     parse: ParseEvent,
-) -> Result<Option<Event>, Error> {
+) -> Result<Option<(Event, Terms)>, Error> {
     let chunk = match engine
         .read(burial.log, burial.offset, Limit { bytes: 1 })
         .await
@@ -231,7 +234,7 @@ async fn original(
         if burial.name.topic.is_store() {
             tell_place(&mut event, offset, &record);
         }
-        event
+        (event, Terms::of(&record))
     }))
 }
 

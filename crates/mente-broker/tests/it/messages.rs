@@ -760,4 +760,27 @@ fn an_entity_that_is_made_anew_has_dead_letters_and_scheduled_messages_of_its_ow
         call!(world, b => b.delete_entity(&ME, &queue().topic)).unwrap();
         call!(world, b => b.create_queue(&ME, "work", plain())).unwrap();
     }
+
+#[test]
+fn a_dead_letter_tells_what_its_sender_said_of_its_time() {
+    let mut world = World::with_queue(12, plain());
+    let time_to_live = Some(Duration::from_secs(600));
+    let due = Some(Timestamp(-5));
+    world.send([Message {
+        time_to_live,
+        due,
+        ..message(0)
+    }]);
+    let out = world.take(1);
+    let ending = Ending::DeadLetter {
+        reason: "Bad".into(),
+        description: String::new(),
+        note: None,
+    };
+    world.end(&out, ending);
+    let letters = world.letters_of_queue();
+    assert_eq!(
+        (letters[0].time_to_live, letters[0].due),
+        (time_to_live, due)
+    );
 }
