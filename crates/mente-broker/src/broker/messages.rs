@@ -253,7 +253,11 @@ impl Broker {
         if view.is_queue() && held.len() < max && self.has_hold(&view.topic).await? {
             let hold = SubscriptionName::hold(view.topic.clone());
             let left = max - held.len();
-            held.extend(self.peek_view(who, &hold, from, left, session).await?);
+            match self.peek_view(who, &hold, from, left, session).await {
+                // Its log was made and its view was not yet: nothing is there.
+                Err(error) if error.kind == Kind::NotFound => {}
+                scheduled => held.extend(scheduled?),
+            }
         }
         Ok(held)
     }

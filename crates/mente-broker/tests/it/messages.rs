@@ -9,7 +9,7 @@ use mente_broker::{
     Ending, EntityName, Held, Kind, Message, MessageCounts, Mode, SessionLock, Standing,
     SubscriptionName, Taking, WantedSession,
 };
-use mente_engine::{Attribute, Engine, Timestamp};
+use mente_engine::{Attribute, Engine, LogConfig, SetName, Timestamp};
 
 use crate::rounds::{ME, World, event};
 
@@ -760,6 +760,7 @@ fn an_entity_that_is_made_anew_has_dead_letters_and_scheduled_messages_of_its_ow
         call!(world, b => b.delete_entity(&ME, &queue().topic)).unwrap();
         call!(world, b => b.create_queue(&ME, "work", plain())).unwrap();
     }
+}
 
 #[test]
 fn a_dead_letter_tells_what_its_sender_said_of_its_time() {
@@ -783,4 +784,21 @@ fn a_dead_letter_tells_what_its_sender_said_of_its_time() {
         (letters[0].time_to_live, letters[0].due),
         (time_to_live, due)
     );
+}
+
+/// Who first scheduled something died when the log was made and its view was not.
+fn with_a_log_of_what_is_scheduled_alone() -> World {
+    let mut world = World::with_queue(13, plain());
+    let name = SetName::new("default/work/$hold").unwrap();
+    let made = world.engine.create(&name, 1, LogConfig::default());
+    world.pool.run_until(made).unwrap();
+    world
+}
+
+#[test]
+fn one_may_look_at_a_queue_where_nothing_could_be_scheduled_yet() {
+    let mut world = with_a_log_of_what_is_scheduled_alone();
+    world.send([message(0)]);
+    assert_eq!(world.peek(0), [(1, Standing::Active)]);
+    assert_eq!(world.counts().scheduled, 0);
 }
