@@ -802,3 +802,16 @@ fn one_may_look_at_a_queue_where_nothing_could_be_scheduled_yet() {
     assert_eq!(world.peek(0), [(1, Standing::Active)]);
     assert_eq!(world.counts().scheduled, 0);
 }
+
+#[test]
+fn what_is_scheduled_comes_also_if_one_has_looked_before() {
+    let mut world = with_a_log_of_what_is_scheduled_alone();
+    assert!(world.peek(0).is_empty());
+    world.send([Message {
+        due: Some(Timestamp(1_000)),
+        ..message(0)
+    }]);
+    assert_eq!(world.counts().scheduled, 1);
+    world.pass(Duration::from_secs(1));
+    assert_eq!(ids(&world.take(1)), [0]);
+}

@@ -2,7 +2,7 @@
 //! them; a view of that log sends each on when its time has come.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mente_engine::{
     self as engine, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, limits,
@@ -20,8 +20,15 @@ use crate::shard::{Ask, Command, Reply};
 /// Sets of Mente's own that the engine was asked for, by name; forgotten when their entity is deleted.
 #[derive(Debug, Default)]
 pub(in crate::broker) struct Holds {
-    known: Mutex<BTreeMap<SetName, SetId>>,
+    known: Mutex<BTreeMap<SetName, Hold>>,
     rules: futures::lock::Mutex<()>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Hold {
+    set: SetId,
+    /// Its view is there too: who made the set may have died before.
+    has_view: bool,
 }
 
 impl Holds {
@@ -30,19 +37,33 @@ impl Holds {
         self.rules.lock().await
     }
 
+    fn known(&self) -> MutexGuard<'_, BTreeMap<SetName, Hold>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     pub(super) fn set(&self, name: &SetName) -> Option<SetId> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(name).copied()
+        self.known().get(name).map(|hold| hold.set)
     }
 
     pub(super) fn know(&self, name: SetName, set: SetId) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.insert(name, set);
+        let has_view = false;
+        self.known().entry(name).or_insert(Hold { set, has_view });
+    }
+
+    fn set_with_view(&self, name: &SetName) -> Option<SetId> {
+        let known = self.known();
+        let hold = known.get(name).filter(|hold| hold.has_view);
+        hold.map(|hold| hold.set)
+    }
+
+    fn know_view(&self, name: SetName, set: SetId) {
+        let has_view = true;
+        self.known().insert(name, Hold { set, has_view });
     }
 
     /// Those whose names begin so are another's from now on.
     pub(in crate::broker) fn forget(&self, prefix: &str) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known();
         known.retain(|name, _| !name.as_str().starts_with(prefix));
     }
 }
@@ -162,7 +183,7 @@ impl Broker {
         let Some(name) = view.own_set() else {
             return Err(Error::new(Kind::Internal, "a hold view reads its own set"));
         };
-        if let Some(set) = self.holds.set(&name) {
+        if let Some(set) = self.holds.set_with_view(&name) {
             return Ok(set.log(0));
         }
         let set = self.engine.create(&name, 1, LogConfig::default()).await?;
@@ -193,7 +214,7 @@ impl Broker {
             Err(error) if error.kind == Kind::Exists => {}
             made => drop(made?),
         }
-        self.holds.know(name, set);
+        self.holds.know_view(name, set);
         Ok(set.log(0))
     }
 }
