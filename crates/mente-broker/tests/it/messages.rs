@@ -815,3 +815,27 @@ fn what_is_scheduled_comes_also_if_one_has_looked_before() {
     world.pass(Duration::from_secs(1));
     assert_eq!(ids(&world.take(1)), [0]);
 }
+
+#[test]
+fn what_became_too_late_while_it_was_out_goes_when_it_is_back_even_if_nobody_looks() {
+    let returned = |world: &mut World, out: &[Held]| drop(world.end(out, Ending::Return));
+    let forgotten = |world: &mut World, _: &[Held]| world.pass(LOCK);
+    let ways: [fn(&mut World, &[Held]); 2] = [returned, forgotten];
+    for back in ways {
+        let receiving = Receiving {
+            dead_letter_on_expiry: true,
+            ..Receiving::default()
+        };
+        let mut world = World::with_queue(14, properties(receiving, Sending::default()));
+        world.send([Message {
+            time_to_live: Some(Duration::from_secs(2)),
+            ..message(0)
+        }]);
+        let out = world.take(1);
+        world.pass(Duration::from_secs(3));
+        assert_eq!(world.counts().active, 1);
+        back(&mut world, &out);
+        let counts = world.counts();
+        assert_eq!((counts.active, counts.dead_letters), (0, 1));
+    }
+}
