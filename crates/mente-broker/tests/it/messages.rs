@@ -839,3 +839,49 @@ fn what_became_too_late_while_it_was_out_goes_when_it_is_back_even_if_nobody_loo
         assert_eq!((counts.active, counts.dead_letters), (0, 1));
     }
 }
+
+/// Whatever happens between: nothing of it may depend on whether the server was started anew.
+#[test]
+fn what_waits_when_a_queue_begins_to_forward_goes_on_too_but_not_what_was_put_aside() {
+    for crashes in [false, true] {
+        let mut world = World::with_queue(15, plain());
+        call!(world, b => b.create_queue(&ME, "next", plain())).unwrap();
+        let next = EntityName::new("next").unwrap();
+        world.send((0..4).map(message));
+        let out = world.take(2);
+        world.end(&out[..1], Ending::Defer { note: None });
+        let receiving = Receiving {
+            forward_to: Some(next.clone()),
+            ..Receiving::default()
+        };
+        let changed = properties(receiving, Sending::default());
+        call!(world, b => b.update_queue(&ME, &queue().topic, changed)).unwrap();
+        assert_eq!(
+            world.peek(0),
+            [(1, Standing::Deferred), (2, Standing::Active)]
+        );
+        if crashes {
+            world = world.crash();
+        } else {
+            world.end(&out[1..], Ending::Return);
+        }
+        world.pool.run_until_stalled();
+        assert_eq!(world.peek(0), [(1, Standing::Deferred)]);
+        let taking = Taking::locked(9, Duration::ZERO);
+        let there = world.take_from(&SubscriptionName::queue(next), taking);
+        assert_eq!(ids(&there), [2, 3, 1]);
+    }
+}
+
+#[test]
+fn what_was_put_aside_comes_in_whatever_order_it_is_asked_for() {
+    for mode in [Mode::Lock, Mode::Delete] {
+        let mut world = World::with_queue(16, plain());
+        world.send((0..3).map(message));
+        let out = world.take(3);
+        world.end(&out, Ending::Defer { note: None });
+        let asked = vec![3, 1, 3, 2, 9];
+        let held = call!(world, b => b.take_deferred(&ME, &queue(), asked, mode, None)).unwrap();
+        assert_eq!(numbers(&held), [1, 2, 3]);
+    }
+}
