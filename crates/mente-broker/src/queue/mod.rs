@@ -728,4 +728,6 @@ fn key_hash(key: &[u8]) -> u64 {
 }
 
 #[cfg(test)]
+mod message_tests;
+#[cfg(test)]
 mod tests;

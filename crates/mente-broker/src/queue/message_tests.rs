@@ -1,0 +1,381 @@
+//! Restored = live, for queues of messages: whatever their clients do, who folds the verdicts and reads the log again
+//! has the same messages, under the same numbers, with what was said of them.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::name::EntityName;
+
+/// A message in the log.
+#[derive(Clone, Debug)]
+struct Sent {
+    offset: Offset,
+    time: Timestamp,
+    id: u8,
+    session: u8,
+    terms: Terms,
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Send {
+        ids: Vec<u8>,
+        lives_ms: Option<u64>,
+    },
+    Receive {
+        max: usize,
+        mode: Mode,
+    },
+    ReceiveDeferred {
+        from: u64,
+        mode: Mode,
+    },
+    Settle {
+        nth: usize,
+        how: Settlement,
+        note: Option<u8>,
+    },
+    Accept {
+        session: u8,
+    },
+    Release {
+        nth: usize,
+    },
+    SetState {
+        nth: usize,
+        state: Option<u8>,
+    },
+    Delete {
+        max: usize,
+    },
+    Forward(bool),
+    /// What goes elsewhere arrives there.
+    Bury,
+    Pass {
+        ms: u64,
+    },
+    /// The owner dies; another one restores, from all verdicts or from the state told anew.
+    Restart {
+        from_snapshot: bool,
+    },
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let mode = || prop_oneof![4 => Just(Mode::Lock), 1 => Just(Mode::Delete)];
+    let abandon = Settlement::Release {
+        delay: Duration::ZERO,
+        detail: String::new(),
+    };
+    let reject = Settlement::Reject {
+        reason: "Bad".into(),
+        detail: String::new(),
+    };
+    let how = prop_oneof![
+        3 => Just(Settlement::Complete), 2 => Just(abandon), 1 => Just(reject),
+        2 => Just(Settlement::Defer), 1 => Just(Settlement::Return), 1 => Just(Settlement::Renew)
+    ];
+    let lives = prop_oneof![3 => Just(None), 1 => Just(Some(2_000)), 1 => Just(Some(9_000))];
+    prop_oneof![
+        4 => (prop::collection::vec(0..30u8, 1..8), lives)
+            .prop_map(|(ids, lives_ms)| Step::Send { ids, lives_ms }),
+        5 => (1..5usize, mode()).prop_map(|(max, mode)| Step::Receive { max, mode }),
+        1 => (0..20u64, mode()).prop_map(|(from, mode)| Step::ReceiveDeferred { from, mode }),
+        6 => (0..9usize, how, prop::option::of(0..9u8))
+            .prop_map(|(nth, how, note)| Step::Settle { nth, how, note }),
+        2 => (0..3u8).prop_map(|session| Step::Accept { session }),
+        1 => (0..3usize).prop_map(|nth| Step::Release { nth }),
+        1 => (0..3usize, prop::option::of(0..9u8)).prop_map(|(nth, state)| Step::SetState { nth, state }),
+        1 => (1..4usize).prop_map(|max| Step::Delete { max }),
+        1 => any::<bool>().prop_map(Step::Forward),
+        2 => Just(Step::Bury),
+        2 => (0..6_000u64).prop_map(|ms| Step::Pass { ms }),
+        1 => any::<bool>().prop_map(|from_snapshot| Step::Restart { from_snapshot }),
+    ]
+}
+
+fn settings(has_sessions: bool, drops: bool, forwards: bool) -> Settings {
+    let next = EntityName::new("next").unwrap();
+    Settings {
+        lock_duration_ms: 5_000,
+        max_delivery_count: 3,
+        messages: Some(Box::new(Messages {
+            requires_session: has_sessions,
+            duplicate_window_ms: drops.then_some(20_000),
+            forward_to: forwards.then_some(next),
+            ..Messages::default()
+        })),
+        ..Settings::default()
+    }
+}
+
+struct World {
+    queue: Queue,
+    log: Vec<Sent>,
+    now: Now,
+    verdicts: Vec<Verdict>,
+    tokens: Vec<LockToken>,
+    sessions: Vec<SessionLock>,
+    ticket: u64,
+    buried: u64,
+}
+
+impl World {
+    fn new(settings: Settings) -> Self {
+        Self {
+            queue: Queue::new(settings, Term(1), 7, &[Offset(0)]),
+            log: Vec::new(),
+            now: Now::default(),
+            verdicts: Vec::new(),
+            tokens: Vec::new(),
+            sessions: Vec::new(),
+            ticket: 0,
+            buried: 0,
+        }
+    }
+
+    fn act<T>(&mut self, act: impl FnOnce(&mut Queue, Now, &mut Effects) -> T) -> (T, Effects) {
+        let mut effects = Effects::default();
+        let done = act(&mut self.queue, self.now, &mut effects);
+        self.verdicts.append(&mut effects.verdicts);
+        (done, effects)
+    }
+
+    fn end(&self) -> Offset {
+        self.log
+            .last()
+            .map_or(Offset(0), |sent| Offset(sent.offset.0 + 1))
+    }
+
+    /// Reads what the queue wants, a few records at a time, and counts what it does not.
+    fn scan(&mut self) {
+        let end = self.end();
+        while let Some(from) = self.queue.wants(0).filter(|from| *from < end) {
+            let from = self.log.partition_point(|sent| sent.offset < from);
+            let read: Vec<_> = self.log.iter().skip(from).take(3).cloned().collect();
+            for sent in &read {
+                self.arrive(sent);
+            }
+            let next = self
+                .log
+                .get(from + read.len())
+                .map_or(end, |sent| sent.offset);
+            self.act(|queue, now, effects| queue.scanned(0, next, now, effects));
+        }
+        if let Some(from) = self.queue.counts_from(0).filter(|from| *from < end) {
+            let offsets = self.log.iter().map(|sent| sent.offset);
+            let offsets: Vec<_> = offsets.filter(|at| *at >= from).collect();
+            self.act(|queue, _, effects| queue.count(0, &offsets, end, effects));
+        }
+    }
+
+    fn arrive(&mut self, sent: &Sent) {
+        let (id, session) = (sent.id.to_string(), sent.session.to_string());
+        let arriving = Arriving {
+            offset: sent.offset,
+            time: sent.time,
+            key: Some(session.as_bytes()),
+            id: &id,
+            terms: &sent.terms,
+        };
+        self.queue.arrive(0, &arriving, self.now);
+    }
+
+    fn session(&self, nth: usize) -> Option<SessionLock> {
+        self.sessions
+            .iter()
+            .rev()
+            .nth(nth % self.sessions.len().max(1))
+            .cloned()
+    }
+
+    fn step(&mut self, step: Step) {
+        match step {
+            Step::Send { ids, lives_ms } => self.send(&ids, lives_ms),
+            Step::Receive { max, mode } => {
+                self.ticket += 1;
+                let (ticket, session) = (Ticket(self.ticket), self.session(0));
+                if self.queue.has_sessions() && session.is_none() {
+                    return;
+                }
+                let taking = Taking {
+                    mode,
+                    session,
+                    ..Taking::locked(max, Duration::ZERO)
+                };
+                let (_, effects) = self.act(|q, now, out| q.receive(now, ticket, &taking, out));
+                let served = effects.served.into_iter().flat_map(|(_, served)| served);
+                self.tokens.extend(served.map(|delivery| delivery.token));
+            }
+            Step::ReceiveDeferred { from, mode } => {
+                let session = self.session(0);
+                let numbers: Vec<_> = (from..from + 4).collect();
+                let (handed, _) = self.act(|q, now, out| {
+                    q.receive_deferred(now, &numbers, mode, session.as_ref(), out)
+                });
+                self.tokens
+                    .extend(handed.into_iter().flatten().map(|delivery| delivery.token));
+            }
+            Step::Settle { nth, how, note } => {
+                let token = self.tokens.iter().rev().nth(nth % self.tokens.len().max(1));
+                let Some(token) = token.copied() else { return };
+                if let Some(note) = note {
+                    self.act(|q, now, out| q.note(now, token, &note.to_string(), out));
+                }
+                self.act(|q, now, out| q.settle(now, token, &how, out));
+            }
+            Step::Accept { session } => {
+                if !self.queue.has_sessions() {
+                    return;
+                }
+                self.ticket += 1;
+                let wanted = WantedSession::Named(session.to_string());
+                let ticket = Ticket(self.ticket);
+                let (_, effects) = self.act(|q, now, out| {
+                    q.accept_session(now, ticket, &wanted, now.monotone, out)
+                        .is_ok()
+                });
+                let locks = effects
+                    .accepted
+                    .into_iter()
+                    .filter_map(|(_, accepted)| accepted);
+                self.sessions.extend(locks.map(|accepted| accepted.lock));
+            }
+            Step::Release { nth } => {
+                if let Some(lock) = self.session(nth) {
+                    self.act(|q, now, out| q.release_session(now, &lock, out));
+                }
+            }
+            Step::SetState { nth, state } => {
+                if let Some(lock) = self.session(nth) {
+                    let state = state.map(|state| state.to_string());
+                    self.act(|q, now, out| q.set_session_state(now, &lock, state, out).is_ok());
+                }
+            }
+            Step::Delete { max } => {
+                let before = self.now.wall;
+                self.act(|q, now, out| q.delete_ready(now, max, before, None, out));
+            }
+            Step::Forward(forwards) => {
+                let messages = self.queue.settings().messages();
+                let drops = messages.duplicate_window().is_some();
+                self.queue
+                    .set_settings(settings(messages.requires_session, drops, forwards));
+                self.act(|q, _, out| q.go_on(out));
+            }
+            Step::Bury => {
+                let dying = self.queue.durable().flat_map(|d| d.dying.keys().copied());
+                for offset in dying.collect::<Vec<_>>() {
+                    self.buried += 1;
+                    let at = Some(Offset(self.buried));
+                    self.act(|q, _, out| q.buried(0, offset, at, out));
+                }
+            }
+            Step::Pass { ms } => {
+                let time = Duration::from_millis(ms);
+                self.now.monotone += time;
+                self.now.wall = self.now.wall.plus(time);
+                self.act(|q, now, out| q.tick(now, out));
+            }
+            Step::Restart { from_snapshot } => {
+                self.queue = match from_snapshot {
+                    true => self.restored(&self.snapshot()),
+                    false => self.restored(&self.verdicts),
+                };
+                self.tokens.clear();
+                self.sessions.clear();
+            }
+        }
+        self.scan();
+    }
+
+    fn send(&mut self, ids: &[u8], lives_ms: Option<u64>) {
+        for id in ids {
+            let terms = Terms {
+                time_to_live: lives_ms.map(Duration::from_millis),
+                ..Terms::default()
+            };
+            self.log.push(Sent {
+                // With holes.
+                offset: Offset(self.end().0 + u64::from(id % 3)),
+                time: self.now.wall,
+                id: *id,
+                session: id % 3,
+                terms,
+            });
+        }
+    }
+
+    fn snapshot(&self) -> Vec<Verdict> {
+        self.queue
+            .durable()
+            .flat_map(|durable| durable.retell(0))
+            .collect()
+    }
+
+    fn restored(&self, verdicts: &[Verdict]) -> Queue {
+        let (settings, term) = (self.queue.settings().clone(), Term(self.queue.term.0 + 1));
+        let mut queue = Queue::new(settings, term, 7, &[Offset(0)]);
+        verdicts.iter().for_each(|verdict| queue.apply(verdict));
+        queue
+    }
+
+    /// The same world, whose owner restored from these.
+    fn with(&self, verdicts: &[Verdict]) -> Self {
+        let mut other = Self {
+            log: self.log.clone(),
+            now: self.now,
+            ..Self::new(self.queue.settings().clone())
+        };
+        other.queue = self.restored(verdicts);
+        other
+    }
+
+    fn check(&self, verdicts: &[Verdict]) -> Result<(), TestCaseError> {
+        let mut other = self.with(verdicts);
+        let durable = |queue: &Queue| queue.durable().next().unwrap().clone();
+        prop_assert_eq!(durable(&other.queue), durable(&self.queue));
+        other.scan();
+        // What is too late goes in a moment.
+        other.step(Step::Pass { ms: 1 });
+        let seen = |queue: &Queue| {
+            let reach = queue.looked_to();
+            let found = queue.peek(0, 1_000, None).found.into_iter();
+            let there = found.map(|at| (at.offset, at.number, at.standing, at.failed, at.note));
+            (reach, there.collect::<Vec<_>>())
+        };
+        let ((one, live), (two, restored)) = (seen(&self.queue), seen(&other.queue));
+        let both = one.min(two);
+        let within = |seen: Vec<(Offset, _, _, _, _)>| -> Vec<_> {
+            seen.into_iter().filter(|at| at.0 < both).collect()
+        };
+        let is_late = |at: Offset| {
+            let sent = self.log.iter().find(|sent| sent.offset == at);
+            let lives = sent.and_then(|sent| Some(sent.time.plus(sent.terms.time_to_live?)));
+            lives.is_some_and(|until| until <= self.now.wall)
+        };
+        let in_time = |seen: Vec<(Offset, u64, Standing, u32, Option<String>)>| -> Vec<_> {
+            seen.into_iter()
+                .filter(|at| at.2 == Standing::Deferred || !is_late(at.0))
+                .collect()
+        };
+        // On its way elsewhere as soon as nobody has it.
+        if self.queue.settings().messages().forward_to.is_none() {
+            prop_assert_eq!(in_time(within(live)), in_time(within(restored)));
+        }
+        Ok(())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn restored_is_live(has_sessions: bool, drops: bool, steps in prop::collection::vec(step(), 1..80)) {
+        let mut world = World::new(settings(has_sessions, drops, false));
+        for step in steps {
+            world.step(step);
+            world.check(&world.verdicts)?;
+            world.check(&world.snapshot())?;
+        }
+    }
+}
