@@ -7,6 +7,7 @@ mod full;
 mod inline;
 mod messages;
 mod nodes;
+mod queue_laws;
 mod replay;
 mod rounds;
 mod states;
