@@ -24,11 +24,9 @@ enum Step {
     },
     Receive {
         max: usize,
-        mode: Mode,
     },
     ReceiveDeferred {
         from: u64,
-        mode: Mode,
     },
     Settle {
         nth: usize,
@@ -61,7 +59,6 @@ enum Step {
 }
 
 fn step() -> impl Strategy<Value = Step> {
-    let mode = || prop_oneof![4 => Just(Mode::Lock), 1 => Just(Mode::Delete)];
     let abandon = Settlement::Release {
         delay: Duration::ZERO,
         detail: String::new(),
@@ -78,8 +75,8 @@ fn step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => (prop::collection::vec(0..30u8, 1..8), lives)
             .prop_map(|(ids, lives_ms)| Step::Send { ids, lives_ms }),
-        5 => (1..5usize, mode()).prop_map(|(max, mode)| Step::Receive { max, mode }),
-        1 => (0..20u64, mode()).prop_map(|(from, mode)| Step::ReceiveDeferred { from, mode }),
+        5 => (1..5usize).prop_map(|max| Step::Receive { max }),
+        1 => (0..20u64).prop_map(|from| Step::ReceiveDeferred { from }),
         6 => (0..9usize, how, prop::option::of(0..9u8))
             .prop_map(|(nth, how, note)| Step::Settle { nth, how, note }),
         2 => (0..3u8).prop_map(|session| Step::Accept { session }),
@@ -101,6 +98,7 @@ fn settings(has_sessions: bool, drops: bool, forwards: bool) -> Settings {
         messages: Some(Box::new(Messages {
             requires_session: has_sessions,
             duplicate_window_ms: drops.then_some(20_000),
+            duplicate_windows: drops.then_some((0, 20_000)).into_iter().collect(),
             forward_to: forwards.then_some(next),
             ..Messages::default()
         })),
@@ -176,6 +174,7 @@ impl World {
             key: Some(session.as_bytes()),
             id: &id,
             terms: &sent.terms,
+            is_unanswered: false,
         };
         self.queue.arrive(0, &arriving, self.now);
     }
@@ -191,14 +190,13 @@ impl World {
     fn step(&mut self, step: Step) {
         match step {
             Step::Send { ids, lives_ms } => self.send(&ids, lives_ms),
-            Step::Receive { max, mode } => {
+            Step::Receive { max } => {
                 self.ticket += 1;
                 let (ticket, session) = (Ticket(self.ticket), self.session(0));
                 if self.queue.has_sessions() && session.is_none() {
                     return;
                 }
                 let taking = Taking {
-                    mode,
                     session,
                     ..Taking::locked(max, Duration::ZERO)
                 };
@@ -206,12 +204,11 @@ impl World {
                 let served = effects.served.into_iter().flat_map(|(_, served)| served);
                 self.tokens.extend(served.map(|delivery| delivery.token));
             }
-            Step::ReceiveDeferred { from, mode } => {
+            Step::ReceiveDeferred { from } => {
                 let session = self.session(0);
                 let numbers: Vec<_> = (from..from + 4).collect();
-                let (handed, _) = self.act(|q, now, out| {
-                    q.receive_deferred(now, &numbers, mode, session.as_ref(), out)
-                });
+                let (handed, _) =
+                    self.act(|q, now, _| q.receive_deferred(now, &numbers, session.as_ref()));
                 self.tokens
                     .extend(handed.into_iter().flatten().map(|delivery| delivery.token));
             }
@@ -257,17 +254,18 @@ impl World {
             }
             Step::Forward(forwards) => {
                 let messages = self.queue.settings().messages();
-                let drops = messages.duplicate_window().is_some();
+                let drops = messages.duplicate_windows().is_some();
                 self.queue
                     .set_settings(settings(messages.requires_session, drops, forwards));
-                self.act(|q, _, out| q.go_on(out));
+                self.act(|q, _, out| q.forward_ready(out));
             }
             Step::Bury => {
-                let dying = self.queue.durable().flat_map(|d| d.dying.keys().copied());
-                for offset in dying.collect::<Vec<_>>() {
+                let dying = self.queue.durable().flat_map(|d| d.dying.iter());
+                let dying: Vec<_> = dying.map(|(at, o)| (*at, o.to.clone())).collect();
+                for (offset, to) in dying {
                     self.buried += 1;
                     let at = Some(Offset(self.buried));
-                    self.act(|q, _, out| q.buried(0, offset, at, out));
+                    self.act(|q, _, out| q.buried(0, offset, at, to, out));
                 }
             }
             Step::Pass { ms } => {

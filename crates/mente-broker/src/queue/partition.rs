@@ -229,16 +229,13 @@ impl Durable {
                 if let Some(before) = self.sessions.remove(session) {
                     self.sessions_bytes -= before.state.len() + weight(session);
                 }
-                match state {
-                    Some(state) => {
-                        self.sessions_bytes += state.len() + weight(session);
-                        let state = SessionState {
-                            state: state.clone(),
-                            at,
-                        };
-                        self.sessions.insert(session.clone(), state);
-                    }
-                    None => {}
+                if let Some(state) = state {
+                    self.sessions_bytes += state.len() + weight(session);
+                    let state = SessionState {
+                        state: state.clone(),
+                        at,
+                    };
+                    self.sessions.insert(session.clone(), state);
                 }
             }
             Verdict::IdsFrom { from, .. } => self.ids_from = Some(Offset(*from)),
