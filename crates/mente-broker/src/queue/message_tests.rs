@@ -360,6 +360,16 @@ impl World {
         if self.queue.settings().messages().forward_to.is_none() {
             prop_assert_eq!(in_time(within(live)), in_time(within(restored)));
         }
+        // What was put aside is to be had.
+        if !other.queue.has_sessions() {
+            let found = other.queue.peek(0, 1_000, None).found.into_iter();
+            let aside = found.filter(|at| at.standing == Standing::Deferred);
+            let numbers: Vec<_> = aside.map(|at| at.number).collect();
+            let (handed, _) = other.act(|queue, now, effects| {
+                queue.receive_deferred(now, &numbers, Mode::Lock, None, effects)
+            });
+            prop_assert_eq!(handed.map(|handed| handed.len()), Some(numbers.len()));
+        }
         Ok(())
     }
 }

@@ -119,35 +119,111 @@ fn act() -> impl Strategy<Value = Step> {
         1 => any::<bool>().prop_map(Step::Forward),
         4 => time().prop_map(Step::Pass),
     ];
-    let of_sessions = prop_oneof![
+    prop_oneof![5 => of_messages, 1 => of_sessions()]
+}
+
+fn of_sessions() -> impl Strategy<Value = Step> {
+    prop_oneof![
         4 => prop::option::of(0..3usize).prop_map(Step::Accept),
         1 => (0..3usize).prop_map(Step::RenewSession),
         1 => (0..3usize).prop_map(Step::Release),
         2 => (0..3usize, prop::option::of(0..9u8)).prop_map(|(nth, state)| Step::SetState(nth, state)),
         1 => (0..3usize).prop_map(Step::GetState),
-    ];
-    prop_oneof![5 => of_messages, 1 => of_sessions]
+    ]
 }
 
-pub(super) fn step() -> impl Strategy<Value = Step> {
-    let peek = (which(), 0..9u64, 1..5usize, prop::option::of(0..3usize));
+fn die(over: impl Strategy<Value = Step>) -> impl Strategy<Value = Step> {
     let fuse = (0..4u32, any::<bool>()).prop_map(|(appends, is_done)| Fuse { appends, is_done });
-    let die = (fuse, act()).prop_map(|(fuse, over)| Step::Die {
+    (fuse, over).prop_map(|(fuse, over)| Step::Die {
         fuse,
         over: Box::new(over),
-    });
+    })
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let peek = (which(), 0..9u64, 1..5usize, prop::option::of(0..3usize));
     prop_oneof![
         16 => act(),
         1 => peek.prop_map(|(of, from, max, session)| Step::Peek { of, from, max, session }),
         1 => prop::option::of(time()).prop_map(|down| Step::Crash { down: down.unwrap_or(0) }),
-        2 => die,
+        2 => die(act()),
+    ]
+}
+
+/// Much goes elsewhere while the server dies.
+fn rough_step() -> impl Strategy<Value = Step> {
+    let end = || {
+        let nth = prop::collection::vec(0..5usize, 1..4);
+        let how =
+            prop_oneof![3 => Just(How::DeadLetter), 2 => Just(How::Abandon), 1 => Just(How::Defer)];
+        let note = prop::option::of(0..9u8);
+        let of = Which::Queue;
+        (nth, how, note).prop_map(move |(nth, how, note)| Step::End { of, nth, how, note })
+    };
+    let take = (1..5usize, 0..2usize).prop_map(|(max, session)| Step::Take {
+        of: Which::Queue,
+        max,
+        deletes: false,
+        session,
+    });
+    prop_oneof![
+        4 => new_messages().prop_map(Step::Send),
+        5 => take,
+        1 => Just(Step::Accept(None)),
+        1 => any::<bool>().prop_map(Step::Forward),
+        1 => end(),
+        4 => die(end()),
+        1 => die(new_messages().prop_map(Step::Send)),
+        1 => die(time().prop_map(Step::Pass)),
+    ]
+}
+
+/// The same ids come again and again, at the edges of their window too.
+fn repeating_step() -> impl Strategy<Value = Step> {
+    let times = prop::sample::select(vec![1, 9_999, 10_000, 20_000]);
+    let down = times.clone().prop_map(|down| Step::Crash { down });
+    let take = Step::Take {
+        of: Which::Queue,
+        max: 3,
+        deletes: true,
+        session: 0,
+    };
+    prop_oneof![
+        5 => new_messages().prop_map(Step::Send),
+        1 => new_messages().prop_map(Step::Schedule),
+        3 => times.prop_map(Step::Pass),
+        1 => down,
+        1 => Just(take),
+        1 => Just(Step::Accept(None)),
+    ]
+}
+
+/// Sessions change hands, and what is kept with them changes.
+fn session_step() -> impl Strategy<Value = Step> {
+    let down = time().prop_map(|down| Step::Crash { down });
+    prop_oneof![6 => of_sessions(), 4 => act(), 1 => down, 1 => die(of_sessions())]
+}
+
+pub(super) fn stories() -> impl Strategy<Value = Vec<Step>> {
+    prop_oneof![
+        2 => prop::collection::vec(step(), 1..60),
+        1 => prop::collection::vec(rough_step(), 10..50),
+        1 => prop::collection::vec(session_step(), 10..50),
+        1 => prop::collection::vec(repeating_step(), 10..40),
     ]
 }
 
 pub(super) fn rules() -> impl Strategy<Value = Rules> {
     let rarely = || prop::bool::weighted(0.25);
     let most = prop_oneof![Just(2), Just(10)];
-    let all = (rarely(), rarely(), most, any::<bool>(), rarely(), rarely());
+    let all = (
+        rarely(),
+        any::<bool>(),
+        most,
+        any::<bool>(),
+        rarely(),
+        rarely(),
+    );
     all.prop_map(
         |(has_sessions, drops, max_delivery_count, letters_on_expiry, lives, forwards_letters)| {
             Rules {
