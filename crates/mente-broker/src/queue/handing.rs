@@ -240,7 +240,10 @@ impl Queue {
             self.leaving.push((place, None));
             return;
         }
-        self.reappeared.push(place);
+        if self.entry(place).late_at.is_none() {
+            // Its time may have ended while somebody had it.
+            self.reappeared.push(place);
+        }
         let entry = self.entry(place);
         match entry.session.clone() {
             Some(name) => self.sessions.make_ready(&name, place),

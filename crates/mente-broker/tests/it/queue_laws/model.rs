@@ -177,6 +177,8 @@ pub(super) struct Model {
     /// Those that are due later, in the order in which that was said, with their numbers once they are seen.
     pub(super) scheduled: Vec<(Sent, Option<u64>)>,
     sessions: BTreeMap<usize, Session>,
+    /// When each id came last.
+    came: BTreeMap<usize, Time>,
 }
 
 impl View {
@@ -256,6 +258,7 @@ impl Model {
             views: Default::default(),
             scheduled: Vec::new(),
             sessions: BTreeMap::new(),
+            came: BTreeMap::new(),
         }
     }
 
@@ -513,11 +516,11 @@ impl Model {
     /// It has come, unless its id came before within the window.
     fn enqueue(&mut self, sent: Sent, is_copy: bool) {
         let (now, window) = (self.now, self.rules.window);
+        // One that comes again begins its window anew.
+        let before = self.came.insert(sent.id, now);
+        let is_same = before.zip(window).is_some_and(|(then, window)| now - then <= window);
         let queue = self.view(Which::Queue);
-        let is_same = |m: &Message| {
-            m.sent.id == sent.id && window.is_some_and(|window| now - m.enqueued <= window)
-        };
-        if !queue.messages.iter().any(is_same) {
+        if !is_same {
             let message = Message::new(sent, now);
             queue.push(Message { is_copy, ..message }, true);
         }
