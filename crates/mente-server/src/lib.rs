@@ -24,6 +24,7 @@ pub mod projection;
 pub mod push;
 pub mod relay;
 pub mod replica;
+mod rules;
 pub mod saga;
 pub mod servicebus_admin;
 pub(crate) mod sql;

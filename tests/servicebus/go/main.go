@@ -45,6 +45,7 @@ func main() {
 	messageCases()
 	sessionCases()
 	refusalCases()
+	ruleCases()
 	administrationCases()
 	transportCases()
 	switch os.Args[1] {
@@ -105,7 +106,7 @@ func where() string {
 			return ""
 		}
 		file = file[strings.LastIndex(file, "/")+1:]
-		for _, ours := range []string{"queues.go", "locks.go", "messages.go", "sessions.go", "refusals.go",
+		for _, ours := range []string{"queues.go", "locks.go", "messages.go", "sessions.go", "refusals.go", "rules.go",
 			"administration.go", "transports.go"} {
 			if file == ours {
 				return fmt.Sprintf(" (%s:%d)", file, line)

@@ -51,6 +51,7 @@ class Cases {
         Messages.define();
         Sessions.define();
         Refusals.define();
+        Rules.define();
         Transports.define();
         switch (args.length == 0 ? "" : args[0]) {
             case "list" -> ALL.forEach((name, one) ->
@@ -104,7 +105,8 @@ class Cases {
     /** The innermost line of a case that led to it. */
     private static String where(Throwable why) {
         for (StackTraceElement at : why.getStackTrace()) {
-            if (List.of("Queues.java", "Messages.java", "Sessions.java", "Refusals.java", "Transports.java").contains(at.getFileName())) {
+            if (List.of("Queues.java", "Messages.java", "Sessions.java", "Refusals.java", "Rules.java",
+                "Transports.java").contains(at.getFileName())) {
                 return " (" + at.getFileName() + ":" + at.getLineNumber() + ")";
             }
         }

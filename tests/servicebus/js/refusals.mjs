@@ -37,11 +37,3 @@ define("too_large", ["plain"], async (bus) => {
   assert.equal((await takeOne(receiver)).body, "small");
   await isEmpty(receiver);
 });
-
-// Rules are not built yet, and nobody is told that they are.
-define("rules_are_refused_by_name", ["topic"], async (bus) => {
-  const rules = bus.client.createRuleManager(bus.name("topic"), "one");
-  await assert.rejects(rules.createRule("r", { sqlExpression: "a = 1" }), /rule/i);
-  await assert.rejects(rules.deleteRule("$Default"), /rule/i);
-  await assert.rejects(rules.listRules().next(), /rule/i);
-});

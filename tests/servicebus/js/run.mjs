@@ -11,6 +11,7 @@ import "./queues.mjs";
 import "./messages.mjs";
 import "./sessions.mjs";
 import "./refusals.mjs";
+import "./rules.mjs";
 import "./administration.mjs";
 import "./transports.mjs";
 

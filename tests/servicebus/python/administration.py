@@ -171,12 +171,3 @@ async def namespace(bus):
         properties = await client.get_namespace_properties()
         assert properties.name, properties
         assert properties.messaging_sku in ("Standard", "Premium"), properties.messaging_sku
-
-
-@case("topic")
-async def rules_are_refused_by_name(bus):
-    """Rules are not built yet, and nobody is told that they are."""
-    async with bus.flavour.administration() as client:
-        error = await refused(HttpResponseError, client.create_rule(bus.name("topic"), "one", "r"))
-        same(error.status_code, 501)
-        assert "rule" in str(error).lower(), error

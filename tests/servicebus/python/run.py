@@ -21,6 +21,7 @@ import locks
 import messages
 import queues
 import refusals
+import rules
 import sessions
 import topics
 import transports
@@ -29,7 +30,7 @@ from case import CASES, Bus
 
 # Of one case; the longest waits of its own are some locks of 5 s.
 PATIENCE = 90
-MODULES = (queues, locks, messages, sessions, topics, refusals, administration, transports)
+MODULES = (queues, locks, messages, sessions, topics, refusals, rules, administration, transports)
 
 
 async def run(flavour, name):

@@ -28,6 +28,7 @@ mod tokens;
 
 mod address;
 mod condition;
+mod properties;
 
 use std::io;
 use std::net::SocketAddr;
@@ -39,6 +40,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::tls::Identity;
+pub use properties::OfMessages;
 
 /// A key whose holder signs tokens.
 #[derive(Clone)]

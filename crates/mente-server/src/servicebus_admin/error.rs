@@ -70,11 +70,6 @@ impl Refusal {
         Self::new(StatusCode::METHOD_NOT_ALLOWED, 40_500, detail)
     }
 
-    pub(super) fn unbuilt(what: &str) -> Self {
-        let detail = format!("this Mente does not do that yet: {what}");
-        Self::new(StatusCode::NOT_IMPLEMENTED, 50_100, detail)
-    }
-
     pub(super) fn not_ready(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, 50_300, detail)
     }

@@ -2,9 +2,9 @@
 //! made, changed, looked up, listed and deleted by the clients of Azure Service Bus.
 //!
 //! ```text
-//! connection.rs ─▶ path.rs · caller.rs ─▶ entities.rs · subscriptions.rs · namespace.rs ─▶ broker
+//! connection.rs ─▶ path.rs · caller.rs ─▶ entities.rs · subscriptions.rs · rules.rs ─▶ broker
 //!  first byte,      what is meant,         with page.rs, and from descriptions to properties and back
-//!  limits           who asks               in queue.rs · topic.rs · subscription.rs
+//!  limits           who asks               in queue.rs · topic.rs · subscription.rs · rule.rs
 //! ```
 //! .NET comes over HTTP where it is told of an emulator, all others over HTTPS always: the port takes both where it
 //! has an identity.
@@ -13,22 +13,24 @@
 //! |---|---|
 //! | `/NAME` | `GET`, `PUT` (201, or 200 with `If-Match`), `DELETE` (200) of a queue or a topic |
 //! | `/TOPIC/subscriptions/NAME` | the same of a subscription |
-//! | `/$Resources/queues`, `/$Resources/topics`, `/TOPIC/subscriptions` | `GET` with `$skip` and `$top` |
+//! | `/TOPIC/subscriptions/NAME/rules/RULE` | the same of a rule |
+//! | `/$Resources/queues`, `/$Resources/topics`, `/TOPIC/subscriptions`, `/TOPIC/subscriptions/NAME/rules` | `GET` with `$skip` and `$top` |
 //! | `/$namespaceinfo`, `/health` | `GET` |
 //!
-//! Segments that are not names are the same in any case, and so are names. Rules are answered 501: a subscription gets
-//! all messages of its topic. Sizes in bytes and when somebody last used an entity are not known, and told as 0 and
+//! Segments that are not names are the same in any case, and so are names. Sizes in bytes and when somebody last used an entity are not known, and told as 0 and
 //! the year 1.
 //!
 //! Every refusal leaves through `error.rs`, which holds the one table from kinds to statuses.
 
 mod entities;
 mod namespace;
+mod rules;
 mod subscriptions;
 
 mod page;
 mod properties;
 mod queue;
+mod rule;
 mod subscription;
 mod topic;
 
@@ -171,9 +173,6 @@ async fn answer(way: &Way, request: axum::extract::Request) -> Result<Response> 
     let request = Request::new(way, who, parts);
     let method = request.method().clone();
     match (place, method) {
-        (Place::Rules | Place::Rule, _) => Err(Refusal::unbuilt(
-            "rules of subscriptions: a subscription gets all messages of its topic",
-        )),
         (Place::Namespace, Method::GET) => Ok(namespace::info(&request)),
         (Place::Queues, Method::GET) => entities::queues(&request).await,
         (Place::Topics, Method::GET) => entities::topics(&request).await,
@@ -184,6 +183,10 @@ async fn answer(way: &Way, request: axum::extract::Request) -> Result<Response> 
         (Place::Subscription(of), Method::GET) => subscriptions::get(&request, &of).await,
         (Place::Subscription(of), Method::PUT) => subscriptions::put(&request, &of, body).await,
         (Place::Subscription(of), Method::DELETE) => subscriptions::delete(&request, &of).await,
+        (Place::Rules(of), Method::GET) => rules::list(&request, &of).await,
+        (Place::Rule(of, name), Method::GET) => rules::get(&request, &of, &name).await,
+        (Place::Rule(of, name), Method::PUT) => rules::put(&request, &of, &name, body).await,
+        (Place::Rule(of, name), Method::DELETE) => rules::delete(&request, &of, &name).await,
         _ => Err(Refusal::no_such_method()),
     }
 }

@@ -21,9 +21,9 @@ pub(super) enum Place {
     /// Of this topic.
     Subscriptions(String),
     Subscription(Of),
-    /// Of a subscription: none are kept.
-    Rules,
-    Rule,
+    Rules(Of),
+    /// Of the subscription, as it is spelt.
+    Rule(Of, String),
 }
 
 /// A subscription of a topic, both as they are spelt.
@@ -65,14 +65,17 @@ impl Place {
         match cut(path, SUBSCRIPTIONS) {
             None => Self::Entity(path.to_owned()),
             Some((topic, "")) => Self::Subscriptions(topic.to_owned()),
-            Some((topic, name)) => match cut(&format!("/{name}"), RULES) {
-                Some((_, "")) => Self::Rules,
-                Some(_) => Self::Rule,
-                None => Self::Subscription(Of {
+            Some((topic, name)) => {
+                let of = |name: &str| Of {
                     topic: topic.to_owned(),
-                    name: name.to_owned(),
-                }),
-            },
+                    name: name.trim_matches('/').to_owned(),
+                };
+                match cut(&format!("/{name}"), RULES) {
+                    Some((name, "")) => Self::Rules(of(name)),
+                    Some((name, rule)) => Self::Rule(of(name), rule.to_owned()),
+                    None => Self::Subscription(of(name)),
+                }
+            }
         }
     }
 }
@@ -93,11 +96,15 @@ fn cut<'a>(path: &'a str, segment: &str) -> Option<(&'a str, &'a str)> {
 mod tests {
     use super::*;
 
-    fn of(topic: &str, name: &str) -> Place {
-        Place::Subscription(Of {
+    fn named(topic: &str, name: &str) -> Of {
+        Of {
             topic: topic.into(),
             name: name.into(),
-        })
+        }
+    }
+
+    fn of(topic: &str, name: &str) -> Place {
+        Place::Subscription(named(topic, name))
     }
 
     #[test]
@@ -116,8 +123,11 @@ mod tests {
             ("/T/Subscriptions/S", of("T", "S")),
             ("/t%2Fx/subscriptions/s", of("t/x", "s")),
             ("/rules/subscriptions/s", of("rules", "s")),
-            ("/T/subscriptions/s/rules", Place::Rules),
-            ("/T/Subscriptions/s/Rules/$Default", Place::Rule),
+            ("/T/subscriptions/s/rules", Place::Rules(named("T", "s"))),
+            (
+                "/a%2FT/Subscriptions/s/Rules/$Default",
+                Place::Rule(named("a/T", "s"), "$Default".into()),
+            ),
             (
                 "/t/subscriptionss",
                 Place::Entity("t/subscriptionss".into()),

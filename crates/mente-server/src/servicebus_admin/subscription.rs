@@ -3,18 +3,14 @@
 use mente_broker::entity::{Receiving, SubscriptionProperties};
 use mente_broker::{MessageCounts, SubscriptionEntity};
 use mente_engine::Timestamp;
-use mente_wire::servicebus::{Filter, RuleDescription, Span, SubscriptionDescription};
+use mente_wire::servicebus::{Span, SubscriptionDescription};
 
-use super::error::{Refusal, Result};
+use super::error::Result;
 use super::properties::*;
 use super::request::UNKNOWN;
 
-/// The rule that a subscription has where nobody says another one.
-const DEFAULT_RULE: &str = "$Default";
-
 /// What a client leaves out is as Service Bus has it.
 pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionProperties> {
-    check_rule(said.default_rule.as_ref())?;
     let receiving = Receiving::default();
     Ok(SubscriptionProperties {
         receiving: Receiving {
@@ -40,21 +36,6 @@ pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionPr
         auto_delete_on_idle_ms: unbounded(said.auto_delete_on_idle),
         user_metadata: said.user_metadata,
     })
-}
-
-/// Only the rule that lets everything through can be kept: it says nothing.
-fn check_rule(rule: Option<&RuleDescription>) -> Result<()> {
-    let Some(rule) = rule else {
-        return Ok(());
-    };
-    let name = rule.name.as_deref().unwrap_or(DEFAULT_RULE);
-    let takes_all = rule.filter == Some(Filter::True) && rule.action.is_none();
-    if !takes_all || name != DEFAULT_RULE {
-        return Err(Refusal::unbuilt(
-            "rules of subscriptions; the only one that can be said is a TrueFilter named $Default",
-        ));
-    }
-    Ok(())
 }
 
 pub(super) fn description(

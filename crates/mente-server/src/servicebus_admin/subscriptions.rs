@@ -3,7 +3,6 @@
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use mente_broker::rule::Rule;
 use mente_broker::{EntityName, SubscriptionEntity, SubscriptionName};
 use mente_wire::servicebus::SubscriptionDescription;
 use mente_wire::servicebus::atom::{Entry, read_entry};
@@ -13,7 +12,7 @@ use super::error::{Refusal, Result};
 use super::page::Page;
 use super::path::Of;
 use super::request::{Request, entry, feed, read};
-use super::subscription;
+use super::{rule, subscription};
 
 pub(super) async fn list(request: &Request<'_>, topic: &str) -> Result<Response> {
     let page = Page::of(request)?;
@@ -47,22 +46,24 @@ pub(super) async fn get(request: &Request<'_>, of: &Of) -> Result<Response> {
 
 pub(super) async fn put(request: &Request<'_>, of: &Of, body: Body) -> Result<Response> {
     let name = name(of)?;
-    let said = read_entry(&read(body).await?)?;
+    let mut said: SubscriptionDescription = read_entry(&read(body).await?)?;
+    let first = said.default_rule.take();
     let properties = subscription::properties(said)?;
     let (broker, who) = (request.broker(), &request.who);
     let (status, entity) = if request.is_update() {
+        if first.is_some() {
+            return Err(Refusal::bad_request(
+                "DefaultRuleDescription is of a new subscription; rules of one that is there are changed one by one",
+            ));
+        }
         let updated = broker
             .update_message_subscription(who, &name, properties)
             .await?;
         (StatusCode::OK, updated)
     } else {
-        let made = broker.create_message_subscription(
-            who,
-            &name.topic,
-            &of.name,
-            properties,
-            Rule::all(broker.now().wall.0),
-        );
+        let first = rule::first(first, broker.now().wall.0)?;
+        let made =
+            broker.create_message_subscription(who, &name.topic, &of.name, properties, first);
         (StatusCode::CREATED, made.await?)
     };
     answer(request, status, of, &name, &entity).await
@@ -77,7 +78,7 @@ pub(super) async fn delete(request: &Request<'_>, of: &Of) -> Result<Response> {
     Ok(StatusCode::OK.into_response())
 }
 
-fn name(of: &Of) -> Result<SubscriptionName> {
+pub(super) fn name(of: &Of) -> Result<SubscriptionName> {
     if of.name.contains('/') {
         let detail = format!("the name {:?} of a subscription holds a slash", of.name);
         return Err(Refusal::bad_request(detail));

@@ -4,14 +4,16 @@ use mente_broker::entity::{Entity, EntityKind, Rights, SasRule, Status};
 use mente_broker::entity::{
     QueueProperties, Receiving, Sending, SubscriptionProperties, TopicProperties,
 };
+use mente_broker::rule::{Rule, RuleFilter};
 use mente_broker::{EntityName, MessageCounts, SubscriptionEntity};
+use mente_engine::Timestamp;
 use mente_wire::servicebus::{
-    AuthorizationRule, Filter, QueueDescription, RuleDescription, Span, Sql,
-    SubscriptionDescription, TopicDescription,
+    AuthorizationRule, Correlation, Filter, QueueDescription, RuleDescription, Span, Sql,
+    SubscriptionDescription, TopicDescription, Typed,
 };
 
 use super::page::Page;
-use super::{properties, queue, subscription, topic};
+use super::{properties, queue, rule, subscription, topic};
 
 fn sending() -> Sending {
     Sending {
@@ -193,26 +195,86 @@ fn numbers_and_words_that_no_property_has_are_refused() {
 }
 
 #[test]
-fn the_only_rule_is_the_one_that_says_nothing() {
-    let of = |name: Option<&str>, filter: Option<Filter>, action: Option<Sql>| {
-        let said = SubscriptionDescription {
-            default_rule: Some(RuleDescription {
-                name: name.map(Into::into),
-                filter,
-                action,
-                created: None,
-            }),
-            ..SubscriptionDescription::default()
-        };
-        subscription::properties(said).is_ok()
+fn rules_come_back_as_they_were_said() {
+    let parameters = vec![
+        ("@a".to_owned(), Typed::String("x".into())),
+        ("@b".to_owned(), Typed::Int(7)),
+        ("@c".to_owned(), Typed::Long(1 << 40)),
+        ("@d".to_owned(), Typed::Double(0.5)),
+        ("@e".to_owned(), Typed::Boolean(true)),
+        (
+            "@f".to_owned(),
+            Typed::DateTime("2026-11-30T12:00:00.000Z".into()),
+        ),
+        ("@g".to_owned(), Typed::Duration("PT5M".into())),
+        ("@h".to_owned(), Typed::Duration("-P1D".into())),
+    ];
+    let sql = |expression: &str| Sql {
+        expression: expression.to_owned(),
+        parameters: parameters.clone(),
     };
-    assert!(of(None, Some(Filter::True), None));
-    assert!(of(Some("$Default"), Some(Filter::True), None));
-    assert!(!of(Some("mine"), Some(Filter::True), None));
-    assert!(!of(None, Some(Filter::False), None));
-    assert!(!of(None, Some(Filter::Sql(Sql::default())), None));
-    assert!(!of(None, None, None));
-    assert!(!of(None, Some(Filter::True), Some(Sql::default())));
+    let correlation = Correlation {
+        label: Some("l".into()),
+        session_id: Some("s".into()),
+        properties: vec![("p".into(), Typed::Int(-1))],
+        ..Correlation::default()
+    };
+    for (filter, action) in [
+        (Filter::True, None),
+        (Filter::False, Some(sql("SET a = @b"))),
+        (Filter::Sql(sql("a = @a OR b > @f")), None),
+        (Filter::Correlation(Box::new(correlation)), None),
+    ] {
+        let said = RuleDescription {
+            filter: Some(filter),
+            action,
+            created: Some(Timestamp(5)),
+            name: Some("r".into()),
+        };
+        let made = rule::rule(said.clone(), "r".into(), 5).unwrap();
+        made.validate().unwrap();
+        assert_eq!(rule::description(&made), said);
+    }
+}
+
+#[test]
+fn moments_without_a_zone_are_of_utc() {
+    let of = |text: &str| {
+        let sql = Sql {
+            expression: "a > @t".into(),
+            parameters: vec![("@t".into(), Typed::DateTime(text.into()))],
+        };
+        let said = RuleDescription {
+            filter: Some(Filter::Sql(sql)),
+            ..RuleDescription::default()
+        };
+        rule::rule(said, "r".into(), 0).map(|rule| rule::description(&rule).filter)
+    };
+    let with = of("2026-11-30T12:00:00Z").unwrap();
+    assert_eq!(of("2026-11-30T12:00:00").unwrap(), with);
+    assert_eq!(of("2026-11-30T13:00:00.000+01:00").unwrap(), with);
+    assert_ne!(of("2026-11-30T13:00:00").unwrap(), with);
+    assert!(of("noon").is_err());
+}
+
+#[test]
+fn the_first_rule_takes_everything_unless_another_is_said() {
+    let first = |said| rule::first(said, 5).unwrap();
+    assert_eq!(first(None), Rule::all(5));
+    let filter = |filter| RuleDescription {
+        filter: Some(filter),
+        ..RuleDescription::default()
+    };
+    assert_eq!(first(Some(filter(Filter::True))), Rule::all(5));
+    let none = first(Some(filter(Filter::False)));
+    assert_eq!((&*none.name, none.filter), ("$Default", RuleFilter::False));
+    let named = RuleDescription {
+        name: Some("mine".into()),
+        ..filter(Filter::True)
+    };
+    assert_eq!(first(Some(named)).name, "mine");
+    let broken = filter(Filter::Sql(Sql::default()));
+    assert!(rule::first(Some(broken), 5).is_err());
 }
 
 #[test]

@@ -15,6 +15,7 @@
 
 mod attributes;
 mod body;
+mod kept;
 mod rest;
 
 #[cfg(test)]
@@ -30,10 +31,11 @@ use mente_engine::{Attribute, Event, Timestamp};
 
 use self::attributes::{is_attribute, natural_attributes};
 use self::body::Form;
+pub use self::kept::Kept;
 use self::rest::Rest;
 use super::error::{Malformed, condition};
 use super::message::{Header, MapSection, Message, MessageId, Properties};
-use super::value::{Map, Symbol, Uuid, Value};
+use super::value::{Map, Symbol, Text, Uuid, Value};
 use super::{decode, encode};
 
 /// The type of an event that came as a message and says no type of its own.
@@ -410,6 +412,9 @@ fn properties(mut sent: Properties, event: &Event, stamp: &Stamp<'_>) -> Propert
     let is_empty = |id: &MessageId| *id == MessageId::String("".into());
     if sent.message_id.as_ref().is_none_or(is_empty) {
         sent.message_id = Some(MessageId::String(event.id.as_str().into()));
+    }
+    if stamp.has_sessions && sent.group_id.is_none() {
+        sent.group_id = event.key.clone().and_then(Text::from_utf8);
     }
     if let Some(life) = stamp.time_to_live
         && sent.absolute_expiry_time.is_none()

@@ -27,7 +27,7 @@ use mente_broker::error::Kind;
 use mente_broker::{Access, Broker, Peers, ShardTask};
 use mente_cluster::Seat;
 use mente_engine::{Event, limits};
-use mente_server::amqp::Amqp;
+use mente_server::amqp::{Amqp, OfMessages};
 use mente_server::branches::{self, Branches};
 use mente_server::http::{self, Backups, Http};
 use mente_server::projection::Projections;
@@ -122,6 +122,7 @@ pub(crate) fn dev(dev: Dev) -> Result<()> {
             create_topics: true,
             parse_event,
             aside,
+            properties: &OfMessages,
             ..mente_broker::Options::default()
         },
         keys: Vec::new(),
@@ -163,6 +164,7 @@ pub(crate) fn server(server: Server) -> Result<()> {
             shards: server.choice.shards,
             parse_event,
             aside,
+            properties: &OfMessages,
             ..mente_broker::Options::default()
         },
         keys,

@@ -238,9 +238,18 @@ async fn subscriptions_are_of_their_topic() {
         (200, "5")
     );
     let (status, rules) = get(&server, "/T/Subscriptions/One/Rules").await;
-    assert_eq!((status, rules.contains("rules")), (501, true), "{rules}");
+    assert_eq!(
+        (status, rules.contains("TrueFilter")),
+        (200, true),
+        "{rules}"
+    );
     let ruled = "<SubscriptionDescription><DefaultRuleDescription xmlns:i=\"i\"><Filter i:type=\"FalseFilter\"/></DefaultRuleDescription></SubscriptionDescription>";
-    assert_eq!(put(&server, "/T/subscriptions/two", ruled).await.0, 501);
+    assert_eq!(put(&server, "/T/subscriptions/two", ruled).await.0, 201);
+    let (_, rule) = get(&server, "/t/Subscriptions/two/rules/$default").await;
+    assert!(rule.contains("FalseFilter"), "{rule}");
+    assert_eq!(within(&rule, "Name"), "$Default");
+    // What is there stays as it is where it is said once more.
+    assert_eq!(change(&server, "/T/subscriptions/two", ruled).await.0, 400);
     assert_eq!(delete(&server, "/T/subscriptions/one").await, 200);
     assert_eq!(get(&server, "/T/subscriptions/one").await.0, 404);
 }

@@ -3,11 +3,13 @@
 //! ```text
 //! locks.rs     renew-lock, update-disposition
 //! messages.rs  peek, schedule, cancel, receive by number, delete a batch
+//! rules.rs     add, remove, list
 //! sessions.rs  renew, state, list
 //! ```
 
 mod locks;
 mod messages;
+mod rules;
 mod sessions;
 
 use mente_broker::{Broker, Principal, SessionLock, SubscriptionName};
@@ -68,9 +70,9 @@ pub(super) async fn answer(call: &Call, request: &Request) -> Answer {
         "get-session-state" => sessions::state(call, body).await,
         "set-session-state" => sessions::set_state(call, body).await,
         "get-message-sessions" => sessions::list(call, body).await,
-        "add-rule" | "remove-rule" | "enumerate-rules" => Err(Refusal::not_implemented(format!(
-            "{name}: rules are not kept here yet, a subscription gets every message of its topic"
-        ))),
+        "add-rule" => rules::add(call, body).await,
+        "remove-rule" => rules::remove(call, body).await,
+        "enumerate-rules" => rules::list(call, body).await,
         _ => Err(Refusal::not_implemented(format!(
             "the operation {operation:?} is not known here"
         ))),

@@ -10,7 +10,7 @@ use super::{Unfit, uuid_text};
 use crate::amqp::value::{Map, Value};
 
 /// JMS knows no names with a colon, so there are two spellings; the first is the one that is written.
-const PREFIXES: [&str; 2] = ["cloudEvents:", "cloudEvents_"];
+pub(super) const PREFIXES: [&str; 2] = ["cloudEvents:", "cloudEvents_"];
 
 /// Most properties of one message that are looked at as attributes; the broker takes fewer.
 const ATTRIBUTES: usize = limits::HEADERS_PER_RECORD;

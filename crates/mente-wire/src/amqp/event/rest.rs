@@ -117,6 +117,25 @@ impl Rest {
     }
 }
 
+impl Rest {
+    /// Once more, with what was changed of it.
+    pub(super) fn encode(self) -> Bytes {
+        let section = |section: MapSection, map: &Map| {
+            let is_there = !map.0.is_empty();
+            is_there.then(|| section.encode(map))
+        };
+        let message = Message {
+            header: Some(self.header.encode()),
+            properties: Some(self.properties.encode()),
+            application_properties: section(MapSection::ApplicationProperties, &self.sent),
+            footer: self.footer,
+            ..Message::default()
+        };
+        let annotations = section(MapSection::MessageAnnotations, &self.annotations);
+        encode(&message, annotations, &self.form)
+    }
+}
+
 impl Form {
     const fn code(&self) -> u8 {
         match self {
