@@ -26,7 +26,10 @@ func rulesAreMadeChangedAndRemoved(b *bus) {
 	found := must(client.GetRule(b, topic, "one", "sql", nil))
 	same(found.Filter, admin.RuleFilter(filter))
 	same(found.Action, admin.RuleAction(action))
-	same(must(client.GetRule(b, topic, "one", "correlation", nil)).Filter, admin.RuleFilter(correlation))
+	told := must(client.GetRule(b, topic, "one", "correlation", nil)).Filter.(*admin.CorrelationFilter)
+	same(*told.Subject, "l")
+	same(told.ApplicationProperties, correlation.ApplicationProperties)
+	holds(told.MessageID == nil && told.SessionID == nil, "what was not said is there")
 	names := []string{}
 	pager := client.NewListRulesPager(topic, "one", nil)
 	for pager.More() {

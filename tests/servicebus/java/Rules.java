@@ -27,7 +27,7 @@ class Rules extends Cases {
         rules.createRule("sql", sql);
         var correlation = new CorrelationRuleFilter().setLabel("l");
         correlation.getProperties().put("p", "q");
-        rules.createRule("correlation", correlation);
+        rules.createRule("correlation", new CreateRuleOptions(correlation));
         refusedSaying("exists", () -> rules.createRule("sql", sql));
         rules.deleteRule("$Default");
         refusedSaying("rule", () -> rules.deleteRule("$Default"));
@@ -49,7 +49,7 @@ class Rules extends Cases {
     static void copies(Bus bus) {
         var rules = bus.keep(bus.builder().ruleManager().topicName(bus.queue("topic")).subscriptionName("one").buildClient());
         for (String name : List.of("a", "b")) {
-            rules.createRule(name, new SqlRuleFilter("n > 0"));
+            rules.createRule(name, new CreateRuleOptions(new SqlRuleFilter("n > 0")));
         }
         for (String name : List.of("d", "e")) {
             var action = new SqlRuleAction("SET mark = '" + name + "'");

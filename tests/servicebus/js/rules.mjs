@@ -36,7 +36,7 @@ define("rules_are_managed_over_amqp", ["topic"], async (bus) => {
   assert.deepEqual(Object.keys(found).sort(), ["correlation", "sql"]);
   assert.deepEqual([found.sql.filter, found.sql.action], [{ sqlExpression: "a = 1" }, { sqlExpression: "SET b = 2" }]);
   const { subject, applicationProperties, messageId } = found.correlation.filter;
-  assert.deepEqual([subject, applicationProperties, messageId], ["l", { p: "q", n: 7, f: true }, undefined]);
+  assert.deepEqual([subject, applicationProperties, messageId], ["l", { p: "q", n: 7, f: true }, null]);
   await publish(bus, [
     { body: "a", applicationProperties: { a: 1 } },
     { body: "b", subject: "l", applicationProperties: { p: "q", n: 7, f: true } },

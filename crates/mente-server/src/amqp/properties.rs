@@ -1,6 +1,9 @@
 //! What rules see of a message that came through this door, and how they change the copy of one. What came through
 //! other doors is seen as the broker sees it; its copy is changed as the message that clients get of it.
 
+#[cfg(test)]
+mod tests;
+
 use std::cell::OnceCell;
 use std::time::Duration;
 

@@ -254,6 +254,100 @@ async fn subscriptions_are_of_their_topic() {
     assert_eq!(get(&server, "/T/subscriptions/one").await.0, 404);
 }
 
+fn rule(filter: &str) -> String {
+    format!("<RuleDescription xmlns:i=\"i\"><Filter i:type={filter}</Filter></RuleDescription>")
+}
+
+#[tokio::test]
+async fn rules_are_of_what_other_doors_publish_too() {
+    let server = Server::start_with(&[&DOOR[..], &["--create-topics"]].concat());
+    assert_eq!(put(&server, "/t", "<TopicDescription/>").await.0, 201);
+    let subscription = "/t/subscriptions/s";
+    let made = put(&server, subscription, "<SubscriptionDescription/>").await;
+    assert_eq!(made.0, 201, "{}", made.1);
+    let sql = rule("\"SqlFilter\"><SqlExpression>level &gt; 3</SqlExpression>");
+    let (status, made) = put(&server, "/t/subscriptions/s/rules/High", &sql).await;
+    assert_eq!(status, 201, "{made}");
+    assert_eq!(
+        within(&made, "id"),
+        "http://ns.example:5300/t/Subscriptions/s/Rules/High"
+    );
+    assert_eq!(within(&made, "SqlExpression"), "level &gt; 3");
+    assert!(made.contains("i:type=\"EmptyRuleAction\""), "{made}");
+    assert_eq!(
+        put(&server, "/t/subscriptions/s/rules/high", &sql).await.0,
+        409
+    );
+    assert_eq!(
+        delete(&server, "/t/Subscriptions/s/Rules/$default").await,
+        200
+    );
+    assert_eq!(
+        delete(&server, "/t/Subscriptions/s/Rules/$default").await,
+        404
+    );
+    let (status, list) = get(&server, "/t/subscriptions/s/rules?$skip=0&$top=9").await;
+    assert_eq!(
+        (status, list.matches("<entry>").count()),
+        (200, 1),
+        "{list}"
+    );
+
+    let batch: Vec<_> = (1..=5)
+        .map(|level| {
+            let id = level.to_string();
+            serde_json::json!({"specversion":"1.0","id":id,"source":"/t","type":"test","level":level})
+        })
+        .collect();
+    let kind = Some("application/cloudevents-batch+json");
+    let body = serde_json::to_string(&batch).unwrap();
+    let sent = server
+        .client
+        .request("POST", "/topics/t/events", kind, body);
+    let sent = sent.await.unwrap();
+    assert_eq!(sent.status, 200, "{}", sent.text());
+    let count = async || {
+        let (_, found) = get(&server, subscription).await;
+        within(&found, "d2p1:ActiveMessageCount").to_owned()
+    };
+    assert_eq!(count().await, "2");
+
+    // Another filter is of what comes from now on.
+    let other = rule("\"FalseFilter\">");
+    assert_eq!(
+        put(&server, "/t/subscriptions/s/rules/low", &other).await.0,
+        201
+    );
+    let low = rule("\"SqlFilter\"><SqlExpression>level &lt; 2</SqlExpression>");
+    let (status, changed) = change(&server, "/t/subscriptions/s/rules/LOW", &low).await;
+    assert_eq!(
+        (status, within(&changed, "Name")),
+        (200, "low"),
+        "{changed}"
+    );
+    let body = serde_json::to_string(&batch).unwrap();
+    let sent = server
+        .client
+        .request("POST", "/topics/t/events", kind, body);
+    assert_eq!(sent.await.unwrap().status, 200);
+    assert_eq!(count().await, "5");
+
+    let broken = rule("\"SqlFilter\"><SqlExpression>level &gt;</SqlExpression>");
+    assert_eq!(
+        put(&server, "/t/subscriptions/s/rules/r", &broken).await.0,
+        400
+    );
+    assert_eq!(
+        change(&server, "/t/subscriptions/s/rules/r", &sql).await.0,
+        404
+    );
+    assert_eq!(
+        put(&server, "/t/subscriptions/none/rules/r", &sql).await.0,
+        404
+    );
+    assert_eq!(get(&server, "/t/subscriptions/none/rules").await.0, 404);
+}
+
 #[tokio::test]
 async fn what_means_harm_is_refused_and_others_are_served() {
     let server = Server::start_with(&DOOR);
