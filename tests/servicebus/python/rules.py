@@ -3,7 +3,7 @@
 from datetime import datetime, timedelta
 
 from azure.core.exceptions import HttpResponseError, ResourceExistsError, ResourceNotFoundError
-from azure.servicebus import ServiceBusMessage as Message
+from azure.servicebus import ServiceBusMessage as Message, ServiceBusSubQueue as SubQueue
 from azure.servicebus.management import (
     CorrelationRuleFilter,
     FalseRuleFilter,
@@ -34,9 +34,9 @@ async def got(bus, subscription, count):
     return sorted(came, key=text)
 
 
-async def ruled(client, bus, subscription, rules):
+async def ruled(client, bus, subscription, rules, **settings):
     """A subscription with these rules, each a filter and what it does, and no other."""
-    await client.create_subscription(bus.name("topic"), subscription)
+    await client.create_subscription(bus.name("topic"), subscription, **settings)
     of = (bus.name("topic"), subscription)
     for name, (chosen, action) in rules.items():
         await client.create_rule(*of, name, filter=chosen, action=action)
@@ -153,3 +153,31 @@ async def each_rule_with_an_action_makes_a_copy(bus):
     came = [decoded(message.application_properties) for message in await got(bus, "mine", 3)]
     by_rule = {properties.get("RuleName"): properties.get("mark") for properties in came}
     same(by_rule, {None: None, "d": "d", "e": "e"})
+
+
+@case("topic")
+async def letters_and_copies_that_go_on(bus):
+    """A copy that is given up on, or forwarded, is the changed one; what no rule has an answer for is a letter."""
+    topic, target = bus.name("topic"), bus.name("target")
+    rules = {"r": (SqlRuleFilter("12 / n > 1"), SqlRuleAction("SET mark = 'x'; SET sys.Label = 'y'"))}
+    async with bus.flavour.administration() as client:
+        await client.create_queue(target)
+        for name, options in (("mine", {}), ("on", {"forward_to": target})):
+            await ruled(client, bus, name, rules, dead_lettering_on_filter_evaluation_exceptions=True, **options)
+    await publish(bus, [Message("m", application_properties={"n": 2}), Message("zero", application_properties={"n": 0})])
+    wanted = {"n": 2, "mark": "x", "RuleName": "r"}
+    async with bus.client.get_queue_receiver(target) as receiving:
+        (copy,) = await take(receiving, 1)
+        same((text(copy), copy.subject, decoded(copy.application_properties)), ("m", "y", wanted))
+    async with receiver(bus, "mine") as receiving:
+        (copy,) = await take(receiving, 1)
+        await receiving.dead_letter_message(copy, reason="Broken")
+        await is_empty(receiving)
+    async with bus.client.get_subscription_receiver(topic, "mine", sub_queue=SubQueue.DEAD_LETTER) as letters:
+        by_text = {text(letter): letter for letter in await take(letters, 2)}
+        same(sorted(by_text), ["m", "zero"])
+        broken = decoded(by_text["m"].application_properties)
+        same((broken["mark"], broken["RuleName"], by_text["m"].subject), ("x", "r", "y"))
+        same(by_text["m"].dead_letter_reason, "Broken")
+        assert by_text["zero"].dead_letter_reason, by_text["zero"]
+        assert "mark" not in decoded(by_text["zero"].application_properties)
