@@ -30,6 +30,8 @@ from case import CASES, Bus
 
 # Of one case; the longest waits of its own are some locks of 5 s.
 PATIENCE = 90
+# They mostly wait.
+AT_ONCE = 4
 MODULES = (queues, locks, messages, sessions, topics, refusals, rules, administration, transports)
 
 
@@ -64,16 +66,25 @@ class Flavour:
 
 
 async def main(flavour, names):
-    failed = 0
-    for name in names or CASES:
-        try:
-            await asyncio.wait_for(run(flavour, name), PATIENCE)
-            print(f"ok {name}", flush=True)
-        except Exception as error:
-            failed += 1
-            why = " ".join(f"{type(error).__name__}: {error}".split())
-            print(f"FAIL {name}: {why}{where(error)}", flush=True)
-    return failed
+    """How many fail."""
+    seats = asyncio.Semaphore(AT_ONCE)
+
+    async def seated(name):
+        async with seats:
+            return await fails(flavour, name)
+
+    return sum(await asyncio.gather(*(seated(name) for name in names or CASES)))
+
+
+async def fails(flavour, name):
+    try:
+        await asyncio.wait_for(run(flavour, name), PATIENCE)
+        print(f"ok {name}", flush=True)
+        return False
+    except Exception as error:
+        why = " ".join(f"{type(error).__name__}: {error}".split())
+        print(f"FAIL {name}: {why}{where(error)}", flush=True)
+        return True
 
 
 def where(error):

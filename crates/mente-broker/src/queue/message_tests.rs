@@ -366,7 +366,7 @@ impl World {
             let aside = found.filter(|at| at.standing == Standing::Deferred);
             let numbers: Vec<_> = aside.map(|at| at.number).collect();
             let (handed, _) = other.act(|queue, now, effects| {
-                queue.receive_deferred(now, &numbers, Mode::Lock, None, effects)
+                queue.receive_deferred(now, &numbers, None)
             });
             prop_assert_eq!(handed.map(|handed| handed.len()), Some(numbers.len()));
         }
