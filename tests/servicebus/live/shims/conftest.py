@@ -1,6 +1,7 @@
 """Points the SDK, which knows but its standard port and public authorities, at a Mente. Nothing else of it changes."""
 
 import os
+import re
 import sys
 from enum import Enum
 from types import ModuleType
@@ -24,7 +25,7 @@ def at_our_port(transport, host):
 
     def __init__(self, *args, **options):
         begin(self, *args, **options)
-        setattr(self, host, getattr(self, host).replace("localhost/", f"localhost:{PORT}/"))
+        setattr(self, host, re.sub("^localhost(:443)?/", f"localhost:{PORT}/", getattr(self, host)))
 
     transport.__init__ = __init__
 
