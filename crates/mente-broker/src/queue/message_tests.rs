@@ -365,9 +365,8 @@ impl World {
             let found = other.queue.peek(0, 1_000, None).found.into_iter();
             let aside = found.filter(|at| at.standing == Standing::Deferred);
             let numbers: Vec<_> = aside.map(|at| at.number).collect();
-            let (handed, _) = other.act(|queue, now, effects| {
-                queue.receive_deferred(now, &numbers, None)
-            });
+            let (handed, _) =
+                other.act(|queue, now, _| queue.receive_deferred(now, &numbers, None));
             prop_assert_eq!(handed.map(|handed| handed.len()), Some(numbers.len()));
         }
         Ok(())

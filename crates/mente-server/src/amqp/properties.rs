@@ -227,6 +227,7 @@ pub(super) fn to_wire(value: &Value<'_>) -> amqp::Value {
     match value {
         Value::Null => Wire::Null,
         Value::Boolean(flag) => Wire::Boolean(*flag),
+        Value::Int(number) => Wire::Int(*number),
         Value::Long(number) => Wire::Long(*number),
         Value::Double(number) => Wire::Double(number.to_bits()),
         Value::Text(text) => Wire::from(&**text),

@@ -76,7 +76,7 @@ fn value(name: &str, typed: Typed) -> Result<Value<'static>> {
     let wrong = |what: &str| Refusal::bad_request(format!("the value {name:?} is no {what}"));
     Ok(match typed {
         Typed::String(text) => Value::from(text),
-        Typed::Int(number) => Value::Long(number.into()),
+        Typed::Int(number) => Value::Int(number),
         Typed::Long(number) => Value::Long(number),
         Typed::Double(number) => Value::Double(number),
         Typed::Boolean(flag) => Value::Boolean(flag),
@@ -157,7 +157,8 @@ fn typed_value(value: &Value<'_>) -> Typed {
     match value {
         Value::Null => Typed::String(String::new()),
         Value::Boolean(flag) => Typed::Boolean(*flag),
-        Value::Long(number) => i32::try_from(*number).map_or(Typed::Long(*number), Typed::Int),
+        Value::Int(number) => Typed::Int(*number),
+        Value::Long(number) => Typed::Long(*number),
         Value::Double(number) => Typed::Double(*number),
         Value::Text(text) => Typed::String(text.clone().into_owned()),
         Value::Guid(id) => Typed::String(id.to_string()),

@@ -518,7 +518,9 @@ impl Model {
         let (now, window) = (self.now, self.rules.window);
         // One that comes again begins its window anew.
         let before = self.came.insert(sent.id, now);
-        let is_same = before.zip(window).is_some_and(|(then, window)| now - then <= window);
+        let is_same = before
+            .zip(window)
+            .is_some_and(|(then, window)| now - then <= window);
         let queue = self.view(Which::Queue);
         if !is_same {
             let message = Message::new(sent, now);
