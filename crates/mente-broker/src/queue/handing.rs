@@ -237,7 +237,7 @@ impl Queue {
         entry.state = State::Ready;
         if self.settings.messages().forward_to.is_some() {
             // Nobody receives it here any more.
-            self.leaving.push((place, None));
+            self.send_off(place, None);
             return;
         }
         if self.entry(place).late_at.is_none() {

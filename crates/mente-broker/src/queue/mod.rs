@@ -169,7 +169,7 @@ pub struct Queue {
     /// Ids that came of late, if duplicates are dropped.
     ids: Option<Ids>,
     /// What came and goes on at once, with why if that is to the dead letters.
-    leaving: Vec<(Place, Option<&'static str>)>,
+    leaving: VecDeque<(Place, Option<&'static str>)>,
     /// What came to be ready again since somebody was served.
     reappeared: Vec<Place>,
     completed: u64,
@@ -211,7 +211,7 @@ impl Queue {
             sessions: Sessions::default(),
             deferred: BTreeMap::new(),
             ids,
-            leaving: Vec::new(),
+            leaving: VecDeque::new(),
             reappeared: Vec::new(),
             completed: 0,
             dead: 0,
@@ -316,13 +316,13 @@ impl Queue {
         let messages = self.settings.messages();
         match () {
             () if is_deferred => self.admit(partition, arriving.offset, key, now),
-            () if arriving.is_unanswered => self.leaving.push((place, Some(UNANSWERED))),
+            () if arriving.is_unanswered => self.send_off(place, Some(UNANSWERED)),
             () if messages.requires_session && !names_session(arriving.key) => {
-                self.leaving.push((place, Some(NO_SESSION)));
+                self.send_off(place, Some(NO_SESSION));
             }
             () if messages.forward_to.is_some() => {
                 let why = too_many_hops.then_some(TOO_MANY_HOPS);
-                self.leaving.push((place, why));
+                self.send_off(place, why);
             }
             () => self.admit_until(partition, arriving, key, now),
         }
@@ -336,7 +336,7 @@ impl Queue {
         }
         let due = arriving.terms.due.unwrap_or(now.wall);
         match due.since(now.wall) {
-            Duration::ZERO => self.leaving.push((place, None)),
+            Duration::ZERO => self.send_off(place, None),
             left => self.delay(place, now.monotone + left),
         }
     }
@@ -425,9 +425,15 @@ impl Queue {
         self.serve(now, effects);
     }
 
+    /// Nobody gets it here: it goes on when [`Queue::let_go`] is called.
+    fn send_off(&mut self, place: Place, why: Option<&'static str>) {
+        self.entry(place).state = State::Going;
+        self.leaving.push_back((place, why));
+    }
+
     /// What goes on at once does.
     fn let_go(&mut self, effects: &mut Effects) {
-        for (place, why) in std::mem::take(&mut self.leaving) {
+        while let Some((place, why)) = self.leaving.pop_front() {
             match (why, self.settings.messages().next_topic()) {
                 (None, Some(to)) => self.transfer(place, to, effects),
                 // It was to be forwarded, and is no more.
@@ -452,7 +458,7 @@ impl Queue {
         }
         for place in ready {
             self.take_ready(place);
-            self.leaving.push((place, None));
+            self.send_off(place, None);
         }
         self.let_go(effects);
     }

@@ -127,6 +127,8 @@ pub(super) enum State {
     /// Of a key that has an earlier record here.
     Behind,
     Deferred,
+    /// On its way to somewhere else, in this very round.
+    Going,
 }
 
 impl Durable {

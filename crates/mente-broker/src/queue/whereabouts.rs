@@ -33,7 +33,9 @@ impl Queue {
         if let Some(entry) = p.entries.get(&offset) {
             let attempts = entry.attempts;
             return Some(match entry.state {
-                State::Ready | State::Behind | State::Deferred => Whereabouts::Waiting { attempts },
+                State::Ready | State::Behind | State::Deferred | State::Going => {
+                    Whereabouts::Waiting { attempts }
+                }
                 State::Delayed => Whereabouts::Delayed { attempts },
                 State::Leased => Whereabouts::Out {
                     attempt: attempts + 1,
