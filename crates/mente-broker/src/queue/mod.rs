@@ -310,7 +310,11 @@ impl Queue {
     /// The record has its entry: it stays, or goes on at once.
     fn take_in(&mut self, partition: u32, arriving: &Arriving<'_>, now: Now) {
         let place = (partition, arriving.offset);
-        let key = self.entry(place).key;
+        let entry = self.entry(place);
+        let (key, session) = (entry.key, entry.session.clone());
+        if let Some(name) = session {
+            self.sessions.enter(&name);
+        }
         let (is_deferred, _) = self.what_was_said(place);
         let too_many_hops = arriving.terms.hops >= HOPS;
         let messages = self.settings.messages();
@@ -369,9 +373,6 @@ impl Queue {
     /// The record has its entry: it is ready, waits for its next try, or behind another one of its key.
     fn admit(&mut self, partition: u32, offset: Offset, key: Option<u64>, now: Now) {
         let place = (partition, offset);
-        if let Some(name) = self.entry(place).session.clone() {
-            self.sessions.enter(&name);
-        }
         self.watch_time_to_live(place, now);
         let p = self.partitions.get(partition as usize);
         if p.is_some_and(|p| p.durable.deferred.contains(&offset)) {
