@@ -4,7 +4,8 @@ use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use mente_broker::entity::{Entity, EntityKind};
-use mente_broker::{EntityName, SubscriptionName};
+use mente_broker::rule::RuleFilter;
+use mente_broker::{EntityName, Kind, SubscriptionName};
 use mente_wire::servicebus::atom::{Entry, element_of, read_entry};
 use mente_wire::servicebus::{QueueDescription, TopicDescription};
 
@@ -15,6 +16,10 @@ use super::{queue, topic};
 
 pub(super) async fn get(request: &Request<'_>, path: &str) -> Result<Response> {
     let (name, entity) = find(request, path).await?;
+    if let Some(mut found) = topic_entry(request, &name, &entity).await? {
+        count_filters(request, &name, &mut found.description).await?;
+        return Ok(entry(StatusCode::OK, found));
+    }
     answer(request, StatusCode::OK, &name, &entity).await
 }
 
@@ -140,6 +145,33 @@ async fn queue_entry(
         times,
         description,
     )))
+}
+
+/// Only where one topic is asked for: each subscription is asked for its rules.
+async fn count_filters(
+    request: &Request<'_>,
+    topic: &EntityName,
+    description: &mut TopicDescription,
+) -> Result<()> {
+    let (broker, who) = (request.broker(), &request.who);
+    let (mut sql, mut correlation) = (0, 0);
+    for (name, _) in broker.message_subscriptions(who, topic).await? {
+        let rules = match broker.rules(who, &name).await {
+            // Made by another door, or gone since.
+            Err(error) if matches!(error.kind, Kind::Invalid | Kind::NotFound) => continue,
+            rules => rules?,
+        };
+        for rule in rules {
+            match rule.filter {
+                RuleFilter::Correlation(_) => correlation += 1,
+                // Those that take all or nothing are of SQL for the service.
+                RuleFilter::Sql(_) | RuleFilter::True | RuleFilter::False => sql += 1,
+            }
+        }
+    }
+    description.sql_filter_count = Some(sql);
+    description.correlation_filter_count = Some(correlation);
+    Ok(())
 }
 
 async fn topic_entry(

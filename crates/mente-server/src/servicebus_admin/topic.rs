@@ -66,6 +66,8 @@ pub(super) fn description(
         support_ordering: Some(topic.support_ordering),
         counts: Some(counts(MessageCounts::default())),
         subscription_count: Some(subscriptions),
+        sql_filter_count: None,
+        correlation_filter_count: None,
         auto_delete_on_idle: Some(Span::of(sending.auto_delete_on_idle_ms)),
         enable_partitioning: Some(sending.enable_partitioning),
         availability: Some(AVAILABLE.to_owned()),

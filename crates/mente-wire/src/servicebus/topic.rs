@@ -25,6 +25,9 @@ pub struct TopicDescription {
     pub support_ordering: Option<bool>,
     pub counts: Option<Counts>,
     pub subscription_count: Option<u64>,
+    /// Of all its subscriptions; known since api-version 2024-05.
+    pub sql_filter_count: Option<u64>,
+    pub correlation_filter_count: Option<u64>,
     pub auto_delete_on_idle: Option<Span>,
     pub enable_partitioning: Option<bool>,
     pub availability: Option<String>,
@@ -66,6 +69,8 @@ impl Description for TopicDescription {
         fields.flag("SupportOrdering", &mut self.support_ordering);
         fields.counts("CountDetails", &mut self.counts);
         fields.number("SubscriptionCount", &mut self.subscription_count);
+        fields.number("SqlFilterCount", &mut self.sql_filter_count);
+        fields.number("CorrelationFilterCount", &mut self.correlation_filter_count);
         fields.span("AutoDeleteOnIdle", &mut self.auto_delete_on_idle);
         fields.flag("EnablePartitioning", &mut self.enable_partitioning);
         fields.text("EntityAvailabilityStatus", &mut self.availability);

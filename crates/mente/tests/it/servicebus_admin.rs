@@ -332,6 +332,13 @@ async fn rules_are_of_what_other_doors_publish_too() {
     assert_eq!(sent.await.unwrap().status, 200);
     assert_eq!(count().await, "5");
 
+    let correlated = rule("\"CorrelationFilter\"><Label>l</Label>");
+    let path = "/t/subscriptions/s/rules/labelled";
+    assert_eq!(put(&server, path, &correlated).await.0, 201);
+    let topic = get(&server, "/t?api-version=2024-05").await.1;
+    let counted = ["SqlFilterCount", "CorrelationFilterCount"].map(|name| within(&topic, name));
+    assert_eq!(counted, ["2", "1"]);
+
     let broken = rule("\"SqlFilter\"><SqlExpression>level &gt;</SqlExpression>");
     assert_eq!(
         put(&server, "/t/subscriptions/s/rules/r", &broken).await.0,
