@@ -1,7 +1,6 @@
 """Points the SDK, which knows but its standard port and public authorities, at a Mente. Nothing else of it changes."""
 
 import os
-import re
 import sys
 from enum import Enum
 from types import ModuleType
@@ -19,19 +18,27 @@ PORT = int(os.environ["MENTE_SERVICEBUS_PORT"])
 connection.SECURE_PORT = asyncio_connection.SECURE_PORT = PORT
 
 
-def at_our_port(transport, host):
-    """A WebSocket's address is made of this alone."""
+def at_our_port(transport, place):
+    """A WebSocket's address is made of what `place` sets."""
     begin = transport.__init__
 
     def __init__(self, *args, **options):
         begin(self, *args, **options)
-        setattr(self, host, re.sub("^localhost(:443)?/", f"localhost:{PORT}/", getattr(self, host)))
+        place(self)
 
     transport.__init__ = __init__
 
 
-at_our_port(WebSocketTransport, "_host")
-at_our_port(WebSocketTransportAsync, "host")
+def place_host(transport):
+    transport._host = transport._host.replace("localhost/", f"localhost:{PORT}/")
+
+
+def place_port(transport):
+    transport.port = PORT
+
+
+at_our_port(WebSocketTransport, place_host)
+at_our_port(WebSocketTransportAsync, place_port)
 
 
 class AccessRights(str, Enum):
