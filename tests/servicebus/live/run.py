@@ -181,8 +181,8 @@ def read(results):
 
 
 class Reason:
-    def __init__(self, tests, why):
-        self.tests, self.why, self.used = tests, why, False
+    def __init__(self, tests, why, sometimes=False):
+        self.tests, self.why, self.used = tests, why, sometimes
 
     def holds_for(self, test):
         return any(fnmatch.fnmatchcase(test, pattern) for pattern in self.tests)
@@ -192,7 +192,7 @@ def reasons(files):
     listed = tomllib.loads((HERE / "reasons.toml").read_text()).get("reason", [])
     # Of the files that run.
     of_files = lambda pattern: any(fnmatch.fnmatchcase(name, pattern.split("::")[0]) for name in files)
-    kept = [Reason([test for test in one["tests"] if of_files(test)], one["why"]) for one in listed]
+    kept = [Reason(**{**one, "tests": [test for test in one["tests"] if of_files(test)]}) for one in listed]
     return [reason for reason in kept if reason.tests]
 
 
