@@ -49,6 +49,7 @@ pub(super) enum Done {
     Nothing,
     Led(LinkId, Box<Result<Lead, Refusal>>),
     Took(LinkId, mente_broker::Result<Vec<Held>>),
+    Completed(LinkId, mente_broker::Result<Vec<Held>>),
     Sent(LinkId, Vec<Verdict>),
     Settled(LinkId, Vec<Settlement>, Result<Vec<bool>, Refusal>),
     /// To a request of this link.
@@ -451,6 +452,17 @@ impl Client {
         }
     }
 
+    /// A receiver has more to send, or cannot go on.
+    fn received(&mut self, machine: &mut Connection, id: LinkId, more: Result<(), Refusal>) {
+        match more {
+            Ok(()) => drop(self.due.insert(id)),
+            Err(refusal) => {
+                let _ = machine.detach(id, Some(refusal.to_error()));
+                self.drop_link(id);
+            }
+        }
+    }
+
     /// What came of work.
     pub(super) fn done(&mut self, machine: &mut Connection, done: Done) {
         match done {
@@ -458,12 +470,14 @@ impl Client {
             Done::Led(id, lead) => self.led(machine, id, *lead),
             Done::Took(id, result) => {
                 if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
-                    if let Err(refusal) = receiver.took(result) {
-                        let _ = machine.detach(id, Some(refusal.to_error()));
-                        self.drop_link(id);
-                        return;
-                    }
-                    self.due.insert(id);
+                    let taken = receiver.took(id, result, &self.desk);
+                    self.received(machine, id, taken);
+                }
+            }
+            Done::Completed(id, result) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    let completed = receiver.completed(result);
+                    self.received(machine, id, completed);
                 }
             }
             Done::Sent(id, verdicts) => {

@@ -39,6 +39,8 @@ pub(super) struct Receiver {
     has_sessions: bool,
     pub(super) session: Option<SessionLock>,
     taking: Option<UnderWay>,
+    /// What was taken to be sent without a lock is being completed: nothing breaks that off.
+    completing: bool,
     /// Taken, and not sent yet.
     held: VecDeque<Held>,
     /// Sent under locks, and not settled.
@@ -75,6 +77,7 @@ impl Receiver {
             has_sessions,
             session,
             taking: None,
+            completing: false,
             held: VecDeque::new(),
             out: HashMap::new(),
             is_draining: false,
@@ -100,7 +103,7 @@ impl Receiver {
         }
         let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
         let left = credit.saturating_sub(held);
-        if drain && left > 0 {
+        if drain && left > 0 && !self.completing {
             self.take(id, left, Duration::ZERO, desk);
         }
     }
@@ -115,7 +118,8 @@ impl Receiver {
         let taking = Taking {
             max: max as usize,
             wait,
-            mode: self.mode,
+            // Whoever leaves meanwhile leaves all that was not sent to others.
+            mode: Mode::Lock,
             session: self.session.clone(),
         };
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
@@ -134,15 +138,49 @@ impl Receiver {
     }
 
     /// What came of the call; a refusal ends the link.
-    pub(super) fn took(&mut self, taken: mente_broker::Result<Vec<Held>>) -> Result<(), Refusal> {
+    pub(super) fn took(
+        &mut self,
+        id: LinkId,
+        taken: mente_broker::Result<Vec<Held>>,
+        desk: &Desk,
+    ) -> Result<(), Refusal> {
         self.taking = None;
-        match taken {
-            Ok(held) => {
-                self.held.extend(held);
-                Ok(())
-            }
-            Err(error) if self.session.is_some() => Err(Refusal::of_session(error)),
-            Err(error) => Err(error.into()),
+        match taken.map_err(|error| self.refusal(error))? {
+            held if self.mode == Mode::Delete && !held.is_empty() => self.complete(id, held, desk),
+            held => self.held.extend(held),
+        }
+        Ok(())
+    }
+
+    /// Completes what is about to be sent for good: only then it is.
+    fn complete(&mut self, id: LinkId, held: Vec<Held>, desk: &Desk) {
+        self.completing = true;
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+        desk.begin(async move {
+            let tokens = held.iter().filter_map(|held| Some(held.lock?.token));
+            let done = broker.end_locks(&who, &view, tokens.collect(), Ending::Complete);
+            let completed = done.await.map(|done| {
+                let done = held.into_iter().zip(done).filter(|(_, held)| *held);
+                done.map(|(held, _)| Held { lock: None, ..held }).collect()
+            });
+            Done::Completed(id, completed)
+        });
+    }
+
+    pub(super) fn completed(
+        &mut self,
+        completed: mente_broker::Result<Vec<Held>>,
+    ) -> Result<(), Refusal> {
+        self.completing = false;
+        self.held
+            .extend(completed.map_err(|error| self.refusal(error))?);
+        Ok(())
+    }
+
+    fn refusal(&self, error: mente_broker::Error) -> Refusal {
+        match self.session {
+            Some(_) => Refusal::of_session(error),
+            None => error.into(),
         }
     }
 
@@ -163,8 +201,9 @@ impl Receiver {
         if is_leaving {
             return is_full;
         }
-        let is_idle = self.taking.is_none() && self.held.is_empty();
-        if self.is_draining && self.taking.is_none() && (self.held.is_empty() || !self.is_shut) {
+        let has_call = self.taking.is_some() || self.completing;
+        let is_idle = !has_call && self.held.is_empty();
+        if self.is_draining && !has_call && (self.held.is_empty() || !self.is_shut) {
             let is_answered = !is_full && machine.drained(id).is_ok();
             if is_answered {
                 self.is_draining = false;

@@ -82,7 +82,7 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
         return Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words));
     }
     let entries = taken.iter().map(|held| {
-        let payload = written(call, held, None);
+        let payload = written(call, held, Some(DEFERRED));
         let mut entry = body_of("message", Value::Binary(payload));
         if let Some(token) = held.lock.and_then(|lock| lock.token.to_bytes()) {
             entry
@@ -94,6 +94,9 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
     let entries = Value::List(entries.collect());
     Ok(Answer::ok(body_of("messages", entries)))
 }
+
+/// `x-opt-message-state` of a message that was put aside.
+const DEFERRED: i32 = 1;
 
 /// One by one, since what is taken and does not fit into the answer would be lost: of more than that the client gets
 /// the first ones, and the others are still there.
