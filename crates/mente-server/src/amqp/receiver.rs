@@ -24,6 +24,8 @@ use super::settle::{Out, Settlement};
 const TAKEN: u32 = limits::RECEIVE_EVENTS;
 /// How long a call waits for the first one; the next one follows.
 const WAIT: Duration = Duration::from_secs(60);
+/// How often the lock on a session is renewed for who receives without locks; the shortest lasts 5 s.
+const RENEWAL: Duration = Duration::from_secs(2);
 /// How long the last call before the answer to a drain may take: JS gives up on the link after 200 ms.
 const DRAIN_WAIT: Duration = Duration::from_millis(100);
 /// Calls that settle which are under way for one link; what comes meanwhile is in the next one.
@@ -115,9 +117,14 @@ impl Receiver {
 
     fn take(&mut self, id: LinkId, credit: u32, wait: Duration, desk: &Desk) {
         let max = credit.min(TAKEN);
+        // A client that locks no messages has nothing that it could renew the lock on its session by.
+        let renewed = self.session.clone().filter(|_| self.mode == Mode::Delete);
         let taking = Taking {
             max: max as usize,
-            wait,
+            wait: match renewed {
+                Some(_) => wait.min(RENEWAL),
+                None => wait,
+            },
             // Whoever leaves meanwhile leaves all that was not sent to others.
             mode: Mode::Lock,
             session: self.session.clone(),
@@ -125,6 +132,11 @@ impl Receiver {
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         let work = desk.begin_abortable(async move {
             let is_last = taking.wait.is_zero();
+            if let Some(lock) = renewed
+                && let Err(error) = broker.renew_session(&who, &view, &lock).await
+            {
+                return Done::Took(id, Err(error));
+            }
             let taken = broker.take(&who, &view, taking);
             let taken = match is_last {
                 false => taken.await,
