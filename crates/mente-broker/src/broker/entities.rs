@@ -148,6 +148,7 @@ impl Broker {
             return Err(Error::not_found("topic", &name.as_path()));
         }
         check_fixed(before.sending(), &properties.sending)?;
+        let _changing = self.holds.changing_rules().await;
         for view in self.views(name).await? {
             // Those that were made over HTTP are what they are.
             if let Some(subscription) = view.settings.messages().described.clone() {
@@ -240,6 +241,8 @@ impl Broker {
         properties.validate()?;
         self.check_forwards(&properties.receiving).await?;
         let of = self.there(who, &name.topic).await?;
+        // Rules that are changed meanwhile are not to be lost.
+        let _changing = self.holds.changing_rules().await;
         let view = self.view(name).await?;
         let view = view.ok_or_else(|| Error::not_found("subscription", &name.to_string()))?;
         let Some(before) = view.settings.messages().described.clone() else {

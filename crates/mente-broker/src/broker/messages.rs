@@ -10,10 +10,10 @@ mod sessions;
 
 use std::time::Duration;
 
-use mente_engine::{Event, LogId, Offset, Record, SetId, Timestamp};
+use mente_engine::{Event, Limit, LogId, Offset, Record, SetId, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::read::{StoredEvent, near, records};
+use super::read::{StoredEvent, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -31,6 +31,8 @@ pub(super) use scheduled::Holds;
 /// How long messages may be looked for that were enqueued just now.
 const LOOK_WAIT: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
+/// Reads of a log for one call that looks at messages.
+const PEEK_READS: usize = 16;
 /// Messages that are deleted in one decision.
 const DELETE_AT_ONCE: usize = 4_000;
 
@@ -309,8 +311,13 @@ impl Broker {
     ) -> Result<Vec<Held>> {
         let mut held = Vec::new();
         let log = topic.set.log(0);
-        while topic.partitions == 1 && held.len() < max {
-            let chunk = self.engine.read(log, next, near(max)).await?;
+        let end = self.engine.bounds(log).await?.end;
+        // Each record has one number at most.
+        let is_there = from.saturating_sub(number) <= end.0.saturating_sub(next.0);
+        let mut looks = 0;
+        while topic.partitions == 1 && is_there && held.len() < max && looks < PEEK_READS {
+            looks += 1;
+            let chunk = self.engine.read(log, next, Limit::default()).await?;
             for record in records(&chunk, next) {
                 let (offset, record) = record?;
                 number += 1;

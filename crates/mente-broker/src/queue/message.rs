@@ -116,10 +116,15 @@ impl Queue {
                 });
             }
         }
-        let beyond = self
-            .partitions
-            .first()
-            .map(super::partition::Partition::reach);
+        // Where not every record counts, or some are settled already, nobody knows what comes.
+        let messages = self.settings.messages();
+        let all_count = self.settings.filter.is_none()
+            && messages.rules.is_none()
+            && self.ids.is_none()
+            && !self.holds_back();
+        let first = self.partitions.first();
+        let first = first.filter(|p| all_count && !p.has_settled_ahead());
+        let beyond = first.map(super::partition::Partition::reach);
         Peeked { found, beyond }
     }
 

@@ -589,6 +589,15 @@ impl Partition {
         )
     }
 
+    /// Whether something is settled that was not read again since the restart.
+    pub(super) fn has_settled_ahead(&self) -> bool {
+        let reach = self.reach().0;
+        self.durable
+            .settled
+            .last()
+            .is_some_and(|last| *last >= reach)
+    }
+
     pub(super) fn start(&self) -> Offset {
         self.start
     }

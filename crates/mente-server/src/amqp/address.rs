@@ -9,6 +9,7 @@
 //! The case of all of it does not matter, and a name of a queue may hold `/`.
 
 use mente_broker::{EntityName, SubscriptionName};
+use mente_wire::servicebus::sas::entity_path;
 use percent_encoding::percent_decode_str;
 
 /// The node that is shown tokens.
@@ -47,8 +48,9 @@ impl Address {
         if text.len() > ADDRESS_BYTES {
             return Err(format!("an address of more than {ADDRESS_BYTES} bytes"));
         }
-        let path = path_of(text);
-        let path = percent_decode_str(path)
+        // The very reading that a token is looked for by.
+        let path = entity_path(text);
+        let path = percent_decode_str(&path)
             .decode_utf8()
             .map_err(|_| "an address that is no text once its %XX are read".to_owned())?;
         let mut segments: Vec<String> = path.split('/').map(str::to_lowercase).collect();
@@ -68,16 +70,6 @@ impl Address {
             false => Self::Entity(place),
         })
     }
-}
-
-/// Without scheme and host, and without what stands behind a `?`.
-fn path_of(text: &str) -> &str {
-    let path = match text.split_once("://") {
-        Some((_, rest)) => rest.split_once('/').map_or("", |(_, path)| path),
-        None => text,
-    };
-    let path = path.split('?').next().unwrap_or(path);
-    path.trim_matches('/')
 }
 
 fn pop(segments: &mut Vec<String>, word: &str) -> bool {
@@ -135,6 +127,23 @@ impl Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// Or a token for one entity would open another.
+    #[test]
+    fn an_address_is_read_as_tokens_are_looked_for() {
+        for odd in [
+            "a?x://h/b",
+            "a#x://h/b/$management",
+            "a?b",
+            "sb://h/a?x://h/b",
+        ] {
+            let Ok(Address::Entity(place)) = Address::parse(odd) else {
+                panic!("{odd}");
+            };
+            assert_eq!(place.entity.as_str(), "a", "{odd}");
+            assert_eq!(entity_path(odd), "a", "{odd}");
+        }
+    }
 
     #[test]
     fn every_sdk_spells_the_same_place() {

@@ -34,6 +34,12 @@ use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;
 
+/// Bytes of a request's message-id and reply-to: both come back in its answer.
+const NAMES_BYTES: usize = 2 << 10;
+/// Bytes of answers that one link keeps until they are taken; one answer at least.
+const OWED_BYTES: usize = 2 << 20;
+/// Work under way for one connection; beyond it is not listened to.
+const WORK: usize = 8_192;
 /// Requests of one link that are under way or whose answers nobody takes; more are refused.
 const REQUESTS: usize = 200;
 /// What a client may send on a link for requests before it hears of more.
@@ -74,6 +80,8 @@ pub(super) struct Client {
     links: BTreeMap<LinkId, Link>,
     /// Those that may have something to do.
     due: BTreeSet<LinkId>,
+    /// Links that were to be drained before they were accepted.
+    early_drains: BTreeSet<LinkId>,
     /// Those that wait until something is written.
     stuck: BTreeSet<LinkId>,
     /// A delivery that there is no room for: nothing more is heard meanwhile.
@@ -144,6 +152,7 @@ impl Client {
             claims: Claims::default(),
             links: BTreeMap::new(),
             due: BTreeSet::new(),
+            early_drains: BTreeSet::new(),
             stuck: BTreeSet::new(),
             stalled: None,
             is_leaving: false,
@@ -151,8 +160,8 @@ impl Client {
     }
 
     /// Whether another event may be answered now.
-    pub(super) const fn may_hear(&self) -> bool {
-        self.stalled.is_none() && !self.is_leaving
+    pub(super) fn may_hear(&self) -> bool {
+        self.stalled.is_none() && !self.is_leaving && self.desk.work.len() < WORK
     }
 
     /// What the client does.
@@ -233,6 +242,7 @@ impl Client {
 
     fn led(&mut self, machine: &mut Connection, id: LinkId, lead: Result<Lead, Refusal>) {
         let Some(Link::Asked { attach, .. }) = self.links.remove(&id) else {
+            self.early_drains.remove(&id);
             if let Ok(lead) = lead {
                 lead.give_back(&self.desk);
             }
@@ -286,15 +296,21 @@ impl Client {
         };
         self.links.insert(id, link);
         self.due.insert(id);
+        if self.early_drains.remove(&id) {
+            let credit = machine.credit(id).unwrap_or(0);
+            self.credit(machine, id, credit, true);
+        }
     }
 
     fn credit(&mut self, machine: &mut Connection, id: LinkId, credit: u32, drain: bool) {
         match self.links.get_mut(&id) {
-            Some(Link::Receiver(receiver)) => receiver.credit(id, credit, drain, &self.desk),
+            Some(Link::Receiver(receiver)) => receiver.credit(credit, drain, &self.desk),
             Some(Link::Replies { .. }) if drain => {
                 self.pump_link(machine, id);
                 let _ = machine.drained(id);
             }
+            // It waits for the broker to say what it is.
+            Some(Link::Asked { .. }) if drain => drop(self.early_drains.insert(id)),
             _ => {}
         }
         self.due.insert(id);
@@ -340,6 +356,11 @@ impl Client {
             return;
         };
         let outcome = match Request::read(&delivery.payload) {
+            Ok(request) if request.names_bytes() > NAMES_BYTES => {
+                let words =
+                    format!("message-id and reply-to have at most {NAMES_BYTES} bytes together");
+                Err(Refusal::argument(words).to_error())
+            }
             _ if *count >= REQUESTS => {
                 let words = "as many requests as a link may have are under way";
                 Err(Refusal::busy(words).to_error())
@@ -443,11 +464,12 @@ impl Client {
             return;
         };
         if let Some(Link::Replies { owed, .. }) = self.links.get_mut(&to) {
-            // The oldest is what nobody waits for any more.
-            if owed.len() >= REQUESTS {
+            owed.push_back(answer);
+            // The oldest are what nobody waits for any more.
+            let bytes = |owed: &VecDeque<Bytes>| owed.iter().map(Bytes::len).sum::<usize>();
+            while owed.len() > REQUESTS || owed.len() > 1 && bytes(owed) > OWED_BYTES {
                 owed.pop_front();
             }
-            owed.push_back(answer);
             self.pump_link(machine, to);
         }
     }
@@ -470,7 +492,7 @@ impl Client {
             Done::Led(id, lead) => self.led(machine, id, *lead),
             Done::Took(id, result) => {
                 if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
-                    let taken = receiver.took(id, result, &self.desk);
+                    let taken = receiver.took(result);
                     self.received(machine, id, taken);
                 }
             }
@@ -573,7 +595,7 @@ impl Client {
         self.stuck.remove(&id);
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
-            Some(Link::Receiver(receiver)) => receiver.leave(id, &self.desk),
+            Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),
             Some(Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. }) | None => {}
         }
     }

@@ -27,6 +27,8 @@ const DONE_AT_ONCE: usize = 256;
 const QUIET_WAIT: Duration = Duration::from_secs(4);
 /// How long TLS or a WebSocket may take to say that it ends.
 const SHUTDOWN_WAIT: Duration = Duration::from_secs(1);
+/// How long a client may take to read what is left when all is said.
+const LAST_WRITE: Duration = Duration::from_secs(5);
 
 /// Largest delivery that is read. Those beyond what their link takes are rejected, which clients know as what it is;
 /// beyond this one the link ends.
@@ -61,6 +63,7 @@ async fn exchange(
     let mut machine = Connection::new(options(), Duration::ZERO);
     let mut output = Output::default();
     let mut stopping = Stopping::Not;
+    let mut finished: Option<Duration> = None;
     loop {
         let now = began.elapsed();
         while client.may_hear()
@@ -84,8 +87,14 @@ async fn exchange(
             let _ = timeout(SHUTDOWN_WAIT, writer.shutdown()).await;
             return Ok(());
         }
+        if machine.is_finished() && *finished.get_or_insert(now) + LAST_WRITE <= now {
+            // Whoever does not read to the end keeps no seat for it.
+            return Ok(());
+        }
         let hears = machine.wants_bytes() && client.may_hear() && input.len() < INPUT_BYTES;
-        let at = machine.deadline().into_iter().chain(stopping.deadline());
+        let last = finished.map(|at| at + LAST_WRITE);
+        let at = machine.deadline().into_iter();
+        let at = at.chain(stopping.deadline()).chain(last);
         let at = at.min().map(|at| began + at);
         tokio::select! {
             read = read(&mut reader, &mut input), if hears => if read? == 0 {

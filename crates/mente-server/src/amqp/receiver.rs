@@ -15,7 +15,6 @@ use mente_wire::amqp::event::{self, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
 use tokio::time::timeout;
 
-use super::attach;
 use super::client::{Desk, Done};
 use super::condition::Refusal;
 use super::settle::{Out, Settlement};
@@ -28,6 +27,8 @@ const WAIT: Duration = Duration::from_secs(60);
 const RENEWAL: Duration = Duration::from_secs(2);
 /// How long the last call before the answer to a drain may take: JS gives up on the link after 200 ms.
 const DRAIN_WAIT: Duration = Duration::from_millis(100);
+/// Messages that are completed at once for who receives without locks.
+const COMPLETED: usize = 32;
 /// Calls that settle which are under way for one link; what comes meanwhile is in the next one.
 const SETTLING: usize = 16;
 
@@ -43,6 +44,10 @@ pub(super) struct Receiver {
     taking: Option<UnderWay>,
     /// What was taken to be sent without a lock is being completed: nothing breaks that off.
     completing: bool,
+    /// Completed, to be sent before anything else.
+    done: VecDeque<Held>,
+    /// A drain wants one more look.
+    looks: bool,
     /// Taken, and not sent yet.
     held: VecDeque<Held>,
     /// Sent under locks, and not settled.
@@ -80,6 +85,8 @@ impl Receiver {
             session,
             taking: None,
             completing: false,
+            done: VecDeque::new(),
+            looks: false,
             held: VecDeque::new(),
             out: HashMap::new(),
             is_draining: false,
@@ -91,23 +98,18 @@ impl Receiver {
     }
 
     /// The receiver takes so many from now on, or wants to hear at once that there is nothing more.
-    pub(super) fn credit(&mut self, id: LinkId, credit: u32, drain: bool, desk: &Desk) {
+    pub(super) fn credit(&mut self, credit: u32, drain: bool, desk: &Desk) {
         self.is_draining = drain;
         let is_too_much = |taking: &UnderWay| drain || taking.max > credit;
         if let Some(taking) = self.taking.take_if(|taking| is_too_much(taking)) {
             taking.work.abort();
         }
         // What was locked for credit that is gone is others' again.
-        if self.mode == Mode::Lock {
-            let kept = usize::try_from(credit).unwrap_or(usize::MAX);
-            let surplus = self.held.split_off(kept.min(self.held.len()));
-            self.give_back(surplus, desk);
-        }
-        let held = u32::try_from(self.held.len()).unwrap_or(u32::MAX);
-        let left = credit.saturating_sub(held);
-        if drain && left > 0 && !self.completing {
-            self.take(id, left, Duration::ZERO, desk);
-        }
+        let kept = usize::try_from(credit).unwrap_or(usize::MAX);
+        let surplus = self.held.split_off(kept.min(self.held.len()));
+        self.give_back(surplus, desk);
+        // One look, however often it is said until then.
+        self.looks = drain && self.held.len() < kept;
     }
 
     /// The session takes transfers again.
@@ -150,22 +152,21 @@ impl Receiver {
     }
 
     /// What came of the call; a refusal ends the link.
-    pub(super) fn took(
-        &mut self,
-        id: LinkId,
-        taken: mente_broker::Result<Vec<Held>>,
-        desk: &Desk,
-    ) -> Result<(), Refusal> {
+    pub(super) fn took(&mut self, taken: mente_broker::Result<Vec<Held>>) -> Result<(), Refusal> {
         self.taking = None;
-        match taken.map_err(|error| self.refusal(error))? {
-            held if self.mode == Mode::Delete && !held.is_empty() => self.complete(id, held, desk),
-            held => self.held.extend(held),
-        }
+        self.held
+            .extend(taken.map_err(|error| self.refusal(error))?);
         Ok(())
     }
 
-    /// Completes what is about to be sent for good: only then it is.
-    fn complete(&mut self, id: LinkId, held: Vec<Held>, desk: &Desk) {
+    /// Completes what can be sent now: only then it is sent. What cannot stays under its lock.
+    fn complete(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
+        let credit = machine.credit(id).unwrap_or(0) as usize;
+        let fits = credit.saturating_sub(self.done.len()).min(self.held.len());
+        if self.completing || self.is_shut || fits == 0 || !machine.has_room() {
+            return;
+        }
+        let held: Vec<_> = self.held.drain(..fits.min(COMPLETED)).collect();
         self.completing = true;
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         desk.begin(async move {
@@ -184,7 +185,7 @@ impl Receiver {
         completed: mente_broker::Result<Vec<Held>>,
     ) -> Result<(), Refusal> {
         self.completing = false;
-        self.held
+        self.done
             .extend(completed.map_err(|error| self.refusal(error))?);
         Ok(())
     }
@@ -209,18 +210,33 @@ impl Receiver {
             let _ = machine.settle(id, delivery, Some(state));
         }
         self.settle(id, desk);
-        let is_full = self.send(machine, id);
+        let is_full = self.send(machine, id, desk);
+        if self.mode == Mode::Delete && !is_leaving {
+            self.complete(machine, id, desk);
+        }
         if is_leaving {
             return is_full;
         }
         let has_call = self.taking.is_some() || self.completing;
-        let is_idle = !has_call && self.held.is_empty();
-        if self.is_draining && !has_call && (self.held.is_empty() || !self.is_shut) {
+        let has_some = !self.held.is_empty() || !self.done.is_empty();
+        let is_idle = !has_call && !has_some;
+        if self.looks && !has_call {
+            self.looks = false;
+            let held = self.held.len() + self.done.len();
+            let held = u32::try_from(held).unwrap_or(u32::MAX);
+            let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
+            if left > 0 {
+                self.take(id, left, Duration::ZERO, desk);
+            }
+        }
+        let has_call = self.taking.is_some() || self.completing;
+        let has_some = !self.held.is_empty() || !self.done.is_empty();
+        if self.is_draining && !has_call && (!has_some || !self.is_shut) {
             let is_answered = !is_full && machine.drained(id).is_ok();
             if is_answered {
                 self.is_draining = false;
             }
-        } else if is_idle && !self.is_draining {
+        } else if is_idle && !self.is_draining && !self.is_shut && machine.has_room() {
             let credit = machine.credit(id).unwrap_or(0);
             if credit > 0 {
                 self.take(id, credit, WAIT, desk);
@@ -230,36 +246,44 @@ impl Receiver {
     }
 
     /// Whether there is more to send once something is written.
-    fn send(&mut self, machine: &mut Connection, id: LinkId) -> bool {
+    fn send(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) -> bool {
+        let now = desk.broker().now().wall;
         while !self.is_shut
-            && let Some(held) = self.held.front()
+            && let Some(held) = self.line().pop_front()
         {
-            if !machine.has_room() {
-                return true;
+            if held.lock.is_some_and(|lock| lock.until <= now) {
+                // It stood here for longer than its lock: it is another's by now.
+                continue;
             }
-            if machine.credit(id).unwrap_or(0) == 0 {
-                return false;
-            }
-            let outgoing = self.outgoing(held);
-            match machine.send(id, outgoing) {
-                Ok(delivery) => {
-                    if let Some(Held {
-                        lock: Some(lock),
-                        note,
-                        ..
-                    }) = self.held.pop_front()
-                    {
-                        let token = lock.token;
-                        self.out.insert(delivery, Out { token, note });
-                    }
+            let has_room = machine.has_room();
+            let sent = match machine.credit(id).unwrap_or(0) > 0 && has_room {
+                true => Some(machine.send(id, self.outgoing(&held))),
+                false => None,
+            };
+            if let Some(Ok(delivery)) = sent {
+                if let Some(lock) = held.lock {
+                    let (token, note) = (lock.token, held.note);
+                    self.out.insert(delivery, Out { token, note });
                 }
-                Err(Refused::NoWindow) => self.is_shut = true,
-                Err(Refused::Full) => return true,
-                // Dispositions bring it on, or the end of the link.
-                Err(_) => return false,
+                continue;
+            }
+            self.line().push_front(held);
+            match sent {
+                Some(Err(Refused::NoWindow)) => self.is_shut = true,
+                Some(Err(Refused::Full)) => return true,
+                // Credit, dispositions or the end of the link bring it on.
+                _ => return !has_room,
             }
         }
         false
+    }
+
+    /// What stands first in line.
+    fn line(&mut self) -> &mut VecDeque<Held> {
+        match self.mode {
+            Mode::Lock => &mut self.held,
+            Mode::Delete => &mut self.done,
+        }
     }
 
     fn outgoing(&self, held: &Held) -> Outgoing {
@@ -372,18 +396,44 @@ impl Receiver {
 
     /// The link is gone. What was sent under locks keeps them, as with Service Bus; what was not sent is others'
     /// again, and so is a session.
-    pub(super) fn leave(mut self, id: LinkId, desk: &Desk) {
+    pub(super) fn leave(mut self, desk: &Desk) {
         self.stop();
-        self.settling_calls = 0;
-        self.settle(id, desk);
-        if let Some(lock) = self.session.take() {
-            attach::release(desk, self.who, self.view, lock);
+        let mut endings: Vec<(Ending, Vec<LockToken>)> = Vec::new();
+        for settlement in std::mem::take(&mut self.settling) {
+            match endings
+                .iter_mut()
+                .find(|(ending, _)| *ending == settlement.ending)
+            {
+                Some((_, tokens)) if tokens.len() < limits::LOCK_TOKENS_PER_SETTLE => {
+                    tokens.push(settlement.token);
+                }
+                _ => endings.push((settlement.ending, vec![settlement.token])),
+            }
+        }
+        let held = self.held.iter().filter_map(|held| Some(held.lock?.token));
+        let held: Vec<_> = held.collect();
+        if !held.is_empty() && self.session.is_none() {
+            endings.push((Ending::Return, held));
+        }
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+        let session = self.session.take();
+        if endings.is_empty() && session.is_none() {
             return;
         }
-        if self.mode == Mode::Lock {
-            let held = std::mem::take(&mut self.held);
-            self.give_back(held, desk);
-        }
+        // What the client said of its messages holds, before others have the session.
+        desk.begin(async move {
+            for (ending, tokens) in endings {
+                if let Err(error) = broker.end_locks(&who, &view, tokens, ending).await {
+                    tracing::debug!(%error, "not settled: the locks run out");
+                }
+            }
+            if let Some(lock) = session
+                && let Err(error) = broker.release_session(&who, &view, &lock).await
+            {
+                tracing::debug!(%error, "a session was not given up: its lock runs out");
+            }
+            Done::Nothing
+        });
     }
 
     fn give_back(&self, held: VecDeque<Held>, desk: &Desk) {

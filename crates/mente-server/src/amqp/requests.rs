@@ -36,6 +36,16 @@ pub(super) struct Answer {
 }
 
 impl Request {
+    /// Of what comes back in the answer.
+    pub(super) fn names_bytes(&self) -> usize {
+        let id = match &self.id {
+            Some(MessageId::String(text)) => text.as_str().len(),
+            Some(MessageId::Binary(bytes)) => bytes.len(),
+            Some(MessageId::Ulong(_) | MessageId::Uuid(_)) | None => 16,
+        };
+        id + self.reply_to.as_ref().map_or(0, String::len)
+    }
+
     pub(super) fn read(payload: &Bytes) -> Result<Self, Malformed> {
         let message = Message::split(payload)?;
         let properties = message.read_properties()?;

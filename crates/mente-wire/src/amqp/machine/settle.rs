@@ -24,6 +24,10 @@ impl Session {
             let words = "a disposition whose last delivery is before its first";
             return Err(self.fault(condition::INVALID_FIELD, words));
         }
+        if !disposition.settled && disposition.state.is_none() {
+            // It says nothing.
+            return Ok(None);
+        }
         let deliveries = self.known(disposition.role, first, last);
         if deliveries.is_empty() {
             return Ok(None);
