@@ -616,7 +616,8 @@ impl Model {
             let copy = message.copy(now, reason.as_deref());
             match reason.is_some() && !forwards_letters {
                 true => letters.push(copy, false),
-                false => other.push(copy, true),
+                // What waits and what falls due may meet in any order where the server died over it.
+                false => other.push(copy, false),
             }
         }
         for message in other
