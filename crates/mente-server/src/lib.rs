@@ -19,6 +19,7 @@ pub mod fuzz;
 pub mod http;
 mod keeping;
 pub mod nodes;
+mod port;
 mod postgres;
 pub mod projection;
 pub mod push;

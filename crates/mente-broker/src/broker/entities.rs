@@ -625,7 +625,7 @@ fn targets(messages: &Messages) -> [&Option<EntityName>; 2] {
 }
 
 fn read_entity(name: &EntityName, body: &serde_json::Value) -> Result<Entity> {
-    serde_json::from_value(body.clone()).map_err(|error| {
+    Entity::deserialize(body).map_err(|error| {
         let message = format!("what is known of {name} cannot be read: {error}");
         Error::new(Kind::Corrupt, message)
     })

@@ -7,44 +7,34 @@
 //! ```
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
+use axum::http::StatusCode;
 use bytes::{Bytes, BytesMut};
 use mente_engine::limits;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Door, connection, websocket};
+use crate::port;
 
-/// Wait after an accept failed, as it does while file descriptors are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 4_096;
 /// What a TLS handshake begins with.
 const HANDSHAKE: u8 = 0x16;
 /// What is read to tell what a connection speaks.
 const HEAD_BYTES: usize = 8 << 10;
 
+/// What a browser is told that comes here.
+const SPEAKS_AMQP: &str = "this port speaks AMQP 1.0, plain, in TLS or in a WebSocket at /$servicebus/websocket; events over HTTP have a port of their own\n";
+
 /// Bytes in both directions, whatever is below them.
 pub(super) trait Socket: AsyncRead + AsyncWrite + Unpin + Send {}
 
 impl<S: AsyncRead + AsyncWrite + Unpin + Send> Socket for S {}
-
-/// Takes the port. One that was just given up is taken at once.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// As many connections as the house allows, or fewer where the process may not open so many files.
 pub(super) fn seats() -> usize {
@@ -77,28 +67,14 @@ pub(super) async fn serve(listener: TcpListener, door: Arc<Door>) {
 
 /// The next connection; `None` when the door stops.
 async fn next(listener: &TcpListener, door: &Door) -> Option<TcpStream> {
-    let accept = async {
-        loop {
-            match listener.accept().await {
-                Ok((socket, _)) => return socket,
-                Err(error) => {
-                    tracing::warn!(%error, "an AMQP connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
-    };
     tokio::select! {
         biased;
         () = door.stopped() => None,
-        socket = accept => Some(socket),
+        socket = port::accept(listener) => Some(socket),
     }
 }
 
 async fn talk(socket: TcpStream, seat: OwnedSemaphorePermit, door: Arc<Door>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
-    }
     let time = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
     let greeted = tokio::select! {
         greeted = timeout(time, greet(socket, &door)) => greeted,
@@ -136,12 +112,24 @@ async fn unwrap<S: Socket + 'static>(mut stream: S) -> io::Result<(Box<dyn Socke
     if !head.starts_with(b"G") {
         return Ok((Box::new(stream), head));
     }
+    let is_plain = is_plain_request(&head);
     let stream = Rewound {
         head: head.freeze(),
         stream,
     };
+    if is_plain {
+        let told = Router::new().fallback(|| async { (StatusCode::UPGRADE_REQUIRED, SPEAKS_AMQP) });
+        port::converse(stream, std::future::pending(), told).await;
+        return Err(io::Error::other("somebody speaks HTTP"));
+    }
     let stream = websocket::accept(stream).await?;
     Ok((Box::new(stream), BytesMut::new()))
+}
+
+/// A whole request that asks for no WebSocket: somebody took the port for another.
+fn is_plain_request(head: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(head).to_ascii_lowercase();
+    text.contains("\r\n\r\n") && !text.contains("\r\nupgrade:")
 }
 
 /// A stream whose first bytes were read, to be read again.

@@ -39,6 +39,7 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use crate::port;
 use crate::tls::Identity;
 pub use properties::OfMessages;
 
@@ -82,7 +83,7 @@ struct Door {
 impl Amqp {
     /// Takes the port; connections wait in its backlog until [`Amqp::run`].
     pub async fn bind(address: SocketAddr, broker: Broker, options: Options) -> io::Result<Self> {
-        let listener = listen::listen(address)?;
+        let listener = port::listen(address)?;
         Ok(Self {
             listener,
             broker,

@@ -47,7 +47,6 @@ pub(super) async fn accept<S: Socket>(stream: S) -> io::Result<WebSocket<S>> {
     })
 }
 
-#[allow(clippy::result_large_err)] // The library wants it so.
 fn check(request: &Request, mut response: Response) -> Result<Response, ErrorResponse> {
     let refuse = |status, words: &str| {
         let mut refusal = ErrorResponse::new(Some(format!("{words}\n")));

@@ -62,6 +62,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::branches::Branches;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
+use crate::port;
 use crate::projection::Projections;
 use crate::push;
 use crate::relay::Relays;
@@ -164,7 +165,7 @@ struct Stopping(watch::Receiver<bool>);
 impl Http {
     /// Takes the port; connections wait in its backlog until [`Http::run`].
     pub async fn bind(address: SocketAddr, broker: Broker, options: Options) -> io::Result<Self> {
-        let listener = connection::listen(address)?;
+        let listener = port::listen(address)?;
         Ok(Self {
             listener,
             broker,

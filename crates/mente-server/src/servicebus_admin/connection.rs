@@ -1,42 +1,22 @@
 //! Sockets: accepts and bounds connections; those that begin with a handshake speak HTTPS, the others HTTP.
 
 use std::io;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
 use mente_engine::limits;
-use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::{Door, router};
+use crate::port;
 
 /// Connections at one time; administrators are few, and their clients keep one.
 const CONNECTIONS: usize = 256;
-/// Wait after an accept failed, as it does while file descriptors are short.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-/// Connections that wait to be accepted.
-const BACKLOG: u32 = 1_024;
 /// What a TLS handshake begins with.
 const HANDSHAKE: u8 = 0x16;
-
-/// Takes the port. One that was just given up is taken at once.
-pub(super) fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = match address {
-        SocketAddr::V4(_) => TcpSocket::new_v4()?,
-        SocketAddr::V6(_) => TcpSocket::new_v6()?,
-    };
-    socket.set_reuseaddr(true)?;
-    socket.bind(address)?;
-    socket.listen(BACKLOG)
-}
 
 /// Serves connections until the door stops, then lets those that are open finish. Who comes when all seats are taken
 /// waits in the backlog.
@@ -66,15 +46,7 @@ async fn next(
 ) -> Option<(TcpStream, OwnedSemaphorePermit)> {
     let accept = async {
         let seat = Arc::clone(seats).acquire_owned().await.ok()?;
-        loop {
-            match listener.accept().await {
-                Ok((socket, _)) => return Some((socket, seat)),
-                Err(error) => {
-                    tracing::warn!(%error, "an administrator's connection was not accepted");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            }
-        }
+        Some((port::accept(listener).await, seat))
     };
     tokio::select! {
         biased;
@@ -84,9 +56,6 @@ async fn next(
 }
 
 async fn talk(socket: TcpStream, seat: OwnedSemaphorePermit, door: Arc<Door>) {
-    if let Err(error) = socket.set_nodelay(true) {
-        tracing::debug!(%error, "TCP_NODELAY not set");
-    }
     let time = Duration::from_secs(limits::TLS_HANDSHAKE_SECONDS);
     let greeted = tokio::select! {
         greeted = timeout(time, greet(&socket)) => greeted,
@@ -94,7 +63,7 @@ async fn talk(socket: TcpStream, seat: OwnedSemaphorePermit, door: Arc<Door>) {
     };
     match greeted {
         Ok(Ok(HANDSHAKE)) => handshake(socket, time, door).await,
-        Ok(Ok(_)) => converse(socket, &door, router(&door, "http")).await,
+        Ok(Ok(_)) => port::converse(socket, door.stopped(), router(&door, "http")).await,
         Ok(Err(error)) => tracing::debug!(%error, "an administrator said nothing"),
         Err(_) => tracing::debug!("an administrator took too long to begin"),
     }
@@ -118,30 +87,8 @@ async fn handshake(socket: TcpStream, time: Duration, door: Arc<Door>) {
         return;
     };
     match timeout(time, identity.accept(socket)).await {
-        Ok(Ok(stream)) => converse(stream, &door, router(&door, "https")).await,
+        Ok(Ok(stream)) => port::converse(stream, door.stopped(), router(&door, "https")).await,
         Ok(Err(error)) => tracing::debug!(%error, "no TLS handshake"),
         Err(_) => tracing::debug!("a TLS handshake took too long"),
-    }
-}
-
-async fn converse<S>(stream: S, door: &Door, router: Router)
-where
-    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(Duration::from_secs(limits::HTTP_SENDER_SECONDS))
-        .max_buf_size(limits::HTTP_HEAD_BYTES)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
-    tokio::pin!(connection);
-    let result = tokio::select! {
-        result = connection.as_mut() => result,
-        () = door.stopped() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = result {
-        tracing::debug!(%error, "an administrator's connection ended");
     }
 }

@@ -55,6 +55,7 @@ use mente_broker::{Access, Broker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::port;
 use crate::tls::Identity;
 use error::{Refusal, Result};
 use path::Place;
@@ -106,7 +107,7 @@ struct Way {
 impl Administration {
     /// Takes the port; connections wait in its backlog until [`Administration::run`].
     pub async fn bind(address: SocketAddr, broker: Broker, options: Options) -> io::Result<Self> {
-        let listener = connection::listen(address)?;
+        let listener = port::listen(address)?;
         Ok(Self {
             listener,
             broker,

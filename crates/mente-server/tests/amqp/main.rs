@@ -215,6 +215,11 @@ async fn what_is_not_amqp_is_told_so_or_hung_up_on() {
         socket.read_exact(&mut start).await.unwrap();
         assert_eq!(String::from_utf8_lossy(&start), expect, "{path} {more}");
     }
+    // A browser hears where it is, and nothing else of it is waited for.
+    let asked = b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    let told = answer(&door, asked).await;
+    assert!(told.starts_with("HTTP/1.1 426"), "{told}");
+    assert!(told.contains("this port speaks AMQP"), "{told}");
     // AMQP's own answer to what is not AMQP is the header that is.
     let header = "AMQP\u{3}\u{1}\u{0}\u{0}";
     assert_eq!(answer(&door, b"PUT / HTTP/1.1\r\n\r\n").await, header);
