@@ -90,7 +90,7 @@ impl From<engine::Error> for Error {
         let kind = match &error {
             engine::Error::NotDone(_) => Kind::Conflict,
             engine::Error::Unknown(_) | engine::Error::Fenced => Kind::Unknown,
-            engine::Error::Busy(_) => Kind::Throttled,
+            engine::Error::Busy(_) | engine::Error::Unreadable(_) => Kind::Throttled,
             engine::Error::TooBig { .. } => Kind::TooLarge,
             engine::Error::Trimmed(_) => Kind::OutOfRange,
             engine::Error::Corrupt(_) => Kind::Corrupt,

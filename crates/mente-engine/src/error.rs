@@ -26,6 +26,10 @@ pub enum Error {
     /// The log is damaged from this offset on and serves only what lies below. Call an operator.
     #[error("corrupt from offset {0} on")]
     Corrupt(Offset),
+    /// The disk does not give this place, for a moment or for ever; others may be had. Call again, and do not
+    /// let what lies behind it wait for it.
+    #[error("unreadable: {0}")]
+    Unreadable(String),
     /// No such set or log (any more).
     #[error("no such log")]
     Gone,

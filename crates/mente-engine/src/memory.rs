@@ -47,6 +47,7 @@ struct Log {
     corrupt: Option<Offset>,
     /// Whoever reads this one is told to come again.
     unreadable: Option<Offset>,
+    is_away: bool,
     owner: Owner,
     watchers: Watchers,
 }
@@ -103,6 +104,13 @@ impl MemoryEngine {
     pub fn fail_reads(&self, log: LogId, at: Option<Offset>) {
         if let Ok(log) = self.lock().log(log) {
             log.unreadable = at;
+        }
+    }
+
+    /// Lets nobody be there who reads the log for others, as when a broker of a cluster is away.
+    pub fn set_away(&self, log: LogId, is_away: bool) {
+        if let Ok(log) = self.lock().log(log) {
+            log.is_away = is_away;
         }
     }
 
@@ -356,6 +364,9 @@ impl Log {
 
     fn read(&self, from: Offset, limit: Limit) -> Result<Chunk, Error> {
         self.bounds().check(from)?;
+        if self.is_away {
+            return Err(Error::Busy("nobody reads it just now".into()));
+        }
         if let Some(at) = self.corrupt.filter(|at| from >= *at) {
             return Err(Error::Corrupt(at));
         }
@@ -374,7 +385,7 @@ impl Log {
             }
             let range = batch.base_offset()..=batch.last_offset();
             if self.unreadable.is_some_and(|at| range.contains(&at)) {
-                return Err(Error::Busy("read failed: the disk said so".into()));
+                return Err(Error::Unreadable("the disk said so".into()));
             }
             chunk.batches.push(batch.clone());
         }

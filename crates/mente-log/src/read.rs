@@ -62,8 +62,8 @@ impl Failed {
 
     pub(crate) fn to_error(&self) -> Error {
         match self {
-            Self::Moved => Error::Busy("read failed: a file is missing".into()),
-            Self::Io(error) => Error::Busy(format!("read failed: {error}")),
+            Self::Moved => Error::Unreadable("a file is missing".into()),
+            Self::Io(error) => Error::Unreadable(error.to_string()),
             Self::Rot(rot) => Error::Corrupt(rot.at),
         }
     }

@@ -282,15 +282,18 @@ impl Broker {
                     left.next();
                     continue;
                 }
-                // A place of the disk may fail for a moment or for ever, so it is the same for this
-                // one; but not for those behind it: if it is the disk, they keep their attempts.
                 Err(error) => {
+                    // A place of the disk may fail for a moment or for ever, so it is the same for this
+                    // one; but not for those behind it: if it is the disk, they keep their attempts.
+                    // Whatever else fails, such as a broker of Kafka's, is no fault of this one.
+                    if matches!(error, engine::Error::Unreadable(_)) {
+                        left.next();
+                    }
                     if let (engine::Error::Gone, Some(set)) = (&error, name.own_set()) {
                         // It was made anew at another node.
                         self.holds.forget(set.as_str());
                     }
                     tracing::warn!(subscription = %name, %log, offset = %from, %error, "not delivered now");
-                    left.next();
                     failed = Some(error.into());
                     continue;
                 }

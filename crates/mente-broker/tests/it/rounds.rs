@@ -438,6 +438,28 @@ fn what_cannot_be_read_now_holds_up_nothing_else() {
     assert_eq!(received[0].count, 2);
 }
 
+/// Who reads of a cluster whose broker is away takes no attempt from what he would have read.
+#[test]
+fn what_nobody_can_read_keeps_its_attempts() {
+    let mut world = World::new(3);
+    world.publish(0..2);
+    let log = world.log_of_orders();
+    let (broker, name) = (world.broker.clone(), shipping());
+    for _ in 0..20 {
+        world.engine.set_away(log, true);
+        let refused = broker.receive(&ME, &name, 1, Duration::ZERO);
+        let refused = world.pool.run_until(refused).unwrap_err();
+        assert_eq!(refused.kind, Kind::Throttled, "{refused}");
+        world.pool.run_until_stalled();
+    }
+    world.engine.set_away(log, false);
+    let lock = Settings::default().lock_duration_ms;
+    world.pass(Duration::from_millis(lock));
+    let received = world.receive(9);
+    assert_eq!(ids(&received), [0, 1]);
+    assert!(received.iter().all(|r| r.count == 1), "{received:?}");
+}
+
 #[test]
 fn a_dead_letter_says_that_its_record_was_damaged() {
     let mut world = World::new(3);

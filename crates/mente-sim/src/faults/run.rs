@@ -274,7 +274,7 @@ impl Run {
             let Some(open) = &self.open else { return };
             self.calls.by(Actor::Reader);
             let found = Found::read(&open.engine, log).or_else(|error| {
-                if matches!(error, Error::Busy(_)) {
+                if matches!(error, Error::Busy(_) | Error::Unreadable(_)) {
                     self.endings.push(Ending::Told);
                 }
                 Found::read(&open.engine, log)
