@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::fold::Fold;
 use crate::journal::{self, Decision, Definition, Entry, Subscription, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName};
-use crate::queue::{LockToken, Settings, Verdict};
+use crate::queue::{LockToken, Range, Settings, Verdict};
 
 fn values(batches: &[Batch]) -> Vec<Vec<u8>> {
     let records = batches.iter().flat_map(Batch::records);
@@ -89,6 +89,14 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
         Verdict::IdsFrom {
             partition: 0,
             from: 3,
+        },
+        Verdict::Joined {
+            partition: 0,
+            ranges: vec![Range {
+                from: 7,
+                upto: 70,
+                matches: 9,
+            }],
         },
         Verdict::Revived {
             partition: 1,

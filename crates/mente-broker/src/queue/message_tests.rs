@@ -3,6 +3,7 @@
 
 use proptest::prelude::*;
 
+use super::partition::WINDOW;
 use super::*;
 use crate::name::EntityName;
 
@@ -385,4 +386,85 @@ proptest! {
             world.check(&world.snapshot())?;
         }
     }
+}
+
+/// So many messages that are locked, and `completed` ones behind them, with holes between.
+fn behind_locked_ones(locked: u8, completed: u64) -> World {
+    let mut world = World::new(settings(false, false, false));
+    world.step(Step::Send {
+        ids: vec![1; locked.into()],
+        lives_ms: None,
+    });
+    let max = locked.into();
+    world.step(Step::Receive { max });
+    let first = world.log.clone();
+    for _ in 0..completed / 8 {
+        let base = world.queue.looked_to().0;
+        world.log = (0..8).map(|nth| sent_at(base + nth * nth)).collect();
+        world.scan();
+        let before = world.now.wall;
+        let (gone, _) = world.act(|q, now, out| q.delete_ready(now, 8, before, None, out));
+        assert_eq!(gone, Some(8));
+    }
+    world.log = first;
+    world
+}
+
+fn sent_at(offset: u64) -> Sent {
+    Sent {
+        offset: Offset(offset),
+        time: Timestamp(0),
+        id: 0,
+        session: 0,
+        terms: Terms::default(),
+    }
+}
+
+#[test]
+fn completions_behind_one_that_is_put_aside_are_a_few_numbers() {
+    let mut world = behind_locked_ones(1, 8_000);
+    world.step(Step::Settle {
+        nth: 0,
+        how: Settlement::Defer,
+        note: None,
+    });
+    let snapshot = world.snapshot();
+    let bytes = serde_json::to_vec(&snapshot).unwrap().len();
+    assert!(bytes < 1_000, "{snapshot:?}");
+    let restored = world.restored(&snapshot);
+    assert!(
+        restored.durable().eq(world.queue.durable()),
+        "restored is live"
+    );
+    let counts = world.queue.counts();
+    assert_eq!((counts.ready, counts.deferred), (0, 1));
+}
+
+/// A window that is full where a read ends in the middle of what is settled.
+#[test]
+fn what_is_settled_is_not_counted_where_it_has_holes() {
+    let mut world = behind_locked_ones(WINDOW as u8, 80);
+    let upto = world.queue.looked_to().0;
+    assert_eq!(world.queue.durable().next().unwrap().settled.len(), 1);
+    // For the worst, the holes come first.
+    world.log.extend((upto - 80..=upto).map(sent_at));
+    world.step(Step::Restart {
+        from_snapshot: true,
+    });
+    assert_eq!(world.queue.counts().ready, WINDOW as u64 + 1);
+}
+
+/// As they were told before there were ranges.
+#[test]
+fn a_snapshot_that_names_each_settled_record_is_read() {
+    let told = r#"[{"settled":{"partition":0,"offsets":[],"floor":3,"passed":1}},
+        {"settled":{"partition":0,"offsets":[5,6,7,9],"floor":3,"passed":1}},{"deferred":{"partition":0,"offset":3}}]"#;
+    let told: Vec<Verdict> = serde_json::from_str(told).unwrap();
+    let mut world = World::new(settings(false, false, false));
+    world.queue = world.restored(&told);
+    world.log.extend((3..11).map(sent_at));
+    world.scan();
+    let found = world.queue.peek(0, 100, None).found.into_iter();
+    let found: Vec<_> = found.map(|at| (at.offset.0, at.number)).collect();
+    assert_eq!(found, [(3, 2), (4, 3), (8, 7), (10, 9)]);
 }

@@ -19,6 +19,7 @@ mod handing;
 mod lease;
 mod message;
 mod partition;
+mod ranges;
 mod revival;
 mod rules;
 mod secret;
@@ -47,6 +48,7 @@ pub use lease::LockToken;
 pub use message::NOTE_BYTES;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
+pub use ranges::{Range, Ranges};
 pub use revival::{Letter, Revival, Stop};
 pub(crate) use rules::wanted;
 pub use rules::{PlacedRule, SLOTS, Wanted};
@@ -679,6 +681,29 @@ impl Queue {
     }
 
     fn decide(&mut self, verdict: Verdict, effects: &mut Effects) {
+        let partition = verdict.partition();
+        let settles = matches!(verdict, Verdict::Settled { .. } | Verdict::Dead { .. });
+        self.tell(verdict, effects);
+        if settles {
+            self.join_settled(partition, effects);
+        }
+    }
+
+    /// Keeps what is settled small.
+    fn join_settled(&mut self, partition: u32, effects: &mut Effects) {
+        let p = self.partitions.get(partition as usize);
+        let Some(ranges) = p.and_then(Partition::to_join) else {
+            return;
+        };
+        for verdict in ranges::verdicts(partition, ranges) {
+            self.tell(verdict, effects);
+        }
+        if let Some(p) = self.partitions.get_mut(partition as usize) {
+            p.joined();
+        }
+    }
+
+    fn tell(&mut self, verdict: Verdict, effects: &mut Effects) {
         self.apply(&verdict);
         if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {
             return;

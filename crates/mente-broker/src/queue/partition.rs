@@ -7,6 +7,7 @@ use std::time::Duration;
 use mente_engine::{Offset, Timestamp};
 
 use super::ahead::{Ahead, Stretch, Stretches};
+use super::ranges::{RANGES, Range, Ranges};
 use super::session::{SessionState, weight};
 use super::{NOWHERE, Verdict};
 use crate::name::EntityName;
@@ -28,7 +29,7 @@ pub struct Durable {
     /// So many records below the floor matched: the number of the last one of them.
     pub passed: u64,
     /// Settled, at or above the floor.
-    pub settled: BTreeSet<Offset>,
+    pub settled: Ranges,
     pub failed: BTreeMap<Offset, Failure>,
     /// Given up on, the copy in the dead-letter log not confirmed yet.
     pub dying: BTreeMap<Offset, Obituary>,
@@ -97,6 +98,8 @@ pub(super) struct Partition {
     /// Given back and without an entry: still to be read again.
     pub(super) sought: BTreeSet<Offset>,
     ahead: Ahead,
+    /// So many ranges of what is settled are looked through for some to be joined.
+    join_at: usize,
 }
 
 #[derive(Debug)]
@@ -241,6 +244,9 @@ impl Durable {
                 }
             }
             Verdict::IdsFrom { from, .. } => self.ids_from = Some(Offset(*from)),
+            Verdict::Joined { ranges, .. } => {
+                ranges.iter().for_each(|range| self.settled.cover(*range));
+            }
         }
     }
 
@@ -261,7 +267,7 @@ impl Durable {
         self.passed = self.passed.max(passed);
         if floor > self.floor {
             self.floor = floor;
-            self.settled = self.settled.split_off(&floor);
+            self.settled.forget_below(floor);
             let above = self.failed.split_off(&floor);
             let below = std::mem::replace(&mut self.failed, above).into_iter();
             let revived = below.filter(|(offset, _)| self.revived.contains_key(offset));
@@ -281,16 +287,14 @@ impl Durable {
 
     /// The verdicts that make this state out of an empty one; what a snapshot holds.
     pub fn retell(&self, partition: u32) -> Vec<Verdict> {
-        let settled = |offsets: &[u64]| Verdict::Settled {
+        let floor = Verdict::Settled {
             partition,
-            offsets: offsets.to_vec(),
+            offsets: Vec::new(),
             floor: self.floor.0,
             passed: self.passed,
         };
-        // With its floor, the first one says something even if nothing is settled above it.
-        let mut verdicts = vec![settled(&[])];
-        let offsets: Vec<_> = self.settled.iter().map(|o| o.0).collect();
-        verdicts.extend(offsets.chunks(SETTLED_PER_VERDICT).map(settled));
+        let mut verdicts = vec![floor];
+        verdicts.extend(self.settled.retell(partition));
         verdicts.extend(self.retell_revived(partition));
         verdicts.extend(self.failed.iter().map(|(offset, failure)| Verdict::Failed {
             partition,
@@ -407,6 +411,7 @@ impl Partition {
             ready: BTreeSet::new(),
             sought: BTreeSet::new(),
             ahead: Ahead::new(start),
+            join_at: RANGES,
         }
     }
 
@@ -442,7 +447,9 @@ impl Partition {
             && self.entries.len() < share
             // What dies must be copied before more can die.
             && self.durable.dying.len() < WINDOW;
-        room.then(|| self.position())
+        let position = self.position();
+        // In the middle of what is settled nobody knows how much of it lies behind; nothing there takes room.
+        (room || self.durable.settled.contains(position)).then_some(position)
     }
 
     /// Where to read on.
@@ -461,8 +468,8 @@ impl Partition {
     /// Records between `scanned` and `counted` that are still to be delivered.
     pub(super) fn waiting(&self) -> u64 {
         // Above the floor some are settled already: a restart scans from the floor again.
-        let beyond = self.scanned.max(self.durable.floor)..self.counted();
-        let settled = self.durable.settled.range(beyond).count() as u64;
+        let beyond = self.scanned.max(self.durable.floor);
+        let settled = self.durable.settled.matches(beyond, self.counted());
         self.ahead.matches().saturating_sub(settled)
     }
 
@@ -481,7 +488,7 @@ impl Partition {
         self.ahead.scan(offset);
         self.number += 1;
         // One that was given back is among the settled too, and read for itself.
-        let is_settled = self.durable.settled.contains(&offset);
+        let is_settled = self.durable.settled.contains(offset);
         if !is_settled {
             // One that is held back is known by another number until it is due.
             let number = match entry.number {
@@ -526,7 +533,7 @@ impl Partition {
     /// Whether the record is at its end: nobody is to have it any more.
     pub(super) fn is_at_its_end(&self, offset: Offset) -> bool {
         let durable = &self.durable;
-        let is_settled = offset < durable.floor || durable.settled.contains(&offset);
+        let is_settled = offset < durable.floor || durable.settled.contains(offset);
         is_settled && !durable.revived.contains_key(&offset)
     }
 
@@ -591,11 +598,20 @@ impl Partition {
 
     /// Whether something is settled that was not read again since the restart.
     pub(super) fn has_settled_ahead(&self) -> bool {
-        let reach = self.reach().0;
-        self.durable
-            .settled
-            .last()
-            .is_some_and(|last| *last >= reach)
+        self.durable.settled.end() > Some(self.reach().0)
+    }
+
+    /// Ranges of what is settled that become one, once there are many: nothing that was scanned is left between.
+    pub(super) fn to_join(&self) -> Option<Vec<Range>> {
+        let settled = &self.durable.settled;
+        let is_free =
+            |from, upto| upto <= self.scanned && self.entries.range(from..upto).next().is_none();
+        (settled.len() >= self.join_at).then(|| settled.joined(is_free))
+    }
+
+    /// They were joined as far as they can be: the next time there are twice as many.
+    pub(super) fn joined(&mut self) {
+        self.join_at = RANGES.max(2 * self.durable.settled.len());
     }
 
     pub(super) fn start(&self) -> Offset {

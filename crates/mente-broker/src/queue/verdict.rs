@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::ranges::Range;
 use crate::name::EntityName;
 
 /// A decision about records of one view. `passed` is how many records below `floor` matched.
@@ -82,6 +83,8 @@ pub enum Verdict {
     },
     /// To know which ids came within the window, one must read from here on.
     IdsFrom { partition: u32, from: u64 },
+    /// Nothing is left between ranges of what is settled: they are one. In a snapshot, all of them.
+    Joined { partition: u32, ranges: Vec<Range> },
 }
 
 /// An offset that no record has.
@@ -103,7 +106,8 @@ impl Verdict {
             | Self::Noted { partition, .. }
             | Self::Deferred { partition, .. }
             | Self::SessionSet { partition, .. }
-            | Self::IdsFrom { partition, .. } => *partition,
+            | Self::IdsFrom { partition, .. }
+            | Self::Joined { partition, .. } => *partition,
         }
     }
 }
