@@ -1,6 +1,8 @@
 //! What queues, topics and their subscriptions are made with, as Service Bus has it: each property with its
 //! default, range and meaning. `None` of a duration is "never" or "without end".
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -214,6 +216,15 @@ impl Entity {
             EntityKind::Queue(queue) => &queue.sending,
             EntityKind::Topic(topic) => &topic.sending,
         }
+    }
+
+    /// It is deleted when nobody used it for so long.
+    pub(crate) fn goes_after(&self) -> Option<Duration> {
+        let forwards = self
+            .queue()
+            .is_some_and(|q| q.receiving.forward_to.is_some());
+        let ms = self.sending().auto_delete_on_idle_ms;
+        ms.filter(|_| !forwards).map(Duration::from_millis)
     }
 
     pub fn queue(&self) -> Option<&QueueProperties> {

@@ -53,11 +53,11 @@ pub use access::{Access, Action, Principal};
 pub use bell::Bell;
 pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{
-    Alternative, AsOf, Aside, AskWebhook, Blamed, Branch, Broker, Cause, CheckedSchema, Commanded,
-    Decided, Deletion, Delivery, Effect, Effects, EventPlace, FailedEvent, Forked, Found, Head,
-    Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start, Step, StoredEvent,
-    StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced, Verified, WhatIf,
-    saga_principal,
+    Alternative, AsOf, Aside, AskWebhook, Attached, Blamed, Branch, Broker, Cause, CheckedSchema,
+    Commanded, Decided, Deletion, Delivery, Effect, Effects, EventPlace, FailedEvent, Forked,
+    Found, Head, Idle, Looked, Options, Position, Promoted, Received, Replayed, ShardTask, Start,
+    Step, StoredEvent, StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced,
+    Verified, WhatIf, saga_principal,
 };
 pub use broker::{Ending, Held, Lock, Message, MessageCounts};
 pub use catalogue::Catalogue;

@@ -6,6 +6,7 @@
 
 mod command;
 mod durable;
+mod idle;
 mod messages;
 mod reading;
 mod whereabouts;
@@ -96,6 +97,8 @@ struct View {
     /// Where it began, by partition; of a view that an earlier Mente made, where a snapshot found it.
     began: Vec<u64>,
     queue: Queue,
+    /// When somebody used it last, on the monotone clock of this owner.
+    used: Option<Duration>,
 }
 
 impl Shard {
@@ -142,6 +145,11 @@ impl Shard {
     }
 
     pub fn decide(&mut self, now: Now, ticket: Ticket, command: Command, out: &mut Outcome) {
+        if let Some(id) = command.uses().and_then(|name| self.names.get(name))
+            && let Some(view) = self.views.get_mut(id)
+        {
+            view.used = Some(now.monotone);
+        }
         let reply = match command {
             Command::CreateTopic { name, topic } => self.create_topic(name, topic, out),
             Command::DeleteTopic { name } => self.delete_topic(name, out),
@@ -174,7 +182,7 @@ impl Shard {
                 for (log, bounds) in &bounds {
                     self.trimmed(now, *log, bounds.start, out);
                 }
-                Ok(self.subscriptions(topic.as_ref(), &bounds))
+                Ok(self.subscriptions(now, topic.as_ref(), &bounds))
             }
             Command::DropSubscriptions { topic } => self.drop_subscriptions(&topic, out),
             Command::Receive { name, taking } => {
@@ -296,6 +304,7 @@ impl Shard {
                     topic: subscription.topic.clone(),
                     began: began.clone(),
                     queue,
+                    used: None,
                 };
                 self.names.insert(name.clone(), subscription.view);
                 self.views.insert(subscription.view, view);
@@ -604,12 +613,18 @@ impl Shard {
         Reply::Appended(appended)
     }
 
-    fn subscriptions(&self, topic: Option<&EntityName>, bounds: &[(LogId, Bounds)]) -> Reply {
+    fn subscriptions(
+        &mut self,
+        now: Now,
+        topic: Option<&EntityName>,
+        bounds: &[(LogId, Bounds)],
+    ) -> Reply {
         let wanted = self
             .views
-            .iter()
+            .iter_mut()
             .filter(|(_, view)| topic.is_none_or(|t| view.name.topic == *t));
-        let info = |(id, view): (&u64, &View)| SubscriptionInfo {
+        let info = |(id, view): (&u64, &mut View)| SubscriptionInfo {
+            idle_ms: view.idle(now).as_millis() as u64,
             name: view.name.clone(),
             settings: view.queue.settings().clone(),
             counts: view.queue.counts(),

@@ -9,6 +9,7 @@ mod asking;
 mod branches;
 mod commands;
 mod entities;
+mod idle;
 mod messages;
 mod past;
 mod publish;
@@ -55,6 +56,7 @@ use crate::structured::{ParseEvent, no_format};
 
 pub(crate) use branches::Lent;
 use commands::Lanes;
+use idle::Links;
 use messages::Holds;
 use past::{Folds, States};
 use turns::Turns;
@@ -64,6 +66,7 @@ pub use commands::{AskWebhook, Commanded, Decided};
 pub(crate) use telling::Teller;
 
 pub use entities::MessageCounts;
+pub use idle::{Attached, Idle};
 pub use messages::{Ending, Held, Lock, Message};
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
@@ -150,6 +153,8 @@ pub struct Broker {
     teller: Arc<Teller>,
     /// Logs beside topics that were asked for.
     holds: Arc<Holds>,
+    /// Of queue clients at this node.
+    links: Arc<Links>,
     /// This handle reads events as they were written.
     is_as_written: bool,
     /// Largest append to a stream: it is one batch of this engine.
@@ -285,6 +290,7 @@ impl Broker {
             reducers,
             teller,
             holds: Arc::default(),
+            links: Arc::default(),
             is_as_written: false,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),
             refused,

@@ -199,14 +199,21 @@ impl Broker {
             Err(error) if error.kind == Kind::NotOwner => Ok(Vec::new()),
             reply => subscriptions(reply?),
         };
-        // One that is being taken over rings when it is.
-        let is_own = |shard: &usize| match (&self.peers, self.duties[*shard].progress()) {
-            (None, _) | (Some(_), Progress::AtWork { .. }) => true,
-            (Some(_), _) => false,
-        };
-        let own = (0..self.shards.len()).filter(is_own);
+        let own = (0..self.shards.len()).filter(|shard| self.is_own(*shard));
         let lists = futures::future::try_join_all(own.map(ask)).await?;
         Ok(lists.into_iter().flatten().collect())
+    }
+
+    /// Whether this node decides for the shard; one that is being taken over rings when it is.
+    fn is_own(&self, shard: usize) -> bool {
+        match (&self.peers, self.duties[shard].progress()) {
+            (None, _) | (Some(_), Progress::AtWork { .. }) => true,
+            (Some(_), _) => false,
+        }
+    }
+
+    pub(super) fn decides_for(&self, topic: &EntityName) -> bool {
+        self.is_own(self.shard_of(topic))
     }
 
     /// Receives up to `max` events under locks; waits up to `wait` for the first.

@@ -194,4 +194,7 @@ pub struct SubscriptionInfo {
     pub view: u64,
     /// Dead letters that lie below this were given back.
     pub revived_upto: Offset,
+    /// For so long nobody asked it for anything, as far as this owner knows.
+    #[serde(default)]
+    pub idle_ms: u64,
 }

@@ -54,6 +54,8 @@ pub enum Ask {
         lock: SessionLock,
         state: Option<String>,
     },
+    /// Somebody has a link to it.
+    Attached,
     Sessions {
         since_ms: Option<i64>,
         skip: usize,
@@ -132,6 +134,7 @@ impl Shard {
                     until.map(|until| Reply::Until(until.0)),
                 ))
             }
+            Ask::Attached => Some(Ok(Reply::Done)),
             Ask::ReleaseSession { lock } => {
                 queue.release_session(now, &lock, effects);
                 Some(Ok(Reply::Done))

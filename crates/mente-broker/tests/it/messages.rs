@@ -64,6 +64,7 @@ macro_rules! call {
     }};
 }
 
+mod idle;
 mod rules;
 mod ways;
 

@@ -15,7 +15,7 @@ use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use mente_broker::{Broker, Held, Principal};
+use mente_broker::{Broker, Held, Principal, SubscriptionName};
 use mente_wire::amqp::machine::{Connection, Delivery, Event, LinkId, Outgoing, SessionId};
 use mente_wire::amqp::performative::{Attach, Role};
 use mente_wire::amqp::sasl::SaslCode;
@@ -279,7 +279,13 @@ impl Client {
                 requires_session,
             } => {
                 let _ = machine.grant(id, super::sender::CREDIT);
-                Link::Sender(Sender::new(who, to, path, bytes, requires_session))
+                let attached = self
+                    .desk
+                    .door
+                    .broker
+                    .attach(SubscriptionName::queue(to.clone()));
+                let sender = Sender::new(who, to, path, bytes, requires_session, attached);
+                Link::Sender(sender)
             }
             Lead::Receiver {
                 who,
@@ -290,7 +296,9 @@ impl Client {
             } => {
                 let session = session.map(|(lock, _)| lock);
                 let name = attach.name.as_str().to_owned();
-                let receiver = Receiver::new(name, who, view, mode, has_sessions, session);
+                let attached = self.desk.door.broker.attach(view.clone());
+                let receiver =
+                    Receiver::new(name, who, view, mode, has_sessions, session, attached);
                 Link::Receiver(Box::new(receiver))
             }
         };

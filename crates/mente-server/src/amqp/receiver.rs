@@ -7,7 +7,7 @@ use bytes::Bytes;
 use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
 use mente_broker::{
-    Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
+    Attached, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
 };
 use mente_engine::limits;
 use mente_wire::amqp::DeliveryState;
@@ -59,6 +59,7 @@ pub(super) struct Receiver {
     settling_calls: usize,
     /// Settlements that cannot be, to be told.
     unfit: Vec<(DeliveryId, DeliveryState)>,
+    _attached: Attached,
 }
 
 /// A call for messages.
@@ -75,6 +76,7 @@ impl Receiver {
         mode: Mode,
         has_sessions: bool,
         session: Option<SessionLock>,
+        attached: Attached,
     ) -> Self {
         Self {
             name,
@@ -94,6 +96,7 @@ impl Receiver {
             settling: Vec::new(),
             settling_calls: 0,
             unfit: Vec::new(),
+            _attached: attached,
         }
     }
 

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mente_broker::{Broker, EntityName, Error, Kind, Message, Principal};
+use mente_broker::{Attached, Broker, EntityName, Error, Kind, Message, Principal};
 use mente_engine::limits;
 use mente_wire::amqp::machine::{Connection, Delivery, DeliveryId, LinkId};
 use mente_wire::amqp::message::BATCH_FORMAT;
@@ -29,6 +29,7 @@ pub(super) struct Sender {
     /// Largest delivery, as the client was told.
     bytes: u64,
     requires_session: bool,
+    _attached: Attached,
     waiting: VecDeque<Sent>,
     is_calling: bool,
 }
@@ -57,6 +58,7 @@ impl Sender {
         path: String,
         bytes: u64,
         requires_session: bool,
+        attached: Attached,
     ) -> Self {
         Self {
             who,
@@ -64,6 +66,7 @@ impl Sender {
             path,
             bytes,
             requires_session,
+            _attached: attached,
             waiting: VecDeque::new(),
             is_calling: false,
         }

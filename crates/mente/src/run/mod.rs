@@ -444,6 +444,15 @@ async fn serve(
     let messages = amqp.map(|amqp| tokio::spawn(amqp.run(stopping.clone())));
     let push = push::run(broker.clone(), plan.push.clone(), stopped(stopping.clone()));
     let push = tokio::spawn(push);
+    let deleting = {
+        let (broker, stopping) = (broker.clone(), stopped(stopping.clone()));
+        tokio::spawn(async move {
+            tokio::select! {
+                () = broker.keep_deleting_idle() => {}
+                () = stopping => {}
+            }
+        })
+    };
     let relaying = {
         let stopping = stopping.clone();
         tokio::spawn(async move { relays.run(stopping).await })
@@ -495,6 +504,7 @@ async fn serve(
         part.await.context("the part in the cluster failed")?;
     }
     push.await.context("the webhook sender failed")?;
+    deleting.await.context("what deletes idle queues failed")?;
     relaying.await.context("the relays failed")?;
     courses.await.context("the sagas failed")?;
     let _ = stop_views.send(true);
