@@ -10,13 +10,13 @@ use crate::judge::{self, Case};
 use crate::server::Server;
 
 /// Any key will do where none was set up; the flag makes the clients go without TLS, at the endpoint's own port.
-fn connection(address: &str) -> String {
+pub(crate) fn connection(address: &str) -> String {
     format!(
         "Endpoint=sb://{address};SharedAccessKeyName=RootManageSharedAccessKey;SharedAccessKey=any;UseDevelopmentEmulator=true;"
     )
 }
 
-fn tests() -> PathBuf {
+pub(crate) fn tests() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/servicebus")
 }
 
@@ -52,7 +52,7 @@ async fn prove(program: &[&str], run: &str) {
 }
 
 /// Where the server's door of that name is.
-fn port(server: &Server, door: &str) -> String {
+pub(crate) fn port(server: &Server, door: &str) -> String {
     let ports = std::fs::read_to_string(server.data().with_file_name("ports.json")).unwrap();
     let ports: serde_json::Value = serde_json::from_str(&ports).unwrap();
     let address = ports[door].as_str();
@@ -72,7 +72,7 @@ async fn the_asyncio_client_of_python_works() {
 }
 
 /// The Python with the packages of `tests/python/requirements.txt`, and the program.
-fn python() -> [&'static str; 2] {
+pub(crate) fn python() -> [&'static str; 2] {
     static PYTHON: OnceLock<[String; 2]> = OnceLock::new();
     PYTHON
         .get_or_init(|| {

@@ -14,3 +14,4 @@ mod server;
 mod clients;
 mod entities;
 mod judge;
+mod kills;
