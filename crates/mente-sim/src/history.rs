@@ -9,6 +9,7 @@
 //! process ended, one of `ok`, `fail` (certainly not done) and `info` (perhaps done). Answers fill the
 //! same fields that the invocation left empty.
 
+mod message;
 mod store;
 
 use std::collections::BTreeMap;
@@ -17,6 +18,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
+pub use message::{DEAD, Ending, Messages, Taken, Way, What};
 pub use store::{Boundary, Part, Replayed, Told};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -170,6 +172,8 @@ pub enum Op {
         subscription: String,
         done: Option<Replayed>,
     },
+    /// Of a queue, by a client of Service Bus.
+    Messages(Messages),
     /// Everything that this subscription still had was received and completed, and what it gave
     /// up on was copied; fails if that never comes.
     Drained {

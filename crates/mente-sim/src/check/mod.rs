@@ -6,6 +6,9 @@ mod fold;
 mod hidden;
 mod judged;
 mod log;
+mod messages;
+#[cfg(test)]
+mod messages_tests;
 #[cfg(test)]
 mod outside;
 mod queue;
@@ -125,6 +128,7 @@ pub fn check_to_end(history: &[Entry]) -> Vec<Violation> {
     let calls = calls(history);
     let mut findings = judge(&calls);
     judged::check(&calls, &mut findings);
+    messages::judged(&calls, &mut findings);
     findings.in_order()
 }
 
@@ -132,6 +136,7 @@ fn judge(calls: &[Call<'_>]) -> Findings {
     let mut findings = Findings::default();
     log::check(calls, &mut findings);
     queue::check(calls, &mut findings);
+    messages::check(calls, &mut findings);
     stream::check(calls, &mut findings);
     store::check(calls, &mut findings);
     fold::check(calls, &mut findings);

@@ -1,0 +1,577 @@
+//! The laws of queues of messages, as clients of Service Bus see them: what was accepted comes until somebody is
+//! done with it, under one number and one lock at a time, and what was put aside, cancelled or given up stays so.
+//! Those of sessions are in `messages/sessions.rs`.
+
+mod sessions;
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::wall::Wall;
+use super::{Findings, Law};
+use crate::history::{Call, DEAD, Ending, Messages, Op, Phase, Taken, Way, What};
+
+const MS: u64 = 1_000_000;
+/// Digits of a token that are its term.
+const TERM_DIGITS: usize = 10;
+
+/// A delivery and the call that brought it.
+struct Delivery<'a> {
+    call: &'a Call<'a>,
+    way: Way,
+    session: Option<&'a str>,
+    what: &'a Taken,
+}
+
+struct Ended<'a> {
+    call: &'a Call<'a>,
+    ending: &'a Ending,
+    /// `None`: nobody knows.
+    held: Option<bool>,
+}
+
+struct Sent<'a> {
+    call: &'a Call<'a>,
+    session: Option<&'a str>,
+    /// Of what was scheduled.
+    delay: Option<u64>,
+}
+
+#[derive(Default)]
+struct Queue<'a> {
+    lock: u64,
+    resends: bool,
+    /// By value, each with the calls that sent it.
+    sent: BTreeMap<&'a str, Vec<Sent<'a>>>,
+    /// Calls that sent, and their values.
+    sends: Vec<(&'a Call<'a>, &'a [String])>,
+    cancels: BTreeMap<&'a str, Vec<&'a Call<'a>>>,
+    deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
+    /// Takes that may have brought what nobody saw.
+    unseen: Vec<(&'a Call<'a>, Way)>,
+    /// By token.
+    ends: BTreeMap<&'a str, Vec<Ended<'a>>>,
+    sessions: sessions::Sessions<'a>,
+    emptied: Option<&'a Call<'a>>,
+}
+
+#[derive(Default)]
+struct Collected<'a> {
+    queues: BTreeMap<&'a str, Queue<'a>>,
+    /// When the server was away, from when to when at the most.
+    restarts: Vec<&'a Call<'a>>,
+}
+
+pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
+    let collected = Collected::of(calls);
+    let wall = Wall::new(calls);
+    for (name, queue) in &collected.queues {
+        let check = Check {
+            name,
+            queue,
+            of: collected.queues.get(name.trim_end_matches(DEAD)),
+            dead: collected.queues.get(&*format!("{name}{DEAD}")),
+            is_dead: name.ends_with(DEAD),
+            restarts: &collected.restarts,
+            wall: &wall,
+        };
+        check.numbers(findings);
+        for (value, deliveries) in &queue.deliveries {
+            check.deliveries(value, deliveries, findings);
+        }
+        check.ends_of_locks(findings);
+        check.order(findings);
+        check.sessions(findings);
+        if let Some(emptied) = queue.emptied {
+            check.ends(emptied, findings);
+        }
+    }
+}
+
+/// That the end of a history shows that nothing is left in any queue.
+pub(super) fn judged<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
+    // By queue: the last look, and whether something was sent since.
+    let mut seen: BTreeMap<&str, (Phase, bool)> = BTreeMap::new();
+    for call in calls {
+        let Op::Messages(Messages { queue, what }) = call.op else {
+            continue;
+        };
+        let looked = seen.entry(queue).or_insert((Phase::Invoke, true));
+        match what {
+            What::Emptied => *looked = (call.phase, false),
+            What::Send { .. } | What::Schedule { .. } | What::Make { .. } => looked.1 = true,
+            _ => {}
+        }
+    }
+    let last = calls.last().map_or(0, |call| call.invoked);
+    for (name, (phase, is_stale)) in seen {
+        if phase == Phase::Fail {
+            findings.add(Law::Stuck, last, format!("{name}: something is left"));
+        } else if phase != Phase::Ok || is_stale {
+            let detail = format!("{name} was not emptied at the end");
+            findings.add(Law::NotJudged, last, detail);
+        }
+    }
+}
+
+impl<'a> Collected<'a> {
+    fn of(calls: &'a [Call<'a>]) -> Self {
+        let mut collected = Self::default();
+        for call in calls {
+            match call.op {
+                Op::Messages(Messages { queue, what }) => {
+                    collected.queues.entry(queue).or_default().add(call, what);
+                }
+                Op::Restart { .. } => collected.restarts.push(call),
+                _ => {}
+            }
+        }
+        collected
+    }
+}
+
+impl<'a> Queue<'a> {
+    fn add(&mut self, call: &'a Call<'a>, what: &'a What) {
+        let is_ok = call.phase == Phase::Ok;
+        self.sessions.add(call, what);
+        match what {
+            What::Make { lock_ms, resends } => {
+                (self.lock, self.resends) = (lock_ms * MS, *resends);
+            }
+            What::Send { values, session } => self.send(call, values, session.as_deref(), None),
+            What::Schedule {
+                values, delay_ms, ..
+            } => self.send(call, values, None, Some(delay_ms * MS)),
+            What::Cancel { value } => self.cancels.entry(value).or_default().push(call),
+            What::Take { way, session, came } => {
+                if call.phase == Phase::Info {
+                    self.unseen.push((call, *way));
+                }
+                for what in came.iter().filter(|_| is_ok) {
+                    self.deliveries
+                        .entry(&what.value)
+                        .or_default()
+                        .push(Delivery {
+                            call,
+                            way: *way,
+                            session: session.as_deref(),
+                            what,
+                        });
+                }
+            }
+            What::End {
+                token,
+                ending,
+                held,
+                ..
+            } => self.ends.entry(token).or_default().push(Ended {
+                call,
+                ending,
+                held: match call.phase {
+                    Phase::Ok => Some(*held),
+                    Phase::Fail | Phase::Unheard => Some(false),
+                    Phase::Info | Phase::Invoke => None,
+                },
+            }),
+            What::Emptied if is_ok => self.emptied = Some(call),
+            What::Emptied
+            | What::Accept { .. }
+            | What::Leave { .. }
+            | What::SetState { .. }
+            | What::State { .. } => {}
+        }
+    }
+
+    fn send(
+        &mut self,
+        call: &'a Call<'a>,
+        values: &'a [String],
+        session: Option<&'a str>,
+        delay: Option<u64>,
+    ) {
+        for value in values {
+            self.sent.entry(value).or_default().push(Sent {
+                call,
+                session,
+                delay,
+            });
+        }
+        if delay.is_none() {
+            self.sends.push((call, values));
+        }
+    }
+
+    fn ends_of(&self, token: &str) -> &[Ended<'a>] {
+        self.ends.get(token).map_or(&[], Vec::as_slice)
+    }
+
+    /// What was said of any delivery of it, and may have been done.
+    fn said_of(&self, value: &str) -> impl Iterator<Item = &Ended<'a>> {
+        let deliveries = self.deliveries.get(value).into_iter().flatten();
+        let ends = deliveries.flat_map(|delivery| self.ends_of(&delivery.what.token));
+        ends.filter(|ended| ended.held != Some(false))
+    }
+
+    /// The number under which it came.
+    fn number(&self, value: &str) -> Option<u64> {
+        let first = self.deliveries.get(value)?.first()?;
+        Some(first.what.number)
+    }
+}
+
+struct Check<'a, 'b> {
+    name: &'b str,
+    queue: &'b Queue<'a>,
+    /// Itself, or the queue whose dead letters these are.
+    of: Option<&'b Queue<'a>>,
+    dead: Option<&'b Queue<'a>>,
+    is_dead: bool,
+    restarts: &'b [&'a Call<'a>],
+    wall: &'b Wall,
+}
+
+impl<'a> Check<'a, '_> {
+    fn add(&self, findings: &mut Findings, law: Law, delivery: &Delivery<'_>, why: &str) {
+        let Taken {
+            value,
+            number,
+            failed,
+            token,
+            ..
+        } = delivery.what;
+        let detail = format!(
+            "{}: {value}, number {number}, failed {failed}, under {token:?}: {why}",
+            self.name
+        );
+        findings.add(law, delivery.call.ended, detail);
+    }
+
+    /// Whether the server may have been away in between.
+    fn may_have_restarted(&self, after: usize, before: usize) -> bool {
+        let first = self.restarts.partition_point(|call| call.ended < after);
+        let next = self.restarts.get(first);
+        next.is_some_and(|call| call.invoked < before)
+    }
+
+    /// Whether it certainly was, from its end to its beginning.
+    fn has_restarted(&self, after: usize, before: usize) -> bool {
+        let first = self.restarts.partition_point(|call| call.invoked < after);
+        let next = self.restarts.get(first);
+        next.is_some_and(|call| call.ended < before)
+    }
+
+    fn is_same_life(&self, earlier: &Delivery<'_>, later: &Delivery<'_>) -> bool {
+        !self.may_have_restarted(earlier.call.invoked, later.call.ended)
+            && term(&earlier.what.token) == term(&later.what.token)
+    }
+
+    /// Whether a lock that this call brought may have run out before `later` ended: not if the server went away
+    /// first, which voids it and counts for nothing.
+    fn may_have_run_out(&self, call: &Call<'_>, later: &Call<'_>) -> bool {
+        let first = self
+            .restarts
+            .partition_point(|restart| restart.ended < call.invoked);
+        let away = self.restarts.get(first).map_or(u64::MAX, |c| c.ended_at);
+        call.invoked_at + self.queue.lock <= later.ended_at.min(away)
+    }
+
+    /// Each value one number, each number one value.
+    fn numbers(&self, findings: &mut Findings) {
+        let mut by_number: BTreeMap<u64, &str> = BTreeMap::new();
+        for (value, deliveries) in &self.queue.deliveries {
+            let first = &deliveries[0];
+            for delivery in deliveries {
+                if delivery.what.number != first.what.number {
+                    let why = format!("it was {} before", first.what.number);
+                    self.add(findings, Law::Duplicated, delivery, &why);
+                }
+            }
+            if let Some(other) = by_number.insert(first.what.number, value) {
+                let why = format!("the number is that of {other}");
+                self.add(findings, Law::OffsetReused, first, &why);
+            }
+        }
+    }
+
+    fn deliveries(&self, value: &str, all: &[Delivery<'_>], findings: &mut Findings) {
+        let mut tokens = BTreeSet::new();
+        for (at, delivery) in all.iter().enumerate() {
+            let token = &delivery.what.token;
+            if !token.is_empty() && !tokens.insert(token) {
+                let why = "a token that was given before";
+                self.add(findings, Law::TwoLocks, delivery, why);
+            }
+            if let Some((law, why)) = self.may_not_come(value, delivery) {
+                self.add(findings, law, delivery, why);
+            }
+            self.check_failed(value, all, delivery, findings);
+            for earlier in all[..at].iter().chain(&all[at + 1..]) {
+                if earlier.call.ended < delivery.call.invoked {
+                    self.check_after(earlier, delivery, findings);
+                }
+            }
+        }
+    }
+
+    /// Why this delivery is none that may be, by what was done to the message at all.
+    fn may_not_come(&self, value: &str, delivery: &Delivery<'_>) -> Option<(Law, &'static str)> {
+        let call = delivery.call;
+        let sent = self.of.and_then(|of| of.sent.get(value));
+        let sent: Vec<&Sent<'_>> = sent
+            .into_iter()
+            .flatten()
+            .filter(|sent| sent.call.invoked < call.ended && !sent.call.phase.is_undone())
+            .collect();
+        if sent.is_empty() {
+            return Some((Law::Invented, "nobody sent it"));
+        }
+        let cancels = self.of.and_then(|of| of.cancels.get(value));
+        let is_cancelled = |cancel: &Call<'_>| cancel.phase == Phase::Ok;
+        if cancels.into_iter().flatten().any(|c| is_cancelled(c)) {
+            return Some((Law::Resurrected, "it was cancelled"));
+        }
+        let is_early = |sent: &&Sent<'_>| {
+            sent.delay.is_some_and(|delay| {
+                // When it is due is an absolute time, by the sender's clock, which nobody steps.
+                let from = sent.call.invoked_at;
+                let (_, latest) = self.wall.between(from, call.ended_at);
+                latest < i128::from(from + delay)
+            })
+        };
+        if sent.iter().all(is_early) {
+            return Some((Law::TooSoon, "it is due later"));
+        }
+        if self.is_dead {
+            return self.wrong_death(value, delivery);
+        }
+        let said = self.queue.said_of(value);
+        let was_deferred = said
+            .filter(|ended| *ended.ending == Ending::Defer)
+            .any(|ended| ended.call.invoked < call.ended);
+        if delivery.way == Way::Deferred && !was_deferred {
+            return Some((Law::WrongDelivery, "nobody put it aside"));
+        }
+        None
+    }
+
+    fn wrong_death(&self, value: &str, delivery: &Delivery<'_>) -> Option<(Law, &'static str)> {
+        let said = self.of.into_iter().flat_map(|of| of.said_of(value));
+        let reasons: Vec<&str> = said
+            .filter(|ended| ended.call.invoked < delivery.call.ended)
+            .filter_map(|ended| match ended.ending {
+                Ending::DeadLetter { reason } => Some(reason.as_str()),
+                _ => None,
+            })
+            .collect();
+        let told = delivery.what.reason.as_deref();
+        match told {
+            _ if reasons.is_empty() => {
+                Some((Law::WrongDelivery, "it is dead, and nobody gave it up"))
+            }
+            Some(told) if reasons.contains(&told) => None,
+            _ => Some((Law::WrongDelivery, "it is dead for another reason")),
+        }
+    }
+
+    /// At most as many deliveries failed as may have, at least as many as certainly did.
+    fn check_failed(
+        &self,
+        value: &str,
+        all: &[Delivery<'_>],
+        delivery: &Delivery<'_>,
+        findings: &mut Findings,
+    ) {
+        let call = delivery.call;
+        let (mut least, mut most) = (0, 0);
+        for other in all.iter().filter(|other| !std::ptr::eq(*other, delivery)) {
+            if other.call.invoked >= call.ended {
+                continue;
+            }
+            let ends = self.queue.ends_of(&other.what.token);
+            let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
+            let mut may_have_failed = self.may_have_run_out(other.call, call);
+            let mut has_failed = false;
+            for abandon in abandons {
+                may_have_failed |= abandon.held != Some(false) && abandon.call.invoked < call.ended;
+                has_failed |= abandon.held == Some(true) && abandon.call.ended < call.invoked;
+            }
+            // Whether putting aside counts, nobody says.
+            may_have_failed |= ends.iter().any(|e| *e.ending == Ending::Defer)
+                || other.session.is_some()
+                || other.way == Way::Deferred;
+            most += u32::from(may_have_failed);
+            least += u32::from(has_failed);
+        }
+        let unseen = self.queue.unseen.iter().filter(|(unseen, way)| {
+            *way != Way::Delete
+                && unseen.invoked < call.ended
+                && (self.may_have_run_out(unseen, call) || delivery.session.is_some())
+        });
+        most += u32::try_from(unseen.count()).unwrap_or(u32::MAX);
+        let failed = delivery.what.failed;
+        if !(least..=most).contains(&failed) && !self.is_dead {
+            let why = format!("from {least} to {most} deliveries of {value} failed before");
+            self.add(findings, Law::DeliveryCount, delivery, &why);
+        }
+    }
+
+    /// `later` was asked for after `earlier` of the same message had arrived.
+    fn check_after(&self, earlier: &Delivery<'_>, later: &Delivery<'_>, findings: &mut Findings) {
+        if earlier.way == Way::Delete {
+            let why = "it was received and deleted";
+            self.add(findings, Law::SettledAgain, later, why);
+        }
+        let mut is_over = false;
+        for ended in self.queue.ends_of(&earlier.what.token) {
+            is_over |= ended.call.invoked < later.call.ended;
+            if ended.held != Some(true) || ended.call.ended >= later.call.invoked {
+                continue;
+            }
+            match ended.ending {
+                Ending::Complete => {
+                    self.add(findings, Law::SettledAgain, later, "it was completed");
+                }
+                Ending::DeadLetter { .. } => {
+                    self.add(findings, Law::SettledAgain, later, "it was given up");
+                }
+                Ending::Defer if later.way != Way::Deferred => {
+                    let why = "it was put aside, and nobody asked for it";
+                    self.add(findings, Law::WrongDelivery, later, why);
+                }
+                Ending::Defer | Ending::Abandon => {}
+            }
+        }
+        // The lock on what is in a session is the session's.
+        let until = earlier.call.invoked_at + self.queue.lock;
+        let is_live = earlier.way != Way::Delete && !is_over && earlier.session.is_none();
+        if is_live && self.is_same_life(earlier, later) && later.call.ended_at < until {
+            let why = format!("{} is live until {until}", earlier.what.token);
+            self.add(findings, Law::TwoLocks, later, &why);
+        }
+    }
+
+    /// A lock that is over holds nothing.
+    fn ends_of_locks(&self, findings: &mut Findings) {
+        for delivery in self.queue.deliveries.values().flatten() {
+            let mut ended: Option<usize> = None;
+            for end in self.queue.ends_of(&delivery.what.token) {
+                if end.held != Some(true) {
+                    continue;
+                }
+                let until = delivery.call.ended_at + self.queue.lock;
+                let late = delivery.session.is_none() && end.call.invoked_at > until;
+                let other_life = self.has_restarted(delivery.call.ended, end.call.invoked);
+                if late || other_life || ended.is_some_and(|at| at < end.call.invoked) {
+                    let Taken { token, value, .. } = delivery.what;
+                    let detail = format!("{}: {value}: {token} was over and still held", self.name);
+                    findings.add(Law::LockHeldTooLong, end.call.ended, detail);
+                }
+                ended = Some(end.call.ended);
+            }
+        }
+    }
+
+    /// Numbers are in the order of sends of which one was answered before the other began.
+    fn order(&self, findings: &mut Findings) {
+        if self.queue.resends {
+            return;
+        }
+        let mut numbered: Vec<(&Call<'_>, Vec<u64>)> = Vec::new();
+        for (call, values) in &self.queue.sends {
+            let numbers = values.iter().filter_map(|value| self.queue.number(value));
+            let numbers: Vec<u64> = numbers.collect();
+            if !numbers.is_sorted() {
+                let detail = format!("{}: a batch has the numbers {numbers:?}", self.name);
+                findings.add(Law::OutOfOrder, call.ended, detail);
+            }
+            if call.phase == Phase::Ok && !numbers.is_empty() {
+                numbered.push((call, numbers));
+            }
+        }
+        let mut by_end: Vec<(usize, u64)> = numbered
+            .iter()
+            .filter_map(|(call, numbers)| Some((call.ended, *numbers.iter().max()?)))
+            .collect();
+        by_end.sort_unstable();
+        let mut answered = by_end.into_iter().peekable();
+        let mut highest = 0;
+        // In the order in which they began.
+        for (call, numbers) in numbered {
+            while let Some((_, number)) = answered.next_if(|(ended, _)| *ended < call.invoked) {
+                highest = highest.max(number);
+            }
+            if numbers.iter().any(|number| *number <= highest) {
+                let detail = format!(
+                    "{}: {numbers:?} were sent behind number {highest}",
+                    self.name
+                );
+                findings.add(Law::OutOfOrder, call.ended, detail);
+            }
+        }
+    }
+
+    /// Now that nothing is left.
+    fn ends(&self, emptied: &Call<'_>, findings: &mut Findings) {
+        let is_deleted_unseen = self.queue.unseen.iter().any(|(_, way)| *way == Way::Delete);
+        let numbers = self.queue.deliveries.keys();
+        let numbers: BTreeSet<u64> = numbers.filter_map(|v| self.queue.number(v)).collect();
+        let last = numbers.last().copied().unwrap_or(0);
+        if numbers.len() as u64 != last && !is_deleted_unseen {
+            let seen = numbers.len();
+            let detail = format!("{}: of the numbers to {last} only {seen} came", self.name);
+            findings.add(Law::RevisionGap, emptied.ended, detail);
+        }
+        for (value, sent) in &self.queue.sent {
+            let ends = self.queue.said_of(value).filter(|e| e.held == Some(true));
+            let ends = ends.filter(|ended| {
+                matches!(ended.ending, Ending::Complete | Ending::DeadLetter { .. })
+            });
+            let deliveries = self.queue.deliveries.get(*value);
+            let deleted = deliveries.into_iter().flatten();
+            let deleted = deleted.filter(|delivery| delivery.way == Way::Delete);
+            if ends.count() + deleted.count() > 1 {
+                let detail = format!("{}: {value} came to two ends", self.name);
+                findings.add(Law::TwoEnds, emptied.ended, detail);
+            }
+            let is_accepted = sent.iter().any(|sent| sent.call.phase == Phase::Ok);
+            if is_accepted && let Some(why) = self.vanished(value).filter(|_| !is_deleted_unseen) {
+                let detail = format!("{}: {value} {why}", self.name);
+                findings.add(Law::Vanished, emptied.ended, detail);
+            }
+        }
+    }
+
+    /// Whether it came to no end that anybody knows of.
+    fn vanished(&self, value: &str) -> Option<&'static str> {
+        let cancels = self.queue.cancels.get(value).into_iter().flatten();
+        if cancels.into_iter().any(|cancel| !cancel.phase.is_undone()) {
+            return None;
+        }
+        let deliveries = self.queue.deliveries.get(value);
+        let Some(deliveries) = deliveries else {
+            return Some("was accepted and never came");
+        };
+        if deliveries.iter().any(|d| d.way == Way::Delete) {
+            return None;
+        }
+        let is_completed = self
+            .queue
+            .said_of(value)
+            .any(|e| *e.ending == Ending::Complete);
+        let mut given_up = self
+            .queue
+            .said_of(value)
+            .filter(|ended| matches!(ended.ending, Ending::DeadLetter { .. }));
+        let is_dead = self
+            .dead
+            .is_some_and(|dead| dead.deliveries.contains_key(value));
+        match given_up.any(|ended| ended.held == Some(true)) {
+            true if !is_dead => Some("was given up, and is no dead letter"),
+            false if !is_dead && !is_completed => Some("was accepted, and nobody is done with it"),
+            _ => None,
+        }
+    }
+}
+
+fn term(token: &str) -> &str {
+    token.get(..TERM_DIGITS).unwrap_or(token)
+}
