@@ -11,7 +11,7 @@ use mente_broker::partition;
 use mente_sim::history::{Op, Phase};
 use serde_json::Value;
 
-use super::clients::{Crowd, Diaries, TOPIC};
+use super::clients::{Crowd, Diaries, Doors, TOPIC};
 use super::diary::Diary;
 use super::episode::KILL;
 use super::network::Network;
@@ -108,6 +108,7 @@ pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> 
         let surroundings = Surroundings {
             // What stands still must not outlive us.
             is_tied: true,
+            has_queues: true,
             engine: engine.clone(),
             network: network.as_ref().map(|network| Inside {
                 namespace: network.namespace(number as u8),
@@ -130,8 +131,8 @@ pub(super) async fn run(folder: &Path, seed: u64, plan: Plan<'_>) -> Result<()> 
         longest_pause: plan.longest_pause,
     };
     stage.settle(&[]).await?;
-    let urls: Vec<String> = stage.nodes.iter().map(Server::url).collect();
-    let mut crowd = Crowd::open(&urls, here, &diaries, seed).await?;
+    let doors = Doors::of(stage.nodes.iter())?;
+    let mut crowd = Crowd::open(&doors, here, &diaries, seed).await?;
     for round in 0..plan.rounds {
         let fault = match FAULTS[round as usize % FAULTS.len()] {
             Fault::CutOff if stage.network.is_none() => Fault::Kill,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 
-use super::clients::{Crowd, Diaries};
+use super::clients::{Crowd, Diaries, Doors};
 use super::clock::WallClock;
 use super::diary::Diary;
 use super::power::{FileSystem, Image};
@@ -100,6 +100,7 @@ pub(super) async fn run(
     let surroundings = Surroundings {
         // What holds a mount or stands still must not outlive us.
         is_tied: image.is_some() || pauses > 0,
+        has_queues: true,
         variables: clock.as_ref().map(WallClock::variables).unwrap_or_default(),
         ..Surroundings::default()
     };
@@ -152,8 +153,8 @@ pub(super) struct Stage {
 
 impl Stage {
     async fn play(&mut self, seed: u64, left: Left) -> Result<Left> {
-        let urls = [self.server.url()];
-        let mut crowd = Crowd::open(&urls, Ipv4Addr::LOCALHOST, &self.diaries, seed).await?;
+        let doors = Doors::of(std::iter::once(&self.server))?;
+        let mut crowd = Crowd::open(&doors, Ipv4Addr::LOCALHOST, &self.diaries, seed).await?;
         let left = self.faults(left, &mut crowd).await?;
         crowd.finish().await?;
         Ok(left)

@@ -10,6 +10,7 @@
 //!    └─ faults ─▶ power (a file system that can be shut down), clock (that can be stepped)
 //! ```
 
+mod amqp;
 mod clients;
 mod clock;
 mod cluster;

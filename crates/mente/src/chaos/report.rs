@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write;
 
-use mente_sim::history::{Call, EXPIRED, Entry, Op, Phase, Placed, calls};
+use mente_sim::history::{Call, DEAD, EXPIRED, Entry, Messages, Op, Phase, Placed, What, calls};
 use mente_sim::{Law, Violation, check_to_end};
 
 use super::episode::KILL;
@@ -97,6 +97,24 @@ impl Report {
                     self.expired += usize::from(letter.reason.as_deref() == Some(EXPIRED));
                 }
             }
+            Op::Messages(Messages { queue, what }) => match what {
+                What::Send { values, .. } | What::Schedule { values, .. } => {
+                    self.published += values.len();
+                }
+                What::End { held: true, .. } => self.done += 1,
+                What::End { held: false, .. } => self.late += 1,
+                What::Take { came, .. } => {
+                    let again = came
+                        .iter()
+                        .filter(|taken| !seen.delivered.insert((queue, &taken.value)));
+                    let again = again.count();
+                    self.duplicated += again;
+                    if queue.ends_with(DEAD) {
+                        self.dead += came.len() - again;
+                    }
+                }
+                _ => {}
+            },
             Op::Pause { ms } => self.pauses_ms.push(*ms),
             Op::Step { ms } if *ms < 0 => self.steps_back += 1,
             Op::Step { .. } => self.steps_forward += 1,

@@ -23,6 +23,7 @@ pub(crate) struct Server {
     log: PathBuf,
     /// `127.0.0.1:PORT`, the same after every restart.
     address: String,
+    queues: Option<Queues>,
     surroundings: Surroundings,
     child: Child,
 }
@@ -32,6 +33,8 @@ pub(crate) struct Server {
 pub(crate) struct Surroundings {
     /// The kernel ends it with us, whatever ends us; needs Linux and its `setpriv`.
     pub(crate) is_tied: bool,
+    /// It has the doors for clients of Service Bus.
+    pub(crate) has_queues: bool,
     /// Variables of its environment.
     pub(crate) variables: Vec<(&'static str, OsString)>,
     pub(crate) engine: Choice,
@@ -44,6 +47,15 @@ pub(crate) struct Surroundings {
 pub(crate) struct Inside {
     pub(crate) namespace: String,
     pub(crate) address: std::net::Ipv4Addr,
+}
+
+/// Where clients of Service Bus find it.
+#[derive(Debug)]
+pub(crate) struct Queues {
+    /// The same after every restart.
+    pub(crate) amqp: String,
+    /// Of its first start.
+    pub(crate) administration: String,
 }
 
 impl Server {
@@ -71,16 +83,20 @@ impl Server {
         let log = folder.join("server.log");
         let host = surroundings.network.as_ref().map(|inside| inside.address);
         let http = format!("{}:0", host.unwrap_or(std::net::Ipv4Addr::LOCALHOST));
-        let child = spawn(&data, &ports_file, &log, &http, &surroundings)?;
+        let child = spawn(&data, &ports_file, &log, [&http, &http], &surroundings)?;
         let mut server = Self {
             data,
             ports_file,
             log,
             address: String::new(),
+            queues: None,
             surroundings,
             child,
         };
         server.address = server.ready().await?;
+        if server.surroundings.has_queues {
+            server.queues = Some(server.find_queues()?);
+        }
         Ok(server)
     }
 
@@ -91,6 +107,24 @@ impl Server {
 
     pub(crate) fn url(&self) -> String {
         format!("http://{}", self.address)
+    }
+
+    /// If it was started with them.
+    pub(crate) const fn queues(&self) -> Option<&Queues> {
+        self.queues.as_ref()
+    }
+
+    fn find_queues(&self) -> Result<Queues> {
+        let ports = std::fs::read_to_string(&self.ports_file).context("ports file")?;
+        let ports: serde_json::Value = serde_json::from_str(&ports).context("ports file")?;
+        let door = |name: &str| {
+            let address = ports[name].as_str().map(str::to_owned);
+            address.with_context(|| format!("ports file without {name}"))
+        };
+        Ok(Queues {
+            amqp: door("amqp")?,
+            administration: door("servicebus-admin")?,
+        })
     }
 
     /// How it ended, if it did so by itself.
@@ -126,7 +160,8 @@ impl Server {
     /// Starts another one on what the last one left, and does not wait for it.
     pub(crate) fn begin(&mut self) -> Result<()> {
         let (data, ports, log) = (&self.data, &self.ports_file, &self.log);
-        self.child = spawn(data, ports, log, &self.address, &self.surroundings)?;
+        let amqp = self.queues.as_ref().map_or("", |queues| &queues.amqp);
+        self.child = spawn(data, ports, log, [&self.address, amqp], &self.surroundings)?;
         Ok(())
     }
 
@@ -198,7 +233,7 @@ fn spawn(
     data: &Path,
     ports_file: &Path,
     log: &Path,
-    http: &str,
+    [http, amqp]: [&str; 2],
     surroundings: &Surroundings,
 ) -> Result<Child> {
     // Ready means that this start wrote it.
@@ -221,8 +256,20 @@ fn spawn(
     let mut words = words.into_iter();
     let mut command = Command::new(words.next().context("there is a program")?);
     command.args(words);
+    if surroundings.has_queues {
+        let host = http.rsplit_once(':').map_or("127.0.0.1", |(host, _)| host);
+        let administration = format!("{host}:0");
+        command.args([
+            "server",
+            "--amqp",
+            amqp,
+            "--servicebus-admin",
+            &administration,
+        ]);
+    } else {
+        command.arg("server");
+    }
     let child = command
-        .arg("server")
         .args(["--http", http])
         .arg("--data-dir")
         .arg(data)

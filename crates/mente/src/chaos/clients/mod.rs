@@ -1,4 +1,4 @@
-//! Who drives the server: outside clients over HTTP. Each writes its own file, bears a server that
+//! Who drives the server: outside clients over HTTP, and over AMQP in `queues`. Each writes its own file, bears a server that
 //! goes away, and never asks twice what it may not ask twice.
 
 mod appender;
@@ -9,6 +9,7 @@ mod commander;
 mod consumer;
 mod historian;
 mod publisher;
+mod queues;
 mod reader;
 mod reviver;
 mod webhook;
@@ -39,7 +40,7 @@ use tokio::task::JoinSet;
 
 use super::diary::Diary;
 use crate::client::{Client, Error};
-use crate::demo::ask;
+use crate::demo::{Server, ask};
 
 pub(super) const TOPIC: &str = "events";
 pub(super) const PARTITIONS: u32 = 3;
@@ -190,12 +191,42 @@ impl Diaries {
     }
 }
 
+/// Where a server is, or the nodes of one.
+#[derive(Clone, Debug)]
+pub(super) struct Doors {
+    pub(super) urls: Vec<String>,
+    /// Of each node, for clients of Service Bus.
+    pub(super) amqp: Vec<String>,
+    /// Where queues are made.
+    pub(super) administration: String,
+}
+
+impl Doors {
+    pub(super) fn of<'a>(servers: impl Iterator<Item = &'a Server>) -> Result<Self> {
+        let (mut urls, mut amqp, mut administration) = (Vec::new(), Vec::new(), String::new());
+        for server in servers {
+            urls.push(server.url());
+            let queues = server.queues().context("a server without queues")?;
+            amqp.push(queues.amqp.clone());
+            administration.clone_from(&queues.administration);
+        }
+        Ok(Self {
+            urls,
+            amqp,
+            administration,
+        })
+    }
+}
+
 /// Everybody who works with a server.
 pub(super) struct Crowd {
     pub(super) tempo: Arc<Tempo>,
     work: JoinSet<Result<()>>,
     auditor: Hand,
     drainer: Hand,
+    /// Empties the queues, at these addresses.
+    sweeper: Hand,
+    amqp: Vec<String>,
     _webhook: Webhook,
 }
 
@@ -203,16 +234,17 @@ impl Crowd {
     /// Makes what they work with at the first of these addresses, and lets them in.
     /// Webhooks come to `host`.
     pub(super) async fn open(
-        urls: &[String],
+        doors: &Doors,
         host: Ipv4Addr,
         diaries: &Diaries,
         seed: u64,
     ) -> Result<Self> {
         let webhook = Webhook::open(diaries.open(1, "webhook")?, seed, host).await?;
+        let urls = &doors.urls[..];
         let first = urls.first().context("a server has an address")?;
         furnish(first, &webhook.url, &diaries.open(2, "furnisher")?).await?;
         let tempo = Arc::<Tempo>::default();
-        let hand = |number, name| {
+        let hand = |number, name: &str| {
             let diary = diaries.open(number, name)?;
             Hand::new(urls, diary, seed, Arc::clone(&tempo))
         };
@@ -240,9 +272,13 @@ impl Crowd {
         work.spawn(study(hand(36, "historian")?));
         work.spawn(follow(hand(40, "reader")?));
         work.spawn(fill(hand(50, "ballast")?));
+        let (administration, amqp) = (&doors.administration, &doors.amqp);
+        queues::begin(administration, amqp, diaries, &mut work, &hand).await?;
         Ok(Self {
             auditor: hand(4, "auditor")?,
             drainer: hand(5, "drainer")?,
+            sweeper: hand(6, "sweeper")?,
+            amqp: amqp.clone(),
             tempo,
             work,
             _webhook: webhook,
@@ -272,6 +308,7 @@ impl Crowd {
         for subscription in [WORK, BRIEF, LEDGERS] {
             drain(&self.drainer, subscription).await?;
         }
+        queues::empty(self.sweeper, &self.amqp).await?;
         audit(&self.auditor).await
     }
 }
