@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::access::Action;
 use crate::error::{Error, Result};
 use crate::name::EntityName;
 
@@ -134,6 +135,64 @@ pub struct Rights {
     pub send: bool,
     /// Has the others too.
     pub manage: bool,
+}
+
+impl Rights {
+    pub const ALL: Self = Self {
+        listen: true,
+        send: true,
+        manage: true,
+    };
+
+    /// What both allow together; whoever may manage may do all.
+    pub const fn and(self, other: Self) -> Self {
+        let manage = self.manage || other.manage;
+        Self {
+            listen: manage || self.listen || other.listen,
+            send: manage || self.send || other.send,
+            manage,
+        }
+    }
+
+    pub(crate) const fn allow(self, action: Action) -> bool {
+        self.manage
+            || match action {
+                Action::Listen => self.listen,
+                Action::Send => self.send,
+                Action::Manage => false,
+            }
+    }
+}
+
+impl std::str::FromStr for Rights {
+    type Err = Error;
+
+    /// One of the three words, in any case.
+    fn from_str(word: &str) -> Result<Self> {
+        let mut rights = Self::default();
+        match word.to_ascii_lowercase().as_str() {
+            "listen" => rights.listen = true,
+            "send" => rights.send = true,
+            "manage" => rights = Self::ALL,
+            _ => {
+                let message = format!("the right {word:?} is none of Listen, Send and Manage");
+                return Err(Error::invalid(message));
+            }
+        }
+        Ok(rights)
+    }
+}
+
+impl std::fmt::Display for Rights {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match (self.manage, self.listen, self.send) {
+            (true, ..) => "Manage, Listen and Send",
+            (_, true, true) => "Listen and Send",
+            (_, true, false) => "Listen alone",
+            (_, false, true) => "Send alone",
+            (_, false, false) => "none",
+        })
+    }
 }
 
 impl std::fmt::Debug for SasRule {

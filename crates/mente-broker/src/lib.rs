@@ -49,7 +49,7 @@ pub mod nearest;
 pub mod partition;
 pub mod rule;
 
-pub use access::{Access, Action, Principal};
+pub use access::{Access, Action, Limited, Principal, Resource};
 pub use bell::Bell;
 pub use branch::{BRANCH_NAME_BYTES, check_branch_name};
 pub use broker::{

@@ -18,6 +18,7 @@ pub mod branches;
 pub mod fuzz;
 pub mod http;
 mod keeping;
+mod keys;
 pub mod nodes;
 mod port;
 mod postgres;

@@ -135,7 +135,8 @@ pub(crate) struct Server {
     /// Make a topic when somebody first publishes to it
     #[arg(long)]
     pub(crate) create_topics: bool,
-    /// Let in only who shows a key of this file: lines NAME=KEY, # begins a comment
+    /// Let in only who shows a key of this file: lines NAME=KEY, or NAME Listen Send=KEY of one that may do only
+    /// that, # begins a comment
     #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
     pub(crate) keys_file: Option<PathBuf>,
     /// Listener for administration clients of Azure Service Bus; none without it. With a certificate it takes HTTPS

@@ -8,7 +8,7 @@ use super::read::Start;
 use super::subscriptions::{COUNT_PAUSE, COUNT_WAIT, subscriptions};
 use crate::access::{Action, Principal, authorize};
 use crate::entity::{
-    Entity, EntityKind, QueueProperties, Receiving, Sending, SubscriptionEntity,
+    Entity, EntityKind, QueueProperties, Receiving, SasRule, Sending, SubscriptionEntity,
     SubscriptionProperties, TopicProperties,
 };
 use crate::error::{Error, Kind, Result};
@@ -63,6 +63,17 @@ impl Broker {
             .definitions
             .get(&(Definition::Entity, name.clone()));
         body.map(|body| read_entity(name, body)).transpose()
+    }
+
+    /// The keys of a queue or a topic, for who lets their holders in; none of what is not there.
+    pub fn sas_rules(&self, name: &EntityName) -> Result<Vec<SasRule>> {
+        let entity = self.known_entity(name)?;
+        Ok(entity.map_or_else(Vec::new, |entity| entity.sending().authorization.clone()))
+    }
+
+    /// An entity that is there: nothing is made for whoever asks.
+    pub async fn existing_entity(&self, who: &Principal, name: &EntityName) -> Result<Entity> {
+        self.there(who, name).await
     }
 
     /// Those that are there, in the order of their names.

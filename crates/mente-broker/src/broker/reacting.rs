@@ -5,7 +5,7 @@ use mente_engine::{Event, Term};
 
 use super::streams::said_by;
 use super::{Broker, StreamEvent, unexpected};
-use crate::access::{Action, Principal, authorize};
+use crate::access::{Action, Principal, Resource, authorize};
 use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Definition;
@@ -19,6 +19,11 @@ pub fn saga_principal(saga: &EntityName) -> Principal {
 }
 
 impl Broker {
+    /// Whether this caller may do that: for doors that begin it before the broker hears of it.
+    pub fn may(&self, who: &Principal, action: Action, on: &dyn Resource) -> Result<()> {
+        authorize(self.options.access, who, action, on)
+    }
+
     /// Whether this caller may say what becomes of an entity.
     pub fn may_manage(&self, who: &Principal, entity: &EntityName) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, entity)

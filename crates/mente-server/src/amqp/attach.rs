@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use mente_broker::entity::{Entity, Receiving, Status};
 use mente_broker::{
-    Broker, EntityName, Mode, Principal, SessionLock, SubscriptionName, WantedSession,
+    Action, Broker, EntityName, Mode, Principal, SessionLock, SubscriptionName, WantedSession,
 };
 use mente_engine::{Timestamp, limits};
 use mente_wire::amqp::performative::{Attach, Role, SenderSettleMode};
@@ -17,7 +17,7 @@ use super::Door;
 use super::address::{Address, Place};
 use super::client::{Desk, Done, Node};
 use super::condition::{ENTITY_DISABLED, Refusal, TIMEOUT};
-use super::tokens::Claims;
+use super::tokens::{Claims, Need};
 
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
 const LOCKED_UNTIL: Symbol = Symbol::from_static("com.microsoft:locked-until-utc");
@@ -72,12 +72,30 @@ pub(super) fn lead(
     attach: &Attach,
 ) -> impl Future<Output = Result<Lead, Refusal>> + Send + 'static {
     let wanted = Wanted::of(attach);
-    let who = match &wanted {
-        Ok(wanted) if wanted.address == Ok(Address::Tokens) => Ok(Principal::Anonymous),
-        _ => claims.who(door, address_of(attach)),
+    let who = match need(attach) {
+        Some(need) => claims.right(door, &need).map(|right| right.who),
+        None => Ok(Principal::Anonymous),
     };
     let door = Arc::clone(door);
     async move { wanted?.lead(&door.broker, who?).await }
+}
+
+/// What a client must be allowed for a link; who shows tokens needs none for that.
+pub(super) fn need(attach: &Attach) -> Option<Need> {
+    let address = address_of(attach);
+    let action = match Address::parse(address) {
+        Ok(Address::Tokens) => return None,
+        Ok(Address::Management(_)) | Err(_) => None,
+        Ok(Address::Entity(place)) => {
+            let action = match attach.role {
+                Role::Sender => Action::Send,
+                Role::Receiver => Action::Listen,
+            };
+            Some((action, place.entity))
+        }
+    };
+    let address = address.to_owned();
+    Some(Need { address, action })
 }
 
 /// Of the node at the server's end.

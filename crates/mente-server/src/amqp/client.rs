@@ -44,6 +44,8 @@ const WORK: usize = 8_192;
 const REQUESTS: usize = 200;
 /// What a client may send on a link for requests before it hears of more.
 const REQUEST_CREDIT: u32 = 100;
+/// How long the end of a token is waited for at a time: somebody may set the clock that it is told by.
+const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
 /// How long what a client leaves behind may take.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -119,6 +121,21 @@ pub(super) enum Node {
         /// Whether its messages are in sessions.
         has_sessions: bool,
     },
+}
+
+impl Link {
+    /// As whom it does what it does, if somebody must be allowed that.
+    fn who(&mut self) -> Option<&mut Principal> {
+        match self {
+            Self::Receiver(receiver) => Some(&mut receiver.who),
+            Self::Sender(sender) => Some(&mut sender.who),
+            Self::Requests { node, .. } | Self::Replies { node, .. } => match node {
+                Node::Tokens => None,
+                Node::Management { who, .. } => Some(who),
+            },
+            Self::Asked { .. } => None,
+        }
+    }
 }
 
 impl Desk {
@@ -303,6 +320,9 @@ impl Client {
             }
         };
         self.links.insert(id, link);
+        if let Some(need) = attach::need(&attach) {
+            self.claims.hold(&self.desk.door, id, need);
+        }
         self.due.insert(id);
         if self.early_drains.remove(&id) {
             let credit = machine.credit(id).unwrap_or(0);
@@ -392,6 +412,7 @@ impl Client {
                 let answer = self.claims.put(&self.desk.door, &request);
                 let answer = request.answer(Style::Tokens, &answer);
                 self.answered(machine, id, request.reply_to.as_deref(), answer);
+                self.review(machine);
             }
             Node::Management {
                 who,
@@ -436,6 +457,39 @@ impl Client {
             }
             _ => None,
         })
+    }
+
+    /// Links whose tokens do not hold any more end, and the others go on by those that do.
+    fn review(&mut self, machine: &mut Connection) {
+        for (id, right) in self.claims.review(&self.desk.door) {
+            match (right, self.links.get_mut(&id)) {
+                (Ok(right), Some(link)) => {
+                    if let Some(who) = link.who() {
+                        *who = right;
+                    }
+                }
+                (Ok(_), None) => {}
+                (Err(refusal), _) => {
+                    let _ = machine.detach(id, Some(refusal.to_error()));
+                    self.drop_link(id);
+                }
+            }
+        }
+    }
+
+    /// Looks whether a link's token is over.
+    pub(super) fn tick(&mut self, machine: &mut Connection) {
+        let end = self.claims.next_end();
+        if end.is_some_and(|end| end <= self.desk.broker().now().wall) {
+            self.review(machine);
+        }
+    }
+
+    /// When to do so again, by the clock of the connection.
+    pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
+        let left = self.claims.next_end()?.0 - self.desk.broker().now().wall.0;
+        let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+        Some(now + left.min(LOOK_AGAIN))
     }
 
     /// Sends an answer on the link for it: of the same session and node, by its name or address, else the newest.
@@ -601,6 +655,7 @@ impl Client {
     fn drop_link(&mut self, id: LinkId) {
         self.due.remove(&id);
         self.stuck.remove(&id);
+        self.claims.let_go(id);
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
             Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),

@@ -71,6 +71,7 @@ async fn exchange(
         {
             client.event(&mut machine, event);
         }
+        client.tick(&mut machine);
         client.pump(&mut machine);
         stopping.go_on(&mut machine, client, now);
         if output.bytes.is_empty() {
@@ -94,7 +95,8 @@ async fn exchange(
         let hears = machine.wants_bytes() && client.may_hear() && input.len() < INPUT_BYTES;
         let last = finished.map(|at| at + LAST_WRITE);
         let at = machine.deadline().into_iter();
-        let at = at.chain(stopping.deadline()).chain(last);
+        let at = at.chain(client.deadline(now)).chain(stopping.deadline());
+        let at = at.chain(last);
         let at = at.min().map(|at| began + at);
         tokio::select! {
             read = read(&mut reader, &mut input), if hears => if read? == 0 {

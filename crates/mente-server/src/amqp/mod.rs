@@ -39,16 +39,10 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+pub use crate::keys::Key;
 use crate::port;
 use crate::tls::Identity;
 pub use properties::OfMessages;
-
-/// A key whose holder signs tokens.
-#[derive(Clone)]
-pub struct Key {
-    pub name: String,
-    pub secret: String,
-}
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -116,14 +110,5 @@ impl Door {
     async fn stopped(&self) {
         // A sender that is gone means the same: nobody could say it any more.
         let _ = self.stopping.clone().wait_for(|stop| *stop).await;
-    }
-}
-
-impl std::fmt::Debug for Key {
-    /// Without the secret, which must not reach a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }

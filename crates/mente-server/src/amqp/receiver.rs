@@ -35,7 +35,7 @@ const SETTLING: usize = 16;
 pub(super) struct Receiver {
     /// As requests name it that are about what was received on it.
     pub(super) name: String,
-    who: Principal,
+    pub(super) who: Principal,
     pub(super) view: SubscriptionName,
     mode: Mode,
     /// Whether events of other doors are shown in sessions.

@@ -23,7 +23,7 @@ const MESSAGES_PER_CALL: usize = 1_000;
 const BYTES_PER_CALL: usize = 2 << 20;
 
 pub(super) struct Sender {
-    who: Principal,
+    pub(super) who: Principal,
     to: EntityName,
     path: String,
     /// Largest delivery, as the client was told.

@@ -1,16 +1,23 @@
 //! Tokens: on the node `$cbs` a client shows for each address that it has the right to use it, and again before the
 //! token ends. One that names itself within SASL has that for all addresses.
+//!
+//! A link holds by the token that lets it do its work for longest: when that ends, or another takes its place, each
+//! link is looked at again.
+
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mente_broker::{Access, Principal};
+use mente_broker::{Access, Action, EntityName, Principal};
 use mente_engine::Timestamp;
 use mente_wire::amqp::condition;
+use mente_wire::amqp::machine::LinkId;
 use mente_wire::amqp::value::{Map, Value};
-use mente_wire::servicebus::sas::{Refused, Signature, entity_path};
+use mente_wire::servicebus::sas::{Signature, entity_path};
 
 use super::condition::Refusal;
 use super::requests::{Answer, Request};
 use super::{Door, Key};
+use crate::keys::{self, Signed};
 
 /// Longest token that is looked at.
 const TOKEN_BYTES: usize = 8 << 10;
@@ -24,13 +31,32 @@ pub(super) struct Claims {
     whole: Option<Principal>,
     /// By the address that the client said, a path.
     tokens: Vec<Claim>,
+    /// What each link needs a token for.
+    needs: BTreeMap<LinkId, Need>,
+    /// When the first link has none any more.
+    next_end: Option<Timestamp>,
 }
 
 #[derive(Debug)]
 struct Claim {
     path: String,
     token: String,
-    who: Principal,
+    signed: Signed,
+}
+
+/// What is to be allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) address: String,
+    /// None of who only asks: each request is looked at by itself.
+    pub(super) action: Option<(Action, EntityName)>,
+}
+
+/// As whom something is allowed, and until when if that has an end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Right {
+    pub(super) who: Principal,
+    until: Option<Timestamp>,
 }
 
 impl Claims {
@@ -80,61 +106,103 @@ impl Claims {
             return Ok(());
         }
         let path = entity_path(audience);
-        let who = verify(&door.keys, token, &path, door.broker.now().wall)?;
+        let signed = keys::verify(&door.keys, &door.broker, token, &path).map_err(unauthorized)?;
         self.tokens.retain(|claim| claim.path != path);
+        if self.tokens.len() >= CLAIMS {
+            let now = door.broker.now().wall;
+            self.tokens.retain(|claim| claim.signed.ends > now);
+        }
         if self.tokens.len() >= CLAIMS {
             let words = format!("as many tokens as a connection may have are there ({CLAIMS})");
             return Err(Refusal::new(condition::RESOURCE_LIMIT_EXCEEDED, 403, words));
         }
         let token = token.to_owned();
-        self.tokens.push(Claim { path, token, who });
+        self.tokens.push(Claim {
+            path,
+            token,
+            signed,
+        });
         Ok(())
     }
 
-    /// As whom the client has a link of this address.
-    pub(super) fn who(&self, door: &Door, address: &str) -> Result<Principal, Refusal> {
+    /// As whom the client does what it needs a right for: by the token that allows it for longest.
+    pub(super) fn right(&self, door: &Door, need: &Need) -> Result<Right, Refusal> {
+        let forever = |who| Right { who, until: None };
         if door.access == Access::Open {
-            return Ok(Principal::Anonymous);
+            return Ok(forever(Principal::Anonymous));
         }
         if let Some(who) = &self.whole {
-            return Ok(who.clone());
+            need.check(door, who)?;
+            return Ok(forever(who.clone()));
         }
-        let path = entity_path(address);
+        let path = entity_path(&need.address);
         let now = door.broker.now().wall;
-        let covers = |claim: &&Claim| {
-            let signature = Signature::parse(&claim.token);
-            let signature = signature.ok().filter(|signature| signature.covers(&path));
-            signature.is_some_and(|signature| !is_over(&signature, now))
+        let mut refused = unauthorized(format!("no token for {path:?} was put to $cbs"));
+        let mut best: Option<&Signed> = None;
+        for claim in self.tokens.iter().filter(|claim| claim.covers(&path)) {
+            let signed = &claim.signed;
+            if signed.ends <= now {
+                refused = unauthorized(format!(
+                    "ExpiredToken: the token for {path:?} ended at {}; put another to $cbs",
+                    signed.ends.to_rfc3339()
+                ));
+            } else if let Err(refusal) = need.check(door, &signed.who) {
+                refused = refusal;
+            } else if best.is_none_or(|best| best.ends < signed.ends) {
+                best = Some(signed);
+            }
+        }
+        let Signed { who, ends } = best.ok_or(refused)?.clone();
+        let until = Some(ends);
+        Ok(Right { who, until })
+    }
+
+    /// A link is there that was allowed this a moment ago.
+    pub(super) fn hold(&mut self, door: &Door, link: LinkId, need: Need) {
+        // What was allowed may be over meanwhile, or be no more: then it ends with the next look.
+        let until = match self.right(door, &need) {
+            Ok(right) => right.until,
+            Err(_) => Some(door.broker.now().wall),
         };
-        let claim = self.tokens.iter().find(covers);
-        claim.map(|claim| claim.who.clone()).ok_or_else(|| {
-            unauthorized(format!(
-                "no token for {path:?} that is still good was put to $cbs"
-            ))
-        })
+        self.next_end = self.next_end.into_iter().chain(until).min();
+        self.needs.insert(link, need);
+    }
+
+    pub(super) fn let_go(&mut self, link: LinkId) {
+        self.needs.remove(&link);
+    }
+
+    pub(super) const fn next_end(&self) -> Option<Timestamp> {
+        self.next_end
+    }
+
+    /// What every link may do by the tokens that are there now.
+    pub(super) fn review(&mut self, door: &Door) -> Vec<(LinkId, Result<Principal, Refusal>)> {
+        self.next_end = None;
+        let mut reviewed = Vec::new();
+        for (link, need) in &self.needs {
+            let right = self.right(door, need);
+            let until = right.as_ref().ok().and_then(|right| right.until);
+            self.next_end = self.next_end.into_iter().chain(until).min();
+            reviewed.push((*link, right.map(|right| right.who)));
+        }
+        reviewed
     }
 }
 
-/// Whose signature it is, if it is for this path and still good.
-fn verify(keys: &[Key], token: &str, path: &str, now: Timestamp) -> Result<Principal, Refusal> {
-    let refuse = |refused: Refused| unauthorized(refused.to_string());
-    let signature = Signature::parse(token).map_err(refuse)?;
-    if !signature.covers(path) {
-        let words = format!("the token is for another audience than {path:?}");
-        return Err(unauthorized(words));
+impl Claim {
+    fn covers(&self, path: &str) -> bool {
+        Signature::parse(&self.token).is_ok_and(|signature| signature.covers(path))
     }
-    let mut refused = Refused::Forged;
-    for key in keys.iter().filter(|key| key.name == signature.key_name()) {
-        match signature.verify(&key.secret, now) {
-            Ok(()) => return Ok(Principal::Key(key.name.clone())),
-            Err(other) => refused = other,
+}
+
+impl Need {
+    fn check(&self, door: &Door, who: &Principal) -> Result<(), Refusal> {
+        match &self.action {
+            Some((action, entity)) => Ok(door.broker.may(who, *action, entity)?),
+            None => Ok(()),
         }
     }
-    Err(refuse(refused))
-}
-
-fn is_over(signature: &Signature<'_>, now: Timestamp) -> bool {
-    i64::try_from(signature.expires()).is_ok_and(|seconds| seconds.saturating_mul(1_000) <= now.0)
 }
 
 /// A name and its key, each behind a null, and before both whom to act for, which nobody does.
@@ -143,7 +211,7 @@ fn plain(keys: &[Key], response: &[u8]) -> Option<Principal> {
     let (_, name, secret) = (parts.next()?, parts.next()?, parts.next()?);
     let mut named = keys.iter().filter(|key| key.name.as_bytes() == name);
     let key = named.find(|key| is_same(key.secret.as_bytes(), secret))?;
-    Some(Principal::Key(key.name.clone()))
+    Some(Principal::of_key(&key.name, key.rights))
 }
 
 /// In a time that does not tell where they differ.
@@ -158,7 +226,7 @@ fn unauthorized(words: impl Into<String>) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use mente_wire::servicebus::sas::sign;
+    use mente_broker::entity::Rights;
 
     use super::*;
 
@@ -166,34 +234,9 @@ mod tests {
         let key = |secret: &str| Key {
             name: "root".to_owned(),
             secret: secret.to_owned(),
+            rights: Rights::ALL,
         };
         [key("old"), key("new")]
-    }
-
-    #[test]
-    fn a_signature_with_either_key_of_its_name_is_taken_for_its_audience() {
-        let now = Timestamp(1_000_000);
-        for secret in ["old", "new"] {
-            let token = sign("sb://localhost/q", "root", secret, 1_001);
-            let who = Principal::Key("root".to_owned());
-            assert_eq!(verify(&keys(), &token, "q", now), Ok(who.clone()));
-            assert_eq!(verify(&keys(), &token, "q/$management", now), Ok(who));
-            for (path, now) in [("other", now), ("q", Timestamp(1_001_000))] {
-                let refused = verify(&keys(), &token, path, now).unwrap_err();
-                assert_eq!(
-                    (refused.condition, refused.status),
-                    ("amqp:unauthorized-access", 401)
-                );
-            }
-        }
-        for (name, secret) in [("root", "other"), ("another", "old")] {
-            let token = sign("sb://localhost/q", name, secret, 1_001);
-            assert!(
-                verify(&keys(), &token, "q", now).is_err(),
-                "{name} {secret}"
-            );
-        }
-        assert!(verify(&keys(), "eyJhbGciOi", "q", now).is_err());
     }
 
     #[test]

@@ -41,7 +41,7 @@ fn identify(headers: &HeaderMap, keys: &[Key]) -> Result<Principal, Refusal> {
         })
     });
     found
-        .map(|key| Principal::Key(key.name.clone()))
+        .map(|key| Principal::of_key(&key.name, key.rights))
         .ok_or_else(|| {
             let message =
                 "the key is not known here; send one as Authorization: SharedAccessKey KEY";
@@ -64,6 +64,7 @@ pub(super) fn same(a: &[u8], b: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use mente_broker::entity::Rights;
 
     fn check(keys: &[&str], header: Option<&str>, expect: Option<Principal>) {
         let keys: Vec<_> = keys
@@ -71,6 +72,7 @@ mod tests {
             .map(|secret| Key {
                 name: format!("name of {secret}"),
                 secret: (*secret).to_owned(),
+                rights: Rights::ALL,
             })
             .collect();
         let mut headers = HeaderMap::new();

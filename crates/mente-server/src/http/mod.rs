@@ -61,6 +61,7 @@ use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
 use crate::branches::Branches;
+pub use crate::keys::Key;
 use crate::nodes::{ANSWER_PATH, Nodes, PROGRESS_PATH};
 use crate::port;
 use crate::projection::Projections;
@@ -73,13 +74,6 @@ use crate::tls::Identity;
 pub use backup::{Archive, Backups};
 use metrics::Metrics;
 pub(crate) use past::change as told_change;
-
-/// A key that a caller may show in the header `Authorization: SharedAccessKey …`.
-#[derive(Clone)]
-pub struct Key {
-    pub name: String,
-    pub secret: String,
-}
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -379,14 +373,5 @@ impl Stopping {
     async fn wait(&self) {
         // A sender that is gone means the same: nobody could say it any more.
         let _ = self.0.clone().wait_for(|stop| *stop).await;
-    }
-}
-
-impl std::fmt::Debug for Key {
-    /// Without the secret, which must not reach a log.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }

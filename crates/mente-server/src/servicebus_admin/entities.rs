@@ -103,12 +103,17 @@ pub(super) async fn topics(request: &Request<'_>) -> Result<Response> {
     Ok(feed(page.feed(request, "Topics", entries, has_more)))
 }
 
-/// Looked for among those that are there: asked for by its name it would be made where missing ones are.
+/// Not asked for as a door for messages does: there it would be made where missing ones are.
 pub(super) async fn find(request: &Request<'_>, path: &str) -> Result<(EntityName, Entity)> {
     let name = EntityName::of_path(path)?;
-    let all = request.broker().entities(&request.who).await?;
-    let found = all.into_iter().find(|(known, _)| *known == name);
-    found.ok_or_else(|| Refusal::not_found(format!("no queue or topic {path:?}; create it first")))
+    let found = request.broker().existing_entity(&request.who, &name).await;
+    match found {
+        Ok(entity) => Ok((name, entity)),
+        Err(error) if error.kind == Kind::NotFound => Err(Refusal::not_found(format!(
+            "no queue or topic {path:?}; create it first"
+        ))),
+        Err(error) => Err(error.into()),
+    }
 }
 
 async fn answer(

@@ -55,18 +55,12 @@ use mente_broker::{Access, Broker};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+pub use crate::keys::Key;
 use crate::port;
 use crate::tls::Identity;
 use error::{Refusal, Result};
 use path::Place;
 use request::Request;
-
-/// A key whose holder signs the requests.
-#[derive(Clone)]
-pub struct Key {
-    pub name: String,
-    pub secret: String,
-}
 
 #[derive(Clone, Debug, Default)]
 pub struct Options {
@@ -131,15 +125,6 @@ impl Administration {
             stopping: stop,
         });
         connection::serve(self.listener, door).await;
-    }
-}
-
-/// Without its secret.
-impl std::fmt::Debug for Key {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Key")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod messages;
 mod peer;
+mod rights;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -10,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::{SinkExt, StreamExt};
+use mente_broker::entity::Rights;
 use mente_broker::{Access, Broker, Options};
 use mente_engine::memory::MemoryEngine;
 use mente_engine::{Clock, Now, Timestamp};
@@ -45,6 +47,7 @@ impl Clock for TestClock {
 }
 
 struct Door {
+    broker: Broker,
     address: SocketAddr,
     certificate: CertificateDer<'static>,
     stop: watch::Sender<bool>,
@@ -61,6 +64,7 @@ async fn door(access: Access) -> Door {
     let key = amqp::Key {
         name: "root".to_owned(),
         secret: "secret".to_owned(),
+        rights: Rights::ALL,
     };
     open(
         amqp::Options {
@@ -83,11 +87,12 @@ async fn open(options: amqp::Options, certificate: CertificateDer<'static>) -> D
     };
     let (broker, tasks) = Broker::open(engine, clock, settings).await.unwrap();
     tasks.into_iter().for_each(|task| drop(tokio::spawn(task)));
-    let door = Amqp::bind("127.0.0.1:0".parse().unwrap(), broker, options).await;
+    let door = Amqp::bind("127.0.0.1:0".parse().unwrap(), broker.clone(), options).await;
     let door = door.unwrap();
     let address = door.address().unwrap();
     let (stop, stopping) = watch::channel(false);
     Door {
+        broker,
         address,
         certificate,
         stop,

@@ -166,6 +166,16 @@ impl Peer {
         };
         assert!(flow.link_credit > Some(0));
         self.credit(2, 10, false).await;
+        self.show_token(token, id, 0).await
+    }
+
+    /// The same once the links for it are there, as the delivery of this number.
+    pub(crate) async fn show_token(
+        &mut self,
+        token: &str,
+        id: MessageId,
+        delivery: u32,
+    ) -> (i32, MessageId) {
         let mut properties = Map::default();
         for (name, value) in [
             ("operation", "put-token"),
@@ -188,7 +198,7 @@ impl Peer {
         };
         let mut payload = Vec::new();
         message.write(&mut payload);
-        self.send(3, 0, &payload).await;
+        self.send(3, delivery, &payload).await;
         loop {
             if let (Performative::Transfer(_), payload) = self.hear().await {
                 let answer = Message::split(&payload).unwrap();

@@ -117,7 +117,13 @@ impl<'a> Signature<'a> {
 
     /// The audience lies above the entity of this path, or is it.
     pub fn covers(&self, path: &str) -> bool {
-        decoded(self.audience).is_ok_and(|audience| covers(&entity_path(&audience), path))
+        self.path().is_some_and(|above| covers(&above, path))
+    }
+
+    /// Of the entity that it is for, as [`entity_path`] has it; `None`: the audience is no text.
+    pub fn path(&self) -> Option<String> {
+        let audience = decoded(self.audience).ok()?;
+        Some(entity_path(&audience))
     }
 }
 

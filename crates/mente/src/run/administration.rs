@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use mente_broker::Broker;
-use mente_server::servicebus_admin::{Administration, Key, Options};
+use mente_server::servicebus_admin::{Administration, Options};
 
 use super::Plan;
 use crate::failure::Result;
@@ -16,14 +16,10 @@ pub(super) async fn bind(plan: &Plan, broker: &Broker) -> Result<Option<Administ
     let Some(wanted) = plan.administration else {
         return Ok(None);
     };
-    let keys = plan.keys.iter().map(|key| Key {
-        name: key.name.clone(),
-        secret: key.secret.clone(),
-    });
     let options = Options {
         tls: plan.tls.clone(),
         access: plan.broker.access,
-        keys: keys.collect(),
+        keys: plan.keys.clone(),
     };
     let bound = Administration::bind(wanted, broker.clone(), options.clone()).await;
     let error = match bound {

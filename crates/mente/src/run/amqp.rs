@@ -5,21 +5,17 @@ use std::net::SocketAddr;
 
 use anyhow::Context;
 use mente_broker::Broker;
-use mente_server::amqp::{Amqp, Key, Options};
+use mente_server::amqp::{Amqp, Options};
 
 use super::Plan;
 use crate::failure::Result;
 use crate::output::bold;
 
 pub(super) async fn bind(plan: &Plan, wanted: SocketAddr, broker: Broker) -> Result<Amqp> {
-    let keys = plan.keys.iter().map(|key| Key {
-        name: key.name.clone(),
-        secret: key.secret.clone(),
-    });
     let options = Options {
         tls: plan.tls.clone(),
         access: plan.broker.access,
-        keys: keys.collect(),
+        keys: plan.keys.clone(),
     };
     let bound = Amqp::bind(wanted, broker.clone(), options.clone()).await;
     let error = match bound {

@@ -113,6 +113,53 @@ async fn nobody_is_let_in_without_the_signature_that_is_asked_for() {
     assert_eq!(get(&server, "/health").await.0, 200);
 }
 
+/// A line of a request that is signed with the key of this name.
+fn signed(header: &str, audience: &str, name: &str, secret: &str) -> String {
+    let token = sign(audience, name, secret, 4_000_000_000);
+    format!("{header}: {token}\r\n")
+}
+
+const QUEUE_WITH_KEYS: &str = "<entry><content><QueueDescription><AuthorizationRules>\
+     <AuthorizationRule type=\"SharedAccessAuthorizationRule\"><Rights>\
+     <AccessRights>Manage</AccessRights><AccessRights>Listen</AccessRights><AccessRights>Send</AccessRights>\
+     </Rights><KeyName>own</KeyName><PrimaryKey>first</PrimaryKey><SecondaryKey>second</SecondaryKey>\
+     </AuthorizationRule></AuthorizationRules></QueueDescription></content></entry>";
+
+#[tokio::test]
+async fn a_key_opens_what_its_rights_and_its_queue_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(&keys, "admin=secret\nsender Send=secret\n").unwrap();
+    let server = Server::start_with(&[&DOOR[..], &["--keys-file", text(&keys)]].concat());
+    let with = async |request: &str, audience: &str, name: &str, secret: &str| {
+        let header = signed("authorization", audience, name, secret);
+        let body = match request.starts_with("PUT") {
+            true => QUEUE_WITH_KEYS,
+            false => "",
+        };
+        call(&server, request, &header, body).await.0
+    };
+    let (all, own) = ("https://h", "https://h/q");
+    assert_eq!(with("PUT /q", all, "sender", "secret").await, 401);
+    for queue in ["PUT /q", "PUT /q2"] {
+        assert_eq!(with(queue, all, "admin", "secret").await, 201);
+    }
+    assert_eq!(with("GET /q", own, "sender", "secret").await, 401);
+    for secret in ["first", "second"] {
+        assert_eq!(with("GET /q", own, "own", secret).await, 200);
+        assert_eq!(with("GET /q2", own, "own", secret).await, 401);
+        assert_eq!(with("GET /q", all, "own", secret).await, 401);
+        assert_eq!(
+            with("GET /$Resources/queues", all, "own", secret).await,
+            401
+        );
+    }
+    assert_eq!(with("DELETE /q2", own, "own", "first").await, 401);
+    assert_eq!(with("DELETE /q", own, "own", "first").await, 200);
+    // Its keys went with it.
+    assert_eq!(with("GET /q", own, "own", "first").await, 401);
+}
+
 #[tokio::test]
 async fn queues_are_made_changed_and_deleted() {
     let server = Server::start_with(&[&DOOR[..], &["--create-topics"]].concat());
