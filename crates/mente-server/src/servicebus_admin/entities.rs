@@ -9,6 +9,7 @@ use mente_broker::{EntityName, Kind, SubscriptionName};
 use mente_wire::servicebus::atom::{Entry, element_of, read_entry};
 use mente_wire::servicebus::{QueueDescription, TopicDescription};
 
+use super::caller::check_forwards;
 use super::error::{Refusal, Result};
 use super::page::Page;
 use super::request::{Request, entry, feed, read};
@@ -32,6 +33,7 @@ pub(super) async fn put(request: &Request<'_>, path: &str, body: Body) -> Result
         let said: QueueDescription = read_entry(&body)?;
         check_version(request, said.max_message_kilobytes)?;
         let properties = queue::properties(said)?;
+        check_forwards(request, &properties.receiving)?;
         match request.is_update() {
             true => (
                 StatusCode::OK,

@@ -12,8 +12,8 @@ use mente_broker::{Broker, Principal};
 use mente_engine::{Timestamp, limits};
 use mente_wire::servicebus::atom::{self, Description, Entry, Feed};
 
-use super::Way;
 use super::error::{Refusal, Result};
+use super::{Door, Way};
 
 /// The year 1: .NET's way to say that nobody knows when.
 pub(super) const UNKNOWN: Timestamp = Timestamp(-62_135_596_800_000);
@@ -39,6 +39,14 @@ impl<'a> Request<'a> {
 
     pub(super) fn broker(&self) -> &Broker {
         &self.way.door.broker
+    }
+
+    pub(super) fn door(&self) -> &Door {
+        &self.way.door
+    }
+
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.parts.headers.get(name)?.to_str().ok()
     }
 
     /// It changes what is there, and makes nothing.

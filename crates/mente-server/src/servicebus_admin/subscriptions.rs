@@ -7,6 +7,7 @@ use mente_broker::{EntityName, SubscriptionEntity, SubscriptionName};
 use mente_wire::servicebus::SubscriptionDescription;
 use mente_wire::servicebus::atom::{Entry, read_entry};
 
+use super::caller::check_forwards;
 use super::entities::find;
 use super::error::{Refusal, Result};
 use super::page::Page;
@@ -49,6 +50,7 @@ pub(super) async fn put(request: &Request<'_>, of: &Of, body: Body) -> Result<Re
     let mut said: SubscriptionDescription = read_entry(&read(body).await?)?;
     let first = said.default_rule.take();
     let properties = subscription::properties(said)?;
+    check_forwards(request, &properties.receiving)?;
     let (broker, who) = (request.broker(), &request.who);
     let (status, entity) = if request.is_update() {
         if first.is_some() {

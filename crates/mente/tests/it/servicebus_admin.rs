@@ -161,6 +161,59 @@ async fn a_key_opens_what_its_rights_and_its_queue_are() {
 }
 
 #[tokio::test]
+async fn who_forwards_shows_that_he_may_send_there() {
+    let directory = tempfile::tempdir().unwrap();
+    let keys = directory.path().join("keys");
+    std::fs::write(
+        &keys,
+        "admin=secret\nsender Send=secret\nreader Listen=secret\n",
+    )
+    .unwrap();
+    let server = Server::start_with(&[&DOOR[..], &["--keys-file", text(&keys)]].concat());
+    let make = async |name: &str, queue: &str, more: &str| {
+        let header = signed("authorization", "https://h", "admin", "secret");
+        let body = format!(
+            "<entry><content><QueueDescription>{queue}</QueueDescription></content></entry>"
+        );
+        call(&server, &format!("PUT /{name}"), &(header + more), &body)
+            .await
+            .0
+    };
+    assert_eq!(make("goal", "", "").await, 201);
+    for (element, header) in [
+        ("ForwardTo", "servicebussupplementaryauthorization"),
+        (
+            "ForwardDeadLetteredMessagesTo",
+            "ServiceBusDlqSupplementaryAuthorization",
+        ),
+    ] {
+        let queue = format!("<{element}>sb://h/goal</{element}>");
+        let token = |audience, name| signed(header, audience, name, "secret");
+        assert_eq!(make(element, &queue, "").await, 401, "{element}");
+        assert_eq!(
+            make(element, &queue, &token("sb://h/other", "admin")).await,
+            401
+        );
+        assert_eq!(
+            make(element, &queue, &token("sb://h/goal", "reader")).await,
+            401
+        );
+        assert_eq!(
+            make(element, &queue, &token("sb://h/goal", "sender")).await,
+            201
+        );
+    }
+    let other = signed(
+        "ServiceBusDlqSupplementaryAuthorization",
+        "sb://h/goal",
+        "sender",
+        "secret",
+    );
+    let queue = "<ForwardTo>sb://h/goal</ForwardTo>";
+    assert_eq!(make("mistaken", queue, &other).await, 401);
+}
+
+#[tokio::test]
 async fn queues_are_made_changed_and_deleted() {
     let server = Server::start_with(&[&DOOR[..], &["--create-topics"]].concat());
     let queue = "<QueueDescription><LockDuration>PT30S</LockDuration><RequiresSession>true</RequiresSession></QueueDescription>";
