@@ -48,7 +48,8 @@ impl Catalogue {
             | Decision::SecretsSet { .. }
             | Decision::SettingsChanged { .. }
             | Decision::Sealed(_)
-            | Decision::View { .. } => {}
+            | Decision::View { .. }
+            | Decision::Together(_) => {}
         }
     }
 }

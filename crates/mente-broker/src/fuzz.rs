@@ -98,6 +98,10 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
                 matches: 9,
             }],
         },
+        Verdict::Committed {
+            partition: 0,
+            offsets: vec![4, 5],
+        },
         Verdict::Revived {
             partition: 1,
             offsets: vec![1, 2],
@@ -110,6 +114,8 @@ pub fn journal_seeds() -> Vec<Vec<u8>> {
         name: name(),
     };
     decisions.push(Decision::SubscriptionDeleted { name: of_store });
+    let together = verdicts.iter().cloned().map(|verdict| (4, verdict));
+    decisions.push(Decision::Together(together.collect()));
     decisions.extend(verdicts.map(|verdict| Decision::View { view: 4, verdict }));
     let mut seeds = values(&journal::encode(17, &decisions, Timestamp(1), 10_000));
     seeds.extend(values(&journal::encode_snapshot(

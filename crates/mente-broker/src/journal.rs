@@ -64,6 +64,8 @@ pub enum Decision {
         view: u64,
         verdict: Verdict,
     },
+    /// All of a transaction: the same of several views, and one record of the journal.
+    Together(Vec<(u64, Verdict)>),
 }
 
 impl Decision {

@@ -9,6 +9,7 @@ mod durable;
 mod idle;
 mod messages;
 mod reading;
+mod transaction;
 mod whereabouts;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Subscription, Topic};
 use crate::name::{EntityName, SubscriptionName};
 use crate::properties::{Natural, Properties};
-use crate::queue::{Effects, Queue, Settings, Ticket};
+use crate::queue::{Effects, Queue, Settings, Ticket, Verdict};
 use crate::rule::Rule;
 use crate::store::{Append, Decided, Facts, Sealed, Store};
 
@@ -29,6 +30,7 @@ pub use command::{Command, Made, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
 pub use reading::Arrival;
+pub use transaction::{Settling, Transacting};
 pub use whereabouts::Heard;
 
 /// Copies of one log of a view that are looked at in one round.
@@ -221,6 +223,7 @@ impl Shard {
                 Some(reply) => reply,
                 None => return,
             },
+            Command::Transact(transacting) => self.transact(now, &transacting, out),
             Command::ChangeSettings {
                 name,
                 settings,
@@ -328,17 +331,25 @@ impl Shard {
                 };
                 view.queue.set_settings(settings.clone());
             }
-            Decision::View { view, verdict } => match self.views.get_mut(view) {
-                Some(view) => view.queue.apply(verdict),
-                None => {
-                    let message = format!(
-                        "a decision after {} is about view {view}, which is not there",
-                        self.seq
-                    );
-                    return Err(Error::new(Kind::Corrupt, message));
+            Decision::View { view, verdict } => self.recall_verdict(*view, verdict)?,
+            Decision::Together(verdicts) => {
+                for (view, verdict) in verdicts {
+                    self.recall_verdict(*view, verdict)?;
                 }
-            },
+            }
         }
+        Ok(())
+    }
+
+    fn recall_verdict(&mut self, view: u64, verdict: &Verdict) -> Result<()> {
+        let Some(found) = self.views.get_mut(&view) else {
+            let message = format!(
+                "a decision after {} is about view {view}, which is not there",
+                self.seq
+            );
+            return Err(Error::new(Kind::Corrupt, message));
+        };
+        found.queue.apply(verdict);
         Ok(())
     }
 

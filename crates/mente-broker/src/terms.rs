@@ -12,6 +12,7 @@ const DUE: &str = "mente-due";
 const HOPS: &str = "mente-hops";
 const NOTE: &str = "mente-note";
 const ORIGIN: &str = "mente-origin";
+const TRANSACTION: &str = "mente-transaction";
 
 /// Nothing is said by a record that has none of these headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Terms {
     pub note: Option<String>,
     /// The record that it is a copy of.
     pub origin: Option<String>,
+    /// The transaction that it is to be enqueued by: of one that waits aside, and of no other.
+    pub transaction: Option<String>,
 }
 
 impl Terms {
@@ -41,6 +44,7 @@ impl Terms {
             hops: text(HOPS).and_then(|hops| hops.parse().ok()).unwrap_or(0),
             note: text(NOTE).map(str::to_owned),
             origin: text(ORIGIN).map(str::to_owned),
+            transaction: text(TRANSACTION).map(str::to_owned),
         }
     }
 
@@ -53,6 +57,7 @@ impl Terms {
             (HOPS, hops.map(|hops| hops.to_string())),
             (NOTE, self.note.clone()),
             (ORIGIN, self.origin.clone()),
+            (TRANSACTION, self.transaction.clone()),
         ];
         let header = |(name, value): (&'static str, Option<String>)| {
             let value = Bytes::from(value?);
@@ -79,6 +84,7 @@ mod tests {
             hops: 2,
             note: Some("ä".into()),
             origin: Some("1-2-3".into()),
+            transaction: Some("t".into()),
         };
         let record = Record {
             headers: terms.headers(),

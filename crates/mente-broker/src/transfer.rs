@@ -143,6 +143,7 @@ async fn copy(
     terms.hops = terms.hops.saturating_add(u32::from(!burial.name.is_hold()));
     terms.note = burial.note.clone().or(terms.note);
     terms.origin = Some(origin);
+    terms.transaction = None;
     let mut headers = terms.headers();
     // Who published it is told of the copy as well.
     let actor = event.extension(ACTOR).map(mente_engine::Attribute::to_text);

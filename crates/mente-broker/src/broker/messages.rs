@@ -7,6 +7,7 @@
 mod scheduled;
 mod sending;
 mod sessions;
+mod transactions;
 
 use std::time::Duration;
 
@@ -27,6 +28,7 @@ use crate::shard::{Ask, Command, Reply};
 use crate::terms::Terms;
 
 pub(super) use scheduled::Holds;
+pub use transactions::{Settled, Transaction};
 
 /// How long messages may be looked for that were enqueued just now.
 const LOOK_WAIT: Duration = Duration::from_secs(2);

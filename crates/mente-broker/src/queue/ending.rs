@@ -19,7 +19,7 @@ impl Queue {
     }
 
     /// Nobody gets it, and nothing is left of it.
-    fn drop_record(&mut self, place: Place, effects: &mut Effects) {
+    pub(super) fn drop_record(&mut self, place: Place, effects: &mut Effects) {
         let floor = self.leave(place);
         let settled = Verdict::Settled {
             partition: place.0,

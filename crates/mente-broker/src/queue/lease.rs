@@ -102,7 +102,7 @@ impl LockToken {
 
 impl Queue {
     /// Whether the lease lasts, and this part of it is not completed.
-    pub(super) fn is_open(&self, token: LockToken, now: Now) -> bool {
+    pub(crate) fn is_open(&self, token: LockToken, now: Now) -> bool {
         if (token.term, token.view) != (self.term, self.view) {
             return false;
         }

@@ -98,7 +98,8 @@ impl Queue {
                 }
                 let is_of = session.is_none_or(|name| entry.session.as_deref() == Some(name));
                 let number = self.shown_number(partition, entry.number);
-                if number < from || !is_of {
+                let is_undecided = matches!(entry.state, State::Undecided { .. });
+                if number < from || !is_of || is_undecided {
                     continue;
                 }
                 found.push(PeekedAt {

@@ -26,6 +26,7 @@ mod secret;
 mod session;
 mod settings;
 mod taking;
+mod transaction;
 mod verdict;
 mod whereabouts;
 
@@ -340,6 +341,9 @@ impl Queue {
         if !self.holds_back() {
             return self.admit(partition, arriving.offset, key, now);
         }
+        if arriving.terms.transaction.is_some() && !self.is_committed(place) {
+            return self.await_its_transaction(place, arriving, now);
+        }
         let due = arriving.terms.due.unwrap_or(now.wall);
         match due.since(now.wall) {
             Duration::ZERO => self.send_off(place, None),
@@ -615,6 +619,7 @@ impl Queue {
 
     fn is_due(&mut self, place: Place, effects: &mut Effects) {
         match self.settings.messages().hold_for.clone() {
+            Some(_) if self.is_undecided(place) => self.drop_record(place, effects),
             Some(topic) => self.transfer(place, topic, effects),
             None => self.make_ready(place),
         }

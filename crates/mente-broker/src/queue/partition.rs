@@ -57,6 +57,8 @@ pub struct Durable {
     pub notes_bytes: usize,
     /// Ids of messages from here on are to be known, if duplicates are dropped.
     pub ids_from: Option<Offset>,
+    /// Of transactions that are committed, and not gone on yet.
+    pub committed: BTreeSet<Offset>,
 }
 
 /// The last failed attempt of a record.
@@ -132,6 +134,10 @@ pub(super) enum State {
     Deferred,
     /// On its way to somewhere else, in this very round.
     Going,
+    /// Of a transaction that nobody has said the end of.
+    Undecided {
+        due: Option<Timestamp>,
+    },
 }
 
 impl Durable {
@@ -247,12 +253,18 @@ impl Durable {
             Verdict::Joined { ranges, .. } => {
                 ranges.iter().for_each(|range| self.settled.cover(*range));
             }
+            Verdict::Committed { offsets, .. } => {
+                let offsets = offsets.iter().copied().map(Offset);
+                self.committed
+                    .extend(offsets.filter(|offset| *offset >= self.floor));
+            }
         }
     }
 
     fn settle(&mut self, offset: Offset) {
         self.failed.remove(&offset);
         self.deferred.remove(&offset);
+        self.committed.remove(&offset);
         let note = self.notes.remove(&offset);
         self.notes_bytes -= note.map_or(0, |note| note.len());
         if !planted(Planted::ReviveAgain) {
@@ -268,6 +280,7 @@ impl Durable {
         if floor > self.floor {
             self.floor = floor;
             self.settled.forget_below(floor);
+            self.committed = self.committed.split_off(&floor);
             let above = self.failed.split_off(&floor);
             let below = std::mem::replace(&mut self.failed, above).into_iter();
             let revived = below.filter(|(offset, _)| self.revived.contains_key(offset));
@@ -368,7 +381,14 @@ impl Durable {
             from: from.0,
         });
         let sessions = self.sessions.iter().map(set);
-        noted.chain(deferred).chain(sessions).chain(ids).collect()
+        let committed: Vec<_> = self.committed.iter().map(|offset| offset.0).collect();
+        let committed = committed.chunks(SETTLED_PER_VERDICT);
+        let committed = committed.map(|offsets| Verdict::Committed {
+            partition,
+            offsets: offsets.to_vec(),
+        });
+        let told = noted.chain(deferred).chain(sessions).chain(ids);
+        told.chain(committed).collect()
     }
 
     fn retell_revived(&self, partition: u32) -> Vec<Verdict> {

@@ -17,6 +17,7 @@ fn arriving(offset: Offset, key: Option<&str>) -> Arriving<'_> {
         hops: 0,
         note: None,
         origin: None,
+        transaction: None,
     };
     Arriving {
         offset,

@@ -85,6 +85,8 @@ pub enum Verdict {
     IdsFrom { partition: u32, from: u64 },
     /// Nothing is left between ranges of what is settled: they are one. In a snapshot, all of them.
     Joined { partition: u32, ranges: Vec<Range> },
+    /// The transaction that these wait for is committed: they go on when they are due.
+    Committed { partition: u32, offsets: Vec<u64> },
 }
 
 /// An offset that no record has.
@@ -107,7 +109,8 @@ impl Verdict {
             | Self::Deferred { partition, .. }
             | Self::SessionSet { partition, .. }
             | Self::IdsFrom { partition, .. }
-            | Self::Joined { partition, .. } => *partition,
+            | Self::Joined { partition, .. }
+            | Self::Committed { partition, .. } => *partition,
         }
     }
 }

@@ -36,7 +36,7 @@ impl Queue {
                 State::Ready | State::Behind | State::Deferred | State::Going => {
                     Whereabouts::Waiting { attempts }
                 }
-                State::Delayed => Whereabouts::Delayed { attempts },
+                State::Delayed | State::Undecided { .. } => Whereabouts::Delayed { attempts },
                 State::Leased => Whereabouts::Out {
                     attempt: attempts + 1,
                 },

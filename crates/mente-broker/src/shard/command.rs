@@ -3,7 +3,7 @@
 use mente_engine::{Bounds, LogId, Offset, Takes};
 use serde::{Deserialize, Serialize};
 
-use super::{Ask, Digest, Heard};
+use super::{Ask, Digest, Heard, Transacting};
 use crate::journal::{Definition, Topic};
 use crate::name::{EntityName, StreamName, SubscriptionName, some_source, source};
 use crate::queue::{
@@ -56,6 +56,8 @@ pub enum Command {
         name: SubscriptionName,
         ask: Ask,
     },
+    /// All of it or nothing.
+    Transact(Transacting),
     /// Those that are fixed at birth must be as they are.
     ChangeSettings {
         name: SubscriptionName,
@@ -162,6 +164,8 @@ pub enum Reply {
     },
     /// By record: whether it was still there, unless it was not looked at yet.
     Cancelled(Vec<Option<bool>>),
+    /// Whether all have gone on, and arrived.
+    Gone(bool),
     /// None: none came in time.
     Session(Option<Accepted>),
     Until(i64),

@@ -36,6 +36,14 @@ pub enum Ask {
     Cancel {
         offsets: Vec<Offset>,
     },
+    /// Of a transaction that came to nothing.
+    RollBack {
+        offsets: Vec<Offset>,
+    },
+    /// Whether these went on to their topic.
+    HaveGone {
+        offsets: Vec<Offset>,
+    },
     AcceptSession {
         wanted: WantedSession,
         wait: Duration,
@@ -71,6 +79,7 @@ impl Ask {
             Self::ReceiveDeferred { .. }
                 | Self::DeleteReady { .. }
                 | Self::Cancel { .. }
+                | Self::RollBack { .. }
                 | Self::SetSessionState { .. }
         )
     }
@@ -127,6 +136,11 @@ impl Shard {
                 Some(of_session(session, deleted))
             }
             Ask::Cancel { offsets } => Some(Ok(Reply::Cancelled(queue.cancel(&offsets, effects)))),
+            Ask::RollBack { offsets } => {
+                queue.roll_back(&offsets, effects);
+                Some(Ok(Reply::Done))
+            }
+            Ask::HaveGone { offsets } => Some(Ok(Reply::Gone(queue.have_gone(&offsets)))),
             Ask::RenewSession { lock } => {
                 let until = queue.renew_session(now, &lock);
                 Some(of_session(

@@ -8,7 +8,7 @@
 
 mod model;
 mod steps;
-mod world;
+pub(crate) mod world;
 
 use model::{ALL, Act, Heard, How, LockId, Model, Rules, Sent, Time, Which};
 use proptest::prelude::*;

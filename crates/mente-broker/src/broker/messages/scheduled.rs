@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use mente_engine::{
-    self as engine, BatchBuilder, LogConfig, LogId, Offset, SetId, SetName, limits,
+    self as engine, BatchBuilder, LogConfig, LogId, Offset, Record, SetId, SetName, limits,
 };
 
 use super::super::{Broker, unexpected};
@@ -76,25 +76,48 @@ impl Broker {
         to: &EntityName,
         messages: Vec<Message>,
     ) -> Result<Vec<u64>> {
+        self.schedule_by(who, to, messages, None).await
+    }
+
+    /// Those of a transaction wait besides until it is committed.
+    pub(super) async fn schedule_by(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: Vec<Message>,
+        transaction: Option<&str>,
+    ) -> Result<Vec<u64>> {
         authorize(self.options.access, who, Action::Send, to)?;
         let topic = self.topic_for_messages(who, to, &messages).await?;
-        let hold = self.hold_of(to, &topic).await?;
         let now = self.now().wall;
-        let mut batch = BatchBuilder::default();
-        let count = messages.len() as u64;
+        let mut records = Vec::with_capacity(messages.len());
         for message in messages {
             let due = Some(message.due.unwrap_or(now));
             let message = Message { due, ..message };
-            batch.push(&self.record_of(who, message, now)?);
+            records.push(self.record_of(who, message, now, transaction)?);
         }
+        let places = self.hold(to, &topic, &records).await?;
+        Ok(places.into_iter().map(scheduled_number).collect())
+    }
+
+    /// Writes records that are to wait, durable on return; gives where they lie.
+    pub(super) async fn hold(
+        &self,
+        to: &EntityName,
+        topic: &Topic,
+        records: &[Record],
+    ) -> Result<Vec<Offset>> {
+        let hold = self.hold_of(to, topic).await?;
+        let mut batch = BatchBuilder::default();
+        records.iter().for_each(|record| batch.push(record));
         if batch.size() > limits::BATCH_BYTES {
             let message = format!(
-                "messages that are scheduled together have at most {} bytes",
+                "messages that wait together have at most {} bytes",
                 limits::BATCH_BYTES
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
-        if count == 0 {
+        if records.is_empty() {
             return Ok(Vec::new());
         }
         let append = self.engine.append(&[], vec![(hold, batch.finish())]);
@@ -109,9 +132,8 @@ impl Broker {
         };
         let first = appended.first().map(|appended| appended.base.0);
         let first = first.ok_or_else(|| Error::new(Kind::Unknown, "no answer for the batch"))?;
-        Ok((first..first + count)
-            .map(|at| scheduled_number(Offset(at)))
-            .collect())
+        let end = first + records.len() as u64;
+        Ok((first..end).map(Offset).collect())
     }
 
     /// Takes back scheduled messages; tells by number whether it was still there.

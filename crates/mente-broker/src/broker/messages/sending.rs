@@ -38,14 +38,14 @@ impl Broker {
                 Some(hold) => hold,
                 None => topic.set.log(self.partition_for(&topic, &message)),
             };
-            let record = self.record_of(who, message, now)?;
+            let record = self.record_of(who, message, now, None)?;
             batches.entry(log).or_default().push(&record);
         }
         self.append_whole(batches).await
     }
 
     /// All or none, if the engine can: else log by log, and what fails after the first may be there in part.
-    async fn append_whole(&self, batches: BTreeMap<LogId, BatchBuilder>) -> Result<()> {
+    pub(super) async fn append_whole(&self, batches: BTreeMap<LogId, BatchBuilder>) -> Result<()> {
         if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
             let message = format!(
                 "messages that are sent together have at most {} bytes",
@@ -71,6 +71,7 @@ impl Broker {
         who: &Principal,
         message: Message,
         now: Timestamp,
+        transaction: Option<&str>,
     ) -> Result<mente_engine::Record> {
         let Message {
             mut event,
@@ -82,6 +83,7 @@ impl Broker {
         let terms = Terms {
             time_to_live,
             due,
+            transaction: transaction.map(str::to_owned),
             ..Terms::default()
         };
         let mut headers = terms.headers();
@@ -89,7 +91,7 @@ impl Broker {
         Ok(event.to_record_with(now, headers))
     }
 
-    fn partition_for(&self, topic: &Topic, message: &Message) -> u32 {
+    pub(super) fn partition_for(&self, topic: &Topic, message: &Message) -> u32 {
         match &message.event.key {
             Some(key) => partition::for_key(key, topic.partitions),
             None => 0,

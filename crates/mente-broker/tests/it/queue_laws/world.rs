@@ -26,16 +26,16 @@ use crate::rounds::{ME, event};
 
 /// After how many appends the process dies: before the next one, or when it is done and nobody has heard of it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fuse {
-    pub(super) appends: u32,
-    pub(super) is_done: bool,
+pub(crate) struct Fuse {
+    pub(crate) appends: u32,
+    pub(crate) is_done: bool,
 }
 
 #[derive(Clone, Debug)]
-struct Mortal {
-    engine: MemoryEngine,
-    fuse: Arc<Mutex<Option<Fuse>>>,
-    is_dead: Arc<Mutex<bool>>,
+pub(crate) struct Mortal {
+    pub(crate) engine: MemoryEngine,
+    pub(crate) fuse: Arc<Mutex<Option<Fuse>>>,
+    pub(crate) is_dead: Arc<Mutex<bool>>,
 }
 
 impl Engine for Mortal {

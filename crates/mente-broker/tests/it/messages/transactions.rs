@@ -1,0 +1,336 @@
+//! Transactions: all of one or nothing, whatever dies.
+
+use std::sync::Arc;
+
+use futures::FutureExt;
+use futures::executor::LocalPool;
+use futures::task::LocalSpawnExt;
+use mente_broker::{Broker, Options, Settled, Transaction};
+use mente_engine::memory::MemoryEngine;
+
+use super::*;
+use crate::clock::HandClock;
+use crate::queue_laws::world::{Fuse, Mortal};
+
+const NAME: &str = "t";
+
+fn transaction(sent: &[usize], settled: Vec<Settled>) -> Transaction {
+    Transaction {
+        name: NAME.into(),
+        sent: sent.iter().map(|id| (ME, message(*id))).collect(),
+        settled,
+        scheduled: Vec::new(),
+    }
+}
+
+fn settled(held: &Held, ending: Ending) -> Settled {
+    Settled {
+        who: ME,
+        view: queue(),
+        token: held.lock.unwrap().token,
+        ending,
+    }
+}
+
+fn dead() -> Ending {
+    Ending::DeadLetter {
+        reason: "Bad".into(),
+        description: "why".into(),
+        note: None,
+    }
+}
+
+impl World {
+    /// What is sent is on its way by then.
+    fn commit(&mut self, transaction: Transaction) -> mente_broker::Result<()> {
+        let broker = self.broker.clone();
+        let spawner = self.pool.spawner();
+        let commit = async move { broker.commit(&queue().topic, transaction).await };
+        let mut commit = spawner.spawn_local_with_handle(commit).unwrap();
+        for _ in 0..9 {
+            self.pool.run_until_stalled();
+            if let Some(done) = (&mut commit).now_or_never() {
+                return done;
+            }
+            self.pass(Duration::from_millis(3));
+        }
+        panic!("no answer to a commit");
+    }
+
+    fn schedule_within(&mut self, messages: Vec<Message>) -> Vec<u64> {
+        let to = queue().topic;
+        call!(self, b => b.schedule_within(&ME, &to, messages, NAME)).unwrap()
+    }
+}
+
+#[test]
+fn what_is_sent_and_settled_in_a_transaction_is_all_done_and_stays_so() {
+    let mut world = World::with_queue(20, plain());
+    world.send((0..6).map(message));
+    let out = world.take(5);
+    let note = Some("noted".to_owned());
+    let settled = vec![
+        settled(&out[0], Ending::Complete),
+        settled(&out[1], dead()),
+        settled(&out[2], Ending::Defer { note }),
+        settled(&out[3], abandoned(Some("tried"))),
+    ];
+    world.commit(transaction(&[10, 11], settled)).unwrap();
+    for restarts in 0..2 {
+        assert_eq!(ids(&world.letters_of_queue()), [1]);
+        let deferred = world.peek(0).into_iter();
+        let deferred = deferred.filter(|(_, standing)| *standing == Standing::Deferred);
+        assert_eq!(deferred.count(), 1);
+        // The lock that is in no transaction ends with the owner.
+        let came = world.take(9);
+        match restarts {
+            0 => assert_eq!(ids(&came), [3, 5, 10, 11]),
+            _ => assert_eq!(ids(&came), [3, 4, 5, 10, 11]),
+        }
+        assert_eq!(
+            (came[0].failed, came[0].note.as_deref()),
+            (1, Some("tried"))
+        );
+        world = world.crash();
+        world.pass(Duration::from_millis(1));
+    }
+    // Behind what the transaction sent.
+    world.send([message(12)]);
+    assert_eq!(ids(&world.take(9)), [3, 4, 5, 10, 11, 12]);
+}
+
+#[test]
+fn one_lost_lock_and_nothing_of_the_transaction_is_done() {
+    for restarts in [false, true] {
+        let mut world = World::with_queue(21, plain());
+        world.send((0..2).map(message));
+        let lost = world.take(1);
+        world.pass(LOCK);
+        let out = world.take(2);
+        let ends = |held: &[Held]| {
+            let ends = held.iter().map(|held| settled(held, Ending::Complete));
+            ends.collect::<Vec<_>>()
+        };
+        let with_lost = [ends(&out), ends(&lost)].concat();
+        let refused = world.commit(transaction(&[10], with_lost)).unwrap_err();
+        assert_eq!(refused.kind, Kind::LockLost);
+        // Twice the same lock is once too often.
+        let twice = [ends(&out), ends(&out[..1])].concat();
+        let refused = world.commit(transaction(&[10], twice)).unwrap_err();
+        assert_eq!(refused.kind, Kind::LockLost);
+        assert_eq!(world.counts().active, 2);
+        if restarts {
+            world = world.crash();
+            let again = world.take(9);
+            assert_eq!(ids(&again), [0, 1]);
+            world.end(&again, Ending::Complete);
+        } else {
+            // The locks that held hold on.
+            world.commit(transaction(&[], ends(&out))).unwrap();
+        }
+        for _ in 0..3 {
+            world.pass(Duration::from_secs(200));
+            assert!(world.take(9).is_empty());
+            assert_eq!(world.counts(), MessageCounts::default());
+        }
+    }
+}
+
+#[test]
+fn what_is_scheduled_in_a_transaction_is_seen_by_nobody_before_it_is_committed() {
+    let later = |id, due| Message {
+        due: Some(Timestamp(due)),
+        ..message(id)
+    };
+    for commits in [true, false] {
+        let mut world = World::with_queue(22, plain());
+        let scheduled = world.schedule_within(vec![later(0, 60_000), later(1, 10)]);
+        world.pass(Duration::from_secs(1));
+        assert!(world.peek(0).is_empty() && world.take(9).is_empty());
+        assert_eq!(world.counts(), MessageCounts::default());
+        let cancelled =
+            call!(world, b => b.cancel_scheduled(&ME, &queue().topic, scheduled.clone()));
+        assert_eq!(cancelled.unwrap(), [false, false]);
+        if commits {
+            let all = Transaction {
+                scheduled: scheduled.clone(),
+                ..transaction(&[2], Vec::new())
+            };
+            world.commit(all).unwrap();
+            let mut world = world.crash();
+            world.pass(Duration::from_millis(1));
+            assert_eq!(world.peek(1 << 48), [(scheduled[0], Standing::Scheduled)]);
+            let came = world.take(9);
+            assert_eq!(ids(&came), [1, 2]);
+            world.end(&came, Ending::Complete);
+            world.pass(Duration::from_secs(60));
+            assert_eq!(ids(&world.take(9)), [0]);
+        } else {
+            let to = queue().topic;
+            call!(world, b => b.roll_back(&to, scheduled.clone())).unwrap();
+            let late = Transaction {
+                scheduled,
+                ..transaction(&[2], Vec::new())
+            };
+            assert_eq!(world.commit(late).unwrap_err().kind, Kind::Refused);
+            world.pass(Duration::from_secs(600));
+            assert!(world.take(9).is_empty());
+        }
+    }
+}
+
+#[test]
+fn what_nobody_commits_goes_by_time_and_is_not_committed_later() {
+    for restarts in [false, true] {
+        let mut world = World::with_queue(23, plain());
+        let scheduled = world.schedule_within(vec![message(0)]);
+        world.pass(Duration::from_secs(200));
+        if restarts {
+            world = world.crash();
+        }
+        world.pass(Duration::from_secs(200));
+        let late = Transaction {
+            scheduled,
+            ..transaction(&[1], Vec::new())
+        };
+        assert_eq!(world.commit(late).unwrap_err().kind, Kind::Refused);
+        world.pass(Duration::from_secs(600));
+        assert!(world.take(9).is_empty());
+    }
+}
+
+#[test]
+fn a_topic_and_its_subscriptions_are_one_entity_and_others_are_none_of_it() {
+    let mut world = World::with_queue(24, plain());
+    call!(world, b => b.create_queue(&ME, "other", plain())).unwrap();
+    world.send([message(0)]);
+    let out = world.take(1);
+    let stranger = Settled {
+        view: SubscriptionName::queue(EntityName::new("other").unwrap()),
+        ..settled(&out[0], Ending::Complete)
+    };
+    let refused = world.commit(transaction(&[1], vec![stranger]));
+    assert_eq!(refused.unwrap_err().kind, Kind::Invalid);
+    // Its dead letters are the queue's.
+    world.end(&out, dead());
+    let letter = world.letters_of_queue().remove(0);
+    let again = Settled {
+        view: queue().dead_letters(),
+        ..settled(&letter, Ending::Complete)
+    };
+    world.commit(transaction(&[1], vec![again])).unwrap();
+    assert_eq!(ids(&world.take(9)), [1]);
+    assert!(world.letters_of_queue().is_empty());
+}
+
+/// A broker that dies over an append.
+struct Dying {
+    engine: Mortal,
+    clock: HandClock,
+    pool: LocalPool,
+    broker: Broker,
+}
+
+impl Dying {
+    fn open(engine: Mortal, clock: HandClock) -> Self {
+        let mut pool = LocalPool::new();
+        let shared: Arc<dyn Engine> = Arc::new(engine.clone());
+        let opened = Broker::open(shared, Arc::new(clock.clone()), Options::default());
+        let (broker, tasks) = pool.run_until(opened).unwrap();
+        for task in tasks {
+            let task = async { drop(task.await) };
+            pool.spawner().spawn_local(task).unwrap();
+        }
+        pool.run_until(broker.ready()).unwrap();
+        pool.run_until_stalled();
+        Self {
+            engine,
+            clock,
+            pool,
+            broker,
+        }
+    }
+
+    fn crash(self) -> Self {
+        let Self { engine, clock, .. } = self;
+        *engine.fuse.lock().unwrap() = None;
+        *engine.is_dead.lock().unwrap() = false;
+        let mut world = Self::open(engine, clock);
+        world.clock.pass(Duration::from_millis(1));
+        world.pool.run_until_stalled();
+        world
+    }
+
+    /// `None` if it has no answer.
+    fn commit(&mut self, transaction: Transaction) -> Option<mente_broker::Result<()>> {
+        let broker = self.broker.clone();
+        let commit = async move { broker.commit(&queue().topic, transaction).await };
+        let mut commit = self.pool.spawner().spawn_local_with_handle(commit).unwrap();
+        for _ in 0..3 {
+            self.pool.run_until_stalled();
+            if let Some(done) = (&mut commit).now_or_never() {
+                return Some(done);
+            }
+            self.clock.pass(Duration::from_millis(3));
+        }
+        None
+    }
+
+    fn all(&mut self, view: &SubscriptionName) -> Vec<usize> {
+        let taking = Taking::locked(100, Duration::ZERO);
+        let broker = self.broker.clone();
+        ids(&self.pool.run_until(broker.take(&ME, view, taking)).unwrap())
+    }
+}
+
+#[test]
+fn whatever_append_the_broker_dies_over_a_transaction_is_whole_or_not_there() {
+    let (mut whole, mut nothing, mut unheard) = (0, 0, 0);
+    for appends in 0..8 {
+        for is_done in [false, true] {
+            let engine = Mortal {
+                engine: MemoryEngine::new(u64::from(appends)),
+                fuse: Arc::default(),
+                is_dead: Arc::default(),
+            };
+            let mut world = Dying::open(engine, HandClock::default());
+            let (broker, view, to) = (world.broker.clone(), queue(), queue().topic);
+            let made = broker.create_queue(&ME, "work", plain());
+            world.pool.run_until(made).unwrap();
+            let sent = broker.send(&ME, &to, (0..3).map(message).collect());
+            world.pool.run_until(sent).unwrap();
+            let taking = Taking::locked(2, Duration::from_secs(1));
+            let out = broker.take(&ME, &view, taking);
+            let out = world.pool.run_until(out).unwrap();
+            assert_eq!(ids(&out), [0, 1]);
+            *world.engine.fuse.lock().unwrap() = Some(Fuse { appends, is_done });
+            let ends = vec![settled(&out[0], Ending::Complete), settled(&out[1], dead())];
+            let answer = world.commit(transaction(&[10, 11], ends));
+            drop(broker);
+            let mut world = world.crash();
+            let (left, letters) = (world.all(&queue()), world.all(&queue().dead_letters()));
+            match (&left[..], &letters[..]) {
+                ([2, 10, 11], [1]) => whole += 1,
+                ([0, 1, 2], []) => {
+                    assert!(answer.is_none(), "{answer:?}, and nothing is there");
+                    nothing += 1;
+                }
+                half => panic!("{half:?} when it died over append {appends}, done: {is_done}"),
+            }
+            assert!(!matches!(answer, Some(Err(_))), "{answer:?}");
+            unheard += u32::from(answer.is_none());
+            // And it stays so.
+            let mut world = world.crash();
+            world.clock.pass(Duration::from_secs(1_000));
+            world.pool.run_until_stalled();
+            assert_eq!(
+                (world.all(&queue()), world.all(&queue().dead_letters())),
+                (left, letters)
+            );
+        }
+    }
+    assert!(
+        whole > 4 && nothing > 2 && unheard > 4,
+        "{whole} {nothing} {unheard}"
+    );
+}
