@@ -295,3 +295,11 @@ pub const REPLICA_KEY_BYTES: usize = 1_000;
 pub const AMQP_CONNECTIONS: usize = 5_000;
 /// Messages on their way from AMQP connections to the broker, all together, in bytes.
 pub const AMQP_MESSAGES_BYTES: usize = 256 << 20;
+/// What one transaction of Service Bus does at most: messages that are sent, and locks that end.
+pub const TRANSACTION_OPERATIONS: usize = 100;
+/// How long it may be open.
+pub const TRANSACTION_SECONDS: u64 = 120;
+/// Its messages, in bytes.
+pub const TRANSACTION_BYTES: usize = 3 << 20;
+/// Messages of all open transactions, in bytes.
+pub const TRANSACTIONS_BYTES: usize = 64 << 20;

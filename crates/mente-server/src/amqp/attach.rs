@@ -35,6 +35,8 @@ const TICKS_PER_MS: i64 = 10_000;
 /// Where a link leads.
 #[derive(Debug)]
 pub(super) enum Lead {
+    /// To the coordinator of transactions.
+    Coordinator,
     Requests(Node),
     Replies(Node),
     Sender {
@@ -80,8 +82,12 @@ pub(super) fn lead(
     async move { wanted?.lead(&door.broker, who?).await }
 }
 
-/// What a client must be allowed for a link; who shows tokens needs none for that.
+/// What a client must be allowed for a link; who shows tokens needs none for that. A coordinator has no
+/// address: who sends and settles within a transaction says who he is on the links that he does it by.
 pub(super) fn need(attach: &Attach) -> Option<Need> {
+    if matches!(attach.target, Some(Destination::Coordinator(_))) {
+        return None;
+    }
     let address = address_of(attach);
     let action = match Address::parse(address) {
         Ok(Address::Tokens) => return None,
@@ -146,8 +152,12 @@ impl Wanted {
 
     async fn lead(self, broker: &Broker, who: Principal) -> Result<Lead, Refusal> {
         if self.is_coordinator {
-            let words = "transactions: this Mente has none of Service Bus' yet";
-            return Err(Refusal::not_implemented(words));
+            return match self.role {
+                Role::Sender => Ok(Lead::Coordinator),
+                Role::Receiver => Err(Refusal::not_allowed(
+                    "the coordinator of transactions sends nothing",
+                )),
+            };
         }
         let not_found = |message| Refusal::new(condition::NOT_FOUND, 404, message);
         let node = match self.address.clone().map_err(not_found)? {
@@ -321,7 +331,7 @@ impl Lead {
         };
         let mut properties = Map::default();
         match self {
-            Self::Requests(_) | Self::Replies(_) => {
+            Self::Coordinator | Self::Requests(_) | Self::Replies(_) => {
                 answer.max_message_size = Some(limits::EVENT_BYTES as u64);
             }
             Self::Sender { bytes, .. } => {

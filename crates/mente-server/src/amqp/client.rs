@@ -6,6 +6,8 @@
 //!    └──── commands ─────┘ └────── Done ───────┘
 //! ```
 
+mod transacting;
+
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,10 +18,13 @@ use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use mente_broker::{Broker, Held, Principal, SubscriptionName};
-use mente_wire::amqp::machine::{Connection, Delivery, Event, LinkId, Outgoing, SessionId};
+use mente_wire::amqp::machine::{
+    Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, SessionId,
+};
 use mente_wire::amqp::performative::{Attach, Role};
 use mente_wire::amqp::sasl::SaslCode;
-use mente_wire::amqp::{Error, condition};
+use mente_wire::amqp::transaction::Control;
+use mente_wire::amqp::{DeliveryState, Outcome};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
@@ -33,6 +38,7 @@ use super::requests::{Request, Style};
 use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;
+use super::transactions::{Transactions, within};
 
 /// Bytes of a request's message-id and reply-to: both come back in its answer.
 const NAMES_BYTES: usize = 2 << 10;
@@ -48,6 +54,10 @@ const REQUEST_CREDIT: u32 = 100;
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
 /// How long what a client leaves behind may take.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
+
+fn rejected(refusal: &Refusal) -> DeliveryState {
+    DeliveryState::Outcome(Outcome::Rejected(Some(refusal.to_error())))
+}
 
 type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -68,6 +78,17 @@ pub(super) enum Done {
     },
     /// There is room for the delivery that waits.
     Room(Option<OwnedSemaphorePermit>),
+    /// A transaction, by a delivery on its control link that is told if it is to be.
+    Discharged(LinkId, Option<DeliveryId>, Result<(), Refusal>),
+    TransactionOver(Bytes),
+    /// Messages by a request of this link, as many as were to be, within a transaction.
+    Scheduled {
+        link: LinkId,
+        request: Box<Request>,
+        txn_id: Bytes,
+        count: usize,
+        numbers: Result<Vec<u64>, Refusal>,
+    },
 }
 
 /// From where work is begun.
@@ -79,6 +100,7 @@ pub(super) struct Desk {
 pub(super) struct Client {
     pub(super) desk: Desk,
     claims: Claims,
+    transactions: Transactions,
     links: BTreeMap<LinkId, Link>,
     /// Those that may have something to do.
     due: BTreeSet<LinkId>,
@@ -99,6 +121,10 @@ enum Link {
     },
     Receiver(Box<Receiver>),
     Sender(Sender),
+    /// Discharges are under way.
+    Coordinator {
+        count: usize,
+    },
     Requests {
         node: Node,
         count: usize,
@@ -167,6 +193,7 @@ impl Client {
                 work: FuturesUnordered::new(),
             },
             claims: Claims::default(),
+            transactions: Transactions::default(),
             links: BTreeMap::new(),
             due: BTreeSet::new(),
             early_drains: BTreeSet::new(),
@@ -215,17 +242,33 @@ impl Client {
             } => self.credit(machine, link, credit, drain),
             Event::Window { session } => self.window(session),
             Event::Delivery(delivery) => self.delivery(machine, delivery),
-            Event::Control { link, .. } => {
-                let words = "transactions: this Mente has none of Service Bus' yet";
-                let error = Error::new(condition::NOT_IMPLEMENTED, words);
-                let _ = machine.detach(link, Some(error));
-                self.drop_link(link);
+            Event::Control {
+                link,
+                id,
+                settled,
+                control,
+            } => {
+                let told = (!settled).then_some(id);
+                match control {
+                    Control::Declare(declare) => self.declare(machine, link, told, &declare),
+                    Control::Discharge(discharge) => {
+                        self.discharge(machine, link, told, &discharge);
+                    }
+                }
             }
             Event::Disposition(disposed) => {
                 if disposed.role == Role::Receiver {
                     for (link, id) in disposed.deliveries {
                         if let Some(Link::Receiver(receiver)) = self.links.get_mut(&link) {
-                            receiver.disposed(id, disposed.settled, disposed.state.as_ref());
+                            let settled = disposed.settled;
+                            match &disposed.state {
+                                Some(DeliveryState::Transactional { txn_id, outcome }) => {
+                                    let said = (txn_id, outcome.as_ref());
+                                    let all = &mut self.transactions;
+                                    receiver.disposed_within(id, settled, said, all);
+                                }
+                                state => receiver.disposed(id, settled, state.as_ref()),
+                            }
                             self.due.insert(link);
                         }
                     }
@@ -279,6 +322,10 @@ impl Client {
             return;
         }
         let link = match lead {
+            Lead::Coordinator => {
+                let _ = machine.grant(id, REQUEST_CREDIT);
+                Link::Coordinator { count: 0 }
+            }
             Lead::Requests(node) => {
                 let _ = machine.grant(id, REQUEST_CREDIT);
                 Link::Requests { node, count: 0 }
@@ -369,7 +416,13 @@ impl Client {
         let id = delivery.link;
         match self.links.get_mut(&id) {
             Some(Link::Sender(sender)) => {
-                sender.delivered(machine, delivery, permit);
+                match delivery.state {
+                    None => sender.delivered(machine, delivery, permit),
+                    Some(_) => {
+                        let all = &mut self.transactions;
+                        sender.delivered_within(machine, delivery, all, &self.desk);
+                    }
+                }
                 self.due.insert(id);
             }
             Some(Link::Requests { .. }) => self.request(machine, delivery),
@@ -378,7 +431,6 @@ impl Client {
     }
 
     fn request(&mut self, machine: &mut Connection, delivery: &Delivery) {
-        use mente_wire::amqp::{DeliveryState, Outcome};
         let id = delivery.link;
         let Some(Link::Requests { node, count }) = self.links.get_mut(&id) else {
             return;
@@ -405,11 +457,21 @@ impl Client {
             }
         };
         *count += 1;
-        let accepted = DeliveryState::Outcome(Outcome::Accepted);
+        let txn_id = match &delivery.state {
+            Some(DeliveryState::Transactional { txn_id, .. }) => Some(txn_id.clone()),
+            _ => None,
+        };
+        let accepted = match &txn_id {
+            Some(txn_id) => within(txn_id, Some(Outcome::Accepted)),
+            None => DeliveryState::Outcome(Outcome::Accepted),
+        };
         let _ = machine.settle(id, delivery.id, Some(accepted));
         match node {
             Node::Tokens => {
-                let answer = self.claims.put(&self.desk.door, &request);
+                let answer = match txn_id {
+                    None => self.claims.put(&self.desk.door, &request),
+                    Some(_) => Refusal::not_implemented("a token within a transaction").into(),
+                };
                 let answer = request.answer(Style::Tokens, &answer);
                 self.answered(machine, id, request.reply_to.as_deref(), answer);
                 self.review(machine);
@@ -428,6 +490,10 @@ impl Client {
                     has_sessions,
                     session,
                 };
+                if let Some(txn_id) = txn_id {
+                    self.request_within(machine, id, &txn_id, call, request);
+                    return;
+                }
                 self.desk.begin(async move {
                     let answer = management::answer(&call, &request).await;
                     Done::Answered {
@@ -581,6 +647,20 @@ impl Client {
                 reply_to,
                 answer,
             } => self.answered(machine, link, reply_to.as_deref(), answer),
+            Done::Discharged(link, told, result) => self.discharged(machine, link, told, result),
+            Done::TransactionOver(txn_id) => self.transactions.over(&txn_id, &self.desk),
+            Done::Scheduled {
+                link,
+                request,
+                txn_id,
+                count,
+                numbers,
+            } => {
+                let known = numbers.as_deref();
+                self.transactions.scheduled(&txn_id, count, known);
+                let answer = numbers.map(|numbers| management::scheduled(&numbers));
+                self.answer(machine, link, &request, answer);
+            }
             Done::Room(permit) => {
                 if let (Some(delivery), Some(permit)) = (self.stalled.take(), permit) {
                     self.deliver(machine, &delivery, permit);
@@ -609,7 +689,7 @@ impl Client {
                 sender.pump(machine, id, &self.desk);
                 false
             }
-            Some(Link::Requests { count, .. }) => {
+            Some(Link::Requests { count, .. } | Link::Coordinator { count }) => {
                 let is_low = machine
                     .credit(id)
                     .is_ok_and(|left| left < REQUEST_CREDIT / 2);
@@ -659,6 +739,7 @@ impl Client {
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
             Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),
+            Some(Link::Coordinator { .. }) => self.transactions.leave(id, &self.desk),
             Some(Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. }) | None => {}
         }
     }
@@ -675,11 +756,15 @@ impl Client {
     /// Begins nothing more.
     pub(super) fn stop(&mut self) {
         self.is_leaving = true;
+        self.transactions.stop();
         for link in self.links.values_mut() {
             match link {
                 Link::Asked { work, .. } => work.abort(),
                 Link::Receiver(receiver) => receiver.stop(),
-                Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. } => {}
+                Link::Sender(_)
+                | Link::Coordinator { .. }
+                | Link::Requests { .. }
+                | Link::Replies { .. } => {}
             }
         }
     }

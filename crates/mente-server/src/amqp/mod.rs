@@ -3,7 +3,7 @@
 //! ```text
 //! listen.rs ─▶ connection.rs ─▶ client.rs ─▶ attach.rs · receiver.rs · sender.rs · settle.rs ─▶ broker
 //!  first bytes,   bytes, clock,    links and    requests.rs ─▶ tokens.rs · management/
-//!  TLS, seats     the machine      work
+//!  TLS, seats     the machine      work         transactions.rs: what waits for its discharge
 //! ```
 //! The protocol's numbers are kept right by the machine of `mente_wire::amqp::machine`; here is what they are for.
 //! One task has a connection. Nothing that it does waits: each call of the broker is a future beside the others
@@ -21,6 +21,7 @@ mod attach;
 mod receiver;
 mod sender;
 mod settle;
+mod transactions;
 
 mod management;
 mod requests;
@@ -71,6 +72,8 @@ struct Door {
     seats: Arc<Semaphore>,
     /// Bytes of messages that may still be on their way to the broker.
     room: Arc<Semaphore>,
+    /// Bytes of messages that may still wait for the end of their transactions.
+    transactions: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -99,6 +102,7 @@ impl Amqp {
             keys: self.options.keys,
             seats: Arc::new(Semaphore::new(listen::seats())),
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
+            transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_BYTES)),
             stopping: stop,
         });
         listen::serve(self.listener, door).await;

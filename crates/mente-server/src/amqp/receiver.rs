@@ -10,14 +10,15 @@ use mente_broker::{
     Attached, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
 };
 use mente_engine::limits;
-use mente_wire::amqp::DeliveryState;
 use mente_wire::amqp::event::{self, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
+use mente_wire::amqp::{DeliveryState, Outcome};
 use tokio::time::timeout;
 
 use super::client::{Desk, Done};
 use super::condition::Refusal;
-use super::settle::{Out, Settlement};
+use super::settle::{self, Out, Settlement};
+use super::transactions::{Transactions, within};
 
 /// Messages of one call.
 const TAKEN: u32 = limits::RECEIVE_EVENTS;
@@ -57,8 +58,8 @@ pub(super) struct Receiver {
     is_shut: bool,
     settling: Vec<Settlement>,
     settling_calls: usize,
-    /// Settlements that cannot be, to be told.
-    unfit: Vec<(DeliveryId, DeliveryState)>,
+    /// Settlements that cannot be, or not before their transaction ends, to be told.
+    told: Vec<(DeliveryId, DeliveryState)>,
     _attached: Attached,
 }
 
@@ -95,7 +96,7 @@ impl Receiver {
             is_shut: false,
             settling: Vec::new(),
             settling_calls: 0,
-            unfit: Vec::new(),
+            told: Vec::new(),
             _attached: attached,
         }
     }
@@ -209,7 +210,7 @@ impl Receiver {
         desk: &Desk,
         is_leaving: bool,
     ) -> bool {
-        for (delivery, state) in std::mem::take(&mut self.unfit) {
+        for (delivery, state) in std::mem::take(&mut self.told) {
             let _ = machine.settle(id, delivery, Some(state));
         }
         self.settle(id, desk);
@@ -330,11 +331,43 @@ impl Receiver {
                 self.settling.push(settlement);
             }
             Some(Err(refusal)) => {
-                use mente_wire::amqp::Outcome;
                 self.out.remove(&id);
                 let rejected = Outcome::Rejected(Some(refusal.to_error()));
-                self.unfit.push((id, DeliveryState::Outcome(rejected)));
+                self.told.push((id, DeliveryState::Outcome(rejected)));
             }
+        }
+    }
+
+    /// The same within a transaction: the lock goes on until that ends.
+    pub(super) fn disposed_within(
+        &mut self,
+        id: DeliveryId,
+        settled: bool,
+        (txn_id, outcome): (&Bytes, Option<&Outcome>),
+        transactions: &mut Transactions,
+    ) {
+        let Some(out) = self.out.remove(&id) else {
+            return;
+        };
+        let ending = match outcome {
+            Some(outcome) => settle::ending(outcome, out.note.as_deref()),
+            None => Err(Refusal::argument(
+                "a state of a transaction wants an outcome",
+            )),
+        };
+        let settle = |ending| mente_broker::Settled {
+            who: self.who.clone(),
+            view: self.view.clone(),
+            token: out.token,
+            ending,
+        };
+        let joined = transactions.settle(txn_id, ending.map(|ending| vec![settle(ending)]));
+        let state = match joined {
+            Ok(()) => within(txn_id, outcome.map(settle::echo)),
+            Err(refusal) => DeliveryState::Outcome(Outcome::Rejected(Some(refusal.to_error()))),
+        };
+        if !settled {
+            self.told.push((id, state));
         }
     }
 

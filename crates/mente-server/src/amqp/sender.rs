@@ -13,6 +13,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::{Desk, Done};
 use super::condition::{ARGUMENT_ERROR, Refusal};
+use super::transactions::{Transactions, within};
 
 /// What a client may send before it hears of more. Python's clients do not listen.
 pub(super) const CREDIT: u32 = 1_000;
@@ -96,11 +97,37 @@ impl Sender {
         }
     }
 
-    fn messages(&self, delivery: &Delivery) -> Result<Vec<Message>, amqp::Error> {
-        if delivery.state.is_some() {
-            let words = "a message within a transaction: this Mente has none of Service Bus' yet";
-            return Err(amqp::Error::new(condition::NOT_IMPLEMENTED, words));
+    /// The same within a transaction: it waits there.
+    pub(super) fn delivered_within(
+        &self,
+        machine: &mut Connection,
+        delivery: &Delivery,
+        transactions: &mut Transactions,
+        desk: &Desk,
+    ) {
+        let (link, id) = (delivery.link, delivery.id);
+        let Some(DeliveryState::Transactional { txn_id, .. }) = &delivery.state else {
+            let words = "a message with a state that is not that of a transaction";
+            let error = amqp::Error::new(condition::NOT_IMPLEMENTED, words);
+            return reject(machine, link, id, error);
+        };
+        // What waits for minutes keeps nothing of the frames that it came in.
+        let delivery = &Delivery {
+            payload: Bytes::copy_from_slice(&delivery.payload),
+            ..delivery.clone()
+        };
+        let messages = self.messages(delivery);
+        let bytes = delivery.payload.len();
+        match transactions.send(txn_id, &self.who, &self.to, messages, bytes, desk) {
+            Ok(()) => {
+                let accepted = within(txn_id, Some(Outcome::Accepted));
+                let _ = machine.settle(link, id, Some(accepted));
+            }
+            Err(error) => reject(machine, link, id, error),
         }
+    }
+
+    fn messages(&self, delivery: &Delivery) -> Result<Vec<Message>, amqp::Error> {
         if delivery.payload.len() as u64 > self.bytes {
             let words = format!(
                 "a message of more than the {} bytes that are taken",

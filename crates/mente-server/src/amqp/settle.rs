@@ -46,9 +46,8 @@ impl Settlement {
                 Err(refusal) => return Some(Err(refusal)),
             },
             Some(DeliveryState::Transactional { .. } | DeliveryState::Declared { .. }) => {
-                let words =
-                    "settling within a transaction: this Mente has none of Service Bus' yet";
-                return Some(Err(Refusal::not_implemented(words)));
+                let words = "no message is settled by declaring a transaction";
+                return Some(Err(Refusal::not_allowed(words)));
             }
             Some(DeliveryState::Received { .. }) | None if !settled => return None,
             // Done with, and nobody says how: it was not looked at.
@@ -70,7 +69,7 @@ impl Settlement {
     }
 }
 
-fn ending(outcome: &Outcome, earlier: Option<&str>) -> Result<Ending, Refusal> {
+pub(super) fn ending(outcome: &Outcome, earlier: Option<&str>) -> Result<Ending, Refusal> {
     Ok(match outcome {
         Outcome::Accepted => Ending::Complete,
         Outcome::Released => Ending::Return,
@@ -154,7 +153,7 @@ fn cut(words: Option<&str>) -> String {
 }
 
 /// The outcome as it goes back: without what it carried.
-fn echo(outcome: &Outcome) -> Outcome {
+pub(super) fn echo(outcome: &Outcome) -> Outcome {
     match outcome {
         Outcome::Accepted => Outcome::Accepted,
         Outcome::Rejected(_) => Outcome::Rejected(None),

@@ -3,6 +3,7 @@
 mod messages;
 mod peer;
 mod rights;
+mod transactions;
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -19,7 +20,7 @@ use mente_server::amqp::{self, Amqp};
 use mente_server::tls::Identity;
 use mente_wire::amqp::message::MessageId;
 use mente_wire::amqp::performative::{Attach, Performative, Role};
-use mente_wire::amqp::{Coordinator, Destination, Error, Uuid};
+use mente_wire::amqp::{Error, Uuid};
 use mente_wire::servicebus::sas::sign;
 use peer::{Peer, Stream, node};
 use rustls::pki_types::{CertificateDer, ServerName};
@@ -268,12 +269,6 @@ async fn a_link_that_leads_nowhere_is_refused_by_name() {
             node("q/$DeadLetterQueue"),
             "amqp:not-allowed",
             "send to q",
-        ),
-        (
-            4,
-            Destination::Coordinator(Coordinator::default()),
-            "amqp:not-implemented",
-            "transactions",
         ),
     ] {
         let answer = peer.attach(handle, Role::Sender, target).await;

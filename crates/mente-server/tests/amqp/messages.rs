@@ -9,7 +9,7 @@ use mente_wire::amqp::{DeliveryState, Error, Modified, Outcome};
 use crate::door;
 use crate::peer::{Peer, node};
 
-fn message(text: &str) -> Vec<u8> {
+pub(crate) fn message(text: &str) -> Vec<u8> {
     let message = Message {
         body: Body::of_data([text.as_bytes()]),
         ..Message::default()
@@ -20,7 +20,7 @@ fn message(text: &str) -> Vec<u8> {
 }
 
 /// Puts messages into the queue `q`, each accepted.
-async fn fill(peer: &mut Peer, texts: &[&str]) {
+pub(crate) async fn fill(peer: &mut Peer, texts: &[&str]) {
     let answer = peer.attach(0, Role::Sender, node("q")).await;
     assert_eq!(answer.max_message_size, Some(1 << 20));
     assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
@@ -36,7 +36,7 @@ async fn fill(peer: &mut Peer, texts: &[&str]) {
 }
 
 /// The next message: its delivery, its text, and how often its delivery failed.
-async fn take(peer: &mut Peer) -> (u32, String, u32) {
+pub(crate) async fn take(peer: &mut Peer) -> (u32, String, u32) {
     let (Performative::Transfer(transfer), payload) = peer.hear().await else {
         panic!("no transfer");
     };

@@ -1,5 +1,6 @@
 //! Locks on messages, by their tokens: uuids in the order of RFC 4122, where delivery tags have .NET's.
 
+use mente_broker::Ending;
 use mente_broker::queue::LockToken;
 use mente_engine::Timestamp;
 use mente_wire::amqp::value::{Array, Kind, Map, Value};
@@ -24,15 +25,21 @@ pub(super) async fn renew(call: &Call, body: &Map) -> Result<Answer, Refusal> {
 }
 
 pub(super) async fn update(call: &Call, body: &Map) -> Result<Answer, Refusal> {
-    let tokens = tokens(body)?;
-    let ending = settle::requested(body)?;
-    // What was received in a session is settled by who has it.
-    call.session(body)?;
+    let (tokens, ending) = ends(call, body)?;
     let held = call.broker.end_locks(&call.who, &call.view, tokens, ending);
     match held.await?.into_iter().all(|held| held) {
         true => Ok(Answer::ok(Map::default())),
         false => Err(Refusal::lock_lost()),
     }
+}
+
+/// Locks that are to end, and how.
+pub(super) fn ends(call: &Call, body: &Map) -> Result<(Vec<LockToken>, Ending), Refusal> {
+    let tokens = tokens(body)?;
+    let ending = settle::requested(body)?;
+    // What was received in a session is settled by who has it.
+    call.session(body)?;
+    Ok((tokens, ending))
 }
 
 fn tokens(body: &Map) -> Result<Vec<LockToken>, Refusal> {

@@ -129,6 +129,20 @@ async fn delete_deferred(
 }
 
 pub(super) async fn schedule(call: &Call, body: &Map) -> Result<Answer, Refusal> {
+    let messages = to_schedule(call, body)?;
+    let numbers = call
+        .broker
+        .schedule(&call.who, &call.place.entity, messages);
+    Ok(scheduled(&numbers.await?))
+}
+
+pub(in crate::amqp) fn scheduled(numbers: &[u64]) -> Answer {
+    let numbers = numbers.iter().copied().map(long).collect();
+    Answer::ok(body_of(NUMBERS, array(Kind::Long, numbers)))
+}
+
+/// At least one.
+pub(super) fn to_schedule(call: &Call, body: &Map) -> Result<Vec<Message>, Refusal> {
     no_view(call)?;
     let path = call.place.path();
     let entries = elements(body, "messages")?;
@@ -154,12 +168,7 @@ pub(super) async fn schedule(call: &Call, body: &Map) -> Result<Answer, Refusal>
         }
         Ok(read.message)
     });
-    let messages: Vec<Message> = messages.collect::<Result<_, _>>()?;
-    let numbers = call
-        .broker
-        .schedule(&call.who, &call.place.entity, messages);
-    let numbers = numbers.await?.into_iter().map(long).collect();
-    Ok(Answer::ok(body_of(NUMBERS, array(Kind::Long, numbers))))
+    messages.collect()
 }
 
 pub(super) async fn cancel(call: &Call, body: &Map) -> Result<Answer, Refusal> {

@@ -12,13 +12,15 @@ mod messages;
 mod rules;
 mod sessions;
 
-use mente_broker::{Broker, Principal, SessionLock, SubscriptionName};
+use mente_broker::queue::LockToken;
+use mente_broker::{Broker, Ending, Message, Principal, SessionLock, SubscriptionName};
 use mente_engine::Timestamp;
 use mente_wire::amqp::value::{Map, Value};
 
 use super::address::Place;
 use super::condition::Refusal;
 use super::requests::{Answer, Request};
+pub(super) use messages::scheduled;
 
 /// Most tokens, numbers or messages that one request names.
 const NAMED: usize = 5_000;
@@ -78,6 +80,31 @@ pub(super) async fn answer(call: &Call, request: &Request) -> Answer {
         ))),
     };
     answered.into()
+}
+
+/// What a request does within a transaction.
+pub(super) enum Within {
+    Settle(Vec<LockToken>, Ending),
+    /// Of the entity that the request is about.
+    Schedule(Vec<Message>),
+}
+
+/// What a request asks for that is of a transaction.
+pub(super) fn within(call: &Call, request: &Request) -> Result<Within, Refusal> {
+    let operation = request.property("operation").unwrap_or_default();
+    let Value::Map(body) = &request.body else {
+        return Err(Refusal::argument("a request whose body is not a map"));
+    };
+    match operation.strip_prefix("com.microsoft:") {
+        Some("update-disposition") => {
+            let (tokens, ending) = locks::ends(call, body)?;
+            Ok(Within::Settle(tokens, ending))
+        }
+        Some("schedule-message") => Ok(Within::Schedule(messages::to_schedule(call, body)?)),
+        _ => Err(Refusal::not_implemented(format!(
+            "the operation {operation:?} within a transaction: there are update-disposition and schedule-message"
+        ))),
+    }
 }
 
 impl Call {

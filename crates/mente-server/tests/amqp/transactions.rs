@@ -1,0 +1,266 @@
+//! Transactions frame by frame: what SDKs do not do, and what every answer looks like.
+
+use bytes::Bytes;
+use mente_broker::Access;
+use mente_wire::amqp::message::Message;
+use mente_wire::amqp::performative::{Detach, Disposition, Performative, Role, Transfer};
+use mente_wire::amqp::transaction::{Control, Declare, Discharge};
+use mente_wire::amqp::value::Value;
+use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome};
+
+use crate::door;
+use crate::messages::{fill, message, take};
+use crate::peer::{Peer, node};
+
+/// Handle of the control link.
+const CONTROL: u32 = 9;
+
+async fn control(peer: &mut Peer) {
+    let coordinator = Destination::Coordinator(Coordinator::default());
+    let answer = peer.attach(CONTROL, Role::Sender, coordinator).await;
+    assert!(matches!(answer.target, Some(Destination::Coordinator(_))));
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+}
+
+async fn ask(peer: &mut Peer, id: u32, control: Control) -> DeliveryState {
+    let message = Message {
+        body: control.to_body(),
+        ..Message::default()
+    };
+    let mut payload = Vec::new();
+    message.write(&mut payload);
+    peer.send(CONTROL, id, &payload).await;
+    answer(peer, id, Role::Receiver).await
+}
+
+/// What is said of a delivery. Credit may come before.
+async fn answer(peer: &mut Peer, id: u32, role: Role) -> DeliveryState {
+    loop {
+        match peer.hear().await.0 {
+            Performative::Disposition(said) => {
+                assert_eq!((said.role, said.first, said.settled), (role, id, true));
+                return said.state.unwrap();
+            }
+            Performative::Flow(_) => {}
+            other => panic!("{other:?} and no answer"),
+        }
+    }
+}
+
+async fn declare(peer: &mut Peer, id: u32) -> Bytes {
+    match ask(peer, id, Control::Declare(Declare::default())).await {
+        DeliveryState::Declared { txn_id } => txn_id,
+        other => panic!("{other:?}"),
+    }
+}
+
+async fn discharge(peer: &mut Peer, id: u32, txn_id: &Bytes, fail: bool) -> DeliveryState {
+    let txn_id = txn_id.clone();
+    ask(peer, id, Control::Discharge(Discharge { txn_id, fail })).await
+}
+
+async fn send_within(peer: &mut Peer, id: u32, txn_id: &Bytes, text: &str) -> DeliveryState {
+    let payload = message(text);
+    let mut transfer = Transfer {
+        handle: 0,
+        delivery_id: Some(id),
+        delivery_tag: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
+        message_format: Some(0),
+        state: Some(within(txn_id, None)),
+        ..Transfer::default()
+    };
+    let mut out = Vec::new();
+    transfer.write_frame(1, payload.len(), 64 << 10, &mut out);
+    out.extend_from_slice(&payload);
+    peer.write(&out).await;
+    answer(peer, id, Role::Receiver).await
+}
+
+async fn say_within(
+    peer: &mut Peer,
+    id: u32,
+    txn_id: &Bytes,
+    outcome: Option<Outcome>,
+) -> DeliveryState {
+    let disposition = Disposition {
+        role: Role::Receiver,
+        first: id,
+        last: None,
+        settled: false,
+        state: Some(within(txn_id, outcome)),
+        batchable: false,
+    };
+    peer.say(&Performative::Disposition(disposition)).await;
+    answer(peer, id, Role::Sender).await
+}
+
+fn within(txn_id: &Bytes, outcome: Option<Outcome>) -> DeliveryState {
+    DeliveryState::Transactional {
+        txn_id: txn_id.clone(),
+        outcome,
+    }
+}
+
+const ACCEPTED: DeliveryState = DeliveryState::Outcome(Outcome::Accepted);
+
+/// Its condition and words.
+fn refused(state: DeliveryState) -> (String, String) {
+    let DeliveryState::Outcome(Outcome::Rejected(Some(error))) = state else {
+        panic!("not refused: {state:?}");
+    };
+    let words = error.description.unwrap().as_str().to_owned();
+    (error.condition.as_str().to_owned(), words)
+}
+
+/// What is in the queue, by a client of its own that gives it back.
+async fn left(door: &crate::Door) -> Vec<String> {
+    let mut peer = Peer::begin(door.tcp().await).await;
+    peer.attach(1, Role::Receiver, node("q")).await;
+    peer.credit(1, 50, true).await;
+    let mut left = Vec::new();
+    loop {
+        match peer.hear().await {
+            (Performative::Flow(_), _) => break,
+            (Performative::Transfer(transfer), payload) => {
+                let message = Message::split(&payload).unwrap();
+                let data: Vec<Bytes> = message.body.data().collect();
+                left.push(String::from_utf8(data.concat()).unwrap());
+                let released = Disposition {
+                    role: Role::Receiver,
+                    first: transfer.delivery_id.unwrap(),
+                    last: None,
+                    settled: false,
+                    state: Some(DeliveryState::Outcome(Outcome::Released)),
+                    batchable: false,
+                };
+                peer.say(&Performative::Disposition(released)).await;
+            }
+            (Performative::Disposition(_), _) => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    left
+}
+
+#[tokio::test]
+async fn each_answer_names_the_transaction_and_the_discharge_does_it() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["in"]).await;
+    control(&mut peer).await;
+    peer.attach(1, Role::Receiver, node("q")).await;
+    peer.credit(1, 1, false).await;
+    let (locked, _, _) = take(&mut peer).await;
+    let first = declare(&mut peer, 10).await;
+    let second = declare(&mut peer, 11).await;
+    assert!(first != second && first.len() <= 32);
+    let accepted = |id: &Bytes| within(id, Some(Outcome::Accepted));
+    let said = say_within(&mut peer, locked, &first, Some(Outcome::Accepted)).await;
+    assert_eq!(said, accepted(&first));
+    let said = send_within(&mut peer, 12, &first, "out").await;
+    assert_eq!(said, accepted(&first));
+    let said = send_within(&mut peer, 13, &second, "never").await;
+    assert_eq!(said, accepted(&second));
+    assert_eq!(left(&door).await, [""; 0]);
+    assert_eq!(discharge(&mut peer, 14, &second, true).await, ACCEPTED);
+    assert_eq!(discharge(&mut peer, 15, &first, false).await, ACCEPTED);
+    assert_eq!(left(&door).await, ["out"]);
+    // Both are over.
+    for (at, id) in (16..).zip([&first, &second]) {
+        let (condition, _) = refused(discharge(&mut peer, at, id, false).await);
+        assert_eq!(condition, "amqp:transaction:unknown-id");
+    }
+    let (condition, _) = refused(send_within(&mut peer, 18, &first, "late").await);
+    assert_eq!(condition, "amqp:transaction:unknown-id");
+    // An empty one is nothing, and done.
+    let empty = declare(&mut peer, 19).await;
+    assert_eq!(discharge(&mut peer, 20, &empty, false).await, ACCEPTED);
+    assert_eq!(left(&door).await, ["out"]);
+}
+
+#[tokio::test]
+async fn one_refused_member_and_nothing_is_committed() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["in"]).await;
+    control(&mut peer).await;
+    let id = declare(&mut peer, 10).await;
+    send_within(&mut peer, 11, &id, "out").await;
+    // Not a message at all.
+    let mut transfer = Transfer {
+        handle: 0,
+        delivery_id: Some(12),
+        delivery_tag: Some(Bytes::from_static(b"x")),
+        message_format: Some(0),
+        state: Some(within(&id, None)),
+        ..Transfer::default()
+    };
+    let mut out = Vec::new();
+    transfer.write_frame(1, 3, 64 << 10, &mut out);
+    out.extend_from_slice(b"abc");
+    peer.write(&out).await;
+    refused(answer(&mut peer, 12, Role::Receiver).await);
+    let (condition, words) = refused(discharge(&mut peer, 13, &id, false).await);
+    assert_eq!(condition, "amqp:transaction:rollback");
+    assert!(words.contains("rolled back"), "{words}");
+    assert_eq!(left(&door).await, ["in"]);
+    // A settlement that says no outcome is none.
+    let id = declare(&mut peer, 14).await;
+    peer.attach(1, Role::Receiver, node("q")).await;
+    peer.credit(1, 1, false).await;
+    let (locked, _, _) = take(&mut peer).await;
+    let (condition, _) = refused(say_within(&mut peer, locked, &id, None).await);
+    assert_eq!(condition, "com.microsoft:argument-error");
+    refused(discharge(&mut peer, 15, &id, false).await);
+}
+
+#[tokio::test]
+async fn the_end_of_the_control_link_rolls_back() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["in"]).await;
+    control(&mut peer).await;
+    let id = declare(&mut peer, 10).await;
+    send_within(&mut peer, 11, &id, "out").await;
+    let detach = Detach {
+        handle: CONTROL,
+        closed: true,
+        error: None,
+    };
+    peer.say(&Performative::Detach(detach)).await;
+    assert!(matches!(peer.hear().await.0, Performative::Detach(_)));
+    let (condition, _) = refused(send_within(&mut peer, 12, &id, "more").await);
+    assert_eq!(condition, "amqp:transaction:unknown-id");
+    control(&mut peer).await;
+    let (condition, _) = refused(discharge(&mut peer, 13, &id, false).await);
+    assert_eq!(condition, "amqp:transaction:unknown-id");
+    assert_eq!(left(&door).await, ["in"]);
+}
+
+#[tokio::test]
+async fn transactions_have_bounds_and_others_take_no_part() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &[]).await;
+    control(&mut peer).await;
+    let global = Control::Declare(Declare {
+        global_id: Some(Value::Ulong(1)),
+    });
+    let (condition, _) = refused(ask(&mut peer, 10, global).await);
+    assert_eq!(condition, "amqp:not-implemented");
+    let id = declare(&mut peer, 11).await;
+    for at in 12..112 {
+        send_within(&mut peer, at, &id, "m").await;
+    }
+    let (condition, words) = refused(send_within(&mut peer, 112, &id, "m").await);
+    assert_eq!(condition, "amqp:resource-limit-exceeded");
+    assert!(words.contains("at most 100"), "{words}");
+    refused(discharge(&mut peer, 113, &id, false).await);
+    assert_eq!(left(&door).await, [""; 0]);
+    for at in 114..214 {
+        declare(&mut peer, at).await;
+    }
+    let more = Control::Declare(Declare::default());
+    let (condition, _) = refused(ask(&mut peer, 214, more).await);
+    assert_eq!(condition, "amqp:resource-limit-exceeded");
+}
