@@ -52,6 +52,7 @@ class Cases {
         Sessions.define();
         Refusals.define();
         Rules.define();
+        Transactions.define();
         Transports.define();
         switch (args.length == 0 ? "" : args[0]) {
             case "list" -> ALL.forEach((name, one) ->
@@ -106,7 +107,7 @@ class Cases {
     private static String where(Throwable why) {
         for (StackTraceElement at : why.getStackTrace()) {
             if (List.of("Queues.java", "Messages.java", "Sessions.java", "Refusals.java", "Rules.java",
-                "Transports.java").contains(at.getFileName())) {
+                "Transactions.java", "Transports.java").contains(at.getFileName())) {
                 return " (" + at.getFileName() + ":" + at.getLineNumber() + ")";
             }
         }

@@ -1,7 +1,5 @@
 import com.azure.messaging.servicebus.ServiceBusFailureReason;
 import com.azure.messaging.servicebus.ServiceBusMessage;
-import com.azure.messaging.servicebus.models.CompleteOptions;
-import java.util.List;
 
 /** What is refused, by which name. */
 class Refusals extends Cases {
@@ -10,7 +8,6 @@ class Refusals extends Cases {
         define("no_session_where_one_is_needed", "session", Refusals::noSessionWhereOneIsNeeded);
         define("session_where_there_are_none", "plain", Refusals::sessionWhereThereAreNone);
         define("too_large", "plain", Refusals::tooLarge);
-        define("transactions_are_refused_by_name", "plain", Refusals::transactions);
     }
 
     static void unknownQueue(Bus bus) {
@@ -43,17 +40,5 @@ class Refusals extends Cases {
         var from = bus.receiver("plain");
         same(body(takeOne(from)), "small");
         isEmpty(from);
-    }
-
-    /** Transactions are not built yet, and nobody is told that they are. */
-    static void transactions(Bus bus) {
-        var sender = bus.sender("plain");
-        refusedSaying("transaction", sender::createTransaction);
-        bus.send("plain", text("m"));
-        var from = bus.receiver("plain");
-        refusedSaying("transaction", from::createTransaction);
-        var message = takeOne(from);
-        from.complete(message, new CompleteOptions());
-        same(texts(peekAll(from)), List.of());
     }
 }

@@ -159,7 +159,7 @@ impl Link {
                 Node::Tokens => None,
                 Node::Management { who, .. } => Some(who),
             },
-            Self::Asked { .. } => None,
+            Self::Asked { .. } | Self::Coordinator { .. } => None,
         }
     }
 }
