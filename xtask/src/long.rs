@@ -34,7 +34,7 @@ enum Program {
     },
 }
 
-const PROOFS: [Proof; 13] = [
+const PROOFS: [Proof; 14] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -133,6 +133,13 @@ const PROOFS: [Proof; 13] = [
         words: &[],
         flags: &["--grown", "10000000"],
         purpose: "The event store beside UmaDB and PostgreSQL: the same machine, disk, events and language of the client, all durable on acknowledge, in turn in one run. What is not comparable is said at the end.",
+    },
+    Proof {
+        name: "bench-amqp",
+        program: Program::Python("bench/amqp"),
+        words: &[],
+        flags: &[],
+        purpose: "Queues beside ActiveMQ Artemis and RabbitMQ: the same AMQP 1.0 client, machine, disk and durable messages, in turn in one run, beside what the client can do at most. What is not comparable is said at the end.",
     },
 ];
 

@@ -36,6 +36,23 @@ const POSTGRESQL: (&str, &str, &str) = (
     "the tests of projections in PostgreSQL",
 );
 
+/// What benchmarks are built with and measure beside, by their folders: Debian's packages.
+const BENCHES: [(&str, &[&str]); 2] = [
+    ("bench/eventstore", &["postgresql", "strace"]),
+    (
+        "bench/amqp",
+        &[
+            "gcc",
+            "libc6-dev",
+            "libqpid-proton11-dev",
+            "openjdk-17-jre-headless",
+            "libaio1",
+            "rabbitmq-server",
+            "strace",
+        ],
+    ),
+];
+
 /// Installs or names everything; `Err` lists what is still missing.
 pub(crate) fn run() -> Outcome {
     let mut missing = Vec::new();
@@ -85,15 +102,19 @@ fn python() -> Outcome {
 }
 
 /// What a benchmark in Python needs: its packages in a virtual environment of its own, whose Python is told, and
-/// the database beside which it measures. What is missing in spite of that, it names itself.
+/// what it measures beside, of Debian's. What is missing in spite of that, it names itself.
 pub(crate) fn bench(folder: &str) -> Result<PathBuf, String> {
-    if !is_there(POSTGRESQL.0) && can_install() {
+    let packages = BENCHES.iter().find(|(known, _)| *known == folder);
+    let packages = packages.map_or(&[][..], |(_, packages)| packages);
+    let query = ["--show", "--showformat="].into_iter();
+    let is_installed = run_quietly("dpkg-query", query.chain(packages.iter().copied())).is_ok();
+    if !is_installed && can_install() {
         let _ = run_quietly("apt-get", ["update"]);
-        let install = ["install", "--yes", "--no-install-recommends"];
-        let _ = run_quietly(
-            "apt-get",
-            install.into_iter().chain(["postgresql", "strace"]),
-        );
+        let install = ["install", "--yes", "--no-install-recommends"].into_iter();
+        let _ = run_quietly("apt-get", install.chain(packages.iter().copied()));
+    }
+    if !root().join(folder).join("requirements.txt").exists() {
+        return Ok("python3".into());
     }
     let place = root().join(".venv-bench");
     venv(&root().join(folder), &place)?;
