@@ -9,7 +9,7 @@
 //! ```
 //! Big-endian. Source: Kafka's `DefaultRecordBatch`.
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BufMut, Bytes, BytesMut};
 
 use crate::clock::Timestamp;
 use crate::codec;
@@ -304,7 +304,8 @@ impl Iterator for Records {
 /// Collects records into a batch, not compressed, without producer id.
 #[derive(Debug, Default)]
 pub struct BatchBuilder {
-    records: BytesMut,
+    /// From the first record on the whole batch, with room for its header.
+    bytes: BytesMut,
     count: u32,
     base_timestamp: Timestamp,
     max_timestamp: Timestamp,
@@ -313,12 +314,14 @@ pub struct BatchBuilder {
 impl BatchBuilder {
     pub fn push(&mut self, record: &Record) {
         if self.count == 0 {
+            self.bytes.reserve(HEADER_BYTES + record.size_bound());
+            self.bytes.put_bytes(0, HEADER_BYTES);
             self.base_timestamp = record.timestamp;
             self.max_timestamp = record.timestamp;
         }
         self.max_timestamp = self.max_timestamp.max(record.timestamp);
         let delta = record.timestamp.0.wrapping_sub(self.base_timestamp.0);
-        record.encode(&mut self.records, delta, i64::from(self.count));
+        record.encode(&mut self.bytes, delta, i64::from(self.count));
         self.count += 1;
     }
 
@@ -328,16 +331,16 @@ impl BatchBuilder {
 
     /// Size of the batch as it stands.
     pub fn size(&self) -> usize {
-        HEADER_BYTES + self.records.len()
+        self.bytes.len().max(HEADER_BYTES)
     }
 
     /// # Panics
     /// If nothing was pushed: a batch has at least one record.
     pub fn finish(self) -> Batch {
         assert!(self.count > 0, "a batch has at least one record");
-        let mut bytes = BytesMut::zeroed(HEADER_BYTES);
+        let mut bytes = self.bytes;
+        let length = u32::try_from(bytes.len() - PREFIX_BYTES);
         let mut put = |at: usize, value: &[u8]| bytes[at..at + value.len()].copy_from_slice(value);
-        let length = u32::try_from(HEADER_BYTES - PREFIX_BYTES + self.records.len());
         put(
             8,
             &length.expect("a batch is smaller than 4 GiB").to_be_bytes(),
@@ -350,7 +353,6 @@ impl BatchBuilder {
         put(51, &(-1i16).to_be_bytes());
         put(53, &(-1i32).to_be_bytes());
         put(57, &self.count.to_be_bytes());
-        bytes.extend_from_slice(&self.records);
         let crc = crc32c::crc32c(&bytes[CRC_FROM..]);
         bytes[17..21].copy_from_slice(&crc.to_be_bytes());
         Batch {

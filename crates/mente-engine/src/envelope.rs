@@ -46,28 +46,26 @@ impl Event {
     ) -> Record {
         let mut headers = first;
         headers.reserve(8 + self.extensions.len());
-        let mut put = |name: &str, value: &str| {
-            headers.push((
-                Bytes::from(format!("{PREFIX}{name}")),
-                Some(Bytes::copy_from_slice(value.as_bytes())),
-            ));
-        };
-        put("specversion", "1.0");
-        put("id", &self.id);
-        put("source", &self.source);
-        put("type", &self.kind);
-        let optional = [
-            ("subject", &self.subject),
-            ("time", &self.time),
-            ("dataschema", &self.dataschema),
+        let copied = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
+        // Every event has the first four: their names cost nothing.
+        let mut put = |name: &'static [u8], value| headers.push((Bytes::from_static(name), value));
+        put(b"ce_specversion", Some(Bytes::from_static(b"1.0")));
+        put(b"ce_id", copied(&self.id));
+        put(b"ce_source", copied(&self.source));
+        put(b"ce_type", copied(&self.kind));
+        let optional: [(&'static [u8], _); 3] = [
+            (b"ce_subject", &self.subject),
+            (b"ce_time", &self.time),
+            (b"ce_dataschema", &self.dataschema),
         ];
         for (name, value) in optional {
             if let Some(value) = value {
-                put(name, value);
+                put(name, copied(value));
             }
         }
         for (name, value) in &self.extensions {
-            put(name, &value.to_text());
+            let name = Bytes::from(format!("{PREFIX}{name}"));
+            headers.push((name, copied(&value.to_text())));
         }
         if let Some(declared) = &self.datacontenttype {
             headers.push((

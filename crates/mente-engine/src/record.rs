@@ -42,19 +42,30 @@ impl Record {
     }
 
     pub(crate) fn encode(&self, out: &mut BytesMut, timestamp_delta: i64, offset_delta: i64) {
-        let mut body = BytesMut::with_capacity(self.size_bound());
-        body.put_u8(0);
-        put_varint(&mut body, timestamp_delta);
-        put_varint(&mut body, offset_delta);
-        put_sized(&mut body, self.key.as_ref());
-        put_sized(&mut body, self.value.as_ref());
-        put_varint(&mut body, self.headers.len() as i64);
+        // Its length stands before it: counted first, so that it is written where it stays.
+        let headers = self.headers.iter();
+        let headers =
+            headers.map(|(name, value)| sized_bytes(Some(name)) + sized_bytes(value.as_ref()));
+        let length = 1
+            + varint_bytes(timestamp_delta)
+            + varint_bytes(offset_delta)
+            + sized_bytes(self.key.as_ref())
+            + sized_bytes(self.value.as_ref())
+            + varint_bytes(self.headers.len() as i64)
+            + headers.sum::<usize>();
+        put_varint(out, length as i64);
+        let begin = out.len();
+        out.put_u8(0);
+        put_varint(out, timestamp_delta);
+        put_varint(out, offset_delta);
+        put_sized(out, self.key.as_ref());
+        put_sized(out, self.value.as_ref());
+        put_varint(out, self.headers.len() as i64);
         for (name, value) in &self.headers {
-            put_sized(&mut body, Some(name));
-            put_sized(&mut body, value.as_ref());
+            put_sized(out, Some(name));
+            put_sized(out, value.as_ref());
         }
-        put_varint(out, body.len() as i64);
-        out.extend_from_slice(&body);
+        debug_assert_eq!(out.len() - begin, length, "a record is as long as it says");
     }
 
     /// Takes one record off the front of `input`; gives its offset delta and itself.
@@ -121,6 +132,21 @@ fn put_sized(out: &mut BytesMut, bytes: Option<&Bytes>) {
     }
 }
 
+/// What [`put_varint`] writes.
+const fn varint_bytes(value: i64) -> usize {
+    let zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
+    // Seven bits a byte, one byte at least.
+    (70 - (zigzag | 1).leading_zeros() as usize) / 7
+}
+
+/// What [`put_sized`] writes.
+fn sized_bytes(bytes: Option<&Bytes>) -> usize {
+    match bytes {
+        None => varint_bytes(-1),
+        Some(bytes) => varint_bytes(bytes.len() as i64) + bytes.len(),
+    }
+}
+
 fn take(input: &mut Bytes, length: usize) -> Result<Bytes, Malformed> {
     if length > input.len() {
         return Err(Malformed("length beyond the end"));
@@ -172,6 +198,7 @@ mod tests {
         for value in [0, 1, -1, 63, 64, -64, -65, 300, i64::MAX, i64::MIN] {
             let mut out = BytesMut::new();
             put_varint(&mut out, value);
+            assert_eq!(out.len(), varint_bytes(value));
             let mut bytes = out.freeze();
             assert_eq!(take_varint(&mut bytes), Ok(value));
             assert!(bytes.is_empty());
