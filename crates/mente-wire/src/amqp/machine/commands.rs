@@ -51,6 +51,19 @@ impl Connection {
         session.attached(link.serial).map(|link| link.credit)
     }
 
+    /// Transfers that the peer still takes on the session of this link.
+    pub fn window(&mut self, link: LinkId) -> Result<u32, Refused> {
+        let (session, _) = self.session(link.session)?;
+        Ok(session.peer_window)
+    }
+
+    /// Largest delivery that comes on a link from now on: a larger one ends the link.
+    pub fn bound(&mut self, link: LinkId, delivery_bytes: usize) -> Result<(), Refused> {
+        let (session, _) = self.session(link.session)?;
+        session.attached(link.serial)?.delivery_bytes = delivery_bytes;
+        Ok(())
+    }
+
     /// Sends a delivery, whose credit is used up from here on. It is written as the peer's
     /// window allows, cut into its frames.
     pub fn send(&mut self, link: LinkId, outgoing: Outgoing) -> Result<DeliveryId, Refused> {

@@ -273,6 +273,7 @@ impl Session {
         if held > 0 {
             self.received.retain(|_, of| *of != serial);
             self.sent.retain(|_, of| *of != serial);
+            self.open.retain(|_, of| *of != serial);
         }
         self.unqueue(serial, wire);
     }

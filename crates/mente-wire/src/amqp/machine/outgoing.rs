@@ -88,6 +88,7 @@ impl Session {
         let id = self.next_delivery_id();
         if !outgoing.settled {
             self.sent.insert(id, serial);
+            self.open.insert(id, serial);
         }
         let transfer = Transfer {
             handle,

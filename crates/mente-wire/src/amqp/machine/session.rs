@@ -39,6 +39,9 @@ pub(super) struct Session {
     pub(super) next_delivery: u32,
     /// Deliveries of ours that are not settled, and whose they are.
     pub(super) sent: BTreeMap<u32, u64>,
+    /// Those of them that the peer has said no outcome of: it says one once, so that ranges which it says again
+    /// and again are walked once.
+    pub(super) open: BTreeMap<u32, u64>,
     pub(super) queue: VecDeque<Queued>,
 
     pub(super) handles: BTreeMap<u32, u64>,
@@ -69,6 +72,7 @@ impl Session {
             peer_window: begin.incoming_window,
             next_delivery: FIRST_OUTGOING_ID,
             sent: BTreeMap::new(),
+            open: BTreeMap::new(),
             queue: VecDeque::new(),
             handles: BTreeMap::new(),
             links: BTreeMap::new(),

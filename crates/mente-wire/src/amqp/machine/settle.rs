@@ -24,13 +24,23 @@ impl Session {
             let words = "a disposition whose last delivery is before its first";
             return Err(self.fault(condition::INVALID_FIELD, words));
         }
-        if !disposition.settled && disposition.state.is_none() {
-            // It says nothing.
+        let says_nothing = matches!(
+            disposition.state,
+            None | Some(DeliveryState::Received { .. })
+        );
+        if !disposition.settled && says_nothing {
             return Ok(None);
         }
-        let deliveries = self.known(disposition.role, first, last);
+        let is_outcome = matches!(disposition.state, Some(DeliveryState::Outcome(_)));
+        let is_said = !disposition.settled && is_outcome;
+        let deliveries = self.known(disposition.role, first, last, is_said);
         if deliveries.is_empty() {
             return Ok(None);
+        }
+        if is_said && disposition.role == Role::Receiver {
+            for (_, id) in &deliveries {
+                self.open.remove(&id.0);
+            }
         }
         if disposition.settled {
             for (link, id) in &deliveries {
@@ -47,9 +57,10 @@ impl Session {
     }
 
     /// Those of a range that wait to be settled: the walk is over what is known, since the range
-    /// is only claimed.
-    fn known(&self, by: Role, first: u32, last: u32) -> Vec<(LinkId, DeliveryId)> {
+    /// is only claimed. Of an outcome, those that none was said of before.
+    fn known(&self, by: Role, first: u32, last: u32, is_said: bool) -> Vec<(LinkId, DeliveryId)> {
         let map = match by {
+            Role::Receiver if is_said => &self.open,
             Role::Receiver => &self.sent,
             Role::Sender => &self.received,
         };
@@ -114,6 +125,9 @@ impl Session {
             return false;
         }
         map.remove(&id);
+        if peer == Role::Receiver {
+            self.open.remove(&id);
+        }
         wire.unsettled -= 1;
         if let Some(link) = self.links.get_mut(&serial) {
             link.unsettled -= 1;

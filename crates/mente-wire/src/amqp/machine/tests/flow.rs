@@ -494,3 +494,35 @@ fn sessions_have_windows_of_their_own() {
         "{heard:?}"
     );
 }
+
+/// A client says what it thinks of a delivery once; what it says of all of them again and again is of none.
+#[test]
+fn an_outcome_is_told_once() {
+    let (mut peer, link) = receiver(10, 3);
+    for _ in 0..3 {
+        peer.machine.send(link, outgoing(1)).unwrap();
+    }
+    let all = |state, settled| {
+        Performative::Disposition(Disposition {
+            last: Some(u32::MAX >> 2),
+            settled,
+            ..Disposition::settled(Role::Receiver, 0, state)
+        })
+    };
+    let received = DeliveryState::Received {
+        section_number: 0,
+        section_offset: 0,
+    };
+    let accepted = DeliveryState::Outcome(Outcome::Accepted);
+    let count = |told: Vec<Event>| match &told[..] {
+        [] => 0,
+        [Event::Disposition(disposed)] => disposed.deliveries.len(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(count(peer.say(0, &all(received, false))), 0);
+    assert_eq!(count(peer.say(0, &all(accepted.clone(), false))), 3);
+    assert_eq!(count(peer.say(0, &all(accepted.clone(), false))), 0);
+    // The door has not settled them, so that the client still can.
+    assert_eq!(count(peer.say(0, &all(accepted.clone(), true))), 3);
+    assert_eq!(count(peer.say(0, &all(accepted, true))), 0);
+}
