@@ -52,6 +52,8 @@ const REQUESTS: usize = 200;
 const REQUEST_CREDIT: u32 = 100;
 /// How long the end of a token is waited for at a time: somebody may set the clock that it is told by.
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
+/// Largest request that shows a token: until one is taken nobody knows who it is.
+const TOKEN_BYTES: usize = 64 << 10;
 /// How long what a client leaves behind may take.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -327,6 +329,9 @@ impl Client {
                 Link::Coordinator { count: 0 }
             }
             Lead::Requests(node) => {
+                if node == Node::Tokens {
+                    let _ = machine.bound(id, TOKEN_BYTES);
+                }
                 let _ = machine.grant(id, REQUEST_CREDIT);
                 Link::Requests { node, count: 0 }
             }

@@ -116,6 +116,14 @@ impl Receiver {
         self.looks = drain && self.held.len() < kept;
     }
 
+    /// The session takes no transfers: what is locked is others' meanwhile, and nothing is held for who may never
+    /// open it again.
+    fn shut(&mut self, desk: &Desk) {
+        self.is_shut = true;
+        let held = std::mem::take(&mut self.held);
+        self.give_back(held, desk);
+    }
+
     /// The session takes transfers again.
     pub(super) fn window(&mut self) {
         self.is_shut = false;
@@ -166,7 +174,9 @@ impl Receiver {
     /// Completes what can be sent now: only then it is sent. What cannot stays under its lock.
     fn complete(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
         let credit = machine.credit(id).unwrap_or(0) as usize;
-        let fits = credit.saturating_sub(self.done.len()).min(self.held.len());
+        let window = machine.window(id).unwrap_or(0) as usize;
+        let fits = credit.min(window).saturating_sub(self.done.len());
+        let fits = fits.min(self.held.len());
         if self.completing || self.is_shut || fits == 0 || !machine.has_room() {
             return;
         }
@@ -215,6 +225,9 @@ impl Receiver {
         }
         self.settle(id, desk);
         let is_full = self.send(machine, id, desk);
+        if machine.window(id) == Ok(0) {
+            self.shut(desk);
+        }
         if self.mode == Mode::Delete && !is_leaving {
             self.complete(machine, id, desk);
         }
@@ -229,7 +242,7 @@ impl Receiver {
             let held = self.held.len() + self.done.len();
             let held = u32::try_from(held).unwrap_or(u32::MAX);
             let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
-            if left > 0 {
+            if left > 0 && !self.is_shut {
                 self.take(id, left, Duration::ZERO, desk);
             }
         }
