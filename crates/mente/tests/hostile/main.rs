@@ -8,8 +8,13 @@ mod engine;
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod server;
 
+#[path = "../../../mente-server/tests/amqp/peer.rs"]
+#[expect(dead_code, reason = "the tests of the door use the rest")]
+mod peer;
+
 mod attack;
 
+mod amqp;
 mod bodies;
 mod connections;
 mod names;
