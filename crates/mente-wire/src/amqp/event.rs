@@ -32,7 +32,7 @@ use mente_engine::{Attribute, Event, Timestamp};
 use self::attributes::{is_attribute, natural_attributes};
 use self::body::Form;
 pub use self::kept::Kept;
-use self::rest::Rest;
+use self::rest::{Annotations, Rest};
 use super::error::{Malformed, condition};
 use super::message::{Header, MapSection, Message, MessageId, Properties};
 use super::value::{Map, Symbol, Text, Uuid, Value};
@@ -187,6 +187,7 @@ pub fn read(payload: &Bytes, entity: &str) -> Result<Incoming, Unfit> {
     let message = Message::split(payload)?;
     let header = message.read_header()?;
     let properties = message.read_properties()?;
+    let delivery = message.read_map(MapSection::DeliveryAnnotations)?;
     let annotations = message.read_map(MapSection::MessageAnnotations)?;
     let sent = message.read_map(MapSection::ApplicationProperties)?;
     message.read_map(MapSection::Footer)?;
@@ -220,7 +221,18 @@ pub fn read(payload: &Bytes, entity: &str) -> Result<Incoming, Unfit> {
     event.data = data;
     let key = session.as_ref().or(partition_key.as_ref());
     event.key = key.map(|key| Bytes::from(key.clone()));
-    let annotations = without_those_of_queues(message.message_annotations.as_ref(), annotations);
+    let annotations = Annotations {
+        delivery: without_those_of_queues(
+            MapSection::DeliveryAnnotations,
+            message.delivery_annotations.as_ref(),
+            delivery,
+        ),
+        message: without_those_of_queues(
+            MapSection::MessageAnnotations,
+            message.message_annotations.as_ref(),
+            annotations,
+        ),
+    };
     event.rest = Some(rest::encode(&message, annotations, &form));
     Ok(Incoming {
         event,
@@ -270,6 +282,7 @@ fn natural_event(properties: &Properties, sent: &Map, entity: &str) -> Result<Ev
 fn check_sizes(message: &Message, sent: &Map) -> Result<(), Unfit> {
     let sections = [
         &message.header,
+        &message.delivery_annotations,
         &message.message_annotations,
         &message.properties,
         &message.application_properties,
@@ -319,7 +332,11 @@ fn time_to_live(header: &Header, properties: &Properties) -> Option<Duration> {
 }
 
 /// The section as it came if it has nothing of a queue's.
-fn without_those_of_queues(section: Option<&Bytes>, mut annotations: Map) -> Option<Bytes> {
+fn without_those_of_queues(
+    kind: MapSection,
+    section: Option<&Bytes>,
+    mut annotations: Map,
+) -> Option<Bytes> {
     let section = section?;
     let count = annotations.0.len();
     let is_own = |name: &Value| !name.as_str().is_some_and(|name| OF_QUEUES.contains(&name));
@@ -327,7 +344,7 @@ fn without_those_of_queues(section: Option<&Bytes>, mut annotations: Map) -> Opt
     if annotations.0.len() == count {
         return Some(section.clone());
     }
-    let section = MapSection::MessageAnnotations.encode(&annotations);
+    let section = kind.encode(&annotations);
     (!annotations.0.is_empty()).then_some(section)
 }
 
@@ -360,10 +377,7 @@ pub fn write(event: &Event, stamp: &Stamp<'_>) -> Bytes {
     let rest = kept.unwrap_or_else(|| Rest::of_stranger(event, stamp));
     let message = Message {
         header: Some(header(&rest.header, stamp).encode()),
-        delivery_annotations: stamp.lock.map(|lock| {
-            let token = (LOCK_TOKEN.into(), Value::Uuid(Uuid(lock)));
-            MapSection::DeliveryAnnotations.encode(&Map(vec![token]))
-        }),
+        delivery_annotations: delivery_annotations(rest.delivery, stamp),
         message_annotations: Some({
             MapSection::MessageAnnotations.encode(&annotations(&rest.annotations, stamp))
         }),
@@ -386,6 +400,15 @@ fn header(sent: &Header, stamp: &Stamp<'_>) -> Header {
         delivery_count: stamp.failed,
         ..sent.clone()
     }
+}
+
+/// AMQP has them end at the next hop; Service Bus hands them on, and its clients count on that.
+fn delivery_annotations(mut sent: Map, stamp: &Stamp<'_>) -> Option<Bytes> {
+    if let Some(lock) = stamp.lock {
+        let token = (LOCK_TOKEN.into(), Value::Uuid(Uuid(lock)));
+        sent.0.insert(0, token);
+    }
+    (!sent.0.is_empty()).then(|| MapSection::DeliveryAnnotations.encode(&sent))
 }
 
 fn annotations(sent: &Map, stamp: &Stamp<'_>) -> Map {

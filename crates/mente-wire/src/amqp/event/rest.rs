@@ -3,7 +3,7 @@
 //! ```text
 //! door u8 = 1 (AMQP) · form u8 (0 no body, 1 data sections, 2 a string, 3 a binary, 4 kept whole)
 //! · if data sections: count u32 · { length u32 } of each section but the last
-//! · the sections as they came, but delivery annotations and, unless kept whole, the body
+//! · the sections as they came, but what queues say in annotations and, unless kept whole, the body
 //! ```
 //! Anybody may have written the record that it lies in: what cannot be read counts as no rest.
 
@@ -27,6 +27,7 @@ const WHOLE: u8 = 4;
 #[derive(Clone, Debug)]
 pub(super) struct Rest {
     pub(super) header: Header,
+    pub(super) delivery: Map,
     pub(super) annotations: Map,
     pub(super) properties: Properties,
     /// The application properties.
@@ -35,11 +36,17 @@ pub(super) struct Rest {
     pub(super) footer: Option<Bytes>,
 }
 
+/// Both sections, without what queues say there.
+pub(super) struct Annotations {
+    pub(super) delivery: Option<Bytes>,
+    pub(super) message: Option<Bytes>,
+}
+
 /// The rest of a message whose sections can be read.
-pub(super) fn encode(message: &Message, annotations: Option<Bytes>, form: &Form) -> Bytes {
+pub(super) fn encode(message: &Message, annotations: Annotations, form: &Form) -> Bytes {
     let sections = Message {
-        delivery_annotations: None,
-        message_annotations: annotations,
+        delivery_annotations: annotations.delivery,
+        message_annotations: annotations.message,
         body: match form {
             Form::Whole(body) => body.clone(),
             _ => Body::default(),
@@ -77,6 +84,7 @@ impl Rest {
         }
         Some(Self {
             header: message.read_header().ok()?,
+            delivery: message.read_map(MapSection::DeliveryAnnotations).ok()?,
             annotations: message.read_map(MapSection::MessageAnnotations).ok()?,
             properties: message.read_properties().ok()?,
             sent,
@@ -108,6 +116,7 @@ impl Rest {
         };
         Self {
             header: Header::default(),
+            delivery: Map::default(),
             annotations: Map::default(),
             properties,
             sent: properties_of(event, stamp.dead_letter),
@@ -131,7 +140,10 @@ impl Rest {
             footer: self.footer,
             ..Message::default()
         };
-        let annotations = section(MapSection::MessageAnnotations, &self.annotations);
+        let annotations = Annotations {
+            delivery: section(MapSection::DeliveryAnnotations, &self.delivery),
+            message: section(MapSection::MessageAnnotations, &self.annotations),
+        };
         encode(&message, annotations, &self.form)
     }
 }

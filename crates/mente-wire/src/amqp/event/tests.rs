@@ -295,7 +295,19 @@ fn what_queues_say_of_a_message_is_theirs() {
     ];
     assert_eq!(annotations.0, expect);
     let tokens = back.read_map(MapSection::DeliveryAnnotations).unwrap();
-    assert_eq!(tokens.0, [(LOCK_TOKEN.into(), Value::Uuid(Uuid([3; 16])))]);
+    let expect = [
+        (LOCK_TOKEN.into(), Value::Uuid(Uuid([3; 16]))),
+        ("x-opt-partition-key".into(), "p1".into()),
+        ("mine".into(), Value::Uint(1)),
+    ];
+    assert_eq!(tokens.0, expect);
+    // Nobody has it any more: what is left is the sender's alone.
+    let stamp = Stamp {
+        lock: None,
+        ..stamp
+    };
+    let tokens = got(&event, &stamp).read_map(MapSection::DeliveryAnnotations);
+    assert_eq!(tokens.unwrap().0, expect[1..]);
     let properties = back.read_properties().unwrap();
     assert_eq!(properties.message_id, id("made"));
     assert_eq!(
