@@ -28,6 +28,8 @@ pub enum Kind {
     TooLarge,
     /// Wait, then call again.
     Throttled,
+    /// It holds as much as it may: receive some of it, or let it hold more.
+    Full,
     /// This node does not decide that now, and did not: ask the one that does.
     NotOwner,
     /// The schema of its type tells no current version of the event: mend the schema, or read it as written.

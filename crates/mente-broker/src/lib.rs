@@ -59,7 +59,7 @@ pub use broker::{
     Step, StoredEvent, StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced,
     Verified, WhatIf, saga_principal,
 };
-pub use broker::{Ending, Held, Lock, Message, MessageCounts, Settled, Transaction};
+pub use broker::{Ending, Held, Lock, Message, MessageCounts, Settled, Transaction, Usage};
 pub use catalogue::Catalogue;
 pub use deciding::DecidingWebhook;
 pub use duty::Progress;

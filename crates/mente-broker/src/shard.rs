@@ -26,7 +26,7 @@ use crate::queue::{Effects, Queue, Settings, Ticket, Verdict};
 use crate::rule::Rule;
 use crate::store::{Append, Decided, Facts, Sealed, Store};
 
-pub use command::{Command, Made, Reply, SubscriptionInfo};
+pub use command::{Command, Made, Need, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
 pub use reading::Arrival;
@@ -266,6 +266,7 @@ impl Shard {
                 self.sealed.get(from..).unwrap_or_default().to_vec(),
             )),
             Command::Whereabouts { topic, places } => Ok(self.whereabouts(&topic, &places)),
+            Command::Needs { topic } => Ok(Reply::Needs(self.needs(&topic))),
             Command::Digest => Ok(Reply::Digest(self.digest())),
             Command::Ping => Ok(Reply::Done),
         };

@@ -487,6 +487,13 @@ async fn trim_moves_the_start_or_nothing(world: World<'_>) {
         .append(&[], vec![(log, batch(&["b"]))])
         .await
         .unwrap()[0];
+    if let Some(all) = engine.size(log, Offset(0)).await.unwrap() {
+        let behind = engine.size(log, kept.base).await.unwrap().unwrap();
+        let end = Offset(kept.last.0 + 1);
+        let nothing = engine.size(log, end).await.unwrap();
+        assert!(0 < behind && behind <= all, "{behind} of {all}");
+        assert_eq!(nothing, Some(0));
+    }
     engine.trim(log, kept.base).await.unwrap();
     let bounds = engine.bounds(log).await.unwrap();
     assert!(bounds.start <= kept.base, "nothing above the trim is lost");

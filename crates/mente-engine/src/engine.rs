@@ -74,6 +74,13 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// of an older term lands after that. The caller reads on to `at` before it decides.
     fn claim(&self, log: LogId) -> Answer<Fence>;
 
+    /// Bytes of the batches with records at `from` or beyond, cheap enough to ask before every append: what
+    /// lies before `from` costs time. `None`: this engine cannot tell.
+    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
+        let _ = (log, from);
+        Box::pin(std::future::ready(Ok(None)))
+    }
+
     /// What there is room for, cheap enough to ask before every decision. Advice: the call after
     /// it may be refused all the same. An engine that cannot tell takes everything.
     fn room(&self) -> Room {

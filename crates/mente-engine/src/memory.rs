@@ -172,6 +172,13 @@ impl Engine for MemoryEngine {
         done(self.lock().log(log).map(|log| log.bounds()))
     }
 
+    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
+        done(self.lock().log(log).map(|log| {
+            let there = log.batches.iter().filter(|b| b.last_offset() >= from);
+            Some(there.map(|batch| batch.size() as u64).sum())
+        }))
+    }
+
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
         match self.lock().log(log) {
             Ok(log) => log.watchers.wait(seen, log.end),

@@ -264,6 +264,10 @@ impl Engine for Embedded {
         done(self.shared.index().bounds(log))
     }
 
+    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
+        done(self.shared.index().size(log, from).map(Some))
+    }
+
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
         let watch = self.shared.index().watch(log, seen);
         watch.unwrap_or_else(|error| done(Err(error)))

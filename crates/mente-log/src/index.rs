@@ -311,6 +311,10 @@ impl Index {
         self.log(id).map(Log::bounds)
     }
 
+    pub(crate) fn size(&self, id: LogId, from: Offset) -> Result<u64, Error> {
+        self.log(id).map(|log| log.size(from))
+    }
+
     pub(crate) fn watch(&mut self, id: LogId, seen: Offset) -> Result<Answer<Offset>, Error> {
         let log = self.log_mut(id)?;
         match log.corrupt {

@@ -439,7 +439,7 @@ impl Broker {
         }
     }
 
-    async fn views(&self, topic: &EntityName) -> Result<Vec<SubscriptionInfo>> {
+    pub(super) async fn views(&self, topic: &EntityName) -> Result<Vec<SubscriptionInfo>> {
         let command = Command::ListSubscriptions {
             topic: Some(topic.clone()),
             bounds: Vec::new(),

@@ -13,6 +13,7 @@ mod idle;
 mod messages;
 mod past;
 mod publish;
+mod quota;
 mod reacting;
 mod read;
 mod receiving;
@@ -73,6 +74,7 @@ pub use past::{
     on_the_spot,
 };
 pub use publish::Position;
+pub use quota::Usage;
 pub use reacting::saga_principal;
 pub use read::{Start, StoredEvent};
 pub(crate) use read::{near, records};

@@ -42,6 +42,9 @@ impl Broker {
             None if self.options.create_topics => self.create_topic(who, name, 1).await?.0,
             None => return Err(Error::not_found("topic", name.as_str())),
         };
+        if let Some(entity) = self.known_entity(name)? {
+            self.check_quota(name, &entity, &topic, None).await?;
+        }
         let mut results: Vec<Result<Position>> = Vec::with_capacity(events.len());
         let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();
         let mut appends = Vec::new();

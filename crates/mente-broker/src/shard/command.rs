@@ -109,6 +109,10 @@ pub enum Command {
         topic: EntityName,
         places: Vec<(u32, Offset)>,
     },
+    /// What the views of a topic need of which logs.
+    Needs {
+        topic: EntityName,
+    },
     /// A digest of the state, to compare with a fold of the journal.
     Digest,
     /// Answers once the shard has its state.
@@ -130,6 +134,7 @@ impl Command {
             | Self::Find { .. }
             | Self::Blocks { .. }
             | Self::Whereabouts { .. }
+            | Self::Needs { .. }
             | Self::Digest
             | Self::Ping => Takes::Nothing,
             Self::Message { ask, .. } if !ask.decides() => Takes::Nothing,
@@ -185,6 +190,18 @@ pub enum Reply {
     /// Each with its number of events.
     Blocks(Vec<Sealed>),
     Whereabouts(Vec<Heard>),
+    /// Each log once.
+    Needs(Vec<Need>),
+}
+
+/// What is needed of a log that views of one topic read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Need {
+    pub log: LogId,
+    /// Nothing before is.
+    pub from: Offset,
+    /// What is settled goes from it.
+    pub trims: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mente_engine::Now;
 
-use super::{Command, View};
+use super::{Arrival, Command, Shard, View};
 use crate::name::SubscriptionName;
 
 impl Command {
@@ -16,6 +16,16 @@ impl Command {
             | Self::Message { name, .. }
             | Self::ChangeSettings { name, .. } => Some(name),
             _ => None,
+        }
+    }
+}
+
+impl Shard {
+    /// What is sent to a queue uses it; a subscription is used by who receives from it.
+    pub(super) fn was_sent_to(&mut self, view: u64, records: &[Arrival], now: Now) {
+        let view = self.views.get_mut(&view);
+        if let Some(view) = view.filter(|view| view.name.is_queue() && !records.is_empty()) {
+            view.used = Some(now.monotone);
         }
     }
 }

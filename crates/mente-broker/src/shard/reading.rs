@@ -4,8 +4,10 @@ use std::collections::BTreeMap;
 
 use mente_engine::{Event, LogId, Now, Offset, Timestamp};
 
+use super::command::Need;
 use super::{Outcome, Shard, View};
 use crate::filter::Filter;
+use crate::name::EntityName;
 use crate::properties::Properties;
 use crate::queue::{Arriving, Effects, Queue, Wanted, wanted};
 use crate::terms::Terms;
@@ -107,6 +109,7 @@ impl Shard {
             .collect();
         let properties = self.properties;
         for id in views {
+            self.was_sent_to(id, records, now);
             self.with_view(id, out, |queue, effects| {
                 let partitions: Vec<_> = partitions_over(queue, log.index).collect();
                 for partition in partitions {
@@ -175,6 +178,22 @@ impl Shard {
             }
         }
         logs.into_iter().collect()
+    }
+
+    /// What the views of this topic need, of its log and of those beside it.
+    pub(crate) fn needs(&self, topic: &EntityName) -> Vec<Need> {
+        let mut logs: BTreeMap<LogId, Need> = BTreeMap::new();
+        for view in self.views.values().filter(|view| view.name.topic == *topic) {
+            let log = view.topic.set.log(0);
+            let partitions = partitions_over(&view.queue, 0);
+            let from = partitions.filter_map(|partition| view.queue.needs_from(partition));
+            let from = from.min().unwrap_or_default();
+            let trims = view.queue.settings().messages().trims;
+            let need = logs.entry(log).or_insert(Need { log, from, trims });
+            need.from = need.from.min(from);
+            need.trims |= trims;
+        }
+        logs.into_values().collect()
     }
 
     /// A record cannot be read: whoever seeks just it gives it up again. Gives how many views that concerns.

@@ -65,6 +65,7 @@ macro_rules! call {
 }
 
 mod idle;
+mod quota;
 mod rules;
 mod transactions;
 mod ways;

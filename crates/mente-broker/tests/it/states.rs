@@ -48,6 +48,9 @@ impl Engine for Counting {
     fn bounds(&self, log: LogId) -> Answer<Bounds> {
         self.engine.bounds(log)
     }
+    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
+        self.engine.size(log, from)
+    }
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
         self.engine.watch(log, seen)
     }

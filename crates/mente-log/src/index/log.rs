@@ -24,6 +24,13 @@ impl Log {
         }
     }
 
+    /// Bytes of the runs with something at `from` or beyond; those before are looked at.
+    pub(super) fn size(&self, from: Offset) -> u64 {
+        let before = self.runs.iter().take_while(|run| run.end() <= from);
+        let before: u64 = before.map(|run| u64::from(run.bytes)).sum();
+        self.runs.bytes() - before
+    }
+
     /// Whether each run begins where the one before it ends.
     pub(super) fn is_dense(&self) -> bool {
         let (before, after) = (self.runs.iter(), self.runs.iter().skip(1));

@@ -42,6 +42,7 @@ fn answer(kind: Kind) -> (&'static str, i32) {
         Kind::OutOfRange => (OUT_OF_RANGE, 400),
         Kind::TooLarge => (condition::MESSAGE_SIZE_EXCEEDED, 403),
         Kind::Throttled | Kind::NotOwner => (SERVER_BUSY, 503),
+        Kind::Full => (condition::RESOURCE_LIMIT_EXCEEDED, 403),
         Kind::UpcastFailed | Kind::Refused => (condition::NOT_ALLOWED, 400),
         Kind::Unsupported => (condition::NOT_IMPLEMENTED, 501),
         Kind::DeciderFailed | Kind::Unknown | Kind::Corrupt | Kind::Internal => {
@@ -131,6 +132,7 @@ mod tests {
             (Kind::LockLost, "com.microsoft:message-lock-lost", 410),
             (Kind::TooLarge, "amqp:link:message-size-exceeded", 403),
             (Kind::Throttled, "com.microsoft:server-busy", 503),
+            (Kind::Full, "amqp:resource-limit-exceeded", 403),
             (Kind::Unsupported, "amqp:not-implemented", 501),
             (Kind::Internal, "amqp:internal-error", 500),
         ] {

@@ -36,6 +36,7 @@ fn answer(kind: Kind) -> (StatusCode, &'static str) {
         Kind::LockLost => (StatusCode::GONE, "TokenLost"),
         Kind::OutOfRange => (StatusCode::RANGE_NOT_SATISFIABLE, "OutOfRange"),
         Kind::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "TooLarge"),
+        Kind::Full => (StatusCode::INSUFFICIENT_STORAGE, "QuotaExceeded"),
         Kind::Throttled | Kind::NotOwner => (StatusCode::SERVICE_UNAVAILABLE, "ServerBusy"),
         Kind::UpcastFailed => (StatusCode::UNPROCESSABLE_ENTITY, "UpcastFailed"),
         Kind::Refused => (StatusCode::UNPROCESSABLE_ENTITY, "Refused"),

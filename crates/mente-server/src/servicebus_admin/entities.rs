@@ -144,7 +144,8 @@ async fn queue_entry(
     };
     let view = SubscriptionName::queue(name.clone());
     let counts = request.broker().message_counts(&request.who, &view).await?;
-    let description = queue::description(request.host(), entity, queue, counts);
+    let usage = request.broker().usage(&request.who, name).await?;
+    let description = queue::description(request.host(), entity, queue, counts, usage);
     let times = (entity.created_ms, entity.updated_ms);
     Ok(Some(request.entry(
         &entity.title,
@@ -193,7 +194,8 @@ async fn topic_entry(
         .broker()
         .message_subscriptions(&request.who, name)
         .await?;
-    let description = topic::description(entity, topic, all.len() as u64);
+    let usage = request.broker().usage(&request.who, name).await?;
+    let description = topic::description(entity, topic, all.len() as u64, usage);
     let times = (entity.created_ms, entity.updated_ms);
     Ok(Some(request.entry(
         &entity.title,

@@ -32,6 +32,8 @@ fn answer(kind: Kind) -> (StatusCode, u32) {
             (StatusCode::BAD_REQUEST, 40_000)
         }
         Kind::Refused | Kind::UpcastFailed => (StatusCode::BAD_REQUEST, 40_000),
+        // Any other sub-code than 40301 is a quota to .NET.
+        Kind::Full => (StatusCode::FORBIDDEN, 40_300),
         Kind::Throttled | Kind::NotOwner => (StatusCode::SERVICE_UNAVAILABLE, 50_004),
         Kind::Unsupported => (StatusCode::NOT_IMPLEMENTED, 50_100),
         Kind::DeciderFailed | Kind::Unknown | Kind::Corrupt | Kind::Internal => {

@@ -1,7 +1,7 @@
 //! A queue's description and its properties.
 
-use mente_broker::MessageCounts;
 use mente_broker::entity::{Entity, QueueProperties, Receiving, Sending};
+use mente_broker::{MessageCounts, Usage};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{QueueDescription, Span};
 
@@ -64,6 +64,7 @@ pub(super) fn description(
     entity: &Entity,
     queue: &QueueProperties,
     stand: MessageCounts,
+    usage: Usage,
 ) -> QueueDescription {
     let QueueProperties { receiving, sending } = queue;
     QueueDescription {
@@ -76,7 +77,7 @@ pub(super) fn description(
         duplicate_window: Some(Span::of(Some(sending.duplicate_window_ms))),
         max_delivery_count: Some(receiving.max_delivery_count.into()),
         enable_batched_operations: Some(sending.enable_batched_operations),
-        size_bytes: Some(0),
+        size_bytes: Some(usage.bytes.unwrap_or(0)),
         message_count: Some(sum(&stand)),
         is_anonymous_accessible: Some(false),
         authorization: rules(&sending.authorization),
@@ -85,7 +86,7 @@ pub(super) fn description(
         user_metadata: sending.user_metadata.clone(),
         created: Some(Timestamp(entity.created_ms)),
         updated: Some(Timestamp(entity.updated_ms)),
-        accessed: Some(UNKNOWN),
+        accessed: Some(usage.accessed_ms.map_or(UNKNOWN, Timestamp)),
         support_ordering: Some(true),
         counts: Some(counts(stand)),
         auto_delete_on_idle: Some(Span::of(sending.auto_delete_on_idle_ms)),

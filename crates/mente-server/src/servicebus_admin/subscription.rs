@@ -42,6 +42,7 @@ pub(super) fn description(
     host: &str,
     subscription: &SubscriptionEntity,
     stand: MessageCounts,
+    accessed_ms: Option<i64>,
 ) -> SubscriptionDescription {
     let properties = &subscription.properties;
     let receiving = &properties.receiving;
@@ -59,7 +60,7 @@ pub(super) fn description(
         forward_to: forwarded(host, receiving.forward_to.as_ref()),
         created: Some(Timestamp(subscription.created_ms)),
         updated: Some(Timestamp(subscription.updated_ms)),
-        accessed: Some(UNKNOWN),
+        accessed: Some(accessed_ms.map_or(UNKNOWN, Timestamp)),
         counts: Some(counts(stand)),
         forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
         auto_delete_on_idle: Some(Span::of(properties.auto_delete_on_idle_ms)),

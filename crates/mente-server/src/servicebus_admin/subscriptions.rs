@@ -109,7 +109,8 @@ async fn described(
     entity: &SubscriptionEntity,
 ) -> Result<Entry<SubscriptionDescription>> {
     let counts = request.broker().message_counts(&request.who, name).await?;
-    let description = subscription::description(request.host(), entity, counts);
+    let accessed_ms = request.broker().accessed_ms(&request.who, name).await?;
+    let description = subscription::description(request.host(), entity, counts, accessed_ms);
     let title = &entity.title;
     // JS cuts both names out of it, by segments in this case.
     let path = format!("{topic}/Subscriptions/{title}");

@@ -5,7 +5,7 @@ use mente_broker::entity::{
     QueueProperties, Receiving, Sending, SubscriptionProperties, TopicProperties,
 };
 use mente_broker::rule::{Rule, RuleFilter};
-use mente_broker::{EntityName, MessageCounts, SubscriptionEntity};
+use mente_broker::{EntityName, MessageCounts, SubscriptionEntity, Usage};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{
     AuthorizationRule, Correlation, Filter, QueueDescription, RuleDescription, Span, Sql,
@@ -78,7 +78,15 @@ fn what_is_told_of_a_queue_makes_the_same_queue() {
     };
     for queue in [made, QueueProperties::default()] {
         let entity = entity(EntityKind::Queue(queue.clone()));
-        let told = queue::description("h:1", &entity, &queue, COUNTS);
+        let usage = Usage {
+            bytes: Some(77),
+            accessed_ms: Some(3),
+        };
+        let told = queue::description("h:1", &entity, &queue, COUNTS, usage);
+        assert_eq!(
+            (told.size_bytes, told.accessed),
+            (Some(77), Some(Timestamp(3)))
+        );
         assert_eq!(told.message_count, Some(54_321));
         let counts = told.counts.unwrap();
         assert_eq!(
@@ -101,7 +109,7 @@ fn what_is_told_of_a_topic_makes_the_same_topic() {
     };
     for topic in [made, TopicProperties::default()] {
         let entity = entity(EntityKind::Topic(topic.clone()));
-        let told = topic::description(&entity, &topic, 7);
+        let told = topic::description(&entity, &topic, 7, Usage::default());
         assert_eq!(told.subscription_count, Some(7));
         assert_eq!(topic::properties(told).ok(), Some(topic));
     }
@@ -125,7 +133,7 @@ fn what_is_told_of_a_subscription_makes_the_same_subscription() {
             created_ms: 1,
             updated_ms: 2,
         };
-        let told = subscription::description("h", &entity, COUNTS);
+        let told = subscription::description("h", &entity, COUNTS, None);
         assert_eq!(told.message_count, Some(54_321));
         assert_eq!(subscription::properties(told).ok(), Some(properties));
     }

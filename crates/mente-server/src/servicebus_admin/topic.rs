@@ -1,7 +1,7 @@
 //! A topic's description and its properties.
 
-use mente_broker::MessageCounts;
 use mente_broker::entity::{Entity, Sending, TopicProperties};
+use mente_broker::{MessageCounts, Usage};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{Span, TopicDescription};
 
@@ -47,6 +47,7 @@ pub(super) fn description(
     entity: &Entity,
     topic: &TopicProperties,
     subscriptions: u64,
+    usage: Usage,
 ) -> TopicDescription {
     let sending = &topic.sending;
     TopicDescription {
@@ -55,14 +56,14 @@ pub(super) fn description(
         requires_duplicate_detection: Some(sending.requires_duplicate_detection),
         duplicate_window: Some(Span::of(Some(sending.duplicate_window_ms))),
         enable_batched_operations: Some(sending.enable_batched_operations),
-        size_bytes: Some(0),
+        size_bytes: Some(usage.bytes.unwrap_or(0)),
         filtering_before_publishing: Some(false),
         is_anonymous_accessible: Some(false),
         authorization: rules(&sending.authorization),
         status: Some(status_name(sending.status)),
         created: Some(Timestamp(entity.created_ms)),
         updated: Some(Timestamp(entity.updated_ms)),
-        accessed: Some(UNKNOWN),
+        accessed: Some(usage.accessed_ms.map_or(UNKNOWN, Timestamp)),
         support_ordering: Some(topic.support_ordering),
         counts: Some(counts(MessageCounts::default())),
         subscription_count: Some(subscriptions),

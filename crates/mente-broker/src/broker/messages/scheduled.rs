@@ -88,7 +88,9 @@ impl Broker {
         transaction: Option<&str>,
     ) -> Result<Vec<u64>> {
         authorize(self.options.access, who, Action::Send, to)?;
-        let topic = self.topic_for_messages(who, to, &messages).await?;
+        let (entity, topic) = self.topic_for_messages(who, to, &messages).await?;
+        let hold = self.hold_of(to, &topic).await?;
+        self.check_quota(to, &entity, &topic, Some(hold)).await?;
         let now = self.now().wall;
         let mut records = Vec::with_capacity(messages.len());
         for message in messages {

@@ -25,13 +25,14 @@ impl Broker {
         messages: Vec<Message>,
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Send, to)?;
-        let topic = self.topic_for_messages(who, to, &messages).await?;
+        let (entity, topic) = self.topic_for_messages(who, to, &messages).await?;
         let now = self.now().wall;
         let is_later = |message: &Message| message.due.is_some_and(|due| due > now);
         let hold = match messages.iter().any(is_later) {
             true => Some(self.hold_of(to, &topic).await?),
             false => None,
         };
+        self.check_quota(to, &entity, &topic, hold).await?;
         let mut batches: BTreeMap<LogId, BatchBuilder> = BTreeMap::new();
         for message in messages {
             let log = match hold.filter(|_| is_later(&message)) {
@@ -104,7 +105,7 @@ impl Broker {
         who: &Principal,
         to: &EntityName,
         messages: &[Message],
-    ) -> Result<Topic> {
+    ) -> Result<(Entity, Topic)> {
         let entity = self.entity(who, to).await?;
         let entity = entity.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         if !entity.sending().status.may_send() {
@@ -113,7 +114,8 @@ impl Broker {
         }
         check_sessions(&entity, messages)?;
         let topic = self.known_topic(to).await?;
-        topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))
+        let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
+        Ok((entity, topic))
     }
 }
 

@@ -67,11 +67,11 @@ impl Broker {
         let settlings = self.settlings(home, &transaction)?;
         let now = self.now().wall;
         let mut records = Vec::with_capacity(transaction.sent.len());
-        let mut topic = None;
+        let mut place = None;
         for (who, message) in transaction.sent {
             authorize(self.options.access, &who, Action::Send, home)?;
             let to = self.topic_for_messages(&who, home, std::slice::from_ref(&message));
-            let to = topic.insert(to.await?);
+            let (_, to) = place.insert(to.await?);
             let log = match message.due {
                 Some(due) if due > now => None,
                 _ => Some(to.set.log(self.partition_for(to, &message))),
@@ -86,13 +86,20 @@ impl Broker {
         let records = records.into_iter();
         let records = records.map(|(_, who, message)| self.record_of(&who, message, now, name));
         let records: Vec<Record> = records.collect::<Result<_>>()?;
+        if let Some((entity, topic)) = &place {
+            let hold = match together {
+                Some(_) => None,
+                None => Some(self.hold_of(home, topic).await?),
+            };
+            self.check_quota(home, entity, topic, hold).await?;
+        }
         if let Some(log) = together {
             return self.append_one(log, &records).await;
         }
         let scheduled = transaction.scheduled.iter();
         let mut held: Vec<Offset> = scheduled.filter_map(|n| scheduled_offset(*n)).collect();
         let mut soon = Vec::new();
-        if let Some(topic) = &topic {
+        if let Some((_, topic)) = &place {
             let places = self.hold(home, topic, &records).await?;
             let due = places.iter().zip(is_later).filter(|(_, later)| !later);
             soon.extend(due.map(|(place, _)| *place));

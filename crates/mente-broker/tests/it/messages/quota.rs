@@ -1,0 +1,130 @@
+//! A queue that holds what it may takes nothing more, through no door, until something of it is settled.
+
+use super::*;
+
+/// A fifth of a megabyte.
+const PART: usize = (1 << 20) / 5;
+
+fn large(id: usize) -> Message {
+    let mut message = message(id);
+    let data = format!("\"{}\"", "x".repeat(PART));
+    message.event.data = mente_engine::Data::Json(Bytes::from(data));
+    message
+}
+
+fn one_megabyte() -> QueueProperties {
+    let sending = Sending {
+        max_size_megabytes: 1,
+        ..Sending::default()
+    };
+    properties(Receiving::default(), sending)
+}
+
+impl World {
+    fn try_send(&mut self, message: Message) -> mente_broker::Result<()> {
+        call!(self, b => b.send(&ME, &queue().topic, vec![message]))
+    }
+
+    fn bytes(&mut self) -> u64 {
+        let usage = call!(self, b => b.usage(&ME, &queue().topic)).unwrap();
+        usage.bytes.unwrap()
+    }
+}
+
+#[test]
+fn a_full_queue_refuses_by_name_until_something_is_settled() {
+    let mut world = World::with_queue(5, one_megabyte());
+    assert_eq!(world.bytes(), 0);
+    for id in 0..5 {
+        world.try_send(large(id)).unwrap();
+    }
+    assert!(world.bytes() >= 1 << 20);
+    let refused = world.try_send(message(9)).unwrap_err();
+    assert_eq!(refused.kind, Kind::Full);
+    assert!(refused.message.contains("queue \"work\""), "{refused}");
+    let topic = queue().topic;
+    let published = call!(world, b => b.publish(&ME, &topic, vec![event(9)]));
+    assert_eq!(published.unwrap_err().kind, Kind::Full);
+    let later = Message {
+        due: Some(Timestamp(3_600_000)),
+        ..message(9)
+    };
+    let scheduled = call!(world, b => b.schedule(&ME, &topic, vec![later.clone()]));
+    assert_eq!(scheduled.unwrap_err().kind, Kind::Full);
+    assert_eq!(world.counts().active, 5, "nothing of it is there");
+
+    // What lies behind the first one that is not settled is still there.
+    let held = world.take(5);
+    world.end(&held[1..], Ending::Complete);
+    assert_eq!(world.try_send(message(9)).unwrap_err().kind, Kind::Full);
+    world.end(&held[..1], Ending::Complete);
+    assert_eq!(world.bytes(), 0);
+    world.try_send(large(10)).unwrap();
+    world = world.crash();
+    assert!((PART as u64..2 * PART as u64).contains(&world.bytes()));
+    call!(world, b => b.schedule(&ME, &topic, vec![later])).unwrap();
+}
+
+#[test]
+fn what_waits_until_it_is_due_and_what_is_dead_is_of_the_size() {
+    let mut world = World::with_queue(6, one_megabyte());
+    for id in 0..5 {
+        let due = Some(Timestamp(3_600_000));
+        world.try_send(Message { due, ..large(id) }).unwrap();
+    }
+    assert_eq!(world.counts().scheduled, 5);
+    assert!(world.bytes() >= 1 << 20);
+    let another = Message {
+        due: Some(Timestamp(3_600_000)),
+        ..message(9)
+    };
+    assert_eq!(world.try_send(another).unwrap_err().kind, Kind::Full);
+    // Of the same queue, and not in the way of what is sent now.
+    world.try_send(large(6)).unwrap();
+    let before = world.bytes();
+    let held = world.take(1);
+    let ending = Ending::DeadLetter {
+        reason: "Bad".to_owned(),
+        description: String::new(),
+        note: None,
+    };
+    world.end(&held, ending);
+    assert_eq!(world.letters_of_queue().len(), 1);
+    let grown = world.bytes().abs_diff(before);
+    assert!(
+        grown < 1_000,
+        "a letter is as large as its message: {grown}"
+    );
+}
+
+#[test]
+fn a_topic_that_was_there_before_it_was_a_queue_keeps_what_it_keeps() {
+    let mut world = World::new(7);
+    let topic = queue().topic;
+    call!(world, b => b.create_topic(&ME, &topic, 1)).unwrap();
+    call!(world, b => b.create_queue(&ME, "work", one_megabyte())).unwrap();
+    for id in 0..7 {
+        world.try_send(large(id)).unwrap();
+    }
+    assert!(world.bytes() >= 1 << 20);
+}
+
+#[test]
+fn who_used_it_last_is_told() {
+    let mut world = World::with_queue(8, plain());
+    let accessed = |world: &mut World| {
+        let usage = call!(world, b => b.usage(&ME, &queue().topic)).unwrap();
+        usage.accessed_ms.unwrap()
+    };
+    world.pass(LOCK);
+    world.send([message(1)]);
+    let sent = accessed(&mut world);
+    assert_eq!(sent, world.broker.now().wall.0);
+    world.pass(2 * LOCK);
+    assert_eq!(accessed(&mut world), sent);
+    let of = queue();
+    let viewed = call!(world, b => b.accessed_ms(&ME, &of)).unwrap();
+    assert_eq!(viewed, Some(sent));
+    world.take(1);
+    assert_eq!(accessed(&mut world), world.broker.now().wall.0);
+}
