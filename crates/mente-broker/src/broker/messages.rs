@@ -404,12 +404,15 @@ impl Broker {
     ) -> Result<u64> {
         let log = self.view_source(view).await?.set.log(0);
         let end = self.engine.bounds(log).await?.end;
+        let later = Timestamp(before.0.saturating_add(1));
+        let below = self.engine.offset_at(log, later).await?;
         let until = self.now().monotone + LOOK_WAIT;
         let mut deleted = 0;
         loop {
             let ask = Ask::DeleteReady {
                 max: (max - deleted as usize).min(DELETE_AT_ONCE),
                 before_ms: before.0,
+                below,
                 session: session.cloned(),
             };
             let (more, looked_to) = match self.ask_view(who, view, ask).await? {

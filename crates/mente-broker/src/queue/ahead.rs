@@ -122,6 +122,15 @@ impl Ahead {
         }
     }
 
+    /// Each offset below `next` is a match and lies ahead no more, where that is in the middle of a stretch.
+    pub(super) fn pass_dense(&mut self, next: Offset) {
+        if let Some((from, stretch)) = self.stretches.0.range_mut(..next).next_back()
+            && stretch.upto > next
+        {
+            stretch.matches = stretch.matches.saturating_sub(next.0 - from.0);
+        }
+    }
+
     /// Everything below `next` was scanned, each match of it told to [`Ahead::scan`].
     pub(super) fn scanned_to(&mut self, next: Offset) {
         // What is left of a stretch in the middle of which this is.

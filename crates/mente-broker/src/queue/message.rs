@@ -129,36 +129,6 @@ impl Queue {
         Peeked { found, beyond }
     }
 
-    /// Deletes up to `max` ready records that were written before; `None` if the session is lost.
-    pub fn delete_ready(
-        &mut self,
-        now: Now,
-        max: usize,
-        before: Timestamp,
-        session: Option<&SessionLock>,
-        effects: &mut Effects,
-    ) -> Option<u64> {
-        let name = match session {
-            Some(lock) => Some(self.locked_session(lock, now)?),
-            None => None,
-        };
-        let is_wanted = |entry: &super::partition::Entry| {
-            let is_of = name.is_none() || entry.session == name;
-            entry.state == State::Ready && entry.time <= before && is_of
-        };
-        let mut wanted = Vec::new();
-        for (partition, p) in (0..).zip(&self.partitions) {
-            let found = p.entries.iter().filter(|(_, entry)| is_wanted(entry));
-            let left = max - wanted.len();
-            wanted.extend(found.take(left).map(|(offset, _)| (partition, *offset)));
-        }
-        for place in &wanted {
-            self.take_ready(*place);
-            self.finish(*place, effects);
-        }
-        Some(wanted.len() as u64)
-    }
-
     /// Everything below was looked at, of the first log.
     pub fn looked_to(&self) -> Offset {
         self.partitions.first().map_or(Offset(0), |p| p.reach().0)

@@ -83,7 +83,7 @@ fn step() -> impl Strategy<Value = Step> {
         2 => (0..3u8).prop_map(|session| Step::Accept { session }),
         1 => (0..3usize).prop_map(|nth| Step::Release { nth }),
         1 => (0..3usize, prop::option::of(0..9u8)).prop_map(|(nth, state)| Step::SetState { nth, state }),
-        1 => (1..4usize).prop_map(|max| Step::Delete { max }),
+        1 => prop_oneof![1..4usize, 1..40usize].prop_map(|max| Step::Delete { max }),
         1 => any::<bool>().prop_map(Step::Forward),
         2 => Just(Step::Bury),
         2 => (0..6_000u64).prop_map(|ms| Step::Pass { ms }),
@@ -250,8 +250,16 @@ impl World {
                 }
             }
             Step::Delete { max } => {
-                let before = self.now.wall;
-                self.act(|q, now, out| q.delete_ready(now, max, before, None, out));
+                let before = (self.now.wall, self.end());
+                let there = self.queue.counts().ready;
+                let (gone, _) = self.act(|q, now, out| q.delete_ready(now, max, before, None, out));
+                // Of those that have no session all that were ready are gone, or as many as were to go.
+                let left = self.queue.counts().ready;
+                assert_eq!(
+                    there - left,
+                    gone.unwrap(),
+                    "{there} were ready, {left} are"
+                );
             }
             Step::Forward(forwards) => {
                 let messages = self.queue.settings().messages();
@@ -402,7 +410,7 @@ fn behind_locked_ones(locked: u8, completed: u64) -> World {
         let base = world.queue.looked_to().0;
         world.log = (0..8).map(|nth| sent_at(base + nth * nth)).collect();
         world.scan();
-        let before = world.now.wall;
+        let before = (world.now.wall, Offset(0));
         let (gone, _) = world.act(|q, now, out| q.delete_ready(now, 8, before, None, out));
         assert_eq!(gone, Some(8));
     }
@@ -467,4 +475,47 @@ fn a_snapshot_that_names_each_settled_record_is_read() {
     let found = world.queue.peek(0, 100, None).found.into_iter();
     let found: Vec<_> = found.map(|at| (at.offset.0, at.number)).collect();
     assert_eq!(found, [(3, 2), (4, 3), (8, 7), (10, 9)]);
+}
+
+/// Many go at once, whoever restores the queue at any moment of it.
+#[test]
+fn a_backlog_is_deleted_without_being_read() {
+    let mut world = World::new(settings(false, false, false));
+    world.log.extend((0..10_000).map(sent_at));
+    world.scan();
+    world.step(Step::Receive { max: 3 });
+    let end = world.end();
+    let delete = |world: &mut World, max: usize, below: Offset| {
+        let before = (world.now.wall, below);
+        let (verdicts, reads) = (world.verdicts.len(), world.queue.looked_to());
+        let (gone, _) = world.act(|q, now, out| q.delete_ready(now, max, before, None, out));
+        assert!(
+            world.verdicts.len() - verdicts < 8,
+            "one decision, not one for each"
+        );
+        (gone.unwrap(), world.queue.looked_to().0 - reads.0)
+    };
+    let waits = world.queue.counts().ready;
+    assert_eq!(waits, 9_997);
+    let (gone, passed) = delete(&mut world, 4_000, end);
+    assert_eq!(gone, 4_000);
+    assert!(passed > 3_900, "{passed} are passed unread");
+    world.check(&world.verdicts).unwrap();
+    world.check(&world.snapshot()).unwrap();
+    // No more than was written before.
+    world.scan();
+    let (gone, _) = delete(&mut world, 4_000, Offset(6_000));
+    assert!((1_900..2_100).contains(&gone), "{gone}");
+    world.scan();
+    let left = world.queue.counts().ready;
+    assert_eq!(left, waits - 4_000 - gone);
+    assert_eq!(delete(&mut world, 10_000, end).0, left);
+    world.check(&world.verdicts).unwrap();
+    world.check(&world.snapshot()).unwrap();
+    // The numbers go on behind those that nobody saw.
+    world.log.push(sent_at(10_000));
+    world.scan();
+    let found = world.queue.peek(0, 10, None).found;
+    let numbers: Vec<_> = found.iter().map(|at| at.number).collect();
+    assert_eq!(numbers, [1, 2, 3, 10_001]);
 }

@@ -19,6 +19,7 @@ mod handing;
 mod lease;
 mod message;
 mod partition;
+mod purge;
 mod ranges;
 mod revival;
 mod rules;

@@ -600,6 +600,45 @@ impl Partition {
         self.floor()
     }
 
+    /// What lies beyond what was scanned, below `below`: all that is counted, or as much as offsets tell where each
+    /// is a match; so much that at most `max` of it are not settled. Nothing was ever said of any of it.
+    pub(super) fn unread(&self, max: u64, below: Offset) -> Option<Range> {
+        let durable = &self.durable;
+        let (from, reach) = (self.scanned.max(durable.floor), self.counted());
+        let is_said = durable.failed.range(from..).next().is_some()
+            || durable.deferred.range(from..).next().is_some();
+        if is_said || durable.settled.contains(from) || reach <= from {
+            return None;
+        }
+        let (matches, settled) = (self.ahead.matches(), durable.settled.matches(from, reach));
+        let (from, reach) = (from.0, reach.0);
+        if reach <= below.0 && matches.saturating_sub(settled) <= max {
+            let upto = reach;
+            return Some(Range {
+                from,
+                upto,
+                matches,
+            });
+        }
+        let upto = reach.min(below.0).min(from.saturating_add(max));
+        let is_dense = settled == 0 && matches == reach - from && from < upto;
+        is_dense.then(|| Range {
+            from,
+            upto,
+            matches: upto - from,
+        })
+    }
+
+    /// Goes on behind what [`Partition::unread`] gave; so many of it were not settled.
+    pub(super) fn pass(&mut self, range: &Range) -> u64 {
+        let (from, upto) = (Offset(range.from), Offset(range.upto));
+        let settled = self.durable.settled.matches(from, upto);
+        self.number += range.matches;
+        self.ahead.pass_dense(upto);
+        self.scanned_to(upto);
+        range.matches.saturating_sub(settled)
+    }
+
     /// Nothing below is needed any more, but for what was given back.
     pub(super) fn floor(&self) -> Floor {
         let is_revived = |offset: &Offset| self.durable.revived.contains_key(offset);

@@ -30,6 +30,9 @@ pub enum Ask {
     DeleteReady {
         max: usize,
         before_ms: i64,
+        /// All that lies below this was written before.
+        #[serde(default)]
+        below: Offset,
         session: Option<SessionLock>,
     },
     /// Of records that wait until they are due.
@@ -127,9 +130,10 @@ impl Shard {
             Ask::DeleteReady {
                 max,
                 before_ms,
+                below,
                 session,
             } => {
-                let (session, before) = (session.as_ref(), Timestamp(before_ms));
+                let (session, before) = (session.as_ref(), (Timestamp(before_ms), below));
                 let deleted = queue.delete_ready(now, max, before, session, effects);
                 let looked_to = queue.looked_to();
                 let deleted = deleted.map(|count| Reply::Deleted { count, looked_to });
