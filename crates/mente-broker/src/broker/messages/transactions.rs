@@ -18,8 +18,9 @@ use crate::name::{EntityName, SubscriptionName};
 use crate::queue::{LockToken, NOTE_BYTES, scheduled_offset};
 use crate::shard::{Ask, Command, Reply, Settling, Transacting};
 
-/// Notes, reasons and descriptions of one transaction: they are in one record of the journal.
-const WORDS_BYTES: usize = 256 << 10;
+/// Notes, reasons and descriptions of one transaction: they are in one record of the journal, where a byte of them may
+/// take six, and a Kafka takes a record of 1 MiB.
+const WORDS_BYTES: usize = 128 << 10;
 
 /// What is to happen at once.
 #[derive(Clone, Debug, Default)]

@@ -261,6 +261,24 @@ impl Dying {
         world
     }
 
+    /// With so many messages in its queue, of which so many are out.
+    fn with_queue(messages: usize, out: usize) -> (Self, Vec<Held>) {
+        let engine = Mortal {
+            engine: MemoryEngine::new(7),
+            fuse: Arc::default(),
+            is_dead: Arc::default(),
+        };
+        let mut world = Self::open(engine, HandClock::default());
+        let (broker, view, to) = (world.broker.clone(), queue(), queue().topic);
+        let made = broker.create_queue(&ME, "work", plain());
+        world.pool.run_until(made).unwrap();
+        let sent = broker.send(&ME, &to, (0..messages).map(message).collect());
+        world.pool.run_until(sent).unwrap();
+        let taking = Taking::locked(out, Duration::from_secs(1));
+        let out = world.pool.run_until(broker.take(&ME, &view, taking));
+        (world, out.unwrap())
+    }
+
     /// `None` if it has no answer.
     fn commit(&mut self, transaction: Transaction) -> Option<mente_broker::Result<()>> {
         let broker = self.broker.clone();
@@ -288,25 +306,11 @@ fn whatever_append_the_broker_dies_over_a_transaction_is_whole_or_not_there() {
     let (mut whole, mut nothing, mut unheard) = (0, 0, 0);
     for appends in 0..8 {
         for is_done in [false, true] {
-            let engine = Mortal {
-                engine: MemoryEngine::new(u64::from(appends)),
-                fuse: Arc::default(),
-                is_dead: Arc::default(),
-            };
-            let mut world = Dying::open(engine, HandClock::default());
-            let (broker, view, to) = (world.broker.clone(), queue(), queue().topic);
-            let made = broker.create_queue(&ME, "work", plain());
-            world.pool.run_until(made).unwrap();
-            let sent = broker.send(&ME, &to, (0..3).map(message).collect());
-            world.pool.run_until(sent).unwrap();
-            let taking = Taking::locked(2, Duration::from_secs(1));
-            let out = broker.take(&ME, &view, taking);
-            let out = world.pool.run_until(out).unwrap();
+            let (mut world, out) = Dying::with_queue(3, 2);
             assert_eq!(ids(&out), [0, 1]);
             *world.engine.fuse.lock().unwrap() = Some(Fuse { appends, is_done });
             let ends = vec![settled(&out[0], Ending::Complete), settled(&out[1], dead())];
             let answer = world.commit(transaction(&[10, 11], ends));
-            drop(broker);
             let mut world = world.crash();
             let (left, letters) = (world.all(&queue()), world.all(&queue().dead_letters()));
             match (&left[..], &letters[..]) {
@@ -332,5 +336,54 @@ fn whatever_append_the_broker_dies_over_a_transaction_is_whole_or_not_there() {
     assert!(
         whole > 4 && nothing > 2 && unheard > 4,
         "{whole} {nothing} {unheard}"
+    );
+}
+
+/// Two of one round, which has more to say than one batch of a journal holds.
+#[test]
+fn no_batch_of_a_journal_ends_within_a_transaction() {
+    let (mut halves, mut both) = (0, 0);
+    for appends in 0..5 {
+        for is_done in [false, true] {
+            let (mut world, out) = Dying::with_queue(8, 8);
+            assert_eq!(out.len(), 8);
+            *world.engine.fuse.lock().unwrap() = Some(Fuse { appends, is_done });
+            // As JSON says it, six times as long.
+            let note = "\u{1}".repeat(mente_broker::NOTE_BYTES);
+            for held in out.chunks(4) {
+                let noted = |held| settled(held, abandoned(Some(&note)));
+                let transaction = transaction(&[], held.iter().map(noted).collect());
+                let broker = world.broker.clone();
+                let commit = async move { drop(broker.commit(&queue().topic, transaction).await) };
+                world.pool.spawner().spawn_local(commit).unwrap();
+            }
+            world.pool.run_until_stalled();
+            let mut world = world.crash();
+            let taking = Taking::locked(9, Duration::ZERO);
+            let (broker, view) = (world.broker.clone(), queue());
+            let taken = world
+                .pool
+                .run_until(broker.take(&ME, &view, taking))
+                .unwrap();
+            let failed: Vec<_> = taken
+                .iter()
+                .map(|held| (held.failed, held.note.is_some()))
+                .collect();
+            match (&failed[..4], &failed[4..]) {
+                ([(1, true), ..], [(1, true), ..]) => both += 1,
+                ([(0, false), ..], [(0, false), ..]) => {}
+                _ => halves += 1,
+            }
+            for half in failed.chunks(4) {
+                assert!(
+                    half.iter().all(|one| *one == half[0]),
+                    "{appends} {is_done}: {failed:?}"
+                );
+            }
+        }
+    }
+    assert!(
+        halves > 0 && both > 0,
+        "{halves} {both}: each was to be seen"
     );
 }
