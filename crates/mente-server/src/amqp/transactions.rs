@@ -41,7 +41,7 @@ pub(super) struct Open {
     transaction: Transaction,
     bytes: usize,
     /// For its messages.
-    _room: Vec<OwnedSemaphorePermit>,
+    room: Vec<OwnedSemaphorePermit>,
     /// Why it will not be committed.
     spoilt: Option<Refusal>,
     /// Messages that are being scheduled.
@@ -89,7 +89,7 @@ impl Transactions {
                 ..Transaction::default()
             },
             bytes: 0,
-            _room: Vec::new(),
+            room: Vec::new(),
             spoilt: None,
             scheduling: 0,
             clock,
@@ -248,11 +248,11 @@ impl Open {
             );
             Refusal::new(condition::RESOURCE_LIMIT_EXCEEDED, 403, words)
         } else {
-            let room = std::sync::Arc::clone(&desk.door.transactions);
-            match room.try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) {
+            let all = std::sync::Arc::clone(&desk.door.transactions);
+            match all.try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) {
                 Ok(room) => {
                     self.bytes += bytes;
-                    self._room.push(room);
+                    self.room.push(room);
                     return Ok(());
                 }
                 Err(_) => {

@@ -1,5 +1,7 @@
 //! Transactions frame by frame: what SDKs do not do, and what every answer looks like.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mente_broker::Access;
 use mente_wire::amqp::message::Message;
@@ -263,4 +265,26 @@ async fn transactions_have_bounds_and_others_take_no_part() {
     let more = Control::Declare(Declare::default());
     let (condition, _) = refused(ask(&mut peer, 214, more).await);
     assert_eq!(condition, "amqp:resource-limit-exceeded");
+}
+
+#[tokio::test]
+async fn what_is_not_discharged_in_time_is_rolled_back() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["in"]).await;
+    control(&mut peer).await;
+    let id = declare(&mut peer, 10).await;
+    for at in 11..14 {
+        send_within(&mut peer, at, &id, "out").await;
+        // No clock is waited for; a client that says nothing for two minutes is hung up on.
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(41)).await;
+        tokio::time::resume();
+    }
+    for fail in [true, false] {
+        let at = 20 + u32::from(fail);
+        let (condition, _) = refused(discharge(&mut peer, at, &id, fail).await);
+        assert_eq!(condition, "amqp:transaction:unknown-id");
+    }
+    assert_eq!(left(&door).await, ["in"]);
 }

@@ -101,7 +101,8 @@ impl Broker {
         let mut held: Vec<Offset> = scheduled.filter_map(|n| scheduled_offset(*n)).collect();
         let mut soon = Vec::new();
         if let Some((_, topic)) = &place {
-            let places = self.hold(home, topic, &records).await?;
+            let places = self.hold(home, topic, &records).await;
+            let places = places.map_err(not_committed)?;
             let due = places.iter().zip(is_later).filter(|(_, later)| !later);
             soon.extend(due.map(|(place, _)| *place));
             held.extend(places);
@@ -201,6 +202,14 @@ impl Broker {
             });
         }
         Ok(settlings)
+    }
+}
+
+/// Whether messages of a transaction were written does not matter to who is not told to commit them.
+fn not_committed(error: Error) -> Error {
+    match error.kind {
+        Kind::Unknown => Error::new(Kind::Throttled, error.message),
+        _ => error,
     }
 }
 
