@@ -14,9 +14,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use mente_engine::{
     Attribute, BatchBuilder, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId, Offset,
-    Record, Timestamp,
+    Record, SetName, Timestamp,
 };
 
+use crate::claim::{self, Claim, records_of, refer};
 use crate::planted::{Planted, planted};
 use crate::properties::Properties;
 use crate::shard::Burial;
@@ -139,6 +140,14 @@ pub(crate) async fn bury(
     let Some((mut event, said)) = letter(engine, burial, origin, parse).await? else {
         return Ok(None);
     };
+    let claim = match said.claim {
+        Some(claim) => {
+            // It is read through the queue that it is in: no path leads there.
+            refer(&mut event, None);
+            copy_data(engine, burial, claim, &set, now).await?
+        }
+        None => None,
+    };
     change(&mut event, burial, properties);
     // The copy is Mente's; who published the event is told of it as of the event.
     let actor = event.extension(ACTOR).map(Attribute::to_text);
@@ -148,6 +157,7 @@ pub(crate) async fn bury(
         time_to_live: said.time_to_live,
         due: said.due,
         note: burial.note.clone(),
+        claim,
         ..Terms::default()
     };
     let mut first = terms.headers();
@@ -162,6 +172,22 @@ pub(crate) async fn bury(
     let at = appended?.first().map(|appended| appended.base);
     at.map(Some)
         .ok_or(Error::Unknown("no answer for the batch".into()))
+}
+
+/// The data that the record claims, once more beside the dead letters. `None`: it is not there any more.
+async fn copy_data(
+    engine: &dyn Engine,
+    burial: &Burial,
+    claim: Claim,
+    letters: &SetName,
+    now: Timestamp,
+) -> Result<Option<Claim>, Error> {
+    let from = records_of(&burial.name);
+    let copied = claim::copy(engine, claim, &from, letters, now).await?;
+    if copied.is_none() {
+        tracing::error!(subscription = %burial.name, offset = %burial.offset, "a dead letter is without its data, which is not there any more");
+    }
+    Ok(copied)
 }
 
 /// The copy; `None` if there is nothing to be copied any more.
@@ -313,7 +339,7 @@ mod tests {
 
     async fn engine_with_records() -> (MemoryEngine, LogId) {
         let engine = MemoryEngine::new(1);
-        let name = mente_engine::SetName::new("default/orders").unwrap();
+        let name = SetName::new("default/orders").unwrap();
         let set = engine.create(&name, 1, LogConfig::default()).await.unwrap();
         let batch = mente_engine::conformance::batch(&["a", "b", "c"]);
         let appended = engine.append(&[], vec![(set.log(0), batch)]).await;

@@ -20,6 +20,7 @@ pub mod fuzz;
 mod bell;
 mod branch;
 pub mod catalogue;
+mod claim;
 mod deciding;
 mod duty;
 pub mod identity;
@@ -59,8 +60,10 @@ pub use broker::{
     Step, StoredEvent, StreamEvent, StreamPage, StreamPlace, StreamState, Told, Trace, Traced,
     Verified, WhatIf, saga_principal,
 };
-pub use broker::{Ending, Held, Lock, Message, MessageCounts, Settled, Transaction, Usage};
+pub use broker::{Body, Ending, Held, KeptBody, Lock, Message, MessageCounts, Pieces, Settled};
+pub use broker::{Transaction, Upload, Usage};
 pub use catalogue::Catalogue;
+pub use claim::Claim;
 pub use deciding::DecidingWebhook;
 pub use duty::Progress;
 pub use entity::SubscriptionEntity;

@@ -14,6 +14,7 @@
 
 mod burials;
 mod inlining;
+mod parts;
 mod reading;
 mod sealing;
 mod standby;
@@ -56,6 +57,8 @@ use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
 use crate::transfer::Transferred;
 use inlining::Waiting;
+pub(crate) use parts::Claiming;
+use parts::Parts;
 use transfers::Ways;
 
 /// Commands that one round decides at most.
@@ -144,6 +147,8 @@ struct Tenure<'a> {
     trimmed: BTreeMap<LogId, Offset>,
     /// Decisions since that was looked at.
     untrimmed: usize,
+    /// Pieces of large messages; none while they are looked at.
+    parts: Option<Parts>,
     /// Some may be started once this round is durable.
     burials_wait: bool,
     /// Dead letters whose copies failed, and how often.
@@ -191,6 +196,8 @@ enum Io {
     },
     /// What was settled need not be kept any more.
     Trimmed,
+    /// Pieces of large messages were looked at.
+    Parts(Box<Parts>),
     /// What went on to another topic.
     Transferred {
         way: Box<(u64, EntityName)>,
@@ -300,6 +307,7 @@ impl<'a> Tenure<'a> {
             transferring: Ways::new(),
             trimmed: BTreeMap::new(),
             untrimmed: 0,
+            parts: Some(Parts::default()),
             burials_wait: false,
             failed: BTreeMap::new(),
             resting: BTreeSet::new(),
@@ -517,6 +525,7 @@ impl<'a> Tenure<'a> {
                 self.awaits_room = false;
                 self.burials_wait = true;
             }
+            Wake::Io(Io::Parts(parts)) => self.parts = Some(*parts),
             Wake::Io(Io::Trimmed) | Wake::Timer | Wake::Stop | Wake::Relieved => {}
         }
     }
@@ -584,6 +593,7 @@ impl<'a> Tenure<'a> {
             self.start_burials();
         }
         self.trim_settled(out.decisions.len());
+        self.trim_parts();
         self.reply(out.replies);
         self.start_sealing();
         Ok(())

@@ -7,12 +7,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use mente_engine::{Record, Timestamp};
 
+use crate::claim::Claim;
+
 const TIME_TO_LIVE: &str = "mente-ttl";
 const DUE: &str = "mente-due";
 const HOPS: &str = "mente-hops";
 const NOTE: &str = "mente-note";
 const ORIGIN: &str = "mente-origin";
 const TRANSACTION: &str = "mente-transaction";
+const CLAIM: &str = "mente-claim";
 
 /// Nothing is said by a record that has none of these headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +32,8 @@ pub struct Terms {
     pub origin: Option<String>,
     /// The transaction that it is to be enqueued by: of one that waits aside, and of no other.
     pub transaction: Option<String>,
+    /// Where its data is, if that is not with it.
+    pub claim: Option<Claim>,
 }
 
 impl Terms {
@@ -45,6 +50,7 @@ impl Terms {
             note: text(NOTE).map(str::to_owned),
             origin: text(ORIGIN).map(str::to_owned),
             transaction: text(TRANSACTION).map(str::to_owned),
+            claim: text(CLAIM).and_then(Claim::of_text),
         }
     }
 
@@ -58,6 +64,7 @@ impl Terms {
             (NOTE, self.note.clone()),
             (ORIGIN, self.origin.clone()),
             (TRANSACTION, self.transaction.clone()),
+            (CLAIM, self.claim.map(Claim::to_text)),
         ];
         let header = |(name, value): (&'static str, Option<String>)| {
             let value = Bytes::from(value?);
@@ -85,13 +92,20 @@ mod tests {
             note: Some("ä".into()),
             origin: Some("1-2-3".into()),
             transaction: Some("t".into()),
+            claim: Claim::of_text("1 2 3"),
         };
         let record = Record {
             headers: terms.headers(),
             ..Record::default()
         };
         assert_eq!(Terms::of(&record), terms);
-        let foreign = ["mente-ttl", "mente-due", "mente-hops", "mente-note"];
+        let foreign = [
+            "mente-ttl",
+            "mente-due",
+            "mente-hops",
+            "mente-note",
+            "mente-claim",
+        ];
         let foreign = foreign.map(|name| {
             (
                 Bytes::from_static(name.as_bytes()),

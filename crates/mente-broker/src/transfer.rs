@@ -12,6 +12,7 @@ use mente_engine::{
     BatchBuilder, Engine, Error, Event, Limit, LogId, Offset, Record, Timestamp, limits,
 };
 
+use crate::claim::{self, Claim, records_of, refer};
 use crate::dead_letter::{change, letter_of};
 use crate::journal::Topic;
 use crate::partition;
@@ -83,9 +84,21 @@ pub(crate) async fn transfer(
     for burial in transfer.burials.iter().take(AT_ONCE) {
         let origin = origin(burial);
         let index = done.len();
-        if !known.contains(&origin)
-            && let Some((event, headers)) = copy(engine, burial, origin, parse, properties).await?
-        {
+        let record = match known.contains(&origin) {
+            true => None,
+            false => original(engine, burial).await?,
+        };
+        let claims = record.as_ref().and_then(|record| Terms::of(record).claim);
+        if claims.is_some() && index > 0 {
+            // Its data is copied first, which takes a while: a batch of its own.
+            break;
+        }
+        if let Some(record) = record {
+            let claim = match claims {
+                Some(claim) => copy_data(engine, burial, claim, now).await?,
+                None => None,
+            };
+            let (event, headers) = copy(&record, burial, origin, claim, parse, properties);
             let record = event.to_record_with(now, headers);
             let size = record.value.as_ref().map_or(0, |value| value.len());
             // The next batch takes it.
@@ -103,6 +116,9 @@ pub(crate) async fn transfer(
             indices.push(index);
         }
         done.push((burial.clone(), None));
+        if claims.is_some() {
+            break;
+        }
     }
     for (log, (batch, indices)) in batches {
         let appended = engine.append(&[], vec![(log, batch.finish())]).await?;
@@ -118,26 +134,46 @@ pub(crate) async fn transfer(
 /// Of a record, before those of its event.
 type Headers = Vec<(Bytes, Option<Bytes>)>;
 
-/// The copy; `None` if retention was faster.
-async fn copy(
+/// The data that a record claims, once more where its copy goes. `None`: it is not there any more, and of no use to
+/// wait for.
+async fn copy_data(
     engine: &dyn Engine,
     burial: &Burial,
-    origin: String,
-    parse: ParseEvent,
-    properties: &dyn Properties,
-) -> Result<Option<(Event, Headers)>, Error> {
-    let Some(record) = original(engine, burial).await? else {
+    claim: Claim,
+    now: Timestamp,
+) -> Result<Option<Claim>, Error> {
+    let Some(to) = &burial.to else {
         return Ok(None);
     };
+    let from = records_of(&burial.name);
+    let copied = claim::copy(engine, claim, &from, &to.topic_set(), now).await?;
+    if copied.is_none() {
+        tracing::error!(subscription = %burial.name, offset = %burial.offset, "a message goes on without its data, which is not there any more");
+    }
+    Ok(copied)
+}
+
+fn copy(
+    record: &Record,
+    burial: &Burial,
+    origin: String,
+    claim: Option<Claim>,
+    parse: ParseEvent,
+    properties: &dyn Properties,
+) -> (Event, Headers) {
     let place = format!("/topics/{}", burial.name.topic);
-    let mut event: Event = event_of(&record, &place, burial.log.index, burial.offset, parse);
-    let mut terms = Terms::of(&record);
+    let mut event: Event = event_of(record, &place, burial.log.index, burial.offset, parse);
+    let mut terms = Terms::of(record);
     if !burial.reason.is_empty() {
         letter_of(
             &mut event,
             burial,
             format!("{}-{}", burial.log.index, burial.offset),
         );
+    }
+    if let (Some(_), Some(to)) = (terms.claim, &burial.to) {
+        refer(&mut event, claim.map(|claim| claim.path(to)));
+        terms.claim = claim;
     }
     change(&mut event, burial, properties);
     terms.hops = terms.hops.saturating_add(u32::from(!burial.name.is_hold()));
@@ -149,9 +185,10 @@ async fn copy(
     let actor = event.extension(ACTOR).map(mente_engine::Attribute::to_text);
     forget_actor(&mut event);
     headers.extend(actor.as_deref().map(actor_header));
-    Ok(Some((event, headers)))
+    (event, headers)
 }
 
+/// `None` if retention was faster.
 async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Record>, Error> {
     let read = engine.read(burial.log, burial.offset, Limit { bytes: 1 });
     let chunk = match read.await {

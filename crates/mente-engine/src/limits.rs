@@ -17,6 +17,12 @@ pub const UNPACKED_BYTES: usize = 16 << 20;
 pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 /// Largest single event, attributes included.
 pub const EVENT_BYTES: usize = 1 << 20;
+/// Largest message whose data is kept beside its event, in pieces.
+pub const MESSAGE_BYTES: u64 = 100 << 20;
+/// Largest such piece, but for its record.
+pub const PIECE_BYTES: usize = 1 << 20;
+/// How long the pieces of one message may take, from the first one to the message's own record.
+pub const UPLOAD_SECONDS: u64 = 600;
 /// Events of the store whose places are kept in memory before they are sealed.
 pub const TAIL_EVENTS: usize = 64 << 10;
 /// Keys that one block of the store's index holds before the next one begins.
@@ -303,3 +309,5 @@ pub const TRANSACTION_SECONDS: u64 = 120;
 pub const TRANSACTION_BYTES: usize = 3 << 20;
 /// Messages of all open transactions, in bytes.
 pub const TRANSACTIONS_BYTES: usize = 64 << 20;
+/// Of messages that are larger than an event, what is in memory at one time, on their way in and out, in bytes.
+pub const AMQP_LARGE_BYTES: usize = 256 << 20;

@@ -4,6 +4,7 @@
 //! A queue is a topic with one view of its own ([`SubscriptionName::queue`]); a subscription is a view of its
 //! topic; what a view gave up on is a view again ([`SubscriptionName::dead_letters`]).
 
+mod large;
 mod scheduled;
 mod sending;
 mod sessions;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 use super::read::{StoredEvent, records};
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
+use crate::claim::Claim;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::SubscriptionName;
@@ -27,6 +29,7 @@ use crate::rule::Rule;
 use crate::shard::{Ask, Command, Reply};
 use crate::terms::Terms;
 
+pub use large::{Body, KeptBody, Pieces, Upload};
 pub(super) use scheduled::Holds;
 pub use transactions::{Settled, Transaction};
 
@@ -46,6 +49,8 @@ pub struct Message {
     pub time_to_live: Option<Duration>,
     /// When it is to be enqueued, if not now.
     pub due: Option<Timestamp>,
+    /// Its data, if that is too large to be with the event, which has none then.
+    pub body: Option<Body>,
 }
 
 /// A message of a view.
@@ -66,6 +71,8 @@ pub struct Held {
     pub due: Option<Timestamp>,
     /// What a receiver said last of it with a settlement that is not the end; the door's own form.
     pub note: Option<String>,
+    /// Where its data is, if that is not with the event.
+    pub claim: Option<Claim>,
 }
 
 /// A lock on a message.
@@ -190,6 +197,7 @@ impl Broker {
             time_to_live: terms.time_to_live,
             due: terms.due,
             note: delivery.note.clone().or(terms.note),
+            claim: terms.claim,
         }
     }
 
@@ -357,6 +365,7 @@ impl Broker {
             time_to_live: terms.time_to_live,
             due: terms.due,
             note: note.or(terms.note),
+            claim: terms.claim,
         }
     }
 

@@ -68,7 +68,9 @@ pub(crate) use telling::Teller;
 
 pub use entities::MessageCounts;
 pub use idle::{Attached, Idle};
-pub use messages::{Ending, Held, Lock, Message, Settled, Transaction};
+pub use messages::{
+    Body, Ending, Held, KeptBody, Lock, Message, Pieces, Settled, Transaction, Upload,
+};
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,
     on_the_spot,

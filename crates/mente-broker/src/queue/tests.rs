@@ -18,6 +18,7 @@ fn arriving(offset: Offset, key: Option<&str>) -> Arriving<'_> {
         note: None,
         origin: None,
         transaction: None,
+        claim: None,
     };
     Arriving {
         offset,

@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 
-use mente_engine::{Event, LogId, Now, Offset, Timestamp};
+use mente_engine::{Event, LogId, Now, Offset, SetName, Timestamp};
 
 use super::command::Need;
 use super::{Outcome, Shard, View};
+use crate::claim::records_of;
 use crate::filter::Filter;
 use crate::name::EntityName;
 use crate::properties::Properties;
 use crate::queue::{Arriving, Effects, Queue, Wanted, wanted};
+use crate::runtime::Claiming;
 use crate::terms::Terms;
 
 /// One record of a log, read for the views.
@@ -157,6 +159,30 @@ impl Shard {
             });
         }
         views.len()
+    }
+
+    /// What may claim pieces of large messages, where all of the logs are known here.
+    pub(crate) fn claiming(&self) -> Vec<Claiming> {
+        let mut by_set: BTreeMap<SetName, Vec<LogId>> = BTreeMap::new();
+        let views = || {
+            self.views
+                .values()
+                .filter(|view| !view.name.topic.is_store())
+        };
+        for view in views().filter(|view| !view.name.is_hold()) {
+            let (set, partitions) = (view.topic.set, view.topic.partitions);
+            let logs = (0..partitions).map(|index| set.log(index)).collect();
+            by_set.insert(records_of(&view.name), logs);
+        }
+        // What waits until it is due claims pieces beside its topic.
+        for view in views().filter(|view| view.name.is_hold()) {
+            if let Some(logs) = by_set.get_mut(&records_of(&view.name)) {
+                logs.push(view.topic.set.log(0));
+            }
+        }
+        let claiming = by_set.into_iter();
+        let claiming = claiming.map(|(records, logs)| Claiming { records, logs });
+        claiming.collect()
     }
 
     /// Logs in which what is settled need not be kept, each with where what is needed begins.

@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits {
     unsettled_per_link: 20,
     unsettled: 30,
     delivery_bytes: 8 << 10,
+    part_bytes: 1 << 10,
     partial_bytes: 16 << 10,
     output_bytes: 16 << 10,
     incoming_window: 20,
@@ -34,6 +35,9 @@ const LIMITS: Limits = Limits {
     close_within: Duration::from_secs(5),
     idle_time_out_min: Duration::from_secs(1),
 };
+
+/// Largest delivery that is taken; those of more than a part come in parts.
+const BOUND_BYTES: usize = 6 << 10;
 
 const NOW: Duration = Duration::ZERO;
 
@@ -122,7 +126,11 @@ fn answer(machine: &mut Connection, event: Event) -> Result<(), Refused> {
                 Role::Sender => 10,
                 Role::Receiver => 0,
             };
+            let may_send = attach.role == Role::Sender;
             machine.accept(link, *attach)?;
+            if may_send {
+                machine.bound(link, BOUND_BYTES)?;
+            }
             machine.grant(link, credit)
         }
         Event::Credit { link, drain, .. } => {
@@ -138,6 +146,7 @@ fn answer(machine: &mut Connection, event: Event) -> Result<(), Refused> {
             }
         }
         Event::Delivery(delivery) => machine.settle(delivery.link, delivery.id, accepted),
+        Event::TooLarge { link, id, .. } => machine.settle(link, id, accepted),
         Event::Control { link, id, .. } => machine.settle(link, id, accepted),
         Event::Disposition(disposed) => {
             let mut deliveries = disposed.deliveries.iter();
@@ -145,6 +154,8 @@ fn answer(machine: &mut Connection, event: Event) -> Result<(), Refused> {
         }
         Event::Opened(_)
         | Event::Begun { .. }
+        | Event::Part(_)
+        | Event::Aborted { .. }
         | Event::Window { .. }
         | Event::Detached { .. }
         | Event::Ended { .. }

@@ -257,12 +257,12 @@ async fn sender(broker: &Broker, who: Principal, place: &Place) -> Result<Lead, 
         return Err(disabled(&path, "send to"));
     }
     let bytes = usize::try_from(sending.max_message_kilobytes).unwrap_or(usize::MAX);
-    let bytes = bytes.saturating_mul(1 << 10).min(limits::EVENT_BYTES);
+    let bytes = bytes.saturating_mul(1 << 10) as u64;
     Ok(Lead::Sender {
         who,
         to: place.entity.clone(),
         path,
-        bytes: bytes as u64,
+        bytes: bytes.min(limits::MESSAGE_BYTES),
         requires_session: entity
             .queue()
             .is_some_and(|queue| queue.receiving.requires_session),
@@ -336,7 +336,9 @@ impl Lead {
             }
             Self::Sender { bytes, .. } => {
                 answer.max_message_size = Some(*bytes);
-                properties.set(BATCH_BYTES, Value::Ulong(*bytes));
+                // A batch stays one of events, whatever one message may be.
+                let batch = (*bytes).min(limits::EVENT_BYTES as u64);
+                properties.set(BATCH_BYTES, Value::Ulong(batch));
             }
             Self::Receiver { session, .. } => {
                 if let Some((lock, until)) = session {

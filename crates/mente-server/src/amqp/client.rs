@@ -17,9 +17,10 @@ use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use mente_broker::{Broker, Held, Principal, SubscriptionName};
+use mente_broker::{Body, Broker, Held, Principal, SubscriptionName};
+use mente_engine::limits;
 use mente_wire::amqp::machine::{
-    Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, SessionId,
+    Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, Part, SessionId,
 };
 use mente_wire::amqp::performative::{Attach, Role};
 use mente_wire::amqp::sasl::SaslCode;
@@ -32,6 +33,7 @@ use super::Door;
 use super::address::Place;
 use super::attach::{self, Lead};
 use super::condition::Refusal;
+use super::download::Opened;
 use super::management;
 use super::receiver::Receiver;
 use super::requests::{Request, Style};
@@ -39,6 +41,7 @@ use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;
 use super::transactions::{Transactions, within};
+use super::upload::Placed;
 
 /// Bytes of a request's message-id and reply-to: both come back in its answer.
 const NAMES_BYTES: usize = 2 << 10;
@@ -60,6 +63,13 @@ const LEAVE_WAIT: Duration = Duration::from_secs(5);
 fn rejected(refusal: &Refusal) -> DeliveryState {
     DeliveryState::Outcome(Outcome::Rejected(Some(refusal.to_error())))
 }
+/// What may be held of messages that have begun to come before room is taken for them.
+const PARTIAL_BYTES: usize = limits::EVENT_BYTES + (64 << 10);
+/// Pieces of large messages that one connection has on their way to the broker; beyond, it is not listened to.
+const PIECES: usize = 3;
+/// Taken from the budget of large messages for one connection: what it holds of those that have begun, and pieces.
+const LANE_BYTES: u32 =
+    (super::connection::PARTIAL_BYTES + (PIECES + 1) * limits::PIECE_BYTES) as u32;
 
 type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -91,6 +101,12 @@ pub(super) enum Done {
         count: usize,
         numbers: Result<Vec<u64>, Refusal>,
     },
+    /// The client may send what is larger than an event.
+    Lane(Option<OwnedSemaphorePermit>),
+    Placed(LinkId, Placed),
+    Kept(LinkId, DeliveryId, mente_broker::Result<Body>),
+    Opened(LinkId, Box<Result<Opened, Refusal>>),
+    Piece(LinkId, mente_broker::Result<Bytes>),
 }
 
 /// From where work is begun.
@@ -112,7 +128,21 @@ pub(super) struct Client {
     stuck: BTreeSet<LinkId>,
     /// A delivery that there is no room for: nothing more is heard meanwhile.
     stalled: Option<Box<Delivery>>,
+    lane: Lane,
+    /// Links on which a large message comes.
+    uploads: BTreeSet<LinkId>,
     is_leaving: bool,
+}
+
+/// The client's part of the budget of large messages: one for all that it sends, so that nobody waits for more while
+/// having some.
+enum Lane {
+    Free,
+    /// Nothing more is heard until it is there; what has come of a message waits with it.
+    Asked(Option<Box<Part>>),
+    Had {
+        _room: OwnedSemaphorePermit,
+    },
 }
 
 enum Link {
@@ -201,13 +231,53 @@ impl Client {
             early_drains: BTreeSet::new(),
             stuck: BTreeSet::new(),
             stalled: None,
+            lane: Lane::Free,
+            uploads: BTreeSet::new(),
             is_leaving: false,
         }
     }
 
     /// Whether another event may be answered now.
     pub(super) fn may_hear(&self) -> bool {
-        self.stalled.is_none() && !self.is_leaving && self.desk.work.len() < WORK
+        self.stalled.is_none()
+            && !matches!(self.lane, Lane::Asked(_))
+            && self.pieces() < PIECES
+            && !self.is_leaving
+            && self.desk.work.len() < WORK
+    }
+
+    /// Of large messages, that are in memory on their way to the broker.
+    fn pieces(&self) -> usize {
+        let senders = self
+            .uploads
+            .iter()
+            .filter_map(|id| match self.links.get(id) {
+                Some(Link::Sender(sender)) => sender.pieces(),
+                _ => None,
+            });
+        senders.sum()
+    }
+
+    /// Takes room before more is held of messages that have begun than one event has, and gives it back behind
+    /// them.
+    pub(super) fn keep_lane(&mut self, machine: &Connection) {
+        let is_little = machine.partial_bytes() <= PARTIAL_BYTES;
+        match &self.lane {
+            Lane::Free if !is_little => self.ask_lane(None),
+            Lane::Had { .. } if is_little && self.uploads.is_empty() => self.lane = Lane::Free,
+            _ => {}
+        }
+    }
+
+    fn ask_lane(&mut self, part: Option<Box<Part>>) {
+        self.lane = Lane::Asked(part);
+        let lane = Arc::clone(&self.desk.door.large).acquire_many_owned(LANE_BYTES);
+        self.desk.begin(lane.map(|lane| Done::Lane(lane.ok())));
+    }
+
+    /// Whether large messages of the client hold room that others wait for.
+    pub(super) const fn has_lane(&self) -> bool {
+        matches!(self.lane, Lane::Had { .. })
     }
 
     /// What the client does.
@@ -244,6 +314,20 @@ impl Client {
             } => self.credit(machine, link, credit, drain),
             Event::Window { session } => self.window(session),
             Event::Delivery(delivery) => self.delivery(machine, delivery),
+            Event::Part(part) if self.has_lane() => self.part(&part),
+            Event::Part(part) => self.ask_lane(Some(part)),
+            Event::TooLarge { link, id, settled } => {
+                if let Some(Link::Sender(sender)) = self.links.get_mut(&link) {
+                    sender.too_large(machine, link, id, settled);
+                    self.due.insert(link);
+                }
+            }
+            Event::Aborted { link, id } => {
+                if let Some(Link::Sender(sender)) = self.links.get_mut(&link) {
+                    sender.aborted(id);
+                    self.due.insert(link);
+                }
+            }
             Event::Control {
                 link,
                 id,
@@ -347,6 +431,7 @@ impl Client {
                 bytes,
                 requires_session,
             } => {
+                let _ = machine.bound(id, usize::try_from(bytes).unwrap_or(usize::MAX));
                 let _ = machine.grant(id, super::sender::CREDIT);
                 let attached = self
                     .desk
@@ -396,6 +481,14 @@ impl Client {
         self.due.insert(id);
     }
 
+    fn part(&mut self, part: &Part) {
+        if let Some(Link::Sender(sender)) = self.links.get_mut(&part.link) {
+            sender.part(part);
+            self.uploads.insert(part.link);
+            self.due.insert(part.link);
+        }
+    }
+
     /// Of a sender. It is put aside while there is no room for it.
     fn delivery(&mut self, machine: &mut Connection, delivery: Box<Delivery>) {
         let bytes = u32::try_from(delivery.payload.len())
@@ -421,11 +514,13 @@ impl Client {
         let id = delivery.link;
         match self.links.get_mut(&id) {
             Some(Link::Sender(sender)) => {
-                match delivery.state {
-                    None => sender.delivered(machine, delivery, permit),
-                    Some(_) => {
-                        let all = &mut self.transactions;
-                        sender.delivered_within(machine, delivery, all, &self.desk);
+                if delivery.state.is_some() && !sender.is_coming(delivery.id) {
+                    let all = &mut self.transactions;
+                    sender.delivered_within(machine, delivery, all, &self.desk);
+                } else {
+                    sender.delivered(machine, delivery, permit);
+                    if sender.pieces().is_some() {
+                        self.uploads.insert(id);
                     }
                 }
                 self.due.insert(id);
@@ -671,6 +766,37 @@ impl Client {
                     self.deliver(machine, &delivery, permit);
                 }
             }
+            Done::Lane(lane) => {
+                let asked = std::mem::replace(&mut self.lane, Lane::Free);
+                self.lane = lane.map_or(Lane::Free, |_room| Lane::Had { _room });
+                if let (Lane::Asked(Some(part)), true) = (asked, self.has_lane()) {
+                    self.part(&part);
+                }
+            }
+            Done::Placed(id, placed) => {
+                if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
+                    sender.placed(placed);
+                    self.due.insert(id);
+                }
+            }
+            Done::Kept(id, delivery, body) => {
+                if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
+                    sender.kept(delivery, body);
+                    self.due.insert(id);
+                }
+            }
+            Done::Opened(id, opened) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    let opened = receiver.opened(*opened);
+                    self.received(machine, id, opened);
+                }
+            }
+            Done::Piece(id, piece) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    let sent = receiver.piece(machine, id, piece);
+                    self.received(machine, id, sent);
+                }
+            }
         }
     }
 
@@ -692,6 +818,9 @@ impl Client {
             }
             Some(Link::Sender(sender)) => {
                 sender.pump(machine, id, &self.desk);
+                if sender.pieces().is_none() {
+                    self.uploads.remove(&id);
+                }
                 false
             }
             Some(Link::Requests { count, .. } | Link::Coordinator { count }) => {
@@ -741,6 +870,7 @@ impl Client {
         self.due.remove(&id);
         self.stuck.remove(&id);
         self.claims.let_go(id);
+        self.uploads.remove(&id);
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
             Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),
@@ -753,6 +883,7 @@ impl Client {
     pub(super) fn forget(&mut self) {
         self.is_leaving = false;
         self.stalled = None;
+        self.lane = Lane::Free;
         for id in self.links.keys().copied().collect::<Vec<_>>() {
             self.drop_link(id);
         }

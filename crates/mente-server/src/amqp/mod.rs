@@ -2,8 +2,9 @@
 //!
 //! ```text
 //! listen.rs ─▶ connection.rs ─▶ client.rs ─▶ attach.rs · receiver.rs · sender.rs · settle.rs ─▶ broker
-//!  first bytes,   bytes, clock,    links and    requests.rs ─▶ tokens.rs · management/
-//!  TLS, seats     the machine      work         transactions.rs: what waits for its discharge
+//!  first bytes,   bytes, clock,    links and    download.rs · upload.rs
+//!  TLS, seats     the machine      work         requests.rs ─▶ tokens.rs · management/
+//!                                               transactions.rs: what waits for its discharge
 //! ```
 //! The protocol's numbers are kept right by the machine of `mente_wire::amqp::machine`; here is what they are for.
 //! One task has a connection. Nothing that it does waits: each call of the broker is a future beside the others
@@ -18,10 +19,12 @@ mod client;
 mod connection;
 
 mod attach;
+mod download;
 mod receiver;
 mod sender;
 mod settle;
 mod transactions;
+mod upload;
 
 mod management;
 mod requests;
@@ -74,6 +77,8 @@ struct Door {
     room: Arc<Semaphore>,
     /// Bytes of messages that may still wait for the end of their transactions.
     transactions: Arc<Semaphore>,
+    /// The same of what there is in memory of messages that are larger than an event, in both directions.
+    large: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -103,6 +108,7 @@ impl Amqp {
             seats: Arc::new(Semaphore::new(listen::seats())),
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
             transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_BYTES)),
+            large: Arc::new(Semaphore::new(limits::AMQP_LARGE_BYTES)),
             stopping: stop,
         });
         listen::serve(self.listener, door).await;

@@ -1,13 +1,14 @@
 //! A link of a receiver: while it has credit one call for messages is under way, and what came of it is sent.
 
 use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
 use mente_broker::{
-    Attached, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
+    Attached, Claim, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
 };
 use mente_engine::limits;
 use mente_wire::amqp::event::{self, Stamp};
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 
 use super::client::{Desk, Done};
 use super::condition::Refusal;
+use super::download::{self, Download, Opened};
 use super::settle::{self, Out, Settlement};
 use super::transactions::{Transactions, within};
 
@@ -61,6 +63,15 @@ pub(super) struct Receiver {
     /// Settlements that cannot be, or not before their transaction ends, to be told.
     told: Vec<(DeliveryId, DeliveryState)>,
     _attached: Attached,
+    /// The message whose data is kept beside it, that stands first in line or is being sent.
+    large: Option<Large>,
+}
+
+enum Large {
+    /// It waits for room.
+    Opening,
+    Opened(Opened),
+    Sending(Box<Download>),
 }
 
 /// A call for messages.
@@ -98,6 +109,7 @@ impl Receiver {
             settling_calls: 0,
             told: Vec::new(),
             _attached: attached,
+            large: None,
         }
     }
 
@@ -180,7 +192,14 @@ impl Receiver {
         if self.completing || self.is_shut || fits == 0 || !machine.has_room() {
             return;
         }
-        let held: Vec<_> = self.held.drain(..fits.min(COMPLETED)).collect();
+        // One whose data is kept beside it takes a while to go: what stands behind it stays.
+        let is_small = |held: &&Held| held.claim.is_none();
+        let small = self.held.iter().take_while(is_small).count();
+        if !self.done.is_empty() && small == 0 {
+            return;
+        }
+        let most = fits.min(COMPLETED).min(small + 1);
+        let held: Vec<_> = self.held.drain(..most).collect();
         self.completing = true;
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         desk.begin(async move {
@@ -234,7 +253,7 @@ impl Receiver {
         if is_leaving {
             return is_full;
         }
-        let has_call = self.taking.is_some() || self.completing;
+        let has_call = self.is_busy();
         let has_some = !self.held.is_empty() || !self.done.is_empty();
         let is_idle = !has_call && !has_some;
         if self.looks && !has_call {
@@ -246,7 +265,7 @@ impl Receiver {
                 self.take(id, left, Duration::ZERO, desk);
             }
         }
-        let has_call = self.taking.is_some() || self.completing;
+        let has_call = self.is_busy();
         let has_some = !self.held.is_empty() || !self.done.is_empty();
         if self.is_draining && !has_call && (!has_some || !self.is_shut) {
             let is_answered = !is_full && machine.drained(id).is_ok();
@@ -262,9 +281,82 @@ impl Receiver {
         is_full
     }
 
+    fn is_busy(&self) -> bool {
+        self.taking.is_some() || self.completing || self.large.is_some()
+    }
+
+    /// There is room for the large message that stands first in line, or it cannot be had.
+    pub(super) fn opened(&mut self, opened: Result<Opened, Refusal>) -> Result<(), Refusal> {
+        if matches!(self.large, Some(Large::Opening)) {
+            self.large = Some(Large::Opened(opened?));
+        }
+        Ok(())
+    }
+
+    /// Sends a piece of the large message that is being sent.
+    pub(super) fn piece(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        piece: mente_broker::Result<Bytes>,
+    ) -> Result<(), Refusal> {
+        if let Some(Large::Sending(download)) = &mut self.large
+            && download.send(machine, id, piece)?
+        {
+            self.large = None;
+        }
+        Ok(())
+    }
+
+    /// Waits for room for a large message; begins to send it once it has that.
+    fn send_large(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        held: &Held,
+        claim: Claim,
+        desk: &Desk,
+    ) -> Option<Result<DeliveryId, Refused>> {
+        match self.large.take() {
+            Some(Large::Opened(opened)) if opened.is_of(held.number) => {
+                let (head, packing) = opened.pack(&held.stored.event, &self.stamp(held));
+                let outgoing = Outgoing {
+                    payload: head,
+                    more: true,
+                    ..self.envelope(held)
+                };
+                let sent = machine.send(id, outgoing);
+                self.large = Some(match sent {
+                    Ok(delivery) => Large::Sending(Box::new(opened.begin(delivery, packing))),
+                    Err(_) => Large::Opened(opened),
+                });
+                Some(sent)
+            }
+            Some(Large::Opening) => {
+                self.large = Some(Large::Opening);
+                None
+            }
+            _ => {
+                self.large = Some(Large::Opening);
+                let budget = Arc::clone(&desk.door.large);
+                let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+                let opened = download::open(budget, broker, who, view, held.number, claim);
+                desk.begin(async move { Done::Opened(id, Box::new(opened.await)) });
+                None
+            }
+        }
+    }
+
     /// Whether there is more to send once something is written.
     fn send(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) -> bool {
         let now = desk.broker().now().wall;
+        if let Some(Large::Sending(download)) = &mut self.large {
+            return download.read_on(machine, id, desk);
+        }
+        let number = self.line().front().map(|held| held.number);
+        self.large.take_if(|large| {
+            matches!(large, Large::Opened(opened) if !number.is_some_and(|number| opened.is_of(number)))
+        });
         while !self.is_shut
             && let Some(held) = self.line().pop_front()
         {
@@ -273,14 +365,32 @@ impl Receiver {
                 continue;
             }
             let has_room = machine.has_room();
-            let sent = match machine.credit(id).unwrap_or(0) > 0 && has_room {
-                true => Some(machine.send(id, self.outgoing(&held))),
-                false => None,
+            let has_credit = machine.credit(id).unwrap_or(0) > 0;
+            let sent = match held.claim.filter(|_| has_credit && has_room) {
+                _ if !has_credit || !has_room => None,
+                None => Some(machine.send(id, self.outgoing(&held))),
+                Some(claim) => match self.send_large(machine, id, &held, claim, desk) {
+                    None => {
+                        // It comes on when there is room for it.
+                        self.line().push_front(held);
+                        return false;
+                    }
+                    sent => sent,
+                },
             };
             if let Some(Ok(delivery)) = sent {
+                let is_large = held.claim.is_some();
                 if let Some(lock) = held.lock {
                     let (token, note) = (lock.token, held.note);
-                    self.out.insert(delivery, Out { token, note });
+                    let out = Out {
+                        token,
+                        note,
+                        is_large,
+                    };
+                    self.out.insert(delivery, out);
+                }
+                if let Some(Large::Sending(download)) = &mut self.large {
+                    return download.read_on(machine, id, desk);
                 }
                 continue;
             }
@@ -304,26 +414,37 @@ impl Receiver {
     }
 
     fn outgoing(&self, held: &Held) -> Outgoing {
+        Outgoing {
+            payload: event::write(&held.stored.event, &self.stamp(held)),
+            ..self.envelope(held)
+        }
+    }
+
+    /// A delivery without its payload.
+    fn envelope(&self, held: &Held) -> Outgoing {
         let lock = held.lock.and_then(|lock| lock.token.to_bytes());
         let tag = lock.map_or_else(|| u128::from(held.number).to_be_bytes(), guid);
-        let stamp = Stamp {
+        Outgoing {
+            tag: Bytes::copy_from_slice(&tag),
+            settled: self.mode == Mode::Delete,
+            ..Outgoing::default()
+        }
+    }
+
+    fn stamp<'a>(&self, held: &'a Held) -> Stamp<'a> {
+        Stamp {
             number: held.number,
             enqueued: held.stored.time,
             failed: held.failed,
             locked_until: held.lock.map(|lock| lock.until),
-            lock,
+            lock: held.lock.and_then(|lock| lock.token.to_bytes()),
             scheduled: held.due,
             state: None,
             time_to_live: held.time_to_live,
             dead_letter: self.view.buried_by().is_some(),
             has_sessions: self.has_sessions,
             note: held.note.as_deref(),
-        };
-        Outgoing {
-            tag: Bytes::copy_from_slice(&tag),
-            settled: self.mode == Mode::Delete,
-            payload: event::write(&held.stored.event, &stamp),
-            ..Outgoing::default()
+            without_data: false,
         }
     }
 
@@ -363,7 +484,7 @@ impl Receiver {
             return;
         };
         let ending = match outcome {
-            Some(outcome) => settle::ending(outcome, out.note.as_deref()),
+            Some(outcome) => out.ending(outcome),
             None => Err(Refusal::argument(
                 "a state of a transaction wants an outcome",
             )),
@@ -460,7 +581,11 @@ impl Receiver {
             }
         }
         let held = self.held.iter().filter_map(|held| Some(held.lock?.token));
-        let held: Vec<_> = held.collect();
+        let mut held: Vec<_> = held.collect();
+        if let Some(Large::Sending(download)) = self.large.take() {
+            // Its end has not been sent.
+            held.extend(self.out.remove(&download.delivery()).map(|out| out.token));
+        }
         if !held.is_empty() && self.session.is_none() {
             endings.push((Ending::Return, held));
         }

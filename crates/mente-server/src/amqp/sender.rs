@@ -4,16 +4,18 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mente_broker::{Attached, Broker, EntityName, Error, Kind, Message, Principal};
+use mente_broker::{Attached, Body, Broker, EntityName, Error, Kind, Message, Principal};
 use mente_engine::limits;
-use mente_wire::amqp::machine::{Connection, Delivery, DeliveryId, LinkId};
+use mente_wire::amqp::event::{self, Incoming};
+use mente_wire::amqp::machine::{Connection, Delivery, DeliveryId, LinkId, Part};
 use mente_wire::amqp::message::BATCH_FORMAT;
-use mente_wire::amqp::{self, DeliveryState, Outcome, condition, event};
+use mente_wire::amqp::{self, DeliveryState, Outcome, condition};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::{Desk, Done};
 use super::condition::{ARGUMENT_ERROR, Refusal};
 use super::transactions::{Transactions, within};
+use super::upload::{Placed, Upload, error_of, is_large};
 
 /// What a client may send before it hears of more. Python's clients do not listen.
 pub(super) const CREDIT: u32 = 1_000;
@@ -32,6 +34,8 @@ pub(super) struct Sender {
     requires_session: bool,
     _attached: Attached,
     waiting: VecDeque<Sent>,
+    /// The large one that is coming.
+    upload: Option<Box<Upload>>,
     is_calling: bool,
 }
 
@@ -40,9 +44,17 @@ struct Sent {
     id: DeliveryId,
     settled: bool,
     messages: Vec<Message>,
+    /// Its one message is to be, once its data is kept.
+    upload: Option<Box<Upload>>,
     /// Of the payload.
     bytes: usize,
     _room: OwnedSemaphorePermit,
+}
+
+/// What is made of a delivery.
+enum Taken {
+    Messages(Vec<Message>),
+    Large(Box<Upload>),
 }
 
 /// What became of a delivery.
@@ -69,6 +81,7 @@ impl Sender {
             requires_session,
             _attached: attached,
             waiting: VecDeque::new(),
+            upload: None,
             is_calling: false,
         }
     }
@@ -79,22 +92,133 @@ impl Sender {
         delivery: &Delivery,
         room: OwnedSemaphorePermit,
     ) {
-        match self.messages(delivery) {
-            Ok(messages) => self.waiting.push_back(Sent {
-                id: delivery.id,
-                settled: delivery.settled,
-                messages,
-                bytes: delivery.payload.len(),
-                _room: room,
-            }),
+        let taken = match self.upload.take_if(|upload| upload.id() == delivery.id) {
+            Some(mut upload) => {
+                upload.add(&delivery.payload);
+                upload.end(&self.path, self.requires_session);
+                Ok(Taken::Large(upload))
+            }
+            None => self.taken(delivery),
+        };
+        let (messages, upload) = match taken {
+            Ok(Taken::Messages(messages)) => (messages, None),
+            Ok(Taken::Large(upload)) => (Vec::new(), Some(upload)),
             Err(error) if delivery.settled => {
                 tracing::debug!(
                     ?error,
                     "a message that its sender wants no word of was not taken"
                 );
+                return;
             }
-            Err(error) => reject(machine, delivery.link, delivery.id, error),
+            Err(error) => return reject(machine, delivery.link, delivery.id, error),
+        };
+        self.waiting.push_back(Sent {
+            id: delivery.id,
+            settled: delivery.settled,
+            messages,
+            upload,
+            bytes: delivery.payload.len(),
+            _room: room,
+        });
+    }
+
+    /// More is to come of it.
+    pub(super) fn part(&mut self, part: &Part) {
+        let upload = match self.upload.take() {
+            Some(upload) if upload.id() == part.id => upload,
+            _ => Self::begin_upload(part),
+        };
+        self.upload.insert(upload).add(&part.payload);
+    }
+
+    fn begin_upload(part: &Part) -> Box<Upload> {
+        let mut upload = Box::new(Upload::new(part.id));
+        if part.state.is_some() {
+            upload.fail(within_transaction());
+        } else if part.format == BATCH_FORMAT {
+            let most = limits::EVENT_BYTES;
+            let words = format!("a batch of more than the {most} bytes that are taken of one");
+            upload.fail(amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words));
         }
+        upload
+    }
+
+    /// Larger than the client was told: nothing more is heard of it.
+    pub(super) fn too_large(
+        &mut self,
+        machine: &mut Connection,
+        link: LinkId,
+        id: DeliveryId,
+        settled: bool,
+    ) {
+        self.aborted(id);
+        if !settled {
+            reject(machine, link, id, self.exceeded());
+        }
+    }
+
+    /// It never was.
+    pub(super) fn aborted(&mut self, id: DeliveryId) {
+        self.upload.take_if(|upload| upload.id() == id);
+    }
+
+    pub(super) fn is_coming(&self, id: DeliveryId) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.id() == id)
+    }
+
+    /// Pieces of large messages that are in memory; none if there is no such message.
+    pub(super) fn pieces(&self) -> Option<usize> {
+        let waiting = self
+            .waiting
+            .iter()
+            .filter_map(|sent| sent.upload.as_deref());
+        let uploads = self.upload.as_deref().into_iter().chain(waiting);
+        uploads.map(Upload::held).reduce(|sum, held| sum + held)
+    }
+
+    fn upload_of(&mut self, id: DeliveryId) -> Option<&mut Upload> {
+        let waiting = self.waiting.iter_mut().filter(|sent| sent.id == id);
+        let waiting = waiting.filter_map(|sent| sent.upload.as_deref_mut());
+        let mut uploads = self.upload.as_deref_mut().into_iter().chain(waiting);
+        uploads.find(|upload| upload.id() == id)
+    }
+
+    pub(super) fn placed(&mut self, placed: Placed) {
+        if let Some(upload) = self.upload_of(placed.id) {
+            upload.placed(placed);
+        }
+    }
+
+    /// The data of one is kept.
+    pub(super) fn kept(&mut self, id: DeliveryId, body: mente_broker::Result<Body>) {
+        let is_it = |sent: &&mut Sent| sent.id == id && sent.upload.is_some();
+        if let Some(sent) = self.waiting.iter_mut().find(is_it)
+            && let Some(upload) = &mut sent.upload
+            && let Some(message) = upload.message(body)
+        {
+            sent.messages.push(message);
+            sent.upload = None;
+        }
+    }
+
+    fn exceeded(&self) -> amqp::Error {
+        let words = format!(
+            "a message of more than the {} bytes that are taken",
+            self.bytes
+        );
+        amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words)
+    }
+
+    fn taken(&self, delivery: &Delivery) -> Result<Taken, amqp::Error> {
+        let messages = self.messages(delivery)?;
+        let is_large = |message: &Message| is_large(&message.event);
+        if delivery.format == BATCH_FORMAT || !messages.iter().any(is_large) {
+            return Ok(Taken::Messages(messages));
+        }
+        let mut upload = Box::new(Upload::new(delivery.id));
+        upload.add(&delivery.payload);
+        upload.end(&self.path, self.requires_session);
+        Ok(Taken::Large(upload))
     }
 
     /// The same within a transaction: it waits there.
@@ -116,7 +240,10 @@ impl Sender {
             payload: Bytes::copy_from_slice(&delivery.payload),
             ..delivery.clone()
         };
-        let messages = self.messages(delivery);
+        let messages = self.messages(delivery).and_then(|messages| {
+            let is_large = messages.iter().any(|message| is_large(&message.event));
+            (!is_large).then_some(messages).ok_or_else(within_transaction)
+        });
         let bytes = delivery.payload.len();
         match transactions.send(txn_id, &self.who, &self.to, messages, bytes, desk) {
             Ok(()) => {
@@ -128,12 +255,12 @@ impl Sender {
     }
 
     fn messages(&self, delivery: &Delivery) -> Result<Vec<Message>, amqp::Error> {
-        if delivery.payload.len() as u64 > self.bytes {
-            let words = format!(
-                "a message of more than the {} bytes that are taken",
-                self.bytes
-            );
-            return Err(amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words));
+        let most = match delivery.format {
+            BATCH_FORMAT => self.bytes.min(limits::EVENT_BYTES as u64),
+            _ => self.bytes,
+        };
+        if delivery.payload.len() as u64 > most {
+            return Err(self.exceeded());
         }
         if delivery.format != BATCH_FORMAT {
             return Ok(vec![self.message(&delivery.payload)?]);
@@ -145,27 +272,45 @@ impl Sender {
     fn message(&self, payload: &Bytes) -> Result<Message, amqp::Error> {
         let message = message(payload, &self.path)?;
         if self.requires_session && message.session.is_none() {
-            let words = format!(
-                "{} requires sessions, and the message has no session id (group-id)",
-                self.path
-            );
-            return Err(Refusal::not_allowed(words).to_error());
+            return Err(without_session(&self.path));
         }
         Ok(message.message)
     }
 
     /// Sends on what waits, and lets the client send more.
     pub(super) fn pump(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
-        if !self.is_calling && !self.waiting.is_empty() {
-            let sent = self.next_call();
-            let (broker, who, to) = (desk.broker(), self.who.clone(), self.to.clone());
-            self.is_calling = true;
-            desk.begin(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
+        let waiting = self.waiting.iter_mut();
+        let waiting = waiting.filter_map(|sent| sent.upload.as_deref_mut());
+        for upload in self.upload.as_deref_mut().into_iter().chain(waiting) {
+            upload.pump(id, &self.who, &self.to, desk);
+        }
+        self.reject_failed(machine, id);
+        let is_next = |sent: &Sent| sent.upload.is_none();
+        if !self.is_calling && self.waiting.front().is_some_and(is_next) {
+            self.call(id, desk);
         }
         let is_low = machine.credit(id).is_ok_and(|left| left < CREDIT / 2);
         if is_low && self.waiting.len() < WAITING {
             let _ = machine.grant(id, CREDIT);
         }
+    }
+
+    fn call(&mut self, id: LinkId, desk: &Desk) {
+        let sent = self.next_call();
+        let (broker, who, to) = (desk.broker(), self.who.clone(), self.to.clone());
+        self.is_calling = true;
+        desk.begin(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
+    }
+
+    /// Tells of those whose data could not be kept.
+    fn reject_failed(&mut self, machine: &mut Connection, id: LinkId) {
+        self.waiting.retain(|sent| {
+            let error = sent.upload.as_ref().and_then(|upload| upload.failed());
+            if let Some(error) = error.filter(|_| !sent.settled) {
+                reject(machine, id, sent.id, error.clone());
+            }
+            error.is_none()
+        });
     }
 
     /// At least one delivery.
@@ -175,7 +320,9 @@ impl Sender {
             let is_first = messages == 0;
             messages += sent.messages.len().max(1);
             bytes += sent.bytes;
-            is_first || (messages <= MESSAGES_PER_CALL && bytes <= BYTES_PER_CALL)
+            let fits = messages <= MESSAGES_PER_CALL && bytes <= BYTES_PER_CALL;
+            // What comes behind one whose data is not kept yet waits with it.
+            sent.upload.is_none() && (is_first || fits)
         };
         let count = self.waiting.iter().take_while(fits).count();
         self.waiting.drain(..count).collect()
@@ -205,26 +352,35 @@ pub(super) struct Read {
 
 /// A message as it came on a link or within a request.
 pub(super) fn message(payload: &Bytes, path: &str) -> Result<Read, amqp::Error> {
-    let incoming = event::read(payload, path).map_err(|unfit| {
-        let error = amqp::Error::new(ARGUMENT_ERROR, unfit.to_string());
-        amqp::Error {
-            condition: amqp::Symbol::from_static(unfit.condition()),
-            ..error
-        }
-    })?;
+    let incoming = event::read(payload, path).map_err(|unfit| error_of(&unfit))?;
+    Ok(read_of(incoming))
+}
+
+pub(super) fn read_of(incoming: Incoming) -> Read {
     let mut event = incoming.event;
     if event.id.is_empty() {
         // JS' subscribers fail without one.
         event.id = uuid::Uuid::new_v4().simple().to_string();
     }
-    Ok(Read {
+    Read {
         message: Message {
             event,
             time_to_live: incoming.time_to_live,
             due: incoming.scheduled,
+            body: None,
         },
         session: incoming.session,
-    })
+    }
+}
+
+pub(super) fn without_session(path: &str) -> amqp::Error {
+    let words = format!("{path} requires sessions, and the message has no session id (group-id)");
+    Refusal::not_allowed(words).to_error()
+}
+
+fn within_transaction() -> amqp::Error {
+    let words = "a message within a transaction has no room for more than an event: send it outside";
+    amqp::Error::new(condition::NOT_IMPLEMENTED, words)
 }
 
 fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::Error) {

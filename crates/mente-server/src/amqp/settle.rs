@@ -20,6 +20,8 @@ const WORDS_CHARS: usize = 4_096;
 pub(super) struct Out {
     pub(super) token: LockToken,
     pub(super) note: Option<String>,
+    /// Its data is kept beside it.
+    pub(super) is_large: bool,
 }
 
 /// A lock that is to end, and what the receiver hears of it.
@@ -32,6 +34,15 @@ pub(super) struct Settlement {
     pub(super) echo: Option<DeliveryState>,
 }
 
+impl Out {
+    fn ending(&self, outcome: &Outcome) -> Result<Ending, Refusal> {
+        match ending(outcome, self.note.as_deref())? {
+            Ending::Defer { .. } if self.is_large => Err(no_deferring()),
+            ending => Ok(ending),
+        }
+    }
+}
+
 impl Settlement {
     /// `None` of a state that ends nothing yet.
     pub(super) fn of(
@@ -41,7 +52,7 @@ impl Settlement {
         state: Option<&DeliveryState>,
     ) -> Option<Result<Self, Refusal>> {
         let (ending, echo) = match state {
-            Some(DeliveryState::Outcome(outcome)) => match ending(outcome, out.note.as_deref()) {
+            Some(DeliveryState::Outcome(outcome)) => match out.ending(outcome) {
                 Ok(ending) => (ending, echo(outcome)),
                 Err(refusal) => return Some(Err(refusal)),
             },
@@ -69,7 +80,14 @@ impl Settlement {
     }
 }
 
-pub(super) fn ending(outcome: &Outcome, earlier: Option<&str>) -> Result<Ending, Refusal> {
+/// Deferred messages are had by requests, whose answers have no room for it.
+pub(super) fn no_deferring() -> Refusal {
+    Refusal::not_implemented(
+        "deferring a message that is larger than an event: this Mente cannot hand it out again",
+    )
+}
+
+fn ending(outcome: &Outcome, earlier: Option<&str>) -> Result<Ending, Refusal> {
     Ok(match outcome {
         Outcome::Accepted => Ending::Complete,
         Outcome::Released => Ending::Return,
@@ -182,6 +200,7 @@ mod tests {
     fn settle(outcome: Outcome) -> Settlement {
         let out = Out {
             token: LockToken::from_bytes([1; 16]),
+            is_large: false,
             note: None,
         };
         let state = DeliveryState::Outcome(outcome);
@@ -244,6 +263,7 @@ mod tests {
     fn what_says_no_outcome_ends_nothing_until_it_is_settled() {
         let out = Out {
             token: LockToken::from_bytes([1; 16]),
+            is_large: false,
             note: None,
         };
         let of = |settled| Settlement::of(DeliveryId(1), &out, settled, None);

@@ -36,6 +36,7 @@ mod backup;
 mod branches;
 mod openapi;
 
+mod bodies;
 mod body;
 mod caller;
 mod connection;
@@ -146,6 +147,8 @@ struct Door {
     nodes: Option<Arc<Nodes>>,
     backing_up: Arc<Semaphore>,
     snapshots: Arc<Semaphore>,
+    /// Data of events that is being read.
+    bodies: Arc<Semaphore>,
     seats: Arc<Semaphore>,
     /// Bytes of request bodies that may still be taken into memory.
     room: Arc<Semaphore>,
@@ -190,6 +193,7 @@ impl Http {
             nodes: self.options.nodes,
             backing_up: Arc::new(Semaphore::new(1)),
             snapshots: Arc::new(Semaphore::new(limits::SNAPSHOTS)),
+            bodies: Arc::new(Semaphore::new(bodies::AT_ONCE)),
             seats: self.options.budget.seats,
             room: self.options.budget.room,
             stopping: Stopping(stop),
@@ -236,6 +240,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(read::events).post(events::publish),
         ),
         ("/topics/{topic}/events/{position}", get(event::get)),
+        ("/topics/{topic}/bodies/{body}", get(bodies::get)),
         ("/topics/{topic}/snapshot", get(snapshot::get)),
         (
             "/topics/{topic}/eventsubscriptions/{subscription}",

@@ -49,6 +49,7 @@ mod tests {
             nodes: None,
             backing_up: Arc::new(Semaphore::new(1)),
             snapshots: Arc::new(Semaphore::new(1)),
+            bodies: Arc::new(Semaphore::new(1)),
             seats: Arc::new(Semaphore::new(1)),
             room: Arc::new(Semaphore::new(1 << 20)),
             stopping: Stopping(watch::channel(false).1),

@@ -235,7 +235,7 @@ impl Peer {
             ..Transfer::default()
         };
         let mut out = Vec::new();
-        let written = transfer.write_frame(1, payload.len(), 64 << 10, &mut out);
+        let written = transfer.write_frame(1, payload.len(), false, 64 << 10, &mut out);
         assert_eq!(written, Some(payload.len()));
         out.extend_from_slice(payload);
         self.write(&out).await;

@@ -104,6 +104,17 @@ pub(super) fn variable(code: u8, bytes: &[u8], out: &mut Vec<u8>) {
     sized(bytes, is_wide, out);
 }
 
+/// The type and length of what [`variable`] writes, without the bytes themselves.
+pub(super) fn length(code: u8, bytes: usize, out: &mut Vec<u8>) {
+    match u8::try_from(bytes) {
+        Ok(bytes) => out.extend_from_slice(&[code, bytes]),
+        Err(_) => {
+            out.push(wide(code));
+            out.extend_from_slice(&size(bytes).to_be_bytes());
+        }
+    }
+}
+
 /// Whether a size of 1 byte does not do.
 const fn is_long(bytes: &[u8]) -> bool {
     bytes.len() > u8::MAX as usize

@@ -16,6 +16,7 @@
 mod attributes;
 mod body;
 mod kept;
+mod large;
 mod rest;
 
 #[cfg(test)]
@@ -27,14 +28,15 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mente_engine::{Attribute, Event, Timestamp};
+use mente_engine::{Attribute, Data, Event, Timestamp};
 
 use self::attributes::{is_attribute, natural_attributes};
 use self::body::Form;
 pub use self::kept::Kept;
+pub use self::large::{Packing, Unpacking};
 use self::rest::{Annotations, Rest};
 use super::error::{Malformed, condition};
-use super::message::{Header, MapSection, Message, MessageId, Properties};
+use super::message::{Body, Header, MapSection, Message, MessageId, Properties};
 use super::value::{Map, Symbol, Text, Uuid, Value};
 use super::{decode, encode};
 
@@ -61,6 +63,10 @@ const ENQUEUED: Symbol = Symbol::from_static("x-opt-enqueued-time");
 const LOCKED_UNTIL: Symbol = Symbol::from_static("x-opt-locked-until");
 const STATE: Symbol = Symbol::from_static("x-opt-message-state");
 const LOCK_TOKEN: Symbol = Symbol::from_static("x-opt-lock-token");
+
+/// Where an event's data is that is not with it (CloudEvents' Dataref), and the property of a message that says it.
+const DATAREF: &str = "dataref";
+const DATAREF_PROPERTY: &str = "cloudEvents:dataref";
 
 const NAMELESS: &str = "an application property whose name is not a text";
 
@@ -120,6 +126,8 @@ pub struct Stamp<'a> {
     pub has_sessions: bool,
     /// What [`note`] made.
     pub note: Option<&'a str>,
+    /// The data is kept beside the event and is not handed out with it: it is told where.
+    pub without_data: bool,
 }
 
 /// Why a message is not taken; the connection it came on can go on.
@@ -185,13 +193,24 @@ impl From<Malformed> for Unfit {
 /// The message that came to `entity`. What is wrong with it is said of it alone.
 pub fn read(payload: &Bytes, entity: &str) -> Result<Incoming, Unfit> {
     let message = Message::split(payload)?;
+    incoming(&message, entity, |declared| {
+        Form::of(&message.body, declared)
+    })
+}
+
+/// The message, with what is made of its body.
+fn incoming(
+    message: &Message,
+    entity: &str,
+    body: impl FnOnce(Option<&str>) -> Result<(Form, Data), Unfit>,
+) -> Result<Incoming, Unfit> {
     let header = message.read_header()?;
     let properties = message.read_properties()?;
     let delivery = message.read_map(MapSection::DeliveryAnnotations)?;
     let annotations = message.read_map(MapSection::MessageAnnotations)?;
     let sent = message.read_map(MapSection::ApplicationProperties)?;
     message.read_map(MapSection::Footer)?;
-    check_sizes(&message, &sent)?;
+    check_sizes(message, &sent)?;
 
     let session = properties
         .group_id
@@ -217,7 +236,7 @@ pub fn read(payload: &Bytes, entity: &str) -> Result<Incoming, Unfit> {
     };
 
     let mut event = natural_event(&properties, &sent, entity)?;
-    let (form, data) = Form::of(&message.body, event.datacontenttype.as_deref())?;
+    let (form, data) = body(event.datacontenttype.as_deref())?;
     event.data = data;
     let key = session.as_ref().or(partition_key.as_ref());
     event.key = key.map(|key| Bytes::from(key.clone()));
@@ -233,7 +252,7 @@ pub fn read(payload: &Bytes, entity: &str) -> Result<Incoming, Unfit> {
             annotations,
         ),
     };
-    event.rest = Some(rest::encode(&message, annotations, &form));
+    event.rest = Some(rest::encode(message, annotations, &form));
     Ok(Incoming {
         event,
         session,
@@ -373,6 +392,15 @@ fn encoded(value: &Value) -> Vec<u8> {
 
 /// The message that a client gets. A rest that nobody here wrote counts as none.
 pub fn write(event: &Event, stamp: &Stamp<'_>) -> Bytes {
+    let (mut message, form) = head_of(event, stamp);
+    message.body = form.body(&event.data, event.datacontenttype.as_deref());
+    let mut out = Vec::with_capacity(message.size_bytes());
+    message.write(&mut out);
+    out.into()
+}
+
+/// The message without its body, and what the body is to be.
+fn head_of(event: &Event, stamp: &Stamp<'_>) -> (Message, Form) {
     let kept = event.rest.as_ref().and_then(Rest::decode);
     let rest = kept.unwrap_or_else(|| Rest::of_stranger(event, stamp));
     let message = Message {
@@ -383,14 +411,10 @@ pub fn write(event: &Event, stamp: &Stamp<'_>) -> Bytes {
         }),
         properties: Some(properties(rest.properties, event, stamp).encode()),
         application_properties: application_properties(rest.sent, event, stamp),
-        body: rest
-            .form
-            .body(&event.data, event.datacontenttype.as_deref()),
+        body: Body::default(),
         footer: rest.footer,
     };
-    let mut out = Vec::with_capacity(message.size_bytes());
-    message.write(&mut out);
-    out.into()
+    (message, rest.form)
 }
 
 fn header(sent: &Header, stamp: &Stamp<'_>) -> Header {
@@ -452,6 +476,15 @@ fn properties(mut sent: Properties, event: &Event, stamp: &Stamp<'_>) -> Propert
 fn application_properties(mut sent: Map, event: &Event, stamp: &Stamp<'_>) -> Option<Bytes> {
     if let Some(changes) = stamp.note.and_then(read_note) {
         lay_over(&mut sent, changes);
+    }
+    if stamp.without_data
+        && let Some(path) = event.extension(DATAREF)
+    {
+        let said = (
+            Value::String(DATAREF_PROPERTY.into()),
+            path.to_text().as_str().into(),
+        );
+        lay_over(&mut sent, Map(vec![said]));
     }
     if stamp.dead_letter {
         let said = DEAD_LETTER.into_iter().filter_map(|(attribute, name)| {

@@ -36,7 +36,9 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 
-pub use event::{By, Delivery, DeliveryId, Disposed, Event, LinkId, Outgoing, Refused, SessionId};
+pub use event::{
+    By, Delivery, DeliveryId, Disposed, Event, LinkId, Outgoing, Part, Refused, SessionId,
+};
 pub use options::{Limits, Options};
 
 use super::error::{Malformed, condition};
@@ -167,6 +169,11 @@ impl Connection {
     /// Whether [`send`](Self::send) finds room.
     pub const fn has_room(&self) -> bool {
         self.wire.has_room(&self.options.limits)
+    }
+
+    /// What is held of deliveries that have begun to come in.
+    pub const fn partial_bytes(&self) -> usize {
+        self.wire.partial_bytes
     }
 
     /// Whether nothing more is read. The door writes what is left and closes its socket.

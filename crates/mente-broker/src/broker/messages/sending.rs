@@ -78,13 +78,18 @@ impl Broker {
             mut event,
             time_to_live,
             due,
+            body,
         } = message;
+        if let Some(body) = &body {
+            self.claim_of(&mut event, body)?;
+        }
         event.validate()?;
         forget_actor(&mut event);
         let terms = Terms {
             time_to_live,
             due,
             transaction: transaction.map(str::to_owned),
+            claim: body.map(|body| body.claim),
             ..Terms::default()
         };
         let mut headers = terms.headers();
@@ -113,6 +118,7 @@ impl Broker {
             return Err(Error::new(Kind::Refused, message));
         }
         check_sessions(&entity, messages)?;
+        check_bodies(to, &entity, messages)?;
         let topic = self.known_topic(to).await?;
         let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         Ok((entity, topic))
@@ -133,4 +139,20 @@ fn check_sessions(entity: &Entity, messages: &[Message]) -> Result<()> {
         return Err(Error::invalid(message));
     }
     Ok(())
+}
+
+/// Refuses data that is kept elsewhere, or is more than the entity takes.
+fn check_bodies(to: &EntityName, entity: &Entity, messages: &[Message]) -> Result<()> {
+    let most = u64::from(entity.sending().max_message_kilobytes) << 10;
+    let mut bodies = messages.iter().filter_map(|message| message.body.as_ref());
+    match bodies.find(|body| !body.is_for(to, most)) {
+        None => Ok(()),
+        Some(_) => {
+            let message = format!(
+                "{} takes messages of at most {most} bytes, whose data is kept beside it",
+                entity.title
+            );
+            Err(Error::new(Kind::TooLarge, message))
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! Messages by their numbers, or before their time.
 
-use mente_broker::{Held, Message, Mode, SessionLock};
+use mente_broker::{Ending, Held, Message, Mode, SessionLock};
 use mente_engine::limits;
 use mente_wire::amqp::Uuid;
 use mente_wire::amqp::condition;
@@ -13,6 +13,7 @@ use crate::amqp::condition::{MESSAGE_NOT_FOUND, Refusal};
 use crate::amqp::receiver::state_of;
 use crate::amqp::requests::Answer;
 use crate::amqp::sender;
+use crate::amqp::settle::no_deferring;
 
 const NUMBERS: &str = "sequence-numbers";
 /// Messages of one answer, whatever a client asks for.
@@ -77,6 +78,10 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
         Mode::Delete => delete_deferred(call, numbers, session).await,
     };
     let taken = taken.map_err(refuse)?;
+    if taken.iter().any(|held| held.claim.is_some()) {
+        give_back(call, taken).await?;
+        return Err(no_deferring());
+    }
     if taken.is_empty() {
         let words = format!("none of the {asked} sequence numbers is one of a deferred message");
         return Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words));
@@ -95,6 +100,15 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
     Ok(Answer::ok(body_of("messages", entries)))
 }
 
+async fn give_back(call: &Call, taken: Vec<Held>) -> Result<(), Refusal> {
+    let tokens = taken.iter().filter_map(|held| Some(held.lock?.token));
+    let tokens = tokens.collect();
+    let returned = call
+        .broker
+        .end_locks(&call.who, &call.view, tokens, Ending::Return);
+    Ok(returned.await.map(drop)?)
+}
+
 /// `x-opt-message-state` of a message that was put aside.
 const DEFERRED: i32 = 1;
 
@@ -108,18 +122,34 @@ async fn delete_deferred(
     let (mut taken, mut bytes) = (Vec::new(), 0);
     for number in numbers {
         let (who, view, one) = (&call.who, &call.view, vec![number]);
-        let one = call
+        let locked = call
             .broker
-            .take_deferred(who, view, one, Mode::Delete, session);
-        let one = match one.await {
+            .take_deferred(who, view, one, Mode::Lock, session);
+        let locked = match locked.await {
             Err(error) if taken.is_empty() => return Err(error),
             Err(_) => break,
-            Ok(one) => one,
+            Ok(locked) => locked,
         };
-        for held in one {
-            let data = held.stored.event.data.bytes();
-            bytes += data.map_or(0, bytes::Bytes::len);
-            taken.push(held);
+        if locked.iter().any(|held| held.claim.is_some()) {
+            if taken.is_empty() {
+                return Ok(locked);
+            }
+            let tokens = locked.iter().filter_map(|held| Some(held.lock?.token));
+            let tokens = tokens.collect();
+            call.broker
+                .end_locks(who, view, tokens, Ending::Return)
+                .await?;
+            break;
+        }
+        let tokens = locked.iter().filter_map(|held| Some(held.lock?.token));
+        let tokens = tokens.collect();
+        let done = call.broker.end_locks(who, view, tokens, Ending::Complete);
+        for (held, is_done) in locked.into_iter().zip(done.await?) {
+            if is_done {
+                let data = held.stored.event.data.bytes();
+                bytes += data.map_or(0, bytes::Bytes::len);
+                taken.push(Held { lock: None, ..held });
+            }
         }
         if bytes >= ANSWER_BYTES {
             break;
@@ -240,6 +270,7 @@ fn written(call: &Call, held: &Held, state: Option<i32>) -> bytes::Bytes {
         dead_letter: call.place.is_dead_letters,
         has_sessions: call.has_sessions,
         note: held.note.as_deref(),
+        without_data: held.claim.is_some(),
     };
     event::write(&held.stored.event, &stamp)
 }

@@ -14,7 +14,7 @@ use crate::amqp::value::Value;
 use crate::json;
 
 /// Most data sections of one message.
-const SECTIONS: usize = limits::EVENTS_PER_BATCH;
+pub(super) const SECTIONS: usize = limits::EVENTS_PER_BATCH;
 /// Largest value that other doors are shown in JSON.
 const JSON_BYTES: usize = 256 << 10;
 

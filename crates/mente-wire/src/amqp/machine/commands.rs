@@ -1,5 +1,7 @@
 //! What a door tells a machine to do. Nothing is done if it cannot be done.
 
+use bytes::Bytes;
+
 use super::Connection;
 use super::event::{DeliveryId, LinkId, Outgoing, Refused, SessionId};
 use crate::amqp::performative::Attach;
@@ -17,6 +19,15 @@ impl Connection {
         let done = session.accept(link.serial, answer, wire);
         self.check_overlong();
         done
+    }
+
+    /// Has deliveries on a link that the door receives on refused as soon as they are known to be larger than
+    /// `bytes` ([`Event::TooLarge`](super::Event)): what comes of one after that is passed over. Those that may be
+    /// larger than [`Limits::part_bytes`](super::Limits) come in parts of about that size
+    /// ([`Event::Part`](super::Event)).
+    pub fn bound(&mut self, link: LinkId, bytes: usize) -> Result<(), Refused> {
+        let (session, _) = self.session(link.session)?;
+        session.bound(link.serial, bytes)
     }
 
     /// Refuses a link that the door has not accepted, in the way that SDKs know.
@@ -71,6 +82,21 @@ impl Connection {
         let sent = session.send(link.serial, outgoing, wire);
         self.check_overlong();
         sent
+    }
+
+    /// Adds to the payload of a delivery that was sent with [`Outgoing::more`]; behind the last of it the delivery
+    /// is whole. Until then the session begins no other one.
+    pub fn append(
+        &mut self,
+        link: LinkId,
+        id: DeliveryId,
+        payload: Bytes,
+        is_last: bool,
+    ) -> Result<(), Refused> {
+        let (session, wire) = self.session(link.session)?;
+        let done = session.append(link.serial, id, payload, is_last, wire);
+        self.check_overlong();
+        done
     }
 
     /// Answers a drain when the door has sent what it had: the credit is gone.

@@ -76,6 +76,19 @@ pub enum Event {
         session: SessionId,
     },
     Delivery(Box<Delivery>),
+    /// Of a delivery that is large; more of it follows, at last the [`Delivery`](Self::Delivery) with its end.
+    Part(Box<Part>),
+    /// A delivery is larger than its link was bound to. Nothing more is heard of it: the door settles it.
+    TooLarge {
+        link: LinkId,
+        id: DeliveryId,
+        settled: bool,
+    },
+    /// A delivery of which there were parts never was.
+    Aborted {
+        link: LinkId,
+        id: DeliveryId,
+    },
     /// In place of a delivery, on a link to a coordinator. The answer to a declaration is the
     /// state [`DeliveryState::Declared`].
     Control {
@@ -123,6 +136,20 @@ pub struct Delivery {
     pub state: Option<DeliveryState>,
     /// A slice of what was read, if it came in one frame.
     pub payload: Bytes,
+    /// What was handed on of it in parts, before this.
+    pub handed_bytes: usize,
+}
+
+/// A part of a delivery whose end has not come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    pub link: LinkId,
+    pub id: DeliveryId,
+    /// The others as those of a [`Delivery`].
+    pub format: u32,
+    pub settled: bool,
+    pub state: Option<DeliveryState>,
+    pub payload: Bytes,
 }
 
 /// What the peer thinks of deliveries.
@@ -147,6 +174,8 @@ pub struct Outgoing {
     pub settled: bool,
     pub state: Option<DeliveryState>,
     pub payload: Bytes,
+    /// The payload goes on ([`append`](super::Connection::append)).
+    pub more: bool,
 }
 
 /// Why a command was not done. Nothing of it has been.

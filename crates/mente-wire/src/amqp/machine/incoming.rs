@@ -2,8 +2,9 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::event::{Delivery, DeliveryId, Event};
+use super::event::{Delivery, DeliveryId, Event, LinkId, Part, Refused};
 use super::link::{Link, Stage};
+use super::options::Limits;
 use super::session::Session;
 use super::wire::{Fault, Wire};
 use crate::amqp::composite::Field;
@@ -25,6 +26,35 @@ pub(super) struct Partial {
     payload: BytesMut,
     /// Of the payload, but each part counts for [`PART_BYTES`] at least.
     pub(super) counted_bytes: usize,
+    before: Before,
+}
+
+/// What a delivery had that is not held any more.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    /// That the door has had, or that it was not given since it was too much.
+    bytes: usize,
+    counted_bytes: usize,
+    /// The door knows of the delivery.
+    is_told: bool,
+    /// The door knows that it is larger than its link takes: what comes of it is passed over.
+    is_refused: bool,
+}
+
+/// What has come of a transfer.
+enum Gathered {
+    Nothing,
+    Whole(Transfer, Bytes, Before),
+    Part {
+        first: Transfer,
+        payload: Bytes,
+        is_told: bool,
+    },
+    TooLarge {
+        first: Transfer,
+        is_told: bool,
+    },
+    Aborted(Transfer),
 }
 
 impl Session {
@@ -36,14 +66,37 @@ impl Session {
     ) -> Result<Option<Event>, Fault> {
         self.count_transfer()?;
         let serial = self.serial_of(transfer.handle)?;
-        let partial_bytes_max = self.limits.partial_bytes;
+        let limits = self.limits;
         let Some(link) = self.links.get_mut(&serial) else {
             return Ok(None);
         };
-        let whole = link.gather(transfer, payload, partial_bytes_max, wire)?;
-        let event = match whole {
-            Some((transfer, payload)) => Some(self.delivered(serial, transfer, payload, wire)?),
-            None => None,
+        let event = match link.gather(transfer, payload, &limits, wire)? {
+            Gathered::Nothing => None,
+            Gathered::Whole(transfer, payload, before) => {
+                Some(self.delivered(serial, transfer, payload, before, wire)?)
+            }
+            Gathered::Part {
+                first,
+                payload,
+                is_told,
+            } => {
+                if !is_told {
+                    self.tell(serial, &first, wire)?;
+                }
+                Some(self.part(serial, &first, payload)?)
+            }
+            Gathered::TooLarge { first, is_told } => {
+                if !is_told {
+                    self.tell(serial, &first, wire)?;
+                }
+                let (link, id, settled) = self.named(serial, &first)?;
+                Some(Event::TooLarge { link, id, settled })
+            }
+            Gathered::Aborted(first) => {
+                let (link, id, _) = self.named(serial, &first)?;
+                self.forget(Role::Sender, serial, id.0, wire);
+                Some(Event::Aborted { link, id })
+            }
         };
         self.top_up(wire);
         Ok(event)
@@ -55,57 +108,104 @@ impl Session {
         serial: u64,
         transfer: Transfer,
         payload: Bytes,
+        before: Before,
         wire: &mut Wire,
     ) -> Result<Event, Fault> {
-        let (Some(id), Some(tag)) = (transfer.delivery_id, transfer.delivery_tag) else {
+        if !before.is_told {
+            self.tell(serial, &transfer, wire)?;
+        }
+        let (link, id, settled) = self.named(serial, &transfer)?;
+        if settled && before.is_told {
+            // Its first part did not say so.
+            self.forget(Role::Sender, serial, id.0, wire);
+        }
+        let Some(known) = self.links.get_mut(&serial) else {
+            return Err(self.fault(condition::UNATTACHED_HANDLE, "no link has this handle"));
+        };
+        if known.is_coordinator {
+            let control = control_of(&payload).map_err(|error| Fault::Link(link, error))?;
+            return Ok(Event::Control {
+                link,
+                id,
+                settled,
+                control,
+            });
+        }
+        Ok(Event::Delivery(Box::new(Delivery {
+            link,
+            id,
+            tag: transfer.delivery_tag.unwrap_or_default(),
+            format: transfer.message_format.unwrap_or(0),
+            settled,
+            receiver_settles: transfer.receiver_settles,
+            state: transfer.state,
+            payload,
+            handed_bytes: before.bytes,
+        })))
+    }
+
+    fn part(&self, serial: u64, first: &Transfer, payload: Bytes) -> Result<Event, Fault> {
+        let (link, id, settled) = self.named(serial, first)?;
+        Ok(Event::Part(Box::new(Part {
+            link,
+            id,
+            format: first.message_format.unwrap_or(0),
+            settled,
+            state: first.state.clone(),
+            payload,
+        })))
+    }
+
+    fn named(&self, serial: u64, first: &Transfer) -> Result<(LinkId, DeliveryId, bool), Fault> {
+        let Some(id) = first.delivery_id else {
             return Err(self.fault(condition::INVALID_FIELD, "a delivery without id and tag"));
         };
-        let settled = transfer.settled.unwrap_or(false);
+        let session = self.id;
+        let link = LinkId { session, serial };
+        Ok((link, DeliveryId(id), first.settled.unwrap_or(false)))
+    }
+
+    /// A delivery that the door is about to know of: from now on it waits to be settled.
+    fn tell(&mut self, serial: u64, first: &Transfer, wire: &mut Wire) -> Result<(), Fault> {
+        let (Some(id), Some(_)) = (first.delivery_id, &first.delivery_tag) else {
+            return Err(self.fault(condition::INVALID_FIELD, "a delivery without id and tag"));
+        };
         let most = self.limits.unsettled_per_link;
-        let is_known = self.received.contains_key(&id);
-        if is_known {
+        if self.received.contains_key(&id) {
             let words = "the id of a delivery that is not settled";
             return Err(self.fault(condition::INVALID_FIELD, words));
         }
         let Some(link) = self.links.get_mut(&serial) else {
             return Err(self.fault(condition::UNATTACHED_HANDLE, "no link has this handle"));
         };
-        let control = match link.is_coordinator {
-            true => Some(control_of(&payload).map_err(|error| Fault::Link(link.id, error))?),
-            false => None,
-        };
-        if !settled {
-            if link.unsettled >= most {
-                let words = "more deliveries that are not settled than a link may have";
-                return Err(link.fault(condition::TRANSFER_LIMIT_EXCEEDED, words));
-            }
-            if wire.unsettled >= self.limits.unsettled {
-                let words = "more deliveries that are not settled than a connection may have";
-                return Err(link.fault(condition::RESOURCE_LIMIT_EXCEEDED, words));
-            }
-            link.unsettled += 1;
-            wire.unsettled += 1;
-            self.received.insert(id, serial);
+        if first.settled.unwrap_or(false) {
+            return Ok(());
         }
-        let (link, id) = (link.id, DeliveryId(id));
-        Ok(match control {
-            Some(control) => Event::Control {
-                link,
-                id,
-                settled,
-                control,
-            },
-            None => Event::Delivery(Box::new(Delivery {
-                link,
-                id,
-                tag,
-                format: transfer.message_format.unwrap_or(0),
-                settled,
-                receiver_settles: transfer.receiver_settles,
-                state: transfer.state,
-                payload,
-            })),
-        })
+        if link.unsettled >= most {
+            let words = "more deliveries that are not settled than a link may have";
+            return Err(link.fault(condition::TRANSFER_LIMIT_EXCEEDED, words));
+        }
+        if wire.unsettled >= self.limits.unsettled {
+            let words = "more deliveries that are not settled than a connection may have";
+            return Err(link.fault(condition::RESOURCE_LIMIT_EXCEEDED, words));
+        }
+        link.unsettled += 1;
+        wire.unsettled += 1;
+        self.received.insert(id, serial);
+        Ok(())
+    }
+
+    /// Has deliveries on a link refused as soon as they are known to be larger than `bytes`. Those that may be
+    /// larger than [`Limits::part_bytes`] come to the door in parts.
+    pub(super) fn bound(&mut self, serial: u64, bytes: usize) -> Result<(), Refused> {
+        let (part_bytes, delivery_bytes) = (self.limits.part_bytes, self.limits.delivery_bytes);
+        let link = self.attached(serial)?;
+        link.bound_bytes = Some(bytes);
+        if bytes > part_bytes {
+            link.comes_in_parts = true;
+            link.delivery_bytes = bytes.saturating_add(delivery_bytes);
+        }
+        Ok(())
     }
 }
 
@@ -115,11 +215,11 @@ impl Link {
         &mut self,
         transfer: Transfer,
         payload: Bytes,
-        partial_bytes_max: usize,
+        limits: &Limits,
         wire: &mut Wire,
-    ) -> Result<Option<(Transfer, Bytes)>, Fault> {
+    ) -> Result<Gathered, Fault> {
         match self.stage {
-            Stage::Detaching => return Ok(None),
+            Stage::Detaching => return Ok(Gathered::Nothing),
             Stage::Attached => {}
             Stage::Asked(_) => {
                 let words = "a transfer before the link was accepted";
@@ -141,30 +241,105 @@ impl Link {
             // senders know of none.
             self.credit = self.credit.saturating_sub(1);
         }
+        let before = partial
+            .as_ref()
+            .map_or_else(Before::default, |partial| partial.before);
         // What was begun and is aborted never was (§2.6.14).
         if transfer.aborted {
-            return Ok(None);
+            return Ok(match partial {
+                Some(partial) if before.is_told => Gathered::Aborted(partial.first),
+                _ => Gathered::Nothing,
+            });
         }
         let already = partial.as_ref().map_or(0, |partial| partial.counted_bytes);
         let counted = match &partial {
             None if !transfer.more => payload.len(),
             _ => already + payload.len().max(PART_BYTES),
         };
-        let so_far = partial.as_ref().map_or(0, |partial| partial.payload.len()) + payload.len();
-        if so_far > self.delivery_bytes || (transfer.more && counted > self.parts_max()) {
+        let held = partial.as_ref().map_or(0, |partial| partial.payload.len());
+        let so_far = before.bytes + held + payload.len();
+        let counted_so_far = before.counted_bytes + counted;
+        if so_far > self.delivery_bytes || (transfer.more && counted_so_far > self.parts_max()) {
             let words = "a delivery larger than the link takes";
             return Err(self.fault(condition::MESSAGE_SIZE_EXCEEDED, words));
         }
-        if transfer.more && wire.partial_bytes + counted > partial_bytes_max {
+        if self.bound_bytes.is_some_and(|most| so_far > most) {
+            let before = Before {
+                bytes: so_far,
+                counted_bytes: counted_so_far,
+                ..before
+            };
+            return self.pass_over(partial, transfer, before);
+        }
+        if transfer.more && wire.partial_bytes + counted > limits.partial_bytes {
             let words = "all deliveries that have begun are larger than a connection may hold";
             return Err(self.fault(condition::RESOURCE_LIMIT_EXCEEDED, words));
         }
-        self.join(partial, transfer, payload, counted, wire)
+        self.join(partial, transfer, payload, counted, limits, wire)
+    }
+
+    /// Keeps nothing of a delivery that is too large. The door hears of it once.
+    fn pass_over(
+        &mut self,
+        partial: Option<Partial>,
+        transfer: Transfer,
+        before: Before,
+    ) -> Result<Gathered, Fault> {
+        let more = transfer.more;
+        let first = match partial {
+            Some(partial) => {
+                self.check_same(&partial.first, &transfer)?;
+                partial.first
+            }
+            None => {
+                self.check_first(&transfer)?;
+                apart(transfer)
+            }
+        };
+        let gathered = match before.is_refused {
+            true => Gathered::Nothing,
+            false => Gathered::TooLarge {
+                first: first.clone(),
+                is_told: before.is_told,
+            },
+        };
+        if more {
+            self.partial = Some(Partial {
+                first,
+                payload: BytesMut::new(),
+                counted_bytes: 0,
+                before: Before {
+                    is_told: true,
+                    is_refused: true,
+                    ..before
+                },
+            });
+        }
+        Ok(gathered)
     }
 
     /// What the parts of one delivery may count: those of a small one may be small.
     const fn parts_max(&self) -> usize {
         self.delivery_bytes.saturating_add(1_024 * PART_BYTES)
+    }
+
+    fn check_first(&self, transfer: &Transfer) -> Result<(), Fault> {
+        if transfer.delivery_id.is_none() || transfer.delivery_tag.is_none() {
+            let words = "a delivery without id and tag";
+            return Err(self.fault(condition::INVALID_FIELD, words));
+        }
+        Ok(())
+    }
+
+    fn check_same(&self, first: &Transfer, transfer: &Transfer) -> Result<(), Fault> {
+        let is_other = transfer
+            .delivery_id
+            .is_some_and(|id| first.delivery_id != Some(id));
+        if is_other {
+            let words = "a delivery within another one of the same link";
+            return Err(self.fault(condition::NOT_ALLOWED, words));
+        }
+        Ok(())
     }
 
     fn join(
@@ -173,16 +348,14 @@ impl Link {
         transfer: Transfer,
         payload: Bytes,
         counted_bytes: usize,
+        limits: &Limits,
         wire: &mut Wire,
-    ) -> Result<Option<(Transfer, Bytes)>, Fault> {
+    ) -> Result<Gathered, Fault> {
         let more = transfer.more;
         let Some(mut partial) = partial else {
-            if transfer.delivery_id.is_none() || transfer.delivery_tag.is_none() {
-                let words = "a delivery without id and tag";
-                return Err(self.fault(condition::INVALID_FIELD, words));
-            }
+            self.check_first(&transfer)?;
             if !more {
-                return Ok(Some((transfer, payload)));
+                return Ok(Gathered::Whole(transfer, payload, Before::default()));
             }
             wire.partial_bytes += counted_bytes;
             self.partial = Some(Partial {
@@ -190,16 +363,11 @@ impl Link {
                 first: apart(transfer),
                 payload: payload[..].into(),
                 counted_bytes,
+                before: Before::default(),
             });
-            return Ok(None);
+            return Ok(Gathered::Nothing);
         };
-        let is_other = transfer
-            .delivery_id
-            .is_some_and(|id| partial.first.delivery_id != Some(id));
-        if is_other {
-            let words = "a delivery within another one of the same link";
-            return Err(self.fault(condition::NOT_ALLOWED, words));
-        }
+        self.check_same(&partial.first, &transfer)?;
         if transfer.settled == Some(true) {
             partial.first.settled = Some(true);
         }
@@ -209,11 +377,32 @@ impl Link {
         partial.payload.extend_from_slice(&payload);
         partial.counted_bytes = counted_bytes;
         if !more {
-            return Ok(Some((partial.first, partial.payload.freeze())));
+            let payload = partial.payload.freeze();
+            return Ok(Gathered::Whole(partial.first, payload, partial.before));
         }
-        wire.partial_bytes += counted_bytes;
+        let mut gathered = Gathered::Nothing;
+        if self.comes_in_parts && partial.payload.len() >= limits.part_bytes {
+            gathered = partial.hand_on();
+        }
+        wire.partial_bytes += partial.counted_bytes;
         self.partial = Some(partial);
-        Ok(None)
+        Ok(gathered)
+    }
+}
+
+impl Partial {
+    /// What has come of it is the door's.
+    fn hand_on(&mut self) -> Gathered {
+        let payload = std::mem::take(&mut self.payload).freeze();
+        let is_told = self.before.is_told;
+        self.before.bytes += payload.len();
+        self.before.counted_bytes += std::mem::take(&mut self.counted_bytes);
+        self.before.is_told = true;
+        Gathered::Part {
+            first: self.first.clone(),
+            payload,
+            is_told,
+        }
     }
 }
 

@@ -31,6 +31,10 @@ pub(super) struct Link {
     pub(super) is_coordinator: bool,
     /// Largest delivery that comes in.
     pub(super) delivery_bytes: usize,
+    /// Beyond so many bytes a delivery is refused as soon as that is known, if the door has said.
+    pub(super) bound_bytes: Option<usize>,
+    /// Whether large deliveries come to the door in parts.
+    pub(super) comes_in_parts: bool,
     /// The delivery that is coming in.
     pub(super) partial: Option<Partial>,
 }
@@ -302,6 +306,8 @@ impl Link {
             unsettled: 0,
             is_coordinator: matches!(attach.target, Some(Destination::Coordinator(_))),
             delivery_bytes: limits.delivery_bytes,
+            bound_bytes: None,
+            comes_in_parts: false,
             partial: None,
         }
     }

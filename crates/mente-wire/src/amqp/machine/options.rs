@@ -37,6 +37,9 @@ pub struct Limits {
     pub unsettled: usize,
     /// One delivery that comes in; a larger one ends its link.
     pub delivery_bytes: usize,
+    /// What is gathered of a delivery before it is handed on, on links whose deliveries may be larger
+    /// ([`bound`](super::Connection::bound)).
+    pub part_bytes: usize,
     /// All deliveries that have begun to come in and not ended.
     pub partial_bytes: usize,
     /// What waits to be written. Nothing is read or sent beyond it; the answers to one frame may
@@ -64,6 +67,7 @@ impl Default for Limits {
             unsettled_per_link: 65_536,
             unsettled: 131_072,
             delivery_bytes: 1 << 20,
+            part_bytes: 1 << 20,
             partial_bytes: 16 << 20,
             output_bytes: 1 << 20,
             incoming_window: 5_000,

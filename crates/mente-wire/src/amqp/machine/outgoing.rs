@@ -1,5 +1,7 @@
 //! Deliveries of the door, cut into transfers as the peer takes them.
 
+use std::collections::VecDeque;
+
 use bytes::Bytes;
 
 use super::event::{DeliveryId, Outgoing, Refused};
@@ -29,8 +31,10 @@ pub(super) enum Queued {
 pub(super) struct Sending {
     link: u64,
     transfer: Transfer,
-    /// What is left of it.
-    payload: Bytes,
+    /// What is left of it: in parts of which the door sends another when it has one.
+    payload: VecDeque<Bytes>,
+    /// The door has not sent the last one.
+    is_open: bool,
 }
 
 impl Queued {
@@ -43,7 +47,7 @@ impl Queued {
 
     pub(super) fn payload_bytes(&self) -> usize {
         match self {
-            Self::Transfer(sending) => sending.payload.len(),
+            Self::Transfer(sending) => sending.payload_bytes(),
             Self::Drained { .. } | Self::Disposition { .. } => 0,
         }
     }
@@ -102,12 +106,34 @@ impl Session {
         let queued = Queued::Transfer(Box::new(Sending {
             link: serial,
             transfer,
-            payload: outgoing.payload,
+            payload: [outgoing.payload].into(),
+            is_open: outgoing.more,
         }));
         wire.queued_bytes += queued.payload_bytes();
         self.queue.push_back(queued);
         self.pump(wire);
         Ok(DeliveryId(id))
+    }
+
+    /// Adds to the delivery that is being sent.
+    pub(super) fn append(
+        &mut self,
+        serial: u64,
+        id: DeliveryId,
+        payload: Bytes,
+        is_last: bool,
+        wire: &mut Wire,
+    ) -> Result<(), Refused> {
+        self.attached(serial)?;
+        let sending = match self.queue.front_mut() {
+            Some(Queued::Transfer(sending)) if sending.is_it(serial, id) => sending,
+            _ => return Err(Refused::NoDelivery),
+        };
+        wire.queued_bytes += payload.len();
+        sending.payload.push_back(payload);
+        sending.is_open = !is_last;
+        self.pump(wire);
+        Ok(())
     }
 
     /// Of those that are settled already an id may come again; of the others there are far fewer
@@ -158,14 +184,18 @@ impl Session {
                     if self.peer_window == 0 || is_full {
                         return;
                     }
-                    let before = sending.payload.len();
+                    let before = sending.payload_bytes();
+                    if sending.is_open && before == 0 {
+                        return;
+                    }
                     if !sending.write_frame(self.channel, wire) {
                         return;
                     }
-                    wire.queued_bytes -= before - sending.payload.len();
+                    let left = sending.payload_bytes();
+                    wire.queued_bytes -= before - left;
                     self.peer_window -= 1;
                     self.next_outgoing_id = self.next_outgoing_id.wrapping_add(1);
-                    if !sending.payload.is_empty() {
+                    if sending.is_open || left > 0 {
                         continue;
                     }
                 }
@@ -220,18 +250,32 @@ impl Session {
 }
 
 impl Sending {
+    fn payload_bytes(&self) -> usize {
+        self.payload.iter().map(Bytes::len).sum()
+    }
+
+    /// Whether it is this delivery, and may be added to.
+    fn is_it(&self, link: u64, id: DeliveryId) -> bool {
+        self.is_open && self.link == link && self.transfer.delivery_id == Some(id.0)
+    }
+
     /// One frame of it. False if the peer's frames are too small for one.
     fn write_frame(&mut self, channel: u16, wire: &mut Wire) -> bool {
-        let (payload_bytes, frame_bytes) = (self.payload.len(), wire.frame_bytes);
-        let fitting = self
-            .transfer
-            .write_frame(channel, payload_bytes, frame_bytes, wire.out());
+        while self.payload.len() > 1 && self.payload.front().is_some_and(Bytes::is_empty) {
+            self.payload.pop_front();
+        }
+        let is_more = self.is_open || self.payload.len() > 1;
+        let mut none = Bytes::new();
+        let payload = self.payload.front_mut().unwrap_or(&mut none);
+        let (payload_bytes, frame_bytes) = (payload.len(), wire.frame_bytes);
+        let fitting =
+            self.transfer
+                .write_frame(channel, payload_bytes, is_more, frame_bytes, wire.out());
         let Some(fitting) = fitting else {
             wire.is_overlong = true;
             return false;
         };
-        wire.out()
-            .extend_from_slice(&self.payload.split_to(fitting));
+        wire.out().extend_from_slice(&payload.split_to(fitting));
         true
     }
 }

@@ -116,7 +116,7 @@ impl Session {
     }
 
     /// Whether it was known as one of the link's, by the peer in this role.
-    fn forget(&mut self, peer: Role, serial: u64, id: u32, wire: &mut Wire) -> bool {
+    pub(super) fn forget(&mut self, peer: Role, serial: u64, id: u32, wire: &mut Wire) -> bool {
         let map = match peer {
             Role::Receiver => &mut self.sent,
             Role::Sender => &mut self.received,

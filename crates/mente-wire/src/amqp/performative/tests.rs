@@ -700,7 +700,7 @@ fn a_delivery_is_cut_to_the_frames_that_the_peer_takes() {
         let (mut out, mut left) = (Vec::new(), &payload[..]);
         loop {
             let sent = transfer
-                .write_frame(3, left.len(), frame_bytes_max, &mut out)
+                .write_frame(3, left.len(), false, frame_bytes_max, &mut out)
                 .unwrap();
             let (now, later) = left.split_at(sent);
             out.extend_from_slice(now);
@@ -732,9 +732,9 @@ fn a_delivery_is_cut_to_the_frames_that_the_peer_takes() {
     }
     let mut none = Transfer::default();
     let mut out = b"before".to_vec();
-    assert_eq!(none.write_frame(0, 1, 20, &mut out), None);
+    assert_eq!(none.write_frame(0, 1, false, 20, &mut out), None);
     assert_eq!(out, b"before");
-    assert_eq!(none.write_frame(0, 0, 512, &mut out), Some(0));
+    assert_eq!(none.write_frame(0, 0, false, 512, &mut out), Some(0));
 }
 
 #[test]

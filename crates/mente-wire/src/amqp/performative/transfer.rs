@@ -61,7 +61,8 @@ pub struct Disposition {
 impl Transfer {
     /// Appends a frame of at most `frame_bytes_max` for as many of `payload_bytes` as fit,
     /// without the payload, and says how many they are: the caller sends them behind it, from
-    /// wherever they lie. `more` is set if some are left, for the next frame of this delivery.
+    /// wherever they lie. `more` is set if some are left, or more of them `is_to_come`, for the next frame of
+    /// this delivery.
     ///
     /// None, and nothing is appended, if there is no room for a byte of payload. The smallest
     /// frame that a peer may ask for has room for any transfer but one whose state carries a map.
@@ -69,11 +70,12 @@ impl Transfer {
         &mut self,
         channel: u16,
         payload_bytes: usize,
+        is_to_come: bool,
         frame_bytes_max: usize,
         out: &mut Vec<u8>,
     ) -> Option<usize> {
         let from = out.len();
-        self.more = false;
+        self.more = is_to_come;
         frame::write(FrameKind::Amqp, channel, out, |out| {
             composite::write(self, out)
         });

@@ -49,6 +49,10 @@ impl Door {
                 drain,
             } => self.credit(machine, link, credit, drain),
             Event::Delivery(delivery) => self.delivery(machine, &delivery),
+            // No link of this door is bound.
+            Event::Part(_) | Event::TooLarge { .. } | Event::Aborted { .. } => {
+                Err(Refused::OutOfPlace)
+            }
             Event::Control {
                 link, id, control, ..
             } => {
@@ -210,6 +214,9 @@ impl Door {
             } => {
                 format!("credit {} {credit} {drain}", name(link))
             }
+            Event::Part(part) => format!("part {} {}", name(&part.link), part.payload.len()),
+            Event::TooLarge { link, .. } => format!("too large {}", name(link)),
+            Event::Aborted { link, .. } => format!("aborted {}", name(link)),
             Event::Delivery(delivery) => {
                 format!(
                     "delivery {} {}",

@@ -1,0 +1,313 @@
+//! Data that is too large for an event: kept in pieces in a log beside, and claimed by the event's record.
+//!
+//! ```text
+//!   $parts   | piece | piece | piece of another | piece | manifest |
+//!                                                            ^
+//!   topic    ..... | record: an event without data, its claim | .....
+//! ```
+//! Every piece is durable before the manifest is begun, which says where they are, and that before the record: so a
+//! record's claim is good, and whoever dies in between leaves pieces that nobody claims. Each copy of a record has
+//! pieces of its own, in the log beside its own log.
+
+use bytes::Bytes;
+use mente_engine::{
+    Attribute, BatchBuilder, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Record,
+    SetName, Timestamp, limits,
+};
+use serde::{Deserialize, Serialize};
+
+use crate::name::{EntityName, SubscriptionName};
+
+/// What the name of a set of pieces ends with, behind that of the records that claim them.
+pub(crate) const PARTS: &str = "/$parts";
+/// The extension attribute that says where an event's data is (CloudEvents' Dataref).
+const DATAREF: &str = "dataref";
+/// Tells a manifest from a piece, whose bytes are a stranger's.
+const MANIFEST: &str = "mente-manifest";
+/// Pieces of one message: as many as are needed, and some that are not full.
+const PIECES: usize = 2 * (limits::MESSAGE_BYTES as usize / limits::PIECE_BYTES);
+
+/// Where the data of an event is that is not with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Of the manifest, in the log of pieces.
+    pub at: Offset,
+    /// Of the data.
+    pub bytes: u64,
+    /// CRC-32C of the data.
+    pub checksum: u32,
+}
+
+/// Where the pieces of one message's data lie, in the order of the data.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Manifest {
+    pub bytes: u64,
+    pub checksum: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+    pub pieces: Vec<Offset>,
+}
+
+impl Claim {
+    /// As a record says it.
+    pub(crate) fn to_text(self) -> String {
+        format!("{} {} {:08x}", self.at, self.bytes, self.checksum)
+    }
+
+    /// Where HTTP has the data.
+    pub(crate) fn path(self, topic: &EntityName) -> String {
+        format!("/topics/{topic}/bodies/{}", self.at)
+    }
+
+    pub(crate) fn of_text(text: &str) -> Option<Self> {
+        let mut words = text.split(' ');
+        let claim = Self {
+            at: Offset(words.next()?.parse().ok()?),
+            bytes: words.next()?.parse().ok()?,
+            checksum: u32::from_str_radix(words.next()?, 16).ok()?,
+        };
+        (words.next().is_none() && claim.bytes <= limits::MESSAGE_BYTES).then_some(claim)
+    }
+}
+
+/// The set of the pieces that records of `records` claim.
+pub(crate) fn parts_of(records: &SetName) -> SetName {
+    SetName::new(format!("{records}{PARTS}")).expect("the names of Mente's own sets leave room")
+}
+
+/// The log of pieces beside a set, made if it is not there.
+pub(crate) async fn make_parts(engine: &dyn Engine, records: &SetName) -> Result<LogId, Error> {
+    let name = parts_of(records);
+    let set = engine.create(&name, 1, LogConfig::default()).await?;
+    Ok(set.log(0))
+}
+
+/// The same if it is there.
+pub(crate) async fn find_parts(
+    engine: &dyn Engine,
+    records: &SetName,
+) -> Result<Option<LogId>, Error> {
+    let name = parts_of(records);
+    let found = engine.list(name.as_str()).await?;
+    let found = found.into_iter().find(|info| info.name == name);
+    Ok(found.map(|info| info.id.log(0)))
+}
+
+/// Durable on return; gives where it lies.
+pub(crate) async fn put_piece(
+    engine: &dyn Engine,
+    parts: LogId,
+    now: Timestamp,
+    piece: Bytes,
+) -> Result<Offset, Error> {
+    put(engine, parts, now, piece, Vec::new()).await
+}
+
+/// Durable on return, as the pieces are by now.
+pub(crate) async fn put_manifest(
+    engine: &dyn Engine,
+    parts: LogId,
+    now: Timestamp,
+    manifest: &Manifest,
+) -> Result<Claim, Error> {
+    let text = serde_json::to_vec(manifest).map_err(|error| Error::NotDone(error.to_string()))?;
+    let mark = (Bytes::from_static(MANIFEST.as_bytes()), None);
+    let at = put(engine, parts, now, text.into(), vec![mark]).await?;
+    Ok(Claim {
+        at,
+        bytes: manifest.bytes,
+        checksum: manifest.checksum,
+    })
+}
+
+async fn put(
+    engine: &dyn Engine,
+    parts: LogId,
+    timestamp: Timestamp,
+    value: Bytes,
+    headers: Vec<(Bytes, Option<Bytes>)>,
+) -> Result<Offset, Error> {
+    let mut batch = BatchBuilder::default();
+    batch.push(&Record {
+        timestamp,
+        key: None,
+        value: Some(value),
+        headers,
+    });
+    let appended = engine.append(&[], vec![(parts, batch.finish())]).await?;
+    let base = appended.first().map(|appended| appended.base);
+    base.ok_or_else(|| Error::Unknown("no answer for the batch".into()))
+}
+
+/// `None`: no manifest lies there, or none any more.
+pub(crate) async fn read_manifest(
+    engine: &dyn Engine,
+    parts: LogId,
+    at: Offset,
+) -> Result<Option<Manifest>, Error> {
+    let Some(record) = read_one(engine, parts, at).await? else {
+        return Ok(None);
+    };
+    let is_one = record.headers.first();
+    let is_one = is_one.is_some_and(|(name, _)| name.as_ref() == MANIFEST.as_bytes());
+    let value = record.value.filter(|_| is_one);
+    let manifest = value.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
+    Ok(manifest.filter(|manifest| {
+        manifest.pieces.len() <= PIECES && manifest.bytes <= limits::MESSAGE_BYTES
+    }))
+}
+
+/// `None`: it lies there no more.
+pub(crate) async fn read_piece(
+    engine: &dyn Engine,
+    parts: LogId,
+    at: Offset,
+) -> Result<Option<Bytes>, Error> {
+    let record = read_one(engine, parts, at).await?;
+    Ok(record.and_then(|record| record.value))
+}
+
+async fn read_one(engine: &dyn Engine, parts: LogId, at: Offset) -> Result<Option<Record>, Error> {
+    let chunk = match engine.read(parts, at, Limit { bytes: 1 }).await {
+        Err(Error::Trimmed(_) | Error::Gone) => return Ok(None),
+        chunk => chunk?,
+    };
+    let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
+    let found = records.flatten().find(|(offset, _)| *offset == at);
+    Ok(found.map(|(_, record)| record))
+}
+
+/// Has the event say that its data is at this path, or that it is nowhere that readers could ask.
+pub(crate) fn refer(event: &mut Event, path: Option<String>) {
+    event.extensions.retain(|(name, _)| name != DATAREF);
+    let refers = path.map(|path| (DATAREF.to_owned(), Attribute::Text(path)));
+    event.extensions.extend(refers);
+}
+
+/// The set of the records that a view reads and that claim data: what waits until it is due claims the topic's.
+pub(crate) fn records_of(view: &SubscriptionName) -> SetName {
+    match view.buried_by() {
+        Some(by) => by.dead_letter_set(),
+        None => view.topic.topic_set(),
+    }
+}
+
+/// The claim of a copy: the same data in pieces of its own. `None`: not all of it is there any more.
+pub(crate) async fn copy(
+    engine: &dyn Engine,
+    claim: Claim,
+    from: &SetName,
+    to: &SetName,
+    now: Timestamp,
+) -> Result<Option<Claim>, Error> {
+    let Some(source) = find_parts(engine, from).await? else {
+        return Ok(None);
+    };
+    let Some(mut manifest) = read_manifest(engine, source, claim.at).await? else {
+        return Ok(None);
+    };
+    let goal = make_parts(engine, to).await?;
+    for at in &mut manifest.pieces {
+        let Some(piece) = read_piece(engine, source, *at).await? else {
+            return Ok(None);
+        };
+        *at = put_piece(engine, goal, now, piece).await?;
+    }
+    put_manifest(engine, goal, now, &manifest).await.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+    use mente_engine::memory::MemoryEngine;
+
+    use super::*;
+
+    #[test]
+    fn a_claim_is_read_as_it_was_said_and_nothing_else_is_one() {
+        let claim = Claim {
+            at: Offset(17),
+            bytes: 20 << 20,
+            checksum: 0xab,
+        };
+        assert_eq!(Claim::of_text(&claim.to_text()), Some(claim));
+        for odd in [
+            "",
+            "1",
+            "1 2",
+            "1 2 x",
+            "1 2 3 4",
+            "-1 2 3",
+            "1 999999999999 3",
+        ] {
+            assert_eq!(Claim::of_text(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
+    fn a_piece_that_looks_like_a_manifest_is_none() {
+        block_on(async {
+            let engine = MemoryEngine::new(1);
+            let name = SetName::new("default/q").unwrap();
+            let parts = make_parts(&engine, &name).await.unwrap();
+            let manifest = Manifest {
+                bytes: 3,
+                pieces: vec![Offset(0)],
+                ..Manifest::default()
+            };
+            let text = serde_json::to_vec(&manifest).unwrap();
+            let forged = put_piece(&engine, parts, Timestamp(0), text.into())
+                .await
+                .unwrap();
+            assert_eq!(read_manifest(&engine, parts, forged).await, Ok(None));
+            let claim = put_manifest(&engine, parts, Timestamp(0), &manifest)
+                .await
+                .unwrap();
+            assert_eq!(
+                read_manifest(&engine, parts, claim.at).await,
+                Ok(Some(manifest))
+            );
+        });
+    }
+
+    #[test]
+    fn a_copy_has_pieces_of_its_own_and_is_none_of_what_is_gone() {
+        block_on(async {
+            let engine = MemoryEngine::new(1);
+            let [from, to] = ["default/from", "default/to"].map(|name| SetName::new(name).unwrap());
+            let parts = make_parts(&engine, &from).await.unwrap();
+            let mut manifest = Manifest {
+                bytes: 4,
+                ..Manifest::default()
+            };
+            for piece in [&b"ab"[..], b"cd"] {
+                let at = put_piece(&engine, parts, Timestamp(0), piece.into()).await;
+                manifest.pieces.push(at.unwrap());
+            }
+            let claim = put_manifest(&engine, parts, Timestamp(0), &manifest)
+                .await
+                .unwrap();
+            let copied = copy(&engine, claim, &from, &to, Timestamp(0))
+                .await
+                .unwrap()
+                .unwrap();
+            engine.trim(parts, Offset(claim.at.0 + 1)).await.unwrap();
+            assert_eq!(
+                copy(&engine, claim, &from, &to, Timestamp(0)).await,
+                Ok(None)
+            );
+
+            let goal = find_parts(&engine, &to).await.unwrap().unwrap();
+            let copied = read_manifest(&engine, goal, copied.at)
+                .await
+                .unwrap()
+                .unwrap();
+            let mut data = Vec::new();
+            for at in copied.pieces {
+                data.extend(read_piece(&engine, goal, at).await.unwrap().unwrap());
+            }
+            assert_eq!(data, b"abcd");
+        });
+    }
+}

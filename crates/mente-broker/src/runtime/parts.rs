@@ -1,0 +1,142 @@
+//! Pieces of large messages go from the log beside a topic when no record can claim them any more.
+//!
+//! ```text
+//!   now          ── mark: where the pieces end
+//!   15 min later ── whatever claims a piece before the mark is in the logs by now: note where they end
+//!   later        ── all of the logs begin behind that: the pieces before the mark go
+//! ```
+//! Nobody looks at a claim for it, nor at the wall clock: an upload that takes longer than
+//! [`limits::UPLOAD_SECONDS`] is refused, at any node, so that a mark that is old enough has no upload under way
+//! before it. What it costs is that pieces stay for some while after their message.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mente_engine::{Engine, Error, LogId, Offset, SetName, limits};
+
+use super::{Io, Tenure};
+use crate::broker::Lent;
+use crate::claim;
+
+/// Between two looks; there is one only where something is decided.
+const LOOK: Duration = Duration::from_secs(5 * 60);
+/// How old a mark is when no upload can be under way before it, nor an append that is late.
+const AGE: Duration = Duration::from_secs(limits::UPLOAD_SECONDS + 5 * 60);
+
+/// What is known of pieces, for one tenure.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    marks: BTreeMap<LogId, Mark>,
+    next_look: Duration,
+}
+
+/// Of one log of pieces.
+#[derive(Debug)]
+struct Mark {
+    end: Offset,
+    made: Duration,
+    /// Where the logs ended whose records may claim what lies before it, once it was old enough.
+    claimed: Option<Vec<(LogId, Offset)>>,
+}
+
+/// Logs whose records claim pieces beside one set.
+#[derive(Debug)]
+pub(crate) struct Claiming {
+    pub(crate) records: SetName,
+    pub(crate) logs: Vec<LogId>,
+}
+
+impl Tenure<'_> {
+    /// After a round of decisions that are durable.
+    pub(super) fn trim_parts(&mut self) {
+        let now = self.runtime.clock.now().monotone;
+        let Some(mut parts) = self.parts.take_if(|parts| parts.next_look <= now) else {
+            return;
+        };
+        parts.next_look = now + LOOK;
+        let lent = &self.runtime.lent;
+        let mut claiming = self.shard.claiming();
+        claiming.retain(|claiming| !claiming.logs.iter().any(|log| lent.holds(log.set)));
+        let mut settled = self.shard.settled_logs();
+        let waits = |log: LogId, from: Offset| from.0 != u64::MAX && parts.waits_for(log, from);
+        settled.retain(|(log, from)| !lent.holds(log.set) && waits(*log, *from));
+        let (engine, lent) = (Arc::clone(&self.runtime.engine), lent.clone());
+        self.io.push(Box::pin(async move {
+            for (log, from) in settled {
+                if let Err(error) = engine.trim(log, from).await {
+                    tracing::warn!(%log, %from, %error, "settled messages stay for now");
+                }
+            }
+            let mut left = BTreeMap::new();
+            for claiming in claiming {
+                match parts.look(&*engine, &claiming, now, &lent).await {
+                    Ok(Some((log, mark))) => drop(left.insert(log, mark)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        tracing::warn!(records = %claiming.records, %error, "pieces of messages stay for now");
+                    }
+                }
+            }
+            parts.marks = left;
+            Io::Parts(Box::new(parts))
+        }));
+    }
+}
+
+impl Parts {
+    /// Whether a mark waits for what is settled to go from a log: what is still there could be asked for.
+    fn waits_for(&self, log: LogId, settled: Offset) -> bool {
+        let claimed = self.marks.values().filter_map(|mark| mark.claimed.as_ref());
+        let mut claimed = claimed.flatten();
+        claimed.any(|(claiming, end)| *claiming == log && settled >= *end)
+    }
+
+    /// Goes on with the mark of a log of pieces, or makes one; none if there are no pieces.
+    async fn look(
+        &mut self,
+        engine: &dyn Engine,
+        claiming: &Claiming,
+        now: Duration,
+        lent: &Lent,
+    ) -> Result<Option<(LogId, Mark)>, Error> {
+        let Some(log) = claim::find_parts(engine, &claiming.records).await? else {
+            return Ok(None);
+        };
+        let Some(mut mark) = self.marks.remove(&log) else {
+            return Mark::new(engine, log, now).await;
+        };
+        if mark.made + AGE > now {
+            return Ok(Some((log, mark)));
+        }
+        let Some(claimed) = &mark.claimed else {
+            let mut ends = Vec::new();
+            for claiming in &claiming.logs {
+                ends.push((*claiming, engine.bounds(*claiming).await?.end));
+            }
+            mark.claimed = Some(ends);
+            return Ok(Some((log, mark)));
+        };
+        for (claiming, end) in claimed {
+            if engine.bounds(*claiming).await?.start < *end {
+                return Ok(Some((log, mark)));
+            }
+        }
+        if !lent.holds(log.set) {
+            engine.trim(log, mark.end).await?;
+        }
+        Mark::new(engine, log, now).await
+    }
+}
+
+impl Mark {
+    async fn new(
+        engine: &dyn Engine,
+        log: LogId,
+        made: Duration,
+    ) -> Result<Option<(LogId, Self)>, Error> {
+        let end = engine.bounds(log).await?.end;
+        let claimed = None;
+        Ok(Some((log, Self { end, made, claimed })))
+    }
+}
