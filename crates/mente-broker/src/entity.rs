@@ -336,7 +336,7 @@ impl Sending {
         let megabytes = u64::from(self.max_size_megabytes);
         within("MaxSizeInMegabytes", megabytes, 1, 80 << 10)?;
         let kilobytes = u64::from(self.max_message_kilobytes);
-        within("MaxMessageSizeInKilobytes", kilobytes, 1, 100 << 10)?;
+        within("MaxMessageSizeInKilobytes", kilobytes, 1 << 10, 100 << 10)?;
         idle(self.auto_delete_on_idle_ms)?;
         user_metadata(self.user_metadata.as_deref())?;
         within(

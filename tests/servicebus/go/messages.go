@@ -16,6 +16,7 @@ func messageCases() {
 	define("bodies", plain, bodies)
 	define("annotated", plain, annotated)
 	define("large", plain, large)
+	define("larger_than_an_event", []string{"large"}, largerThanAnEvent)
 }
 
 func properties(b *bus) {
@@ -141,4 +142,12 @@ func large(b *bus) {
 	same([]string{string(came[0].Body), string(came[2].Body)}, []string{"before", "behind"})
 	holds(bytes.Equal(came[1].Body, body), "another body")
 	holds(bytes.Equal(b.peekAll(from)[1].Body, body), "another body when peeked at")
+}
+
+func largerThanAnEvent(b *bus) {
+	body := bytes.Repeat([]byte("0123456789"), 500_000)
+	b.send("large", text("before"), &sb.Message{Body: body}, text("behind"))
+	came := b.take(b.receiver("large"), 3)
+	same([]string{string(came[0].Body), string(came[2].Body)}, []string{"before", "behind"})
+	holds(bytes.Equal(came[1].Body, body), "another body")
 }

@@ -20,6 +20,7 @@ class Messages extends Cases {
         define("bodies", "plain", Messages::bodies);
         define("annotated", "plain", Messages::annotated);
         define("large", "plain", Messages::large);
+        define("larger_than_an_event", "large", Messages::largerThanAnEvent);
     }
 
     static void properties(Bus bus) {
@@ -122,5 +123,13 @@ class Messages extends Cases {
         check(Arrays.equals(came.get(1).getBody().toBytes(), body), "another body");
         var peeked = from.peekMessage(came.get(1).getSequenceNumber());
         check(Arrays.equals(peeked.getBody().toBytes(), body), "another body when peeked at");
+    }
+
+    static void largerThanAnEvent(Bus bus) {
+        byte[] body = "0123456789".repeat(500_000).getBytes();
+        bus.send("large", text("before"), new ServiceBusMessage(BinaryData.fromBytes(body)), text("behind"));
+        var came = take(bus.receiver("large"), 3);
+        same(List.of(body(came.get(0)), body(came.get(2))), List.of("before", "behind"));
+        check(Arrays.equals(came.get(1).getBody().toBytes(), body), "another body");
     }
 }

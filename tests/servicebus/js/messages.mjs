@@ -121,3 +121,13 @@ define("large", ["plain"], async (bus) => {
   const [peeked] = await receiver.peekMessages(1, { fromSequenceNumber: came[1].sequenceNumber });
   assert(body.equals(peeked.body), "another body when peeked at");
 });
+
+define("larger_than_an_event", ["large"], async (bus) => {
+  const body = Buffer.alloc(5_000_000, Buffer.from([...Array(251).keys()]));
+  const sender = bus.sender("large");
+  for (const one of ["before", body, "behind"]) await sender.sendMessages({ body: one });
+  const receiver = bus.receiver("large");
+  const came = await take(receiver, 3);
+  assert.deepEqual([came[0].body, came[2].body], ["before", "behind"]);
+  assert(body.equals(came[1].body), "another body");
+});

@@ -3,15 +3,16 @@
 import uuid
 from datetime import datetime, timedelta, timezone
 
-from azure.servicebus import ServiceBusMessage as Message
+from azure.servicebus import ServiceBusMessage as Message, ServiceBusSubQueue as SubQueue
 from azure.servicebus.amqp import (
     AmqpAnnotatedMessage as Annotated,
     AmqpMessageBodyType as Body,
     AmqpMessageHeader as Header,
     AmqpMessageProperties as Properties,
 )
+from azure.servicebus.exceptions import ServiceBusError
 
-from case import case, decoded, same, take, take_one, text, texts
+from case import case, decoded, refused, same, take, take_one, text, texts
 
 
 @case("plain")
@@ -180,6 +181,33 @@ async def large(bus):
         same(texts([before, behind]), ["before", "behind"])
         (peeked,) = await receiver.peek_messages(1, sequence_number=message.sequence_number)
         assert b"".join(peeked.body) == body, "another body when peeked at"
+
+
+@case("large")
+async def larger_than_an_event(bus):
+    """Its data is kept beside it. Small ones come with it, in their order."""
+    body = bytes(i * 31 % 251 for i in range(5_000_000))
+    name = bus.name("large")
+    # The SDK's own patience with a socket is 0.2 s.
+    async with bus.flavour.connect(socket_timeout=60) as client:
+        async with client.get_queue_sender(name) as sender:
+            await sender.send_messages(Message("before"))
+            await sender.send_messages(Message(body, subject="large"))
+            await sender.send_messages(Message("behind"))
+        async with client.get_queue_receiver(name) as receiver:
+            before, message, behind = await take(receiver, 3)
+            assert b"".join(message.body) == body, "another body"
+            same(texts([before, behind]), ["before", "behind"])
+            (peeked,) = await receiver.peek_messages(1, sequence_number=message.sequence_number)
+            same((b"".join(peeked.body), peeked.subject), (b"", "large"))
+            where = peeked.application_properties[b"cloudEvents:dataref"]
+            assert where.startswith(f"/topics/{name}/bodies/".encode()), where
+            await refused(ServiceBusError, receiver.defer_message(message))
+            await receiver.dead_letter_message(message, reason="why")
+        async with client.get_queue_receiver(name, sub_queue=SubQueue.DEAD_LETTER) as receiver:
+            letter = await take_one(receiver)
+            assert b"".join(letter.body) == body, "another body when it is dead"
+            same(letter.dead_letter_reason, "why")
 
 
 @case("plain")

@@ -66,6 +66,7 @@ macro_rules! call {
 
 mod idle;
 mod quota;
+mod large;
 mod rules;
 mod transactions;
 mod ways;

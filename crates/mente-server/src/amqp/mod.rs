@@ -79,6 +79,8 @@ struct Door {
     transactions: Arc<Semaphore>,
     /// The same of what there is in memory of messages that are larger than an event, in both directions.
     large: Arc<Semaphore>,
+    /// Turns of pieces at the log: small messages share commits with them.
+    pieces: Arc<Semaphore>,
     stopping: watch::Receiver<bool>,
 }
 
@@ -109,6 +111,7 @@ impl Amqp {
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
             transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_BYTES)),
             large: Arc::new(Semaphore::new(limits::AMQP_LARGE_BYTES)),
+            pieces: Arc::new(Semaphore::new(upload::PIECES)),
             stopping: stop,
         });
         listen::serve(self.listener, door).await;

@@ -193,11 +193,11 @@ impl Receiver {
             return;
         }
         // One whose data is kept beside it takes a while to go: what stands behind it stays.
-        let is_small = |held: &&Held| held.claim.is_none();
-        let small = self.held.iter().take_while(is_small).count();
-        if !self.done.is_empty() && small == 0 {
+        let is_large = |held: &Held| held.claim.is_some();
+        if self.large.is_some() || self.done.iter().any(is_large) {
             return;
         }
+        let small = self.held.iter().take_while(|held| !is_large(held)).count();
         let most = fits.min(COMPLETED).min(small + 1);
         let held: Vec<_> = self.held.drain(..most).collect();
         self.completing = true;

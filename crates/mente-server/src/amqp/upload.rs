@@ -2,6 +2,7 @@
 //! never lies here whole.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use mente_broker::{Body, Broker, EntityName, Message, Pieces, Principal};
@@ -14,6 +15,8 @@ use super::client::{Desk, Done};
 use super::condition::Refusal;
 use super::sender;
 
+/// Pieces of all connections that the log has at a time.
+pub(super) const PIECES: usize = 2;
 /// Pieces of one message that the broker has at a time.
 const UNDER_WAY: usize = 2;
 
@@ -140,7 +143,10 @@ impl Upload {
             self.under_way += 1;
             let (broker, kept) = (desk.broker(), self.kept.clone());
             let (who, to, id) = (who.clone(), to.clone(), self.id);
+            let turns = Arc::clone(&desk.door.pieces);
             desk.begin(async move {
+                // It is never closed, and without a turn the piece would only come sooner.
+                let _turn = turns.acquire_owned().await;
                 let result = place(&broker, &who, &to, kept, piece).await;
                 Done::Placed(link, Placed { id, index, result })
             });

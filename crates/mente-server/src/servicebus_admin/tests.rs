@@ -22,7 +22,7 @@ fn sending() -> Sending {
         requires_duplicate_detection: true,
         duplicate_window_ms: 30_000,
         max_size_megabytes: 2_048,
-        max_message_kilobytes: 512,
+        max_message_kilobytes: 102_400,
         enable_partitioning: true,
         enable_batched_operations: false,
         enable_express: true,

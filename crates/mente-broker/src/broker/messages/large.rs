@@ -211,7 +211,10 @@ impl Broker {
     ) -> Result<KeptBody> {
         self.topic(who, topic).await?;
         let kept = self.kept(&topic.topic_set(), at).await?;
-        kept.ok_or_else(|| Error::not_found("body", &at.to_string()))
+        kept.ok_or_else(|| {
+            let message = format!("topic {topic} has no data at {at}, or none any more");
+            Error::new(Kind::NotFound, message)
+        })
     }
 
     async fn kept(&self, records: &SetName, at: Offset) -> Result<Option<KeptBody>> {

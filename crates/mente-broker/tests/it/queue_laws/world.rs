@@ -477,6 +477,7 @@ fn message(sent: &Sent) -> Message {
         event,
         time_to_live: sent.lives.map(|lives| Duration::from_millis(lives as u64)),
         due: sent.due.map(Timestamp),
+        body: None,
     }
 }
 

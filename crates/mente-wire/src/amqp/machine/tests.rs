@@ -7,5 +7,6 @@ mod flow;
 mod hostile;
 mod link;
 mod opening;
+mod parts;
 mod peer;
 mod transfer;

@@ -1,0 +1,214 @@
+//! Messages whose data is kept in pieces beside their topic.
+
+use mente_broker::{Body, Pieces};
+use mente_engine::{Offset, limits};
+
+use super::*;
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+fn large() -> Sending {
+    Sending {
+        max_message_kilobytes: 100 << 10,
+        ..Sending::default()
+    }
+}
+
+/// Two pieces and a half, other ones for each seed.
+fn data(seed: u8) -> Vec<u8> {
+    let bytes = 0..limits::PIECE_BYTES * 5 / 2;
+    bytes
+        .map(|at| (at as u8) ^ (at >> 8) as u8 ^ seed)
+        .collect()
+}
+
+impl World {
+    fn try_keep(&mut self, to: &EntityName, data: &[u8]) -> mente_broker::Result<Body> {
+        call!(self, b => async {
+            let upload = b.begin_body(&ME, to).await?;
+            let (mut pieces, mut places) = (Pieces::default(), Vec::new());
+            let mut full = pieces.add(data);
+            full.extend(pieces.last());
+            for piece in full {
+                places.push(b.put_piece(&upload, piece).await?);
+            }
+            b.finish_body(&upload, &pieces, places, None).await
+        })
+    }
+
+    fn send_large(&mut self, to: &EntityName, id: usize, due: Option<Timestamp>) {
+        let body = self.try_keep(to, &data(id as u8)).unwrap();
+        let message = Message {
+            body: Some(body),
+            due,
+            ..message(id)
+        };
+        call!(self, b => b.send(&ME, to, vec![message])).unwrap();
+    }
+
+    /// What a message claims, or why it cannot be had.
+    fn data_of(&mut self, view: &SubscriptionName, held: &Held) -> mente_broker::Result<Vec<u8>> {
+        let claim = held.claim.expect("it claims data");
+        call!(self, b => async {
+            let body = b.kept_body(&ME, view, &claim).await?;
+            let mut data = Vec::new();
+            for index in 0..body.count() {
+                data.extend_from_slice(&b.piece(&body, index).await?);
+            }
+            Ok(data)
+        })
+    }
+
+    /// Where the pieces beside a set begin and end.
+    fn parts(&mut self, records: &str) -> (Offset, Offset) {
+        let name = format!("default/{records}/$parts");
+        let found = self.pool.run_until(self.engine.list(&name)).unwrap();
+        let log = found[0].id.log(0);
+        let bounds = self.pool.run_until(self.engine.bounds(log)).unwrap();
+        (bounds.start, bounds.end)
+    }
+
+    /// Time goes by, and something is decided.
+    fn live(&mut self, minutes: u32) {
+        for _ in 0..minutes {
+            self.pass(MINUTE);
+            self.send([message(1_000)]);
+            let out = self.take(1);
+            self.end(&out, Ending::Complete);
+        }
+    }
+}
+
+fn dataref(held: &Held) -> Option<String> {
+    held.stored
+        .event
+        .extension("dataref")
+        .map(Attribute::to_text)
+}
+
+#[test]
+fn the_data_of_a_message_is_there_after_a_crash_and_in_its_dead_letter() {
+    let mut world = World::with_queue(1, properties(Receiving::default(), large()));
+    world.send_large(&queue().topic, 7, None);
+    let mut world = world.crash();
+    let out = world.take(1);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(7)));
+    let at = out[0].claim.unwrap().at;
+    assert_eq!(dataref(&out[0]), Some(format!("/topics/work/bodies/{at}")));
+    let read = call!(world, b => b.body_at(&ME, &queue().topic, at)).unwrap();
+    assert_eq!(read.bytes(), data(7).len() as u64);
+
+    let ending = Ending::DeadLetter {
+        reason: "Bad".into(),
+        description: String::new(),
+        note: None,
+    };
+    world.end(&out, ending);
+    let letters = world.letters_of_queue();
+    let view = queue().dead_letters();
+    assert_eq!(world.data_of(&view, &letters[0]), Ok(data(7)));
+    assert_eq!(dataref(&letters[0]), None);
+    // Of its own: no letter claims what the queue lets go.
+    let (start, end) = world.parts("work/$queue/$deadletter");
+    assert!(end.0 - start.0 >= 4);
+}
+
+#[test]
+fn copies_that_go_on_have_data_of_their_own() {
+    let mut world = World::with_queue(2, properties(Receiving::default(), large()));
+    let receiving = Receiving {
+        forward_to: Some(queue().topic),
+        ..Receiving::default()
+    };
+    let from = properties(receiving, large());
+    call!(world, b => b.create_queue(&ME, "source", from)).unwrap();
+    let source = EntityName::new("source").unwrap();
+    for id in 0..3 {
+        world.send_large(&source, id, None);
+    }
+    world.send_large(&queue().topic, 3, Some(Timestamp(1_000)));
+    world.pass(Duration::from_secs(2));
+    call!(world, b => b.delete_entity(&ME, &source)).unwrap();
+    let mut world = world.crash();
+    let out = world.take(9);
+    let mut got = ids(&out);
+    got.sort_unstable();
+    assert_eq!(got, [0, 1, 2, 3]);
+    for held in &out {
+        let id = ids(std::slice::from_ref(held))[0];
+        assert_eq!(world.data_of(&queue(), held), Ok(data(id as u8)));
+        let at = held.claim.unwrap().at;
+        assert_eq!(dataref(held), Some(format!("/topics/work/bodies/{at}")));
+    }
+}
+
+#[test]
+fn pieces_go_when_their_messages_are_gone_and_not_before() {
+    let mut world = World::with_queue(3, properties(Receiving::default(), large()));
+    let to = queue().topic;
+    for id in 0..2 {
+        world.send_large(&to, id, None);
+    }
+    let out = world.take(2);
+    world.end(&out[..1], Ending::Complete);
+    world.end(&out[1..], Ending::Defer { note: None });
+    world.live(60);
+    // One of them is still there.
+    let left = call!(world, b => b.take_deferred(&ME, &queue(), vec![2], Mode::Lock, None));
+    let left = left.unwrap();
+    assert_eq!(world.data_of(&queue(), &left[0]), Ok(data(1)));
+    let end = world.parts("work").1;
+    world.end(&left, Ending::Complete);
+    world.live(60);
+    assert!(world.parts("work").0 >= end, "{:?}", world.parts("work"));
+
+    // What came meanwhile stays.
+    world.send_large(&to, 5, None);
+    let out = world.take(1);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(5)));
+}
+
+#[test]
+fn pieces_of_an_upload_that_is_under_way_stay() {
+    let mut world = World::with_queue(4, properties(Receiving::default(), large()));
+    let to = queue().topic;
+    let kept = world.try_keep(&to, &data(0)).unwrap();
+    world.live(9);
+    let message = Message {
+        body: Some(kept),
+        ..message(0)
+    };
+    call!(world, b => b.send(&ME, &to, vec![message])).unwrap();
+    let out = world.take(1);
+    world.end(&out, Ending::Abandon { note: None });
+    // It is there for as long as its message is.
+    for _ in 0..30 {
+        world.pass(MINUTE);
+        let out = world.take(1);
+        assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(0)));
+        world.end(&out, Ending::Return);
+    }
+}
+
+#[test]
+fn an_upload_that_takes_too_long_and_what_is_too_large_or_anothers_are_refused() {
+    let mut world = World::with_queue(5, properties(Receiving::default(), large()));
+    let small = plain();
+    call!(world, b => b.create_queue(&ME, "small", small)).unwrap();
+    let (to, small) = (queue().topic, EntityName::new("small").unwrap());
+    let send = |world: &mut World, to: &EntityName, body: Body| {
+        let message = Message {
+            body: Some(body),
+            ..message(0)
+        };
+        let sent = call!(world, b => b.send(&ME, to, vec![message]));
+        sent.map_err(|error| error.kind)
+    };
+    let kept = world.try_keep(&to, &data(0)).unwrap();
+    assert_eq!(send(&mut world, &small, kept.clone()), Err(Kind::TooLarge));
+    let of_small = world.try_keep(&small, &data(0)).unwrap();
+    assert_eq!(send(&mut world, &small, of_small), Err(Kind::TooLarge));
+    assert_eq!(send(&mut world, &to, kept.clone()), Ok(()));
+    world.pass(Duration::from_secs(limits::UPLOAD_SECONDS + 1));
+    assert_eq!(send(&mut world, &to, kept), Err(Kind::Refused));
+}
