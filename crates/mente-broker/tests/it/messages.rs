@@ -65,8 +65,8 @@ macro_rules! call {
 }
 
 mod idle;
-mod quota;
 mod large;
+mod quota;
 mod rules;
 mod transactions;
 mod ways;

@@ -6,6 +6,8 @@
 //!    └──── commands ─────┘ └────── Done ───────┘
 //! ```
 
+mod asked;
+mod large;
 mod transacting;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -18,7 +20,6 @@ use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use mente_broker::{Body, Broker, Held, Principal, SubscriptionName};
-use mente_engine::limits;
 use mente_wire::amqp::machine::{
     Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, Part, SessionId,
 };
@@ -29,6 +30,8 @@ use mente_wire::amqp::{DeliveryState, Outcome};
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
+use self::asked::REQUESTS;
+use self::large::{Lane, PIECES};
 use super::Door;
 use super::address::Place;
 use super::attach::{self, Lead};
@@ -40,17 +43,11 @@ use super::requests::{Request, Style};
 use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;
-use super::transactions::{Transactions, within};
+use super::transactions::Transactions;
 use super::upload::Placed;
 
-/// Bytes of a request's message-id and reply-to: both come back in its answer.
-const NAMES_BYTES: usize = 2 << 10;
-/// Bytes of answers that one link keeps until they are taken; one answer at least.
-const OWED_BYTES: usize = 2 << 20;
 /// Work under way for one connection; beyond it is not listened to.
 const WORK: usize = 8_192;
-/// Requests of one link that are under way or whose answers nobody takes; more are refused.
-const REQUESTS: usize = 200;
 /// What a client may send on a link for requests before it hears of more.
 const REQUEST_CREDIT: u32 = 100;
 /// How long the end of a token is waited for at a time: somebody may set the clock that it is told by.
@@ -63,13 +60,6 @@ const LEAVE_WAIT: Duration = Duration::from_secs(5);
 fn rejected(refusal: &Refusal) -> DeliveryState {
     DeliveryState::Outcome(Outcome::Rejected(Some(refusal.to_error())))
 }
-/// What may be held of messages that have begun to come before room is taken for them.
-const PARTIAL_BYTES: usize = limits::EVENT_BYTES + (64 << 10);
-/// Pieces of large messages that one connection has on their way to the broker; beyond, it is not listened to.
-const PIECES: usize = 3;
-/// Taken from the budget of large messages for one connection: what it holds of those that have begun, and pieces.
-const LANE_BYTES: u32 =
-    (super::connection::PARTIAL_BYTES + (PIECES + 1) * limits::PIECE_BYTES) as u32;
 
 type Pending = Pin<Box<dyn Future<Output = Done> + Send>>;
 
@@ -132,17 +122,6 @@ pub(super) struct Client {
     /// Links on which a large message comes.
     uploads: BTreeSet<LinkId>,
     is_leaving: bool,
-}
-
-/// The client's part of the budget of large messages: one for all that it sends, so that nobody waits for more while
-/// having some.
-enum Lane {
-    Free,
-    /// Nothing more is heard until it is there; what has come of a message waits with it.
-    Asked(Option<Box<Part>>),
-    Had {
-        _room: OwnedSemaphorePermit,
-    },
 }
 
 enum Link {
@@ -244,40 +223,6 @@ impl Client {
             && self.pieces() < PIECES
             && !self.is_leaving
             && self.desk.work.len() < WORK
-    }
-
-    /// Of large messages, that are in memory on their way to the broker.
-    fn pieces(&self) -> usize {
-        let senders = self
-            .uploads
-            .iter()
-            .filter_map(|id| match self.links.get(id) {
-                Some(Link::Sender(sender)) => sender.pieces(),
-                _ => None,
-            });
-        senders.sum()
-    }
-
-    /// Takes room before more is held of messages that have begun than one event has, and gives it back behind
-    /// them.
-    pub(super) fn keep_lane(&mut self, machine: &Connection) {
-        let is_little = machine.partial_bytes() <= PARTIAL_BYTES;
-        match &self.lane {
-            Lane::Free if !is_little => self.ask_lane(None),
-            Lane::Had { .. } if is_little && self.uploads.is_empty() => self.lane = Lane::Free,
-            _ => {}
-        }
-    }
-
-    fn ask_lane(&mut self, part: Option<Box<Part>>) {
-        self.lane = Lane::Asked(part);
-        let lane = Arc::clone(&self.desk.door.large).acquire_many_owned(LANE_BYTES);
-        self.desk.begin(lane.map(|lane| Done::Lane(lane.ok())));
-    }
-
-    /// Whether large messages of the client hold room that others wait for.
-    pub(super) const fn has_lane(&self) -> bool {
-        matches!(self.lane, Lane::Had { .. })
     }
 
     /// What the client does.
@@ -481,14 +426,6 @@ impl Client {
         self.due.insert(id);
     }
 
-    fn part(&mut self, part: &Part) {
-        if let Some(Link::Sender(sender)) = self.links.get_mut(&part.link) {
-            sender.part(part);
-            self.uploads.insert(part.link);
-            self.due.insert(part.link);
-        }
-    }
-
     /// Of a sender. It is put aside while there is no room for it.
     fn delivery(&mut self, machine: &mut Connection, delivery: Box<Delivery>) {
         let bytes = u32::try_from(delivery.payload.len())
@@ -530,101 +467,6 @@ impl Client {
         }
     }
 
-    fn request(&mut self, machine: &mut Connection, delivery: &Delivery) {
-        let id = delivery.link;
-        let Some(Link::Requests { node, count }) = self.links.get_mut(&id) else {
-            return;
-        };
-        let outcome = match Request::read(&delivery.payload) {
-            Ok(request) if request.names_bytes() > NAMES_BYTES => {
-                let words =
-                    format!("message-id and reply-to have at most {NAMES_BYTES} bytes together");
-                Err(Refusal::argument(words).to_error())
-            }
-            _ if *count >= REQUESTS => {
-                let words = "as many requests as a link may have are under way";
-                Err(Refusal::busy(words).to_error())
-            }
-            Ok(request) => Ok(request),
-            Err(malformed) => Err(malformed.into()),
-        };
-        let (node, request) = match outcome {
-            Ok(request) => (node.clone(), request),
-            Err(error) => {
-                let rejected = DeliveryState::Outcome(Outcome::Rejected(Some(error)));
-                let _ = machine.settle(id, delivery.id, Some(rejected));
-                return;
-            }
-        };
-        *count += 1;
-        let txn_id = match &delivery.state {
-            Some(DeliveryState::Transactional { txn_id, .. }) => Some(txn_id.clone()),
-            _ => None,
-        };
-        let accepted = match &txn_id {
-            Some(txn_id) => within(txn_id, Some(Outcome::Accepted)),
-            None => DeliveryState::Outcome(Outcome::Accepted),
-        };
-        let _ = machine.settle(id, delivery.id, Some(accepted));
-        match node {
-            Node::Tokens => {
-                let answer = match txn_id {
-                    None => self.claims.put(&self.desk.door, &request),
-                    Some(_) => Refusal::not_implemented("a token within a transaction").into(),
-                };
-                let answer = request.answer(Style::Tokens, &answer);
-                self.answered(machine, id, request.reply_to.as_deref(), answer);
-                self.review(machine);
-            }
-            Node::Management {
-                who,
-                place,
-                has_sessions,
-            } => {
-                let session = self.session_of(&place, &request);
-                let call = management::Call {
-                    broker: self.desk.broker(),
-                    who,
-                    view: place.view(),
-                    place,
-                    has_sessions,
-                    session,
-                };
-                if let Some(txn_id) = txn_id {
-                    self.request_within(machine, id, &txn_id, call, request);
-                    return;
-                }
-                self.desk.begin(async move {
-                    let answer = management::answer(&call, &request).await;
-                    Done::Answered {
-                        link: id,
-                        answer: request.answer(Style::Management, &answer),
-                        reply_to: request.reply_to,
-                    }
-                });
-            }
-        }
-    }
-
-    /// The lock on the session that a request is about, which a receiver of this connection has: by the session's
-    /// name, or by the link's, which is all that Go says.
-    fn session_of(&self, place: &Place, request: &Request) -> Option<mente_broker::SessionLock> {
-        let session = management::session_id(request);
-        let link = request.property("associated-link-name");
-        let view = place.view();
-        self.links.values().find_map(|found| match found {
-            Link::Receiver(receiver) if receiver.view == view => {
-                let lock = receiver.session.as_ref()?;
-                let is_meant = match session {
-                    Some(session) => session == lock.session,
-                    None => link.is_some_and(|link| link == receiver.name),
-                };
-                is_meant.then(|| lock.clone())
-            }
-            _ => None,
-        })
-    }
-
     /// Links whose tokens do not hold any more end, and the others go on by those that do.
     fn review(&mut self, machine: &mut Connection) {
         for (id, right) in self.claims.review(&self.desk.door) {
@@ -656,50 +498,6 @@ impl Client {
         let left = self.claims.next_end()?.0 - self.desk.broker().now().wall.0;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Some(now + left.min(LOOK_AGAIN))
-    }
-
-    /// Sends an answer on the link for it: of the same session and node, by its name or address, else the newest.
-    fn answered(
-        &mut self,
-        machine: &mut Connection,
-        id: LinkId,
-        reply_to: Option<&str>,
-        answer: Bytes,
-    ) {
-        let asked = match self.links.get_mut(&id) {
-            Some(Link::Requests { node, count }) => {
-                *count = count.saturating_sub(1);
-                node.clone()
-            }
-            _ => return,
-        };
-        self.due.insert(id);
-        let mut newest = None;
-        let mut named = None;
-        for (link, found) in &self.links {
-            if let Link::Replies { node, names, .. } = found
-                && link.session == id.session
-                && *node == asked
-            {
-                newest = Some(*link);
-                if reply_to.is_some_and(|name| names.iter().any(|known| known == name)) {
-                    named = Some(*link);
-                }
-            }
-        }
-        let Some(to) = named.or(newest) else {
-            tracing::debug!("an answer that no link of its session is there for");
-            return;
-        };
-        if let Some(Link::Replies { owed, .. }) = self.links.get_mut(&to) {
-            owed.push_back(answer);
-            // The oldest are what nobody waits for any more.
-            let bytes = |owed: &VecDeque<Bytes>| owed.iter().map(Bytes::len).sum::<usize>();
-            while owed.len() > REQUESTS || owed.len() > 1 && bytes(owed) > OWED_BYTES {
-                owed.pop_front();
-            }
-            self.pump_link(machine, to);
-        }
     }
 
     /// A receiver has more to send, or cannot go on.

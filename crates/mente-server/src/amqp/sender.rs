@@ -242,7 +242,9 @@ impl Sender {
         };
         let messages = self.messages(delivery).and_then(|messages| {
             let is_large = messages.iter().any(|message| is_large(&message.event));
-            (!is_large).then_some(messages).ok_or_else(within_transaction)
+            (!is_large)
+                .then_some(messages)
+                .ok_or_else(within_transaction)
         });
         let bytes = delivery.payload.len();
         match transactions.send(txn_id, &self.who, &self.to, messages, bytes, desk) {
@@ -379,7 +381,8 @@ pub(super) fn without_session(path: &str) -> amqp::Error {
 }
 
 fn within_transaction() -> amqp::Error {
-    let words = "a message within a transaction has no room for more than an event: send it outside";
+    let words =
+        "a message within a transaction has no room for more than an event: send it outside";
     amqp::Error::new(condition::NOT_IMPLEMENTED, words)
 }
 
