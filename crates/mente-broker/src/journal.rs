@@ -400,6 +400,34 @@ mod tests {
         assert_eq!(again.value, record.value);
     }
 
+    /// As it lies on the disk: never with a second meaning.
+    #[test]
+    fn a_transaction_is_written_so() {
+        let line = r#"{"v":1,"seq":9,"decision":{"together":[[4,{"settled":{"partition":0,"offsets":[3],"floor":4,"passed":4}}],[5,{"committed":{"partition":0,"offsets":[7,8]}}]]}}"#;
+        let record = Record {
+            value: Some(line.into()),
+            ..Record::default()
+        };
+        let Entry::Decided(9, decision) = decode(&record).unwrap() else {
+            panic!("not a decision")
+        };
+        let settled = Verdict::Settled {
+            partition: 0,
+            offsets: vec![3],
+            floor: 4,
+            passed: 4,
+        };
+        let committed = Verdict::Committed {
+            partition: 0,
+            offsets: vec![7, 8],
+        };
+        let together = Decision::Together(vec![(4, settled), (5, committed)]);
+        assert_eq!(decision, together);
+        let again = encode(9, &[decision], Timestamp(1), 1_000);
+        let (_, again) = again[0].records().next().unwrap().unwrap();
+        assert_eq!(again.value, record.value);
+    }
+
     /// Of a subscription of the store, whose name no topic has.
     #[test]
     fn a_subscription_of_the_store_is_read_and_no_topic_of_its_name() {
