@@ -71,6 +71,11 @@ impl Broker {
         Ok(entity.map_or_else(Vec::new, |entity| entity.sending().authorization.clone()))
     }
 
+    /// Whether messages may be sent to something of this name, or it would be made for who does.
+    pub async fn has_entity(&self, name: &EntityName) -> Result<bool> {
+        Ok(self.options.create_topics || self.find_topic(name).await?.is_some())
+    }
+
     /// An entity that is there: nothing is made for whoever asks.
     pub async fn existing_entity(&self, who: &Principal, name: &EntityName) -> Result<Entity> {
         self.there(who, name).await

@@ -281,7 +281,7 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
         let entity = entity(broker, who, place).await?;
         let receiving = entity.queue().map(|queue| queue.receiving.clone());
         if receiving.is_none() && place.is_dead_letters {
-            return Err(missing(place));
+            return Err(missing(&place.path()));
         }
         return Ok(Found {
             receiving,
@@ -293,7 +293,7 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
         ..place.clone()
     };
     let subscription = broker.message_subscription(who, &view.view()).await?;
-    let subscription = subscription.ok_or_else(|| missing(place))?;
+    let subscription = subscription.ok_or_else(|| missing(&place.path()))?;
     let status: Status = subscription.properties.status;
     Ok(Found {
         receiving: Some(subscription.properties.receiving),
@@ -303,14 +303,11 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
 
 async fn entity(broker: &Broker, who: &Principal, place: &Place) -> Result<Entity, Refusal> {
     let entity = broker.entity(who, &place.entity).await?;
-    entity.ok_or_else(|| missing(place))
+    entity.ok_or_else(|| missing(&place.path()))
 }
 
-fn missing(place: &Place) -> Refusal {
-    let words = format!(
-        "the messaging entity {:?} could not be found; create it first",
-        place.path()
-    );
+pub(super) fn missing(path: &str) -> Refusal {
+    let words = format!("the messaging entity {path:?} could not be found; create it first");
     Refusal::new(condition::NOT_FOUND, 404, words)
 }
 

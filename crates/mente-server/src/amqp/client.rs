@@ -544,7 +544,18 @@ impl Client {
                 link,
                 reply_to,
                 answer,
-            } => self.answered(machine, link, reply_to.as_deref(), answer),
+            } => {
+                let node = match self.links.get(&link) {
+                    Some(Link::Requests { node, .. }) => Some(node),
+                    _ => None,
+                };
+                // A client hears of its token before it hears what that ends.
+                let may_be_put = node.is_none_or(|node| *node == Node::Tokens);
+                self.answered(machine, link, reply_to.as_deref(), answer);
+                if may_be_put {
+                    self.review(machine);
+                }
+            }
             Done::Discharged(link, told, result) => self.discharged(machine, link, told, result),
             Done::TransactionOver(txn_id) => self.transactions.over(&txn_id, &self.desk),
             Done::Scheduled {

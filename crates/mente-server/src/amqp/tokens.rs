@@ -7,13 +7,15 @@
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
-use mente_broker::{Access, Action, EntityName, Principal};
+use mente_broker::{Access, Action, Broker, EntityName, Principal};
 use mente_engine::Timestamp;
 use mente_wire::amqp::condition;
 use mente_wire::amqp::machine::LinkId;
 use mente_wire::amqp::value::{Map, Value};
 use mente_wire::servicebus::sas::{Signature, entity_path};
 
+use super::address::Address;
+use super::attach::missing;
 use super::condition::Refusal;
 use super::requests::{Answer, Request};
 use super::{Door, Key};
@@ -73,19 +75,11 @@ impl Claims {
     }
 
     /// Keeps the token of a request if it is one.
-    pub(super) fn put(&mut self, door: &Door, request: &Request) -> Answer {
-        match self.try_put(door, request) {
-            Ok(()) => Answer {
-                status: 202,
-                description: "Accepted".to_owned(),
-                condition: None,
-                body: Value::Map(Map::default()),
-            },
-            Err(refusal) => refusal.into(),
-        }
+    pub(super) fn put(&mut self, door: &Door, request: &Request) -> Put {
+        Put(self.try_put(door, request))
     }
 
-    fn try_put(&mut self, door: &Door, request: &Request) -> Result<(), Refusal> {
+    fn try_put(&mut self, door: &Door, request: &Request) -> Result<Option<EntityName>, Refusal> {
         let operation = request.property("operation").unwrap_or_default();
         if operation != "put-token" {
             let words = format!("the operation {operation:?} on $cbs: there is only put-token");
@@ -103,7 +97,7 @@ impl Claims {
         }
         // Where nothing is demanded any token does, as with Service Bus' emulator, and it proves nobody.
         if door.access == Access::Open {
-            return Ok(());
+            return Ok(None);
         }
         let path = entity_path(audience);
         let signed = keys::verify(&door.keys, &door.broker, token, &path).map_err(unauthorized)?;
@@ -122,7 +116,10 @@ impl Claims {
             token,
             signed,
         });
-        Ok(())
+        Ok(match Address::parse(audience) {
+            Ok(Address::Entity(place) | Address::Management(place)) => Some(place.entity),
+            Ok(Address::Tokens) | Err(_) => None,
+        })
     }
 
     /// As whom the client does what it needs a right for: by the token that allows it for longest.
@@ -187,6 +184,38 @@ impl Claims {
             reviewed.push((*link, right.map(|right| right.who)));
         }
         reviewed
+    }
+}
+
+/// What became of a token: the entity that it is for, if it is for one.
+#[derive(Debug)]
+pub(super) struct Put(Result<Option<EntityName>, Refusal>);
+
+impl From<Refusal> for Put {
+    fn from(refusal: Refusal) -> Self {
+        Self(Err(refusal))
+    }
+}
+
+impl Put {
+    /// A token for what is not there is refused, as Service Bus does, though nothing is wrong with it.
+    pub(super) async fn answer(self, broker: &Broker) -> Answer {
+        match self.checked(broker).await {
+            Ok(()) => Answer {
+                status: 202,
+                description: "Accepted".to_owned(),
+                condition: None,
+                body: Value::Map(Map::default()),
+            },
+            Err(refusal) => refusal.into(),
+        }
+    }
+
+    async fn checked(self, broker: &Broker) -> Result<(), Refusal> {
+        match self.0? {
+            Some(entity) if !broker.has_entity(&entity).await? => Err(missing(&entity.as_path())),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -56,6 +56,11 @@ struct Door {
 }
 
 async fn door(access: Access) -> Door {
+    door_that_makes(access, true).await
+}
+
+/// Of a broker that makes what is missing, or does not.
+async fn door_that_makes(access: Access, create_topics: bool) -> Door {
     let directory = tempfile::tempdir().unwrap();
     let made = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let (cert, key) = (directory.path().join("c"), directory.path().join("k"));
@@ -74,15 +79,20 @@ async fn door(access: Access) -> Door {
             keys: vec![key],
         },
         made.cert.der().clone(),
+        create_topics,
     )
     .await
 }
 
-async fn open(options: amqp::Options, certificate: CertificateDer<'static>) -> Door {
+async fn open(
+    options: amqp::Options,
+    certificate: CertificateDer<'static>,
+    create_topics: bool,
+) -> Door {
     let clock = Arc::new(TestClock(tokio::time::Instant::now()));
     let engine = Arc::new(MemoryEngine::new(3));
     let settings = Options {
-        create_topics: true,
+        create_topics,
         access: options.access,
         ..Options::default()
     };
@@ -232,7 +242,7 @@ async fn what_is_not_amqp_is_told_so_or_hung_up_on() {
     assert_eq!(answer(&door, b"AMQP\0\0\x09\x01").await, header);
     door.stop.send(true).unwrap();
     door.running.await.unwrap();
-    door = open(amqp::Options::default(), door.certificate).await;
+    door = open(amqp::Options::default(), door.certificate, true).await;
     assert_eq!(answer(&door, b"\x16\x03\x01\x02\0\x01\0").await, "");
 }
 

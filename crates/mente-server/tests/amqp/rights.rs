@@ -8,7 +8,7 @@ use mente_wire::amqp::performative::{Performative, Role};
 use mente_wire::servicebus::sas::sign;
 
 use crate::peer::{Peer, node};
-use crate::{Door, door, refusal};
+use crate::{Door, door, door_that_makes, refusal};
 
 const LISTEN: Rights = Rights {
     listen: true,
@@ -152,4 +152,17 @@ async fn a_token_of_a_lesser_right_ends_what_it_does_not_allow() {
     );
     // What it allows goes on.
     assert_eq!(refused(&mut peer, 6, Role::Receiver).await, None);
+}
+
+#[tokio::test]
+async fn a_token_for_what_is_not_there_and_is_not_made_is_refused() {
+    let door = door_that_makes(Access::Keys, false).await;
+    let shown = token("root", "secret", FOREVER);
+    assert_eq!(peer_with(&door, &shown).await.1, 404);
+    let forged = token("root", "other", FOREVER);
+    assert_eq!(peer_with(&door, &forged).await.1, 401);
+    let root = Principal::Key("root".to_owned());
+    let queue = QueueProperties::default();
+    door.broker.create_queue(&root, "q", queue).await.unwrap();
+    assert_eq!(peer_with(&door, &shown).await.1, 202);
 }

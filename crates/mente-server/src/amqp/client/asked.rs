@@ -59,13 +59,21 @@ impl Client {
         let _ = machine.settle(id, delivery.id, Some(accepted));
         match node {
             Node::Tokens => {
-                let answer = match txn_id {
+                let refused =
+                    txn_id.map(|_| Refusal::not_implemented("a token within a transaction"));
+                let put = match refused {
                     None => self.claims.put(&self.desk.door, &request),
-                    Some(_) => Refusal::not_implemented("a token within a transaction").into(),
+                    Some(refusal) => refusal.into(),
                 };
-                let answer = request.answer(Style::Tokens, &answer);
-                self.answered(machine, id, request.reply_to.as_deref(), answer);
-                self.review(machine);
+                let broker = self.desk.broker();
+                self.desk.begin(async move {
+                    let answer = put.answer(&broker).await;
+                    Done::Answered {
+                        link: id,
+                        answer: request.answer(Style::Tokens, &answer),
+                        reply_to: request.reply_to,
+                    }
+                });
             }
             Node::Management {
                 who,
