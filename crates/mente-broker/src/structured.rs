@@ -2,6 +2,8 @@
 //! put a whole event into the value (structured mode, §3.3 of CloudEvents' Kafka binding). The format itself
 //! is the wire's business, so how it is parsed is handed in.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use mente_engine::{Attribute, Event, Offset, Record};
 
@@ -57,6 +59,16 @@ pub(crate) fn event_of(
 /// What a client says of who it is.
 pub(crate) fn forget_actor(event: &mut Event) {
     event.extensions.retain(|(name, _)| name != ACTOR);
+}
+
+/// The same of an event that the caller keeps: few have it, and only those are copied.
+pub(crate) fn without_actor(event: &Event) -> Cow<'_, Event> {
+    if !event.extensions.iter().any(|(name, _)| name == ACTOR) {
+        return Cow::Borrowed(event);
+    }
+    let mut event = event.clone();
+    forget_actor(&mut event);
+    Cow::Owned(event)
 }
 
 /// Lets filters see of an event of the store what is no attribute of it: the stream, which is its key, and the

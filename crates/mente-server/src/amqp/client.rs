@@ -359,7 +359,7 @@ impl Client {
             }
             Lead::Requests(node) => {
                 if node == Node::Tokens {
-                    let _ = machine.bound(id, TOKEN_BYTES);
+                    let _ = machine.end_above(id, TOKEN_BYTES);
                 }
                 let _ = machine.grant(id, REQUEST_CREDIT);
                 Link::Requests { node, count: 0 }

@@ -395,11 +395,11 @@ fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::E
 /// is wrong with another.
 async fn send(broker: &Broker, who: &Principal, to: &EntityName, sent: Vec<Sent>) -> Vec<Verdict> {
     let count = sent.len();
-    let together: Vec<Message> = sent.iter().flat_map(|sent| sent.messages.clone()).collect();
+    let together: Vec<&Message> = sent.iter().flat_map(|sent| &sent.messages).collect();
     let result = match count {
         1 => Err(None),
         _ if together.len() > limits::EVENTS_PER_BATCH => Err(None),
-        _ => broker.send(who, to, together).await.map_err(Some),
+        _ => broker.send_all(who, to, &together).await.map_err(Some),
     };
     let shared = match result {
         Ok(()) => Ok(()),

@@ -88,7 +88,8 @@ impl Broker {
         transaction: Option<&str>,
     ) -> Result<Vec<u64>> {
         authorize(self.options.access, who, Action::Send, to)?;
-        let (entity, topic) = self.topic_for_messages(who, to, &messages).await?;
+        let kept: Vec<_> = messages.iter().collect();
+        let (entity, topic) = self.topic_for_messages(who, to, &kept).await?;
         let hold = self.hold_of(to, &topic).await?;
         self.check_quota(to, &entity, &topic, Some(hold)).await?;
         let now = self.now().wall;
@@ -96,7 +97,7 @@ impl Broker {
         for message in messages {
             let due = Some(message.due.unwrap_or(now));
             let message = Message { due, ..message };
-            records.push(self.record_of(who, message, now, transaction)?);
+            records.push(self.record_of(who, &message, now, transaction)?);
         }
         let places = self.hold(to, &topic, &records).await?;
         Ok(places.into_iter().map(scheduled_number).collect())

@@ -13,7 +13,7 @@ use crate::journal::Topic;
 use crate::name::EntityName;
 use crate::partition;
 use crate::store::actor_header;
-use crate::structured::forget_actor;
+use crate::structured::without_actor;
 use crate::terms::Terms;
 
 impl Broker {
@@ -24,20 +24,31 @@ impl Broker {
         to: &EntityName,
         messages: Vec<Message>,
     ) -> Result<()> {
+        let messages: Vec<_> = messages.iter().collect();
+        self.send_all(who, to, &messages).await
+    }
+
+    /// The same of messages that the caller keeps.
+    pub async fn send_all(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: &[&Message],
+    ) -> Result<()> {
         authorize(self.options.access, who, Action::Send, to)?;
-        let (entity, topic) = self.topic_for_messages(who, to, &messages).await?;
+        let (entity, topic) = self.topic_for_messages(who, to, messages).await?;
         let now = self.now().wall;
         let is_later = |message: &Message| message.due.is_some_and(|due| due > now);
-        let hold = match messages.iter().any(is_later) {
+        let hold = match messages.iter().any(|message| is_later(message)) {
             true => Some(self.hold_of(to, &topic).await?),
             false => None,
         };
         self.check_quota(to, &entity, &topic, hold).await?;
         let mut batches: BTreeMap<LogId, BatchBuilder> = BTreeMap::new();
         for message in messages {
-            let log = match hold.filter(|_| is_later(&message)) {
+            let log = match hold.filter(|_| is_later(message)) {
                 Some(hold) => hold,
-                None => topic.set.log(self.partition_for(&topic, &message)),
+                None => topic.set.log(self.partition_for(&topic, message)),
             };
             let record = self.record_of(who, message, now, None)?;
             batches.entry(log).or_default().push(&record);
@@ -70,26 +81,20 @@ impl Broker {
     pub(super) fn record_of(
         &self,
         who: &Principal,
-        message: Message,
+        message: &Message,
         now: Timestamp,
         transaction: Option<&str>,
     ) -> Result<mente_engine::Record> {
-        let Message {
-            mut event,
-            time_to_live,
-            due,
-            body,
-        } = message;
-        if let Some(body) = &body {
-            self.claim_of(&mut event, body)?;
+        let mut event = without_actor(&message.event);
+        if let Some(body) = &message.body {
+            self.claim_of(event.to_mut(), body)?;
         }
         event.validate()?;
-        forget_actor(&mut event);
         let terms = Terms {
-            time_to_live,
-            due,
+            time_to_live: message.time_to_live,
+            due: message.due,
             transaction: transaction.map(str::to_owned),
-            claim: body.map(|body| body.claim),
+            claim: message.body.as_ref().map(|body| body.claim),
             ..Terms::default()
         };
         let mut headers = terms.headers();
@@ -109,7 +114,7 @@ impl Broker {
         &self,
         who: &Principal,
         to: &EntityName,
-        messages: &[Message],
+        messages: &[&Message],
     ) -> Result<(Entity, Topic)> {
         let entity = self.entity(who, to).await?;
         let entity = entity.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
@@ -126,7 +131,7 @@ impl Broker {
 }
 
 /// Refuses messages that the entity's view could not deliver.
-fn check_sessions(entity: &Entity, messages: &[Message]) -> Result<()> {
+fn check_sessions(entity: &Entity, messages: &[&Message]) -> Result<()> {
     let EntityKind::Queue(queue) = &entity.kind else {
         return Ok(());
     };
@@ -142,7 +147,7 @@ fn check_sessions(entity: &Entity, messages: &[Message]) -> Result<()> {
 }
 
 /// Refuses data that is kept elsewhere, or is more than the entity takes.
-fn check_bodies(to: &EntityName, entity: &Entity, messages: &[Message]) -> Result<()> {
+fn check_bodies(to: &EntityName, entity: &Entity, messages: &[&Message]) -> Result<()> {
     let most = u64::from(entity.sending().max_message_kilobytes) << 10;
     let mut bodies = messages.iter().filter_map(|message| message.body.as_ref());
     match bodies.find(|body| !body.is_for(to, most)) {

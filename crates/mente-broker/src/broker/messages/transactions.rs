@@ -71,7 +71,7 @@ impl Broker {
         let mut place = None;
         for (who, message) in transaction.sent {
             authorize(self.options.access, &who, Action::Send, home)?;
-            let to = self.topic_for_messages(&who, home, std::slice::from_ref(&message));
+            let to = self.topic_for_messages(&who, home, &[&message]);
             let (_, to) = place.insert(to.await?);
             let log = match message.due {
                 Some(due) if due > now => None,
@@ -85,7 +85,7 @@ impl Broker {
         let name = Some(transaction.name.as_str()).filter(|_| together.is_none());
         let is_later: Vec<bool> = records.iter().map(|(log, ..)| log.is_none()).collect();
         let records = records.into_iter();
-        let records = records.map(|(_, who, message)| self.record_of(&who, message, now, name));
+        let records = records.map(|(_, who, message)| self.record_of(&who, &message, now, name));
         let records: Vec<Record> = records.collect::<Result<_>>()?;
         if let Some((entity, topic)) = &place {
             let hold = match together {

@@ -69,7 +69,7 @@ impl Connection {
     }
 
     /// Largest delivery that comes on a link from now on: a larger one ends the link.
-    pub fn bound(&mut self, link: LinkId, delivery_bytes: usize) -> Result<(), Refused> {
+    pub fn end_above(&mut self, link: LinkId, delivery_bytes: usize) -> Result<(), Refused> {
         let (session, _) = self.session(link.session)?;
         session.attached(link.serial)?.delivery_bytes = delivery_bytes;
         Ok(())
