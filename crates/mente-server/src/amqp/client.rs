@@ -184,6 +184,22 @@ impl Desk {
         self.work.push(work.boxed());
     }
 
+    /// Work that may hold up who polls it, as an append does that drives the log's commit (ADR 4): in a task of its
+    /// own, so that the connection goes on meanwhile, and what its other links append comes into the next commit.
+    pub(super) fn begin_apart(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let work = tokio::spawn(work);
+        self.begin(async move {
+            match work.await {
+                Ok(done) => done,
+                Err(failed) => match failed.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    // The executor ends, and nobody is told anything any more.
+                    Err(_) => Done::Nothing,
+                },
+            }
+        });
+    }
+
     /// Work that is dropped where it stands when the handle says so.
     pub(super) fn begin_abortable(
         &self,

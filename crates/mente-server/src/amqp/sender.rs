@@ -301,7 +301,7 @@ impl Sender {
         let sent = self.next_call();
         let (broker, who, to) = (desk.broker(), self.who.clone(), self.to.clone());
         self.is_calling = true;
-        desk.begin(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
+        desk.begin_apart(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
     }
 
     /// Tells of those whose data could not be kept.
