@@ -321,7 +321,7 @@ def report(bench, before, after, syncs, took):
 
 def asked():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--quick", action="store_true", help="three rounds of one second, within eight minutes")
+    parser.add_argument("--quick", action="store_true", help="short turns, within eight minutes")
     parser.add_argument("--rounds", type=int)
     parser.add_argument("--seconds", type=float, help="of one broker in one phase")
     parser.add_argument("--warm-up", type=float, help="seconds of each phase before anything is measured")
@@ -332,8 +332,8 @@ def asked():
     parser.add_argument("--mente", default=str(HERE.parents[1] / "target/release/mente"))
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where data is: its disk is measured")
     options = parser.parse_args()
-    options.rounds = options.rounds or (3 if options.quick else 5)
-    options.seconds = options.seconds or (1 if options.quick else 3)
+    options.rounds = options.rounds or 5
+    options.seconds = options.seconds or (0.6 if options.quick else 3)
     options.warm_up = options.warm_up or (1 if options.quick else 4)
     if options.backlog is None:
         options.backlog = 1_000_000 if options.quick else 10_000_000
