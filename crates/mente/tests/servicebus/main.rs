@@ -7,6 +7,9 @@ mod certificates;
 #[path = "../it/engine.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod engine;
+#[path = "../../../mente-server/tests/amqp/peer.rs"]
+#[expect(dead_code, reason = "the door's tests use the rest")]
+mod peer;
 #[path = "../it/server.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod server;
@@ -15,3 +18,4 @@ mod clients;
 mod entities;
 mod judge;
 mod kills;
+mod transactions;
