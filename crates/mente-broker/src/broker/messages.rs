@@ -378,15 +378,57 @@ impl Broker {
         mode: Mode,
         session: Option<&SessionLock>,
     ) -> Result<Vec<Held>> {
-        let topic = self.view_source(view).await?;
+        let deliveries = self.ask_deferred(who, view, numbers, session).await?;
+        self.fetch_deferred(who, view, deliveries, mode).await
+    }
+
+    /// Locks deferred messages by their numbers, all of them, or none if one of them is not to be had. Of more than
+    /// one answer holds come the first ones, and the others wait as they did.
+    pub async fn take_all_deferred(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        mut numbers: Vec<u64>,
+        session: Option<&SessionLock>,
+    ) -> Result<Vec<Held>> {
+        numbers.sort_unstable();
+        numbers.dedup();
+        let asked = numbers.len();
+        let deliveries = self.ask_deferred(who, view, numbers, session).await?;
+        if deliveries.len() < asked {
+            let tokens = deliveries.iter().map(|delivery| delivery.token);
+            self.end_locks(who, view, tokens.collect(), Ending::Return)
+                .await?;
+            return Ok(Vec::new());
+        }
+        self.fetch_deferred(who, view, deliveries, Mode::Lock).await
+    }
+
+    async fn ask_deferred(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        numbers: Vec<u64>,
+        session: Option<&SessionLock>,
+    ) -> Result<Vec<Delivery>> {
         let ask = Ask::ReceiveDeferred {
             numbers,
             session: session.cloned(),
         };
-        let deliveries = match self.ask_view(who, view, ask).await? {
-            Reply::Deliveries(deliveries) => deliveries,
-            other => return Err(unexpected(&other)),
-        };
+        match self.ask_view(who, view, ask).await? {
+            Reply::Deliveries(deliveries) => Ok(deliveries),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    async fn fetch_deferred(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        deliveries: Vec<Delivery>,
+        mode: Mode,
+    ) -> Result<Vec<Held>> {
+        let topic = self.view_source(view).await?;
         let held = |delivery: &Delivery, log, offset, record: &Record| {
             self.held(delivery, log, offset, record)
         };

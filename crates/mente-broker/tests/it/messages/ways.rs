@@ -16,6 +16,26 @@ fn deferred_messages_come_in_whatever_order_they_are_asked_for() {
 }
 
 #[test]
+fn of_deferred_messages_come_all_or_none() {
+    let mut world = World::with_queue(18, plain());
+    (0..4).for_each(|id| world.send([message(id)]));
+    let out = world.take(3);
+    world.end(&out, Ending::Defer { note: None });
+    let mut ask = |asked: &[u64]| -> Vec<usize> {
+        let asked = asked.to_vec();
+        let held = call!(world, b => b.take_all_deferred(&ME, &queue(), asked, None));
+        ids(&held.unwrap())
+    };
+    // One that is only ready, and one that is not there.
+    assert!(ask(&[1, 2, 4]).is_empty());
+    assert!(ask(&[1, 9, 2]).is_empty());
+    assert_eq!(ask(&[2, 1, 2]), [0, 1]);
+    // Somebody has the second now, and the third waits still.
+    assert!(ask(&[2, 3]).is_empty());
+    assert_eq!(ask(&[3]), [2]);
+}
+
+#[test]
 fn what_was_to_be_forwarded_before_a_crash_is_and_once() {
     for seed in 0..30 {
         let mut world = World::with_queue(seed, plain());

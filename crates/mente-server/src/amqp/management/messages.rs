@@ -1,6 +1,6 @@
 //! Messages by their numbers, or before their time.
 
-use mente_broker::{Ending, Held, Message, Mode, SessionLock};
+use mente_broker::{Ending, Held, Message, Mode};
 use mente_engine::limits;
 use mente_wire::amqp::Uuid;
 use mente_wire::amqp::condition;
@@ -68,22 +68,23 @@ pub(super) async fn receive(call: &Call, body: &Map) -> Result<Answer, Refusal> 
         Some(_) => Refusal::of_session(error),
         None => Refusal::from(error),
     };
-    let taken = match mode {
-        Mode::Lock => {
-            let (who, view) = (&call.who, &call.view);
-            call.broker
-                .take_deferred(who, view, numbers, mode, session)
-                .await
-        }
-        Mode::Delete => delete_deferred(call, numbers, session).await,
-    };
+    let taken = call
+        .broker
+        .take_all_deferred(&call.who, &call.view, numbers, session)
+        .await;
     let taken = taken.map_err(refuse)?;
     if taken.iter().any(|held| held.claim.is_some()) {
         give_back(call, taken).await?;
         return Err(no_deferring());
     }
+    let taken = match mode {
+        Mode::Lock => taken,
+        Mode::Delete => complete(call, taken).await.map_err(refuse)?,
+    };
     if taken.is_empty() {
-        let words = format!("none of the {asked} sequence numbers is one of a deferred message");
+        let words = format!(
+            "not all of the {asked} sequence numbers are of deferred messages that nobody has"
+        );
         return Err(Refusal::new(MESSAGE_NOT_FOUND, 404, words));
     }
     let entries = taken.iter().map(|held| {
@@ -112,50 +113,30 @@ async fn give_back(call: &Call, taken: Vec<Held>) -> Result<(), Refusal> {
 /// `x-opt-message-state` of a message that was put aside.
 const DEFERRED: i32 = 1;
 
-/// One by one, since what is taken and does not fit into the answer would be lost: of more than that the client gets
-/// the first ones, and the others are still there.
-async fn delete_deferred(
-    call: &Call,
-    numbers: Vec<u64>,
-    session: Option<&SessionLock>,
-) -> mente_broker::Result<Vec<Held>> {
-    let (mut taken, mut bytes) = (Vec::new(), 0);
-    for number in numbers {
-        let (who, view, one) = (&call.who, &call.view, vec![number]);
-        let locked = call
-            .broker
-            .take_deferred(who, view, one, Mode::Lock, session);
-        let locked = match locked.await {
-            Err(error) if taken.is_empty() => return Err(error),
-            Err(_) => break,
-            Ok(locked) => locked,
-        };
-        if locked.iter().any(|held| held.claim.is_some()) {
-            if taken.is_empty() {
-                return Ok(locked);
-            }
-            let tokens = locked.iter().filter_map(|held| Some(held.lock?.token));
-            let tokens = tokens.collect();
-            call.broker
-                .end_locks(who, view, tokens, Ending::Return)
-                .await?;
-            break;
-        }
-        let tokens = locked.iter().filter_map(|held| Some(held.lock?.token));
-        let tokens = tokens.collect();
-        let done = call.broker.end_locks(who, view, tokens, Ending::Complete);
-        for (held, is_done) in locked.into_iter().zip(done.await?) {
-            if is_done {
-                let data = held.stored.event.data.bytes();
-                bytes += data.map_or(0, bytes::Bytes::len);
-                taken.push(Held { lock: None, ..held });
-            }
-        }
-        if bytes >= ANSWER_BYTES {
-            break;
-        }
+/// Completes what there is room for in the answer, before it leaves; the others wait as they did.
+async fn complete(call: &Call, mut taken: Vec<Held>) -> mente_broker::Result<Vec<Held>> {
+    let mut bytes = 0;
+    let fits = taken.iter().take_while(|held| {
+        let has_room = bytes < ANSWER_BYTES;
+        bytes += held.stored.event.data.bytes().map_or(0, bytes::Bytes::len);
+        has_room
+    });
+    let left = taken.split_off(fits.count());
+    let tokens = |held: &[Held]| {
+        let tokens = held.iter().filter_map(|held| Some(held.lock?.token));
+        tokens.collect::<Vec<_>>()
+    };
+    let (who, view) = (&call.who, &call.view);
+    if !left.is_empty() {
+        let tokens = tokens(&left);
+        call.broker
+            .end_locks(who, view, tokens, Ending::Return)
+            .await?;
     }
-    Ok(taken)
+    let (tokens, ending) = (tokens(&taken), Ending::Complete);
+    let done = call.broker.end_locks(who, view, tokens, ending).await?;
+    let done = taken.into_iter().zip(done).filter(|(_, is_done)| *is_done);
+    Ok(done.map(|(held, _)| Held { lock: None, ..held }).collect())
 }
 
 pub(super) async fn schedule(call: &Call, body: &Map) -> Result<Answer, Refusal> {
