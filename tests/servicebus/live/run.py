@@ -107,7 +107,9 @@ def certified(folder):
     leaf.private_key_pem.write_to_path(folder / "key.pem")
     for pem in leaf.cert_chain_pems:
         pem.write_to_path(folder / "cert.pem", append=True)
-    (folder / "keys").write_text(f"RootManageSharedAccessKey={KEY}\n")
+    # By what may be done with them: rules of the namespace, as the tests ask for them.
+    keys = [f"RootManageSharedAccessKey={KEY}", f"onlyListen Listen={KEY}", f"onlySend Send={KEY}"]
+    (folder / "keys").write_text("\n".join(keys) + "\n")
 
 
 def tried(mente, folder, suite, name):

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 from azure.servicebus.management import AccessRights, AuthorizationRule, ServiceBusAdministrationClient
 
-from devtools_testutils import HOST, KEY, Nothing, Preparer, connection_string
+from devtools_testutils import HOST, KEY, RULE, Nothing, Preparer, connection_string
 
 SERVICEBUS_ENDPOINT_SUFFIX = os.environ["SERVICEBUS_ENDPOINT_SUFFIX"]
 
@@ -111,12 +111,13 @@ class Rule(Preparer):
 
 
 class ServiceBusNamespaceAuthorizationRulePreparer(Rule):
-    """The administration API makes no rules of a namespace: theirs are made another way, and here there is none."""
+    """The administration API makes no rules of a namespace: those that there are stand in the file of keys."""
 
     parameter = "servicebus_authorization_rule"
 
-    def make(self, name, known):
-        return connection_string(name)
+    def given(self, known):
+        name = f"only{self.rights[0]}" if self.rights else RULE
+        return {self.names[0]: SimpleNamespace(name=name), self.names[1]: connection_string(name)}
 
 
 class ServiceBusQueueAuthorizationRulePreparer(Rule):
