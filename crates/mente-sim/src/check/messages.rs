@@ -264,14 +264,16 @@ impl<'a> Check<'a, '_> {
             && term(&earlier.what.token) == term(&later.what.token)
     }
 
-    /// Whether a lock that this call brought may have run out before `later` ended: not if the server went away
-    /// first, which voids it and counts for nothing.
-    fn may_have_run_out(&self, call: &Call<'_>, later: &Call<'_>) -> bool {
-        let first = self
-            .restarts
-            .partition_point(|restart| restart.ended < call.invoked);
-        let away = self.restarts.get(first).map_or(u64::MAX, |c| c.ended_at);
-        call.invoked_at + self.queue.lock <= later.ended_at.min(away)
+    /// How many locks on one message may have run out between these two calls, whoever had them: each takes its
+    /// whole time, and where the server goes away in the middle it is void and counts for nothing.
+    fn run_out(&self, from: &Call<'_>, until: &Call<'_>) -> u64 {
+        let (mut begins, mut count) = (from.invoked_at, 0);
+        for away in self.restarts.iter().filter(|c| c.ended > from.invoked) {
+            let ends = away.ended_at.min(until.ended_at);
+            count += ends.saturating_sub(begins) / self.queue.lock.max(1);
+            begins = begins.max(away.invoked_at);
+        }
+        count + until.ended_at.saturating_sub(begins) / self.queue.lock.max(1)
     }
 
     /// Each value one number, each number one value.
@@ -381,15 +383,16 @@ impl<'a> Check<'a, '_> {
         findings: &mut Findings,
     ) {
         let call = delivery.call;
-        let (mut least, mut most) = (0, 0);
+        let sent = self.queue.sent.get(value).and_then(|sent| sent.first());
+        let run_out = sent.map_or(0, |sent| self.run_out(sent.call, call));
+        let (mut least, mut most) = (0, u32::try_from(run_out).unwrap_or(u32::MAX));
         for other in all.iter().filter(|other| !std::ptr::eq(*other, delivery)) {
             if other.call.invoked >= call.ended {
                 continue;
             }
             let ends = self.queue.ends_of(&other.what.token);
             let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
-            let mut may_have_failed = self.may_have_run_out(other.call, call);
-            let mut has_failed = false;
+            let (mut may_have_failed, mut has_failed) = (false, false);
             for abandon in abandons {
                 may_have_failed |= abandon.held != Some(false) && abandon.call.invoked < call.ended;
                 has_failed |= abandon.held == Some(true) && abandon.call.ended < call.invoked;
@@ -398,15 +401,14 @@ impl<'a> Check<'a, '_> {
             may_have_failed |= ends.iter().any(|e| *e.ending == Ending::Defer)
                 || other.session.is_some()
                 || other.way == Way::Deferred;
-            most += u32::from(may_have_failed);
+            most = most.saturating_add(u32::from(may_have_failed));
             least += u32::from(has_failed);
         }
-        let unseen = self.queue.unseen.iter().filter(|(unseen, way)| {
-            *way != Way::Delete
-                && unseen.invoked < call.ended
-                && (self.may_have_run_out(unseen, call) || delivery.session.is_some())
-        });
-        most += u32::try_from(unseen.count()).unwrap_or(u32::MAX);
+        if delivery.session.is_some() {
+            let unseen = self.queue.unseen.iter();
+            let unseen = unseen.filter(|(unseen, _)| unseen.invoked < call.ended);
+            most = most.saturating_add(u32::try_from(unseen.count()).unwrap_or(u32::MAX));
+        }
         let failed = delivery.what.failed;
         if !(least..=most).contains(&failed) && !self.is_dead {
             let why = format!("from {least} to {most} deliveries of {value} failed before");
