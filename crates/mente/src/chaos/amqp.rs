@@ -244,7 +244,7 @@ impl Peer {
             }
         };
         let id = self.transfer(link, format, &payload).await?;
-        self.outcome(Role::Receiver, id).await
+        self.outcome(id).await
     }
 
     async fn transfer(&mut self, link: Link, format: u32, payload: &[u8]) -> Result<u32> {
@@ -366,24 +366,45 @@ impl Peer {
         self.say(&Performative::Flow(Box::new(flow))).await
     }
 
-    /// Says what is to become of a delivery, and waits for what does.
-    pub(super) async fn end(&mut self, delivery: &Delivery, outcome: Outcome) -> Result<Outcome> {
-        let disposition = Disposition {
-            settled: false,
-            ..Disposition::settled(Role::Receiver, delivery.id, DeliveryState::Outcome(outcome))
-        };
-        self.say(&Performative::Disposition(disposition)).await?;
-        self.outcome(Role::Sender, delivery.id).await
+    /// Says what is to become of deliveries, and waits for what becomes of all of them.
+    pub(super) async fn end(&mut self, endings: &[(&Delivery, Outcome)]) -> Result<Vec<Outcome>> {
+        let mut out = Vec::new();
+        for (delivery, outcome) in endings {
+            let state = DeliveryState::Outcome(outcome.clone());
+            let disposition = Disposition {
+                settled: false,
+                ..Disposition::settled(Role::Receiver, delivery.id, state)
+            };
+            Performative::Disposition(disposition).write_frame(CHANNEL, &mut out);
+        }
+        self.write(&out).await?;
+        let mut told: Vec<Option<Outcome>> = vec![None; endings.len()];
+        let until = Instant::now() + PATIENCE;
+        while told.iter().any(Option::is_none) {
+            let Performative::Disposition(said) = self.hear_until(until).await?.0 else {
+                continue;
+            };
+            let of_them = said.first..=said.last.unwrap_or(said.first);
+            let Some(DeliveryState::Outcome(outcome)) = said.state else {
+                continue;
+            };
+            for (told, (delivery, _)) in told.iter_mut().zip(endings) {
+                if said.role == Role::Sender && of_them.contains(&delivery.id) {
+                    *told = Some(outcome.clone());
+                }
+            }
+        }
+        Ok(told.into_iter().flatten().collect())
     }
 
-    async fn outcome(&mut self, role: Role, id: u32) -> Result<Outcome> {
+    async fn outcome(&mut self, id: u32) -> Result<Outcome> {
         let until = Instant::now() + PATIENCE;
         loop {
             let Performative::Disposition(said) = self.hear_until(until).await?.0 else {
                 continue;
             };
             let of_it = said.first..=said.last.unwrap_or(said.first);
-            if said.role == role && of_it.contains(&id) {
+            if said.role == Role::Receiver && of_it.contains(&id) {
                 return match said.state {
                     Some(DeliveryState::Outcome(outcome)) => Ok(outcome),
                     other => Err(Failed::Broken(format!("no outcome: {other:?}"))),

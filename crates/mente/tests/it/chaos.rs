@@ -55,6 +55,21 @@ fn three_kills_lose_nothing_and_a_line_that_is_missing_is_found() {
     let spoilt = check(folder.path());
     assert_eq!(spoilt.status.code(), Some(1), "{spoilt:?}");
     assert!(count(&spoilt, "lost") > 0, "{spoilt:?}");
+    std::fs::write(&end, text).unwrap();
+
+    // A message of which a client was told that it is completed, and none was.
+    let lines = std::fs::read_dir(folder.path().join("1-directory/history")).unwrap();
+    let held = r#""ending":"complete","session":null,"held":true"#;
+    let told = lines.map(|file| file.unwrap().path()).find_map(|path| {
+        let text = std::fs::read_to_string(&path).unwrap();
+        text.contains(held).then_some((path, text))
+    });
+    let (path, text) = told.expect("a message was completed");
+    let refused = held.replace("true", "false");
+    std::fs::write(&path, text.replacen(held, &refused, 1)).unwrap();
+    let spoilt = check(folder.path());
+    assert_eq!(spoilt.status.code(), Some(1), "{spoilt:?}");
+    assert!(count(&spoilt, "lost") > 0, "{spoilt:?}");
 }
 
 /// Needs libfaketime; `cargo xtask test` installs it.

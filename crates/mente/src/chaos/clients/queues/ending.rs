@@ -75,9 +75,8 @@ impl Teller {
     /// Whether something came.
     async fn complete_all(&mut self, queue: &str) -> Result<bool> {
         let came = self.take(queue, Way::Lock, None).await?;
-        for held in &came {
-            self.end(queue, held, Ending::Complete, None).await?;
-        }
+        let all: Vec<_> = came.iter().map(|held| (held, Ending::Complete)).collect();
+        self.end_all(queue, &all, None).await?;
         Ok(!came.is_empty())
     }
 

@@ -37,6 +37,7 @@ pub(super) async fn receive(mut teller: Teller, queue: &'static str) -> Result<(
         while let Some((_, late)) = forgotten.pop_front_if(|(since, _)| now - *since > FORGOTTEN) {
             teller.end(queue, &late, Ending::Complete, None).await?;
         }
+        let mut endings = Vec::new();
         for held in came {
             let ending = match teller.hand.chance.u32(0..100) {
                 0..3 => {
@@ -53,8 +54,13 @@ pub(super) async fn receive(mut teller: Teller, queue: &'static str) -> Result<(
                 },
                 _ => Ending::Complete,
             };
-            teller.end(queue, &held, ending, None).await?;
+            endings.push((held, ending));
         }
+        let endings: Vec<_> = endings
+            .iter()
+            .map(|(held, ending)| (held, ending.clone()))
+            .collect();
+        teller.end_all(queue, &endings, None).await?;
         if deferred.len() > 5 {
             let numbers = std::mem::take(&mut deferred);
             teller.ask_for(queue, numbers).await?;
@@ -139,40 +145,61 @@ impl Teller {
         ending: Ending,
         session: Option<&str>,
     ) -> Result<()> {
-        let what = |held_on| What::End {
-            value: held.taken.value.clone(),
-            token: held.taken.token.clone(),
-            ending: ending.clone(),
-            session: session.map(str::to_owned),
-            held: held_on,
-        };
-        let peer = self.peer.as_mut();
-        let Some(peer) = peer.filter(|_| held.connection == self.connection) else {
+        self.end_all(queue, &[(held, ending)], session).await
+    }
+
+    /// The same of several at once, in the history by a hand each; one alone by the client itself.
+    pub(super) async fn end_all(
+        &mut self,
+        queue: &str,
+        all: &[(&Held, Ending)],
+        session: Option<&str>,
+    ) -> Result<()> {
+        let here = |(held, _): &&(&Held, Ending)| held.connection == self.connection;
+        let all: Vec<_> = all.iter().filter(here).collect();
+        let Some(peer) = self.peer.as_mut().filter(|_| !all.is_empty()) else {
             return Ok(());
         };
-        let (diary, queue_name) = (&self.hand.diary, queue.to_owned());
-        let invoked = Messages {
-            queue: queue_name,
-            what: what(false),
+        let (diary, first) = (self.hand.diary.clone(), usize::from(all.len() > 1));
+        let note = |phase, lane: usize, held_on| {
+            let (held, ending) = &all[lane];
+            let what = What::End {
+                value: held.taken.value.clone(),
+                token: held.taken.token.clone(),
+                ending: ending.clone(),
+                session: session.map(str::to_owned),
+                held: held_on,
+            };
+            let queue = queue.to_owned();
+            let op = Op::Messages(Messages { queue, what });
+            diary.lane(first + lane).note(phase, &op)
         };
-        diary.note(Phase::Invoke, &Op::Messages(invoked))?;
-        let answer = peer.end(&held.delivery, outcome(&ending)).await;
-        let (phase, held_on) = match self.told(answer).await {
-            Told::Ok(Outcome::Rejected(Some(error))) => {
-                let condition = error.condition.as_str().to_owned();
-                match LOST.contains(&&*condition) {
-                    true => (Phase::Ok, false),
-                    false => (Self::refused(&condition), false),
-                }
-            }
-            Told::Ok(_) => (Phase::Ok, true),
-            Told::Refused(_) => {
-                self.leave();
-                (Phase::Info, false)
-            }
-            Told::Unknown => (Phase::Info, false),
-        };
-        self.note(phase, queue, what(held_on))
+        for lane in 0..all.len() {
+            note(Phase::Invoke, lane, false)?;
+        }
+        let endings = all
+            .iter()
+            .map(|(held, ending)| (&held.delivery, outcome(ending)));
+        let endings: Vec<_> = endings.collect();
+        let answer = peer.end(&endings).await;
+        let told = self.told(answer).await;
+        if matches!(told, Told::Refused(_)) {
+            self.leave();
+        }
+        for lane in 0..all.len() {
+            let (phase, held_on) = match &told {
+                Told::Ok(outcomes) => match &outcomes[lane] {
+                    Outcome::Rejected(Some(error)) => match error.condition.as_str() {
+                        condition if LOST.contains(&condition) => (Phase::Ok, false),
+                        condition => (Self::refused(condition), false),
+                    },
+                    _ => (Phase::Ok, true),
+                },
+                Told::Refused(_) | Told::Unknown => (Phase::Info, false),
+            };
+            note(phase, lane, held_on)?;
+        }
+        Ok(())
     }
 
     /// What was put aside, and completes it.
