@@ -14,20 +14,33 @@ use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
-/// Ids that one view remembers, some 64 bytes each; beyond, the oldest are forgotten before their time.
-const IDS: usize = 1_000_000;
+/// Ids that one view remembers, 20 bytes each but for the newest block; beyond, the oldest block is forgotten before
+/// its time. With ten million they are 200 MB.
+const IDS: usize = if cfg!(test) { 400 } else { 10_000_000 };
+/// Of one block at most, so that closing one holds up its shard for milliseconds only.
+const IDS_PER_BLOCK: usize = if cfg!(test) { 40 } else { 256 << 10 };
+/// A block has a part of the window, and is forgotten as a whole.
+const BLOCKS_PER_WINDOW: u32 = 8;
+/// How far an id may lie from where a block is looked at first, to be looked for nearby.
+const NEARBY: usize = if cfg!(test) { 4 } else { 1_024 };
 /// Marks of the log's time that are kept, to find where a window begins.
 const MARKS: usize = 4_096;
 /// Offsets that `IdsFrom` may lie behind where it could.
 pub(super) const SLACK: u64 = 1_000;
+
+/// Of an id, so wide that no two of a view are the same.
+type Digest = [u32; 4];
 
 /// Ids that came within the window before where the view has read to.
 #[derive(Debug)]
 pub(super) struct Ids {
     /// Each from where in the log on.
     windows: Vec<(Offset, Duration)>,
-    seen: BTreeMap<u128, Timestamp>,
-    order: VecDeque<(Timestamp, u128)>,
+    /// The newest ids, with how long after `since` each came.
+    open: BTreeMap<Digest, u32>,
+    since: Timestamp,
+    /// The older ones, the oldest block first.
+    closed: VecDeque<Block>,
     /// The log's own clock never goes back.
     time: Timestamp,
     /// Where the log was at which time, every now and then.
@@ -36,12 +49,49 @@ pub(super) struct Ids {
     from: Offset,
 }
 
+/// Ids of a piece of time, sorted.
+#[derive(Debug)]
+struct Block {
+    since: Timestamp,
+    upto: Timestamp,
+    ids: Vec<Seen>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Seen {
+    id: Digest,
+    after_ms: u32,
+}
+
+const _: () = assert!(size_of::<Seen>() == 20);
+
+impl Block {
+    fn find(&self, id: Digest) -> Option<Timestamp> {
+        // Hashes lie evenly: it is near where one of so many would be.
+        let guess = ((u64::from(id[0]) * self.ids.len() as u64) >> 32) as usize;
+        let low = guess.saturating_sub(NEARBY);
+        let high = (guess + NEARBY).min(self.ids.len());
+        let nearby = self.ids.get(low..high).unwrap_or_default();
+        let is_within = nearby.first().is_some_and(|first| first.id <= id)
+            && nearby.last().is_some_and(|last| id <= last.id);
+        let among = if is_within { nearby } else { &self.ids };
+        let found = among.binary_search_by(|seen| seen.id.cmp(&id)).ok()?;
+        let after = among.get(found)?.after_ms;
+        Some(later(self.since, after))
+    }
+}
+
+fn later(since: Timestamp, after_ms: u32) -> Timestamp {
+    Timestamp(since.0.saturating_add(i64::from(after_ms)))
+}
+
 impl Ids {
     pub(super) fn new(windows: Vec<(Offset, Duration)>) -> Self {
         Self {
             windows,
-            seen: BTreeMap::new(),
-            order: VecDeque::new(),
+            open: BTreeMap::new(),
+            since: Timestamp(i64::MIN),
+            closed: VecDeque::new(),
             time: Timestamp(i64::MIN),
             marks: VecDeque::new(),
             from: Offset(0),
@@ -68,21 +118,43 @@ impl Ids {
     pub(super) fn is_new(&mut self, id: &str, offset: Offset, time: Timestamp) -> bool {
         self.time = self.time.max(time);
         self.mark(offset);
-        let longest = self.longest();
-        while let Some((then, old)) = self.order.front().copied()
-            && (self.time.since(then) > longest || self.order.len() > IDS)
-        {
-            self.order.pop_front();
-            if self.seen.get(&old) == Some(&then) {
-                self.seen.remove(&old);
-            }
-        }
+        self.make_room();
         let id = hash(id);
+        let before = self.find(id);
         // One that comes again begins its window anew, so that the last window of the log decides alone.
-        self.order.push_back((self.time, id));
-        let before = self.seen.insert(id, self.time);
+        let after = self.time.since(self.since).as_millis();
+        self.open
+            .insert(id, u32::try_from(after).unwrap_or(u32::MAX));
         let window = self.window_at(offset);
         before.is_none_or(|then| self.time.since(then) > window)
+    }
+
+    /// When it came last.
+    fn find(&self, id: Digest) -> Option<Timestamp> {
+        let open = self.open.get(&id).map(|after| later(self.since, *after));
+        open.or_else(|| self.closed.iter().rev().find_map(|block| block.find(id)))
+    }
+
+    /// Closes the newest block when it has enough, and forgets the oldest ones.
+    fn make_room(&mut self) {
+        let longest = self.longest();
+        let is_long = self.time.since(self.since) >= longest / BLOCKS_PER_WINDOW;
+        if self.open.is_empty() {
+            self.since = self.time;
+        } else if is_long || self.open.len() >= IDS_PER_BLOCK {
+            let (since, upto) = (self.since, self.time);
+            let ids = std::mem::take(&mut self.open).into_iter();
+            let ids = ids.map(|(id, after_ms)| Seen { id, after_ms }).collect();
+            self.closed.push_back(Block { since, upto, ids });
+            self.since = self.time;
+        }
+        let mut known: usize = self.closed.iter().map(|block| block.ids.len()).sum();
+        while let Some(oldest) = self.closed.front()
+            && (self.time.since(oldest.upto) > longest || known + IDS_PER_BLOCK > IDS)
+        {
+            known -= oldest.ids.len();
+            self.closed.pop_front();
+        }
     }
 
     fn mark(&mut self, offset: Offset) {
@@ -118,19 +190,61 @@ impl Ids {
     }
 }
 
-/// Of an id, so wide that no two of a view are the same.
-fn hash(id: &str) -> u128 {
+fn hash(id: &str) -> Digest {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, id).hash(&mut hasher);
-        u128::from(hasher.finish())
+        let hash = hasher.finish();
+        [(hash >> 32) as u32, hash as u32]
     };
-    half(0) << 64 | half(1)
+    let ([a, b], [c, d]) = (half(0), half(1));
+    [a, b, c, d]
 }
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        /// Against a list of all that came; fewer than are remembered.
+        #[test]
+        fn blocks_are_a_plain_list(
+            came in prop::collection::vec((0..60u8, prop_oneof![9 => 0..400i64, 1 => 0..30_000i64]), 1..300),
+            changes in 0..300u64,
+        ) {
+            let second = Duration::from_secs(1);
+            let windows = vec![(Offset(0), 20 * second), (Offset(changes), 30 * second)];
+            let mut ids = Ids::new(windows);
+            let mut list: BTreeMap<u8, i64> = BTreeMap::new();
+            let mut now = 0;
+            for (offset, (id, pause)) in (0..).zip(came) {
+                now += pause;
+                let window = if offset < changes { 20_000 } else { 30_000 };
+                let due = list.insert(id, now).is_none_or(|then| now - then > window);
+                let is_new = ids.is_new(&id.to_string(), Offset(offset), Timestamp(now));
+                prop_assert_eq!(is_new, due, "{} at {}", id, offset);
+            }
+        }
+    }
+
+    #[test]
+    fn beyond_the_limit_the_oldest_are_forgotten() {
+        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let is_new =
+            |ids: &mut Ids, id: usize| ids.is_new(&id.to_string(), Offset(0), Timestamp(0));
+        for id in 0..3 * IDS {
+            assert!(is_new(&mut ids, id));
+            let known = ids.open.len() + ids.closed.iter().map(|b| b.ids.len()).sum::<usize>();
+            assert!(known <= IDS, "{known} are known");
+        }
+        // But for two blocks all that may be remembered is.
+        for id in 2 * IDS + 2 * IDS_PER_BLOCK..3 * IDS {
+            assert!(ids.find(hash(&id.to_string())).is_some(), "{id}");
+        }
+        assert!(is_new(&mut ids, 0));
+    }
 
     #[test]
     fn an_id_is_new_again_when_its_window_has_passed() {
