@@ -289,4 +289,24 @@ mod tests {
         let body = map(&[("disposition-status", "deferred")]);
         assert_eq!(requested(&body).unwrap_err().status, 400);
     }
+
+    #[test]
+    fn what_could_not_be_handed_out_again_is_not_put_aside() {
+        let deferred = Outcome::Modified(Modified {
+            undeliverable_here: true,
+            ..Modified::default()
+        });
+        let state = DeliveryState::Outcome(deferred);
+        for is_large in [false, true] {
+            let out = Out {
+                token: LockToken::from_bytes([1; 16]),
+                note: None,
+                is_large,
+            };
+            let settlement = Settlement::of(DeliveryId(1), &out, false, Some(&state));
+            let refused = settlement.unwrap().err();
+            let condition = refused.map(|refusal| refusal.condition);
+            assert_eq!(condition, is_large.then_some("amqp:not-implemented"));
+        }
+    }
 }
