@@ -1,5 +1,6 @@
 //! The AMQP door from outside: what one port tells apart, who is let in, what is refused, and how it ends.
 
+mod large;
 mod messages;
 mod peer;
 mod rights;

@@ -226,6 +226,26 @@ impl Peer {
         self.say(&Performative::Flow(Box::new(flow))).await;
     }
 
+    /// A delivery in frames, to its end or not.
+    pub(crate) async fn send_in_parts(&mut self, handle: u32, id: u32, payload: &[u8], more: bool) {
+        let mut transfer = Transfer {
+            handle,
+            delivery_id: Some(id),
+            delivery_tag: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
+            message_format: Some(0),
+            ..Transfer::default()
+        };
+        let mut left = payload;
+        while !left.is_empty() {
+            let mut out = Vec::new();
+            let written = transfer.write_frame(1, left.len(), more, 64 << 10, &mut out);
+            let (now, behind) = left.split_at(written.unwrap());
+            out.extend_from_slice(now);
+            self.write(&out).await;
+            left = behind;
+        }
+    }
+
     pub(crate) async fn send(&mut self, handle: u32, id: u32, payload: &[u8]) {
         let mut transfer = Transfer {
             handle,

@@ -1,0 +1,110 @@
+//! Messages that are larger than an event.
+
+use mente_broker::entity::{QueueProperties, Sending};
+use mente_broker::{Access, Principal};
+use mente_wire::amqp::message::{Body, Message};
+use mente_wire::amqp::performative::{Performative, Role};
+use mente_wire::amqp::{DeliveryState, Outcome, condition};
+
+use crate::peer::{Peer, node};
+use crate::{Door, door};
+
+const MIB: usize = 1 << 20;
+/// Connections that send large messages at one time, as the budget of all of them has it.
+const AT_ONCE: usize = 21;
+
+async fn with_queue(kilobytes: u32) -> Door {
+    let door = door(Access::Open).await;
+    let sending = Sending {
+        max_message_kilobytes: kilobytes,
+        ..Sending::default()
+    };
+    let properties = QueueProperties {
+        sending,
+        ..QueueProperties::default()
+    };
+    let made = door
+        .broker
+        .create_queue(&Principal::Anonymous, "q", properties);
+    made.await.unwrap();
+    door
+}
+
+fn message(bytes: usize) -> Vec<u8> {
+    let data: Vec<u8> = (0..bytes).map(|at| (at as u8) ^ (at >> 8) as u8).collect();
+    let message = Message {
+        body: Body::of_data([&data[..]]),
+        ..Message::default()
+    };
+    let mut out = Vec::new();
+    message.write(&mut out);
+    out
+}
+
+/// With a link that sends to the queue.
+async fn sender(door: &Door, max_bytes: u64) -> Peer {
+    let mut peer = Peer::begin(door.tcp().await).await;
+    let answer = peer.attach(0, Role::Sender, node("q")).await;
+    assert_eq!(answer.max_message_size, Some(max_bytes));
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+    peer
+}
+
+/// What becomes of a delivery.
+async fn outcome(peer: &mut Peer, id: u32) -> Outcome {
+    loop {
+        match peer.hear().await.0 {
+            Performative::Flow(_) => {}
+            Performative::Disposition(said) => {
+                assert_eq!((said.first, said.settled), (id, true));
+                let Some(DeliveryState::Outcome(outcome)) = said.state else {
+                    panic!("no outcome: {said:?}");
+                };
+                return outcome;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn one_that_is_too_large_is_refused_before_its_end_and_the_link_goes_on() {
+    let door = with_queue(2 << 10).await;
+    let mut peer = sender(&door, 2 << 20).await;
+    peer.send_in_parts(0, 0, &message(2 * MIB), true).await;
+    let Outcome::Rejected(Some(error)) = outcome(&mut peer, 0).await else {
+        panic!("it is not rejected");
+    };
+    assert_eq!(error.condition.as_str(), condition::MESSAGE_SIZE_EXCEEDED);
+    peer.send_in_parts(0, 0, b"its end", false).await;
+    peer.send_in_parts(0, 1, &message(2 * MIB - 100), false)
+        .await;
+    assert_eq!(outcome(&mut peer, 1).await, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn who_waits_for_room_holds_up_nobody_and_comes_on_when_there_is_some() {
+    let door = with_queue(100 << 10).await;
+    let large = message(3 * MIB);
+    let mut peers = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut peer = sender(&door, 100 << 20).await;
+        // Of each the server has had more than an event, so that it has its room.
+        peer.send_in_parts(0, 0, &large[..2 * MIB], true).await;
+        peers.push(peer);
+    }
+    let mut late = sender(&door, 100 << 20).await;
+    late.send_in_parts(0, 0, &large[..5 * MIB / 4], true).await;
+    let mut small = sender(&door, 100 << 20).await;
+    for id in 0..10 {
+        small.send_in_parts(0, id, &message(100), false).await;
+        assert_eq!(outcome(&mut small, id).await, Outcome::Accepted);
+    }
+    drop(peers.pop());
+    late.send_in_parts(0, 0, &large[5 * MIB / 4..], false).await;
+    assert_eq!(outcome(&mut late, 0).await, Outcome::Accepted);
+    for mut peer in peers {
+        peer.send_in_parts(0, 0, &large[2 * MIB..], false).await;
+        assert_eq!(outcome(&mut peer, 0).await, Outcome::Accepted);
+    }
+}
