@@ -1,6 +1,6 @@
 //! What queue clients do with messages beside receiving them: put them aside, note something, look, delete.
 
-use mente_engine::{Now, Offset, Timestamp};
+use mente_engine::{Now, Offset};
 
 use super::partition::State;
 use super::taking::{Delivery, Peeked, PeekedAt, SessionLock, Standing};

@@ -9,7 +9,6 @@
 use mente_engine::{Now, Offset, Timestamp};
 
 use super::partition::{Entry, State};
-use super::ranges::Range;
 use super::taking::SessionLock;
 use super::{Effects, Queue, Verdict};
 

@@ -333,7 +333,7 @@ fn transfer() -> Vec<u8> {
         ..Transfer::default()
     };
     let (mut out, payload) = (Vec::new(), b"payload");
-    transfer.write_frame(1, payload.len(), FRAME_BYTES, &mut out);
+    transfer.write_frame(1, payload.len(), false, FRAME_BYTES, &mut out);
     out.extend_from_slice(payload);
     out
 }

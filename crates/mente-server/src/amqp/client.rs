@@ -21,7 +21,7 @@ use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
 use mente_broker::{Body, Broker, Held, Principal, SubscriptionName};
 use mente_wire::amqp::machine::{
-    Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, Part, SessionId,
+    Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, SessionId,
 };
 use mente_wire::amqp::performative::{Attach, Role};
 use mente_wire::amqp::sasl::SaslCode;
@@ -39,7 +39,7 @@ use super::condition::Refusal;
 use super::download::Opened;
 use super::management;
 use super::receiver::Receiver;
-use super::requests::{Request, Style};
+use super::requests::Request;
 use super::sender::{Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;

@@ -13,7 +13,7 @@ use mente_wire::amqp::{self, DeliveryState, Outcome, condition};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::{Desk, Done};
-use super::condition::{ARGUMENT_ERROR, Refusal};
+use super::condition::Refusal;
 use super::transactions::{Transactions, within};
 use super::upload::{Placed, Upload, error_of, is_large};
 

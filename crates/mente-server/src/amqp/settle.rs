@@ -35,7 +35,7 @@ pub(super) struct Settlement {
 }
 
 impl Out {
-    fn ending(&self, outcome: &Outcome) -> Result<Ending, Refusal> {
+    pub(super) fn ending(&self, outcome: &Outcome) -> Result<Ending, Refusal> {
         match ending(outcome, self.note.as_deref())? {
             Ending::Defer { .. } if self.is_large => Err(no_deferring()),
             ending => Ok(ending),

@@ -260,7 +260,7 @@ impl Peer {
         };
         let (mut out, mut left) = (Vec::new(), payload);
         loop {
-            let written = transfer.write_frame(CHANNEL, left.len(), FRAME_BYTES, &mut out);
+            let written = transfer.write_frame(CHANNEL, left.len(), false, FRAME_BYTES, &mut out);
             let Some(written) = written else {
                 return Err(Failed::Broken("a frame has no room".to_owned()));
             };

@@ -75,7 +75,7 @@ impl Client {
             ..Transfer::default()
         };
         let mut out = Vec::new();
-        transfer.write_frame(1, payload.len(), 64 << 10, &mut out);
+        transfer.write_frame(1, payload.len(), false, 64 << 10, &mut out);
         out.extend_from_slice(&payload);
         self.peer.write(&out).await;
     }

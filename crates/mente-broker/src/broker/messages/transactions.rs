@@ -71,8 +71,8 @@ impl Broker {
         let mut place = None;
         for (who, message) in transaction.sent {
             authorize(self.options.access, &who, Action::Send, home)?;
-            let to = self.topic_for_messages(&who, home, &[&message]);
-            let (_, to) = place.insert(to.await?);
+            let to = self.topic_for_messages(&who, home, &[&message]).await?;
+            let (_, to) = place.insert(to);
             let log = match message.due {
                 Some(due) if due > now => None,
                 _ => Some(to.set.log(self.partition_for(to, &message))),
