@@ -134,7 +134,7 @@ fn delivery(handle: u32, channel: u16, id: u32, payload: &[u8], goes_on: bool) -
         };
         // One byte more is claimed where more is to follow.
         let claimed = left.len() + usize::from(goes_on);
-        let fitting = transfer.write_frame(channel, claimed, 32 << 10, &mut out);
+        let fitting = transfer.write_frame(channel, claimed, false, 32 << 10, &mut out);
         let (part, rest) = left.split_at(fitting.unwrap().min(left.len()));
         out.extend_from_slice(part);
         if part.len() < fitting.unwrap() {
@@ -418,7 +418,7 @@ async fn what_is_said_of_all_deliveries_at_once_and_again_holds_nobody_up() {
             ..Transfer::default()
         };
         let mut out = Vec::new();
-        let written = transfer.write_frame(1, payload.len(), 64 << 10, &mut out);
+        let written = transfer.write_frame(1, payload.len(), false, 64 << 10, &mut out);
         assert_eq!(written, Some(payload.len()));
         out.extend_from_slice(&payload);
         peer.write(&out).await;
