@@ -72,7 +72,7 @@ async fn send_within(peer: &mut Peer, id: u32, txn_id: &Bytes, text: &str) -> De
         ..Transfer::default()
     };
     let mut out = Vec::new();
-    transfer.write_frame(1, payload.len(), 64 << 10, &mut out);
+    transfer.write_frame(1, payload.len(), false, 64 << 10, &mut out);
     out.extend_from_slice(&payload);
     peer.write(&out).await;
     answer(peer, id, Role::Receiver).await
@@ -198,7 +198,7 @@ async fn one_refused_member_and_nothing_is_committed() {
         ..Transfer::default()
     };
     let mut out = Vec::new();
-    transfer.write_frame(1, 3, 64 << 10, &mut out);
+    transfer.write_frame(1, 3, false, 64 << 10, &mut out);
     out.extend_from_slice(b"abc");
     peer.write(&out).await;
     refused(answer(&mut peer, 12, Role::Receiver).await);
