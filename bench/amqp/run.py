@@ -46,9 +46,9 @@ latency-C-Q: us from the moment at which a message was due (1,000 a second; 5,00
 
 NOT_COMPARABLE = """\
 Of unlike things, and whom it favours:
-- A received message is accepted by the client, and settled by the broker once that is done, as clients of Service Bus
-  have it; Mente answers when it is on the disk. Artemis and RabbitMQ take no such mode: their settlements are answered
-  by nobody, so the client neither waits for them nor reads them (for both, in every row that receives).
+- A received message is accepted and settled by the client, who waits for no answer: receiver-settle-mode first, which
+  is all that Artemis and RabbitMQ take. Clients of Service Bus settle second, once the broker has answered that it is
+  on the disk: that is the column Mente-second, which no ratio is of.
 - Mente keeps what it is given as an event that every door reads, with checksums over batches and commits, and writes
   it again into packs, sorted; Artemis and RabbitMQ keep their own message and drop it when it is settled (for them,
   in bytes written).

@@ -59,8 +59,9 @@ class Server:
     name = ""
     pattern = "bench.%d"
     sasl = "ANONYMOUS"
-    # Who settles a message that was received: `second`, the receiver after the broker has answered.
-    mode = "second"
+    # Who settles a message that was received: `first`, the receiver, who waits for nothing; `second`, the receiver
+    # after the broker has answered.
+    mode = "first"
     end = signal.SIGTERM
 
     def __init__(self, folder, options):
@@ -191,9 +192,16 @@ class Mente(Server):
         self.launch([self.binary, "server", *data, *doors])
 
 
+class Confirmed(Mente):
+    """What clients of Service Bus do, and what the others do not offer."""
+
+    name = "Mente-second"
+    mode = "second"
+
+
 class Artemis(Server):
     name = "Artemis"
-    how = "the journal by libaio if that is there (io_submit, O_DIRECT), synced in what its buffer gathers for some us; settlements are answered by nobody (it takes receiver-settle-mode first only)"
+    how = "the journal by libaio if that is there (io_submit, O_DIRECT), synced in what its buffer gathers for some us; it takes receiver-settle-mode first only"
 
     @staticmethod
     def home():
@@ -252,8 +260,7 @@ class RabbitMQ(Server):
     name = "RabbitMQ"
     pattern = "/amq/queue/bench.%d"
     sasl = "none"
-    mode = "first"
-    how = "durable classic queues: a confirm follows an fsync of what gathered; settlements are answered by nobody (it refuses receiver-settle-mode second)"
+    how = "durable classic queues: a confirm follows an fsync of what gathered; it refuses receiver-settle-mode second"
 
     def start(self):
         definitions = {
@@ -305,7 +312,7 @@ class Null(Server):
 
 def missing(name, options):
     """Why a broker is not here, or nothing."""
-    if name == "Mente" and not Path(options.mente).exists():
+    if name in (Mente.name, Confirmed.name) and not Path(options.mente).exists():
         return f"no binary {options.mente}: cargo build --release --package mente"
     if name == "Artemis":
         if not shutil.which("java"):
@@ -319,4 +326,4 @@ def missing(name, options):
     return None
 
 
-SERVERS = {server.name: server for server in (Mente, Artemis, RabbitMQ, Null)}
+SERVERS = {server.name: server for server in (Mente, Artemis, RabbitMQ, Null, Confirmed)}
