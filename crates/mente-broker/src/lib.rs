@@ -82,7 +82,7 @@ pub use planted::{Planted, plant};
 pub use queue::{
     Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing, Taking, WantedSession,
 };
-pub use shard::{Made, SubscriptionInfo};
+pub use shard::{Made, SubscriptionInfo, Written};
 pub use store::{
     Append, Appended, AppendedTo, CAUSATION, CORRELATION, Chain, Check, Direction, Expected,
     METADATA, Metadata, Query, QueryItem,

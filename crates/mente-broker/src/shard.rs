@@ -30,7 +30,7 @@ pub use command::{Command, Made, Need, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
 pub use reading::Arrival;
-pub use transaction::{Settling, Transacting};
+pub use transaction::{Settling, Transacting, Written};
 pub use whereabouts::Heard;
 
 /// Copies of one log of a view that are looked at in one round.

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mente_engine::{Now, Offset, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Reply, Shard};
+use super::{Outcome, Reply, Shard, Written};
 use crate::error::{Error, Result};
 use crate::name::SubscriptionName;
 use crate::queue::{
@@ -41,7 +41,7 @@ pub enum Ask {
     },
     /// Of a transaction that came to nothing.
     RollBack {
-        offsets: Vec<Offset>,
+        held: Vec<Written>,
     },
     /// Whether these went on to their topic.
     HaveGone {
@@ -106,7 +106,12 @@ impl Shard {
         ask: Ask,
         out: &mut Outcome,
     ) -> Option<Result<Reply>> {
+        if let Ask::RollBack { held } = &ask {
+            self.roll_back(name, held, out);
+            return Some(Ok(Reply::Done));
+        }
         let asked = self.with_queue(name, out, |queue, effects| match ask {
+            Ask::RollBack { .. } => Some(Ok(Reply::Done)),
             Ask::AcceptSession { wanted, wait } => {
                 if !queue.has_sessions() {
                     return Some(Err(without_sessions(name)));
@@ -140,10 +145,6 @@ impl Shard {
                 Some(of_session(session, deleted))
             }
             Ask::Cancel { offsets } => Some(Ok(Reply::Cancelled(queue.cancel(&offsets, effects)))),
-            Ask::RollBack { offsets } => {
-                queue.roll_back(&offsets, effects);
-                Some(Ok(Reply::Done))
-            }
             Ask::HaveGone { offsets } => Some(Ok(Reply::Gone(queue.have_gone(&offsets)))),
             Ask::RenewSession { lock } => {
                 let until = queue.renew_session(now, &lock);

@@ -2,21 +2,36 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use mente_engine::{Now, Offset};
+use mente_engine::{Now, Offset, SetId};
 use serde::{Deserialize, Serialize};
 
 use super::{Outcome, Reply, Shard};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Decision;
 use crate::name::SubscriptionName;
-use crate::queue::{LockToken, Settlement};
+use crate::queue::{LockToken, Settlement, scheduled_number};
 
 /// What a transaction does to views of one shard.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Transacting {
     pub settlings: Vec<Settling>,
     /// The hold view of its entity, and what it wrote there.
-    pub held: Option<(SubscriptionName, Vec<Offset>)>,
+    pub held: Option<(SubscriptionName, Vec<Written>)>,
+}
+
+/// A message that waits for the end of its transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Written {
+    /// Of the log that it lies in: in that of a later entity of the name its place is another's.
+    pub(crate) set: SetId,
+    pub(crate) offset: Offset,
+}
+
+impl Written {
+    /// As its sender knows it.
+    pub fn number(self) -> u64 {
+        scheduled_number(self.offset)
+    }
 }
 
 /// A lock that ends with a transaction.
@@ -37,11 +52,8 @@ impl Shard {
         out: &mut Outcome,
     ) -> Result<Reply> {
         if let Err(error) = self.may_transact(now, transacting) {
-            if let Some((name, offsets)) = &transacting.held {
-                // There may be no such view any more: then there is nothing to give up.
-                let _ = self.with_queue(name, out, |queue, effects| {
-                    queue.roll_back(offsets, effects);
-                });
+            if let Some((name, held)) = &transacting.held {
+                self.roll_back(name, held, out);
             }
             return Err(error);
         }
@@ -58,9 +70,10 @@ impl Shard {
                 debug_assert!(held, "the lock was looked at in this very moment");
             })?;
         }
-        if let Some((name, offsets)) = &transacting.held {
+        if let Some((name, held)) = &transacting.held {
+            let offsets: Vec<_> = held.iter().map(|written| written.offset).collect();
             self.with_queue(name, &mut within, |queue, effects| {
-                queue.commit(now, offsets, effects);
+                queue.commit(now, &offsets, effects);
             })?;
         }
         out.replies.append(&mut within.replies);
@@ -97,13 +110,40 @@ impl Shard {
                 return Err(Error::new(Kind::Throttled, message));
             }
         }
-        if let Some((name, offsets)) = &transacting.held
-            && !self.queue_of(name)?.may_commit(offsets)
-        {
-            let message = "messages of the transaction were given up, since its end came too late";
-            return Err(Error::new(Kind::Refused, message));
+        if let Some((name, held)) = &transacting.held {
+            let offsets = self.of_its_log(name, held);
+            if offsets.len() < held.len() {
+                let message = "messages of the transaction went with their queue or topic, which was deleted meanwhile";
+                return Err(Error::new(Kind::Refused, message));
+            }
+            if !self.queue_of(name)?.may_commit(&offsets) {
+                let message =
+                    "messages of the transaction were given up, since its end came too late";
+                return Err(Error::new(Kind::Refused, message));
+            }
         }
         Ok(())
+    }
+
+    /// There may be no such view any more, or one of another log: then there is nothing to give up.
+    pub(super) fn roll_back(
+        &mut self,
+        name: &SubscriptionName,
+        held: &[Written],
+        out: &mut Outcome,
+    ) {
+        let offsets = self.of_its_log(name, held);
+        let _ = self.with_queue(name, out, |queue, effects| {
+            queue.roll_back(&offsets, effects);
+        });
+    }
+
+    /// Those that lie in the log which the view reads.
+    fn of_its_log(&self, name: &SubscriptionName, held: &[Written]) -> Vec<Offset> {
+        let view = self.names.get(name).and_then(|id| self.views.get(id));
+        let set = view.map(|view| view.topic.set);
+        let of_it = held.iter().filter(|written| Some(written.set) == set);
+        of_it.map(|written| written.offset).collect()
     }
 
     fn queue_of(&self, name: &SubscriptionName) -> Result<&crate::queue::Queue> {

@@ -19,7 +19,7 @@ use bytes::Bytes;
 use futures::future::{AbortHandle, Abortable};
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use mente_broker::{Body, Broker, Held, Principal, SubscriptionName};
+use mente_broker::{Body, Broker, Held, Principal, SubscriptionName, Written};
 use mente_wire::amqp::machine::{
     Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, SessionId,
 };
@@ -89,7 +89,7 @@ pub(super) enum Done {
         request: Box<Request>,
         txn_id: Bytes,
         count: usize,
-        numbers: Result<Vec<u64>, Refusal>,
+        written: Result<Vec<Written>, Refusal>,
     },
     /// The client may send what is larger than an event.
     Lane(Option<OwnedSemaphorePermit>),
@@ -579,11 +579,14 @@ impl Client {
                 request,
                 txn_id,
                 count,
-                numbers,
+                written,
             } => {
-                let known = numbers.as_deref();
+                let known = written.as_deref();
                 self.transactions.scheduled(&txn_id, count, known);
-                let answer = numbers.map(|numbers| management::scheduled(&numbers));
+                let numbers = |written: Vec<Written>| -> Vec<u64> {
+                    written.into_iter().map(Written::number).collect()
+                };
+                let answer = written.map(|written| management::scheduled(&numbers(written)));
                 self.answer(machine, link, &request, answer);
             }
             Done::Room(permit) => {

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::AbortHandle;
-use mente_broker::{EntityName, Error, Kind, Message, Principal, Settled, Transaction};
+use mente_broker::{EntityName, Error, Kind, Message, Principal, Settled, Transaction, Written};
 use mente_engine::limits;
 use mente_wire::amqp::machine::LinkId;
 use mente_wire::amqp::transaction::Declare;
@@ -155,14 +155,14 @@ impl Transactions {
         &mut self,
         id: &Bytes,
         count: usize,
-        numbers: Result<&[u64], &Refusal>,
+        written: Result<&[Written], &Refusal>,
     ) {
         let Some(open) = self.open.get_mut(id) else {
             return;
         };
         open.scheduling -= count;
-        match numbers {
-            Ok(numbers) => open.transaction.scheduled.extend_from_slice(numbers),
+        match written {
+            Ok(written) => open.transaction.scheduled.extend_from_slice(written),
             Err(refusal) => open.spoil(refusal),
         }
     }

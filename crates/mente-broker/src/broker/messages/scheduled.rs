@@ -14,8 +14,8 @@ use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{Messages, Settings, scheduled_number, scheduled_offset};
-use crate::shard::{Ask, Command, Reply};
+use crate::queue::{Messages, Settings, scheduled_offset};
+use crate::shard::{Ask, Command, Reply, Written};
 
 /// Sets of Mente's own that the engine was asked for, by name; forgotten when their entity is deleted.
 #[derive(Debug, Default)]
@@ -76,7 +76,8 @@ impl Broker {
         to: &EntityName,
         messages: Vec<Message>,
     ) -> Result<Vec<u64>> {
-        self.schedule_by(who, to, messages, None).await
+        let written = self.schedule_by(who, to, messages, None).await?;
+        Ok(written.into_iter().map(Written::number).collect())
     }
 
     /// Those of a transaction wait besides until it is committed.
@@ -86,7 +87,7 @@ impl Broker {
         to: &EntityName,
         messages: Vec<Message>,
         transaction: Option<&str>,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<Written>> {
         authorize(self.options.access, who, Action::Send, to)?;
         let kept: Vec<_> = messages.iter().collect();
         let (entity, topic) = self.topic_for_messages(who, to, &kept).await?;
@@ -99,8 +100,7 @@ impl Broker {
             let message = Message { due, ..message };
             records.push(self.record_of(who, &message, now, transaction)?);
         }
-        let places = self.hold(to, &topic, &records).await?;
-        Ok(places.into_iter().map(scheduled_number).collect())
+        self.hold(to, &topic, &records).await
     }
 
     /// Writes records that are to wait, durable on return; gives where they lie.
@@ -109,7 +109,7 @@ impl Broker {
         to: &EntityName,
         topic: &Topic,
         records: &[Record],
-    ) -> Result<Vec<Offset>> {
+    ) -> Result<Vec<Written>> {
         let hold = self.hold_of(to, topic).await?;
         let mut batch = BatchBuilder::default();
         records.iter().for_each(|record| batch.push(record));
@@ -136,7 +136,11 @@ impl Broker {
         let first = appended.first().map(|appended| appended.base.0);
         let first = first.ok_or_else(|| Error::new(Kind::Unknown, "no answer for the batch"))?;
         let end = first + records.len() as u64;
-        Ok((first..end).map(Offset).collect())
+        let written = |offset| Written {
+            set: hold.set,
+            offset: Offset(offset),
+        };
+        Ok((first..end).map(written).collect())
     }
 
     /// Takes back scheduled messages; tells by number whether it was still there.

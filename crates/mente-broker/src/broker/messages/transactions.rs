@@ -15,8 +15,8 @@ use super::{Ending, LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{LockToken, NOTE_BYTES, scheduled_offset};
-use crate::shard::{Ask, Command, Reply, Settling, Transacting};
+use crate::queue::{LockToken, NOTE_BYTES};
+use crate::shard::{Ask, Command, Reply, Settling, Transacting, Written};
 
 /// Notes, reasons and descriptions of one transaction: they are in one record of the journal, where a byte of them may
 /// take six, and a Kafka takes a record of 1 MiB.
@@ -30,8 +30,8 @@ pub struct Transaction {
     /// In their order, each with who sends it.
     pub sent: Vec<(Principal, Message)>,
     pub settled: Vec<Settled>,
-    /// Numbers of messages that [`Broker::schedule_within`] gave.
-    pub scheduled: Vec<u64>,
+    /// What [`Broker::schedule_within`] gave.
+    pub scheduled: Vec<Written>,
 }
 
 /// A lock that is to end.
@@ -51,14 +51,14 @@ impl Transaction {
 }
 
 impl Broker {
-    /// Schedules messages that are enqueued only if the transaction is committed, within minutes; gives their numbers.
+    /// Schedules messages that are enqueued only if the transaction is committed, within minutes.
     pub async fn schedule_within(
         &self,
         who: &Principal,
         to: &EntityName,
         messages: Vec<Message>,
         transaction: &str,
-    ) -> Result<Vec<u64>> {
+    ) -> Result<Vec<Written>> {
         self.schedule_by(who, to, messages, Some(transaction)).await
     }
 
@@ -97,14 +97,13 @@ impl Broker {
         if let Some(log) = together {
             return self.append_one(log, &records).await;
         }
-        let scheduled = transaction.scheduled.iter();
-        let mut held: Vec<Offset> = scheduled.filter_map(|n| scheduled_offset(*n)).collect();
+        let mut held = transaction.scheduled;
         let mut soon = Vec::new();
         if let Some((_, topic)) = &place {
             let places = self.hold(home, topic, &records).await;
             let places = places.map_err(not_committed)?;
             let due = places.iter().zip(is_later).filter(|(_, later)| !later);
-            soon.extend(due.map(|(place, _)| *place));
+            soon.extend(due.map(|(written, _)| written.offset));
             held.extend(places);
         }
         self.transact(home, settlings, held, soon).await
@@ -120,7 +119,7 @@ impl Broker {
         &self,
         home: &EntityName,
         settlings: Vec<Settling>,
-        held: Vec<Offset>,
+        held: Vec<Written>,
         soon: Vec<Offset>,
     ) -> Result<()> {
         if settlings.is_empty() && held.is_empty() {
@@ -153,12 +152,11 @@ impl Broker {
     }
 
     /// Gives up what was scheduled within a transaction. What this does not reach goes by time.
-    pub async fn roll_back(&self, home: &EntityName, scheduled: Vec<u64>) -> Result<()> {
-        let offsets: Vec<_> = scheduled.into_iter().filter_map(scheduled_offset).collect();
-        if offsets.is_empty() {
+    pub async fn roll_back(&self, home: &EntityName, scheduled: Vec<Written>) -> Result<()> {
+        if scheduled.is_empty() {
             return Ok(());
         }
-        let rolled_back = self.ask_hold(home, Ask::RollBack { offsets }).await;
+        let rolled_back = self.ask_hold(home, Ask::RollBack { held: scheduled }).await;
         rolled_back.map(drop)
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use futures::FutureExt;
 use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use mente_broker::{Broker, Options, Settled, Transaction};
+use mente_broker::{Broker, Options, Settled, Transaction, Written};
 use mente_engine::memory::MemoryEngine;
 
 use super::*;
@@ -57,7 +57,7 @@ impl World {
         panic!("no answer to a commit");
     }
 
-    fn schedule_within(&mut self, messages: Vec<Message>) -> Vec<u64> {
+    fn schedule_within(&mut self, messages: Vec<Message>) -> Vec<Written> {
         let to = queue().topic;
         call!(self, b => b.schedule_within(&ME, &to, messages, NAME)).unwrap()
     }
@@ -148,8 +148,8 @@ fn what_is_scheduled_in_a_transaction_is_seen_by_nobody_before_it_is_committed()
         world.pass(Duration::from_secs(1));
         assert!(world.peek(0).is_empty() && world.take(9).is_empty());
         assert_eq!(world.counts(), MessageCounts::default());
-        let cancelled =
-            call!(world, b => b.cancel_scheduled(&ME, &queue().topic, scheduled.clone()));
+        let numbers: Vec<_> = scheduled.iter().map(|written| written.number()).collect();
+        let cancelled = call!(world, b => b.cancel_scheduled(&ME, &queue().topic, numbers.clone()));
         assert_eq!(cancelled.unwrap(), [false, false]);
         if commits {
             let all = Transaction {
@@ -159,7 +159,7 @@ fn what_is_scheduled_in_a_transaction_is_seen_by_nobody_before_it_is_committed()
             world.commit(all).unwrap();
             let mut world = world.crash();
             world.pass(Duration::from_millis(1));
-            assert_eq!(world.peek(1 << 48), [(scheduled[0], Standing::Scheduled)]);
+            assert_eq!(world.peek(1 << 48), [(numbers[0], Standing::Scheduled)]);
             let came = world.take(9);
             assert_eq!(ids(&came), [1, 2]);
             world.end(&came, Ending::Complete);
@@ -196,6 +196,31 @@ fn what_nobody_commits_goes_by_time_and_is_not_committed_later() {
         assert_eq!(world.commit(late).unwrap_err().kind, Kind::Refused);
         world.pass(Duration::from_secs(600));
         assert!(world.take(9).is_empty());
+    }
+}
+
+/// In the log of the later queue of its name another one's message lies at the same place.
+#[test]
+fn a_transaction_ends_with_its_queue_and_not_what_lies_in_a_later_one() {
+    // Whether the later queue has read that far makes no difference.
+    for (later, is_read) in [(0, true), (2, false)] {
+        let mut world = World::with_queue(25, plain());
+        world.schedule_within((0..later).map(message).collect());
+        let before = world.schedule_within(vec![message(10)]);
+        call!(world, b => b.delete_entity(&ME, &queue().topic)).unwrap();
+        call!(world, b => b.create_queue(&ME, "work", plain())).unwrap();
+        let after = world.schedule_within(vec![message(11)]);
+        assert_eq!(before[0].number() == after[0].number(), is_read);
+        let of = |scheduled: &[Written]| Transaction {
+            scheduled: scheduled.to_vec(),
+            ..transaction(&[], Vec::new())
+        };
+        assert_eq!(world.commit(of(&before)).unwrap_err().kind, Kind::Refused);
+        call!(world, b => b.roll_back(&queue().topic, before.clone())).unwrap();
+        world.schedule_within((20..22).map(message).collect());
+        assert!(world.take(9).is_empty());
+        world.commit(of(&after)).unwrap();
+        assert_eq!(ids(&world.take(9)), [11]);
     }
 }
 

@@ -111,13 +111,13 @@ impl Client {
                         let txn_id = txn_id.clone();
                         self.desk.begin(async move {
                             let (broker, who) = (&call.broker, &call.who);
-                            let numbers = broker.schedule_within(who, &to, messages, &name).await;
+                            let written = broker.schedule_within(who, &to, messages, &name).await;
                             Done::Scheduled {
                                 link,
                                 request: Box::new(request),
                                 txn_id,
                                 count,
-                                numbers: numbers.map_err(Refusal::from),
+                                written: written.map_err(Refusal::from),
                             }
                         });
                         return;
