@@ -16,6 +16,7 @@ use mente_engine::{Event, Limit, LogId, Offset, Record, SetId, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::read::{StoredEvent, records};
+use super::subscriptions::Fetched;
 use super::{Broker, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::claim::Claim;
@@ -379,7 +380,11 @@ impl Broker {
         session: Option<&SessionLock>,
     ) -> Result<Vec<Held>> {
         let deliveries = self.ask_deferred(who, view, numbers, session).await?;
-        self.fetch_deferred(who, view, deliveries, mode).await
+        let fetched = self.fetch_deferred(who, view, deliveries).await?;
+        match mode {
+            Mode::Lock => Ok(fetched.received),
+            Mode::Delete => self.done_with(who, view, fetched.received).await,
+        }
     }
 
     /// Locks deferred messages by their numbers, all of them, or none if one of them is not to be had. Of more than
@@ -395,13 +400,16 @@ impl Broker {
         numbers.dedup();
         let asked = numbers.len();
         let deliveries = self.ask_deferred(who, view, numbers, session).await?;
-        if deliveries.len() < asked {
-            let tokens = deliveries.iter().map(|delivery| delivery.token);
-            self.end_locks(who, view, tokens.collect(), Ending::Return)
-                .await?;
-            return Ok(Vec::new());
+        let tokens: Vec<_> = deliveries.iter().map(|delivery| delivery.token).collect();
+        if tokens.len() == asked {
+            let fetched = self.fetch_deferred(who, view, deliveries).await?;
+            // What is neither here nor left is not there any more.
+            if fetched.received.len() + fetched.left.len() == asked {
+                return Ok(fetched.received);
+            }
         }
-        self.fetch_deferred(who, view, deliveries, Mode::Lock).await
+        self.end_locks(who, view, tokens, Ending::Return).await?;
+        Ok(Vec::new())
     }
 
     async fn ask_deferred(
@@ -421,27 +429,35 @@ impl Broker {
         }
     }
 
+    /// What one answer has no room for waits as it did; after an error all of it does, and none of it is unknown.
     async fn fetch_deferred(
         &self,
         who: &Principal,
         view: &SubscriptionName,
         deliveries: Vec<Delivery>,
-        mode: Mode,
-    ) -> Result<Vec<Held>> {
+    ) -> Result<Fetched<Delivery, Held>> {
+        let all: Vec<_> = deliveries.iter().map(|delivery| delivery.token).collect();
         let topic = self.view_source(view).await?;
         let held = |delivery: &Delivery, log, offset, record: &Record| {
             self.held(delivery, log, offset, record)
         };
-        let fetched = self.fetch(&topic, view, deliveries, held).await?;
-        if !fetched.left.is_empty() {
-            let tokens = fetched.left.iter().map(|delivery| delivery.token);
-            self.end_locks(who, view, tokens.collect(), Ending::Return)
-                .await?;
+        let fetched = match self.fetch(&topic, view, deliveries, held).await {
+            Ok(mut fetched) => match fetched.failed.take() {
+                Some(error) => Err(error),
+                None => Ok(fetched),
+            },
+            failed => failed,
+        };
+        let unused = match &fetched {
+            Ok(fetched) => fetched.left.iter().map(|left| left.token).collect(),
+            Err(_) => all,
+        };
+        if !unused.is_empty() {
+            let returned = self.end_locks(who, view, unused, Ending::Return).await;
+            // Why they are given back is of more use than that they could not be: their locks run out.
+            fetched.is_ok().then_some(returned).transpose()?;
         }
-        match mode {
-            Mode::Lock => Ok(fetched.received),
-            Mode::Delete => self.done_with(who, view, fetched.received).await,
-        }
+        fetched
     }
 
     /// Deletes up to `max` messages that nobody has locked and that were enqueued before; gives how many.

@@ -8,7 +8,7 @@ use mente_broker::{
     Ending, EntityName, Held, Kind, Message, MessageCounts, Mode, SessionLock, Standing,
     SubscriptionName, Taking, WantedSession,
 };
-use mente_engine::{Attribute, Engine, LogConfig, SetName, Timestamp};
+use mente_engine::{Attribute, Engine, LogConfig, LogId, SetName, Timestamp};
 
 use crate::rounds::{ME, World, event};
 
@@ -104,6 +104,12 @@ impl World {
     fn peek(&mut self, from: u64) -> Vec<(u64, Standing)> {
         let held = call!(self, b => b.peek(&ME, &queue(), from, 100, None)).unwrap();
         held.iter().map(|h| (h.number, h.standing)).collect()
+    }
+
+    fn log_of(&mut self, set: &str) -> LogId {
+        let found = self.pool.run_until(self.engine.list(set)).unwrap();
+        let found = found.iter().find(|info| info.name.as_str() == set);
+        found.unwrap().id.log(0)
     }
 
     fn counts(&mut self) -> MessageCounts {

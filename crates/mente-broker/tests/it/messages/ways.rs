@@ -35,6 +35,49 @@ fn of_deferred_messages_come_all_or_none() {
     assert_eq!(ask(&[3]), [2]);
 }
 
+/// Nobody is told that what is deferred is not there while it cannot be read.
+#[test]
+fn deferred_messages_that_cannot_be_read_now_wait_as_they_did() {
+    let mut world = World::with_queue(18, plain());
+    (0..3).for_each(|id| world.send([message(id)]));
+    let out = world.take(3);
+    world.end(&out, Ending::Defer { note: None });
+    let log = world.log_of("default/work");
+    world
+        .engine
+        .fail_reads(log, Some(out[1].stored.position.offset));
+    for all in [true, false] {
+        let wanted = vec![1, 2, 3];
+        let refused = match all {
+            true => call!(world, b => b.take_all_deferred(&ME, &queue(), wanted, None)),
+            false => {
+                call!(world, b => b.take_deferred(&ME, &queue(), wanted, Mode::Delete, None))
+            }
+        };
+        assert_eq!(refused.unwrap_err().kind, Kind::Throttled);
+    }
+    world.engine.fail_reads(log, None);
+    // No lock of theirs was left.
+    let wanted = vec![1, 2, 3];
+    let held = call!(world, b => b.take_all_deferred(&ME, &queue(), wanted, None));
+    assert_eq!(ids(&held.unwrap()), [0, 1, 2]);
+}
+
+/// One that is damaged is not there any more, and those beside it are not kept from who asks for them alone.
+#[test]
+fn of_deferred_messages_one_of_which_is_damaged_comes_none() {
+    let mut world = World::with_queue(18, plain());
+    (0..3).for_each(|id| world.send([message(id)]));
+    let out = world.take(3);
+    world.end(&out, Ending::Defer { note: None });
+    let log = world.log_of("default/work");
+    world.engine.rot(log, out[2].stored.position.offset);
+    for (wanted, come) in [(vec![1, 2, 3], vec![]), (vec![1, 2], vec![0, 1])] {
+        let held = call!(world, b => b.take_all_deferred(&ME, &queue(), wanted, None));
+        assert_eq!(ids(&held.unwrap()), come);
+    }
+}
+
 #[test]
 fn what_was_to_be_forwarded_before_a_crash_is_and_once() {
     for seed in 0..30 {
