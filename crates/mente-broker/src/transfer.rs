@@ -36,6 +36,8 @@ pub(crate) struct Transfer {
 pub(crate) struct Transferred {
     /// Each with where its copy lies, if one was made.
     pub(crate) done: Vec<(Burial, Option<Offset>)>,
+    /// What could not be read; those behind it do not wait for it.
+    pub(crate) failed: Vec<Burial>,
     pub(crate) known: Arc<HashSet<String>>,
 }
 
@@ -80,13 +82,20 @@ pub(crate) async fn transfer(
     };
     let mut batches: BTreeMap<LogId, (BatchBuilder, Vec<usize>)> = BTreeMap::new();
     let mut done: Vec<(Burial, Option<Offset>)> = Vec::new();
+    let mut failed = Vec::new();
     let mut bytes = 0;
     for burial in transfer.burials.iter().take(AT_ONCE) {
         let origin = origin(burial);
         let index = done.len();
         let record = match known.contains(&origin) {
             true => None,
-            false => original(engine, burial).await?,
+            false => match alone(burial, original(engine, burial).await)? {
+                Some(record) => record,
+                None => {
+                    failed.push(burial.clone());
+                    continue;
+                }
+            },
         };
         let claims = record.as_ref().and_then(|record| Terms::of(record).claim);
         if claims.is_some() && index > 0 {
@@ -95,8 +104,12 @@ pub(crate) async fn transfer(
         }
         if let Some(record) = record {
             let claim = match claims {
-                Some(claim) => copy_data(engine, burial, claim, now).await?,
-                None => None,
+                Some(claim) => copy_data(engine, burial, claim, now).await,
+                None => Ok(None),
+            };
+            let Some(claim) = alone(burial, claim)? else {
+                failed.push(burial.clone());
+                continue;
             };
             let (event, headers) = copy(&record, burial, origin, claim, parse, properties);
             let record = event.to_record_with(now, headers);
@@ -128,7 +141,22 @@ pub(crate) async fn transfer(
             done[index].1 = Some(Offset(at));
         }
     }
-    Ok(Transferred { done, known })
+    Ok(Transferred {
+        done,
+        failed,
+        known,
+    })
+}
+
+/// `None`: it cannot be had, for a moment or for ever, and that may be so of this one record alone.
+fn alone<T>(burial: &Burial, had: Result<T, Error>) -> Result<Option<T>, Error> {
+    match had {
+        Err(error @ (Error::Unreadable(_) | Error::NotDone(_))) => {
+            tracing::warn!(subscription = %burial.name, offset = %burial.offset, %error, "a message does not go on yet");
+            Ok(None)
+        }
+        had => had.map(Some),
+    }
 }
 
 /// Of a record, before those of its event.

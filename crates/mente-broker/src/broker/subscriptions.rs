@@ -292,8 +292,12 @@ impl Broker {
                 Err(error) => {
                     // A place of the disk may fail for a moment or for ever, so it is the same for this
                     // one; but not for those behind it: if it is the disk, they keep their attempts.
-                    // Whatever else fails, such as a broker of Kafka's, is no fault of this one.
-                    if matches!(error, engine::Error::Unreadable(_)) {
+                    // What Kafka will never do is told as not done. Whatever else fails, such as a broker of
+                    // Kafka's that is away, is no fault of this one.
+                    if matches!(
+                        error,
+                        engine::Error::Unreadable(_) | engine::Error::NotDone(_)
+                    ) {
                         left.next();
                     }
                     if let (engine::Error::Gone, Some(set)) = (&error, name.own_set()) {

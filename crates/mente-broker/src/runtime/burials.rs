@@ -31,13 +31,13 @@ impl Tenure<'_> {
         if is_any && self.is_short_of_room() {
             return;
         }
+        // Whose subscription is gone has no end of its own.
+        let left: BTreeSet<_> = burials.iter().chain(&going_on).map(Burial::grave).collect();
+        self.failed.retain(|grave, _| left.contains(grave));
         let mut burials = burials;
         if !going_on.is_empty() {
             burials.extend(self.start_transfers(going_on));
         }
-        // Whose subscription is gone has no end of its own.
-        let left: BTreeSet<_> = burials.iter().map(Burial::grave).collect();
-        self.failed.retain(|grave, _| left.contains(grave));
         for burial in burials {
             if self.burying.len() >= BURIALS_AT_ONCE {
                 break;

@@ -34,12 +34,11 @@ impl Tenure<'_> {
     pub(super) fn start_transfers(&mut self, burials: Vec<Burial>) -> Vec<Burial> {
         let mut by_way: BTreeMap<Way, Vec<Burial>> = BTreeMap::new();
         for burial in burials {
-            // One whose topic was gone is on its way to the dead letters.
-            if let Some(to) = burial
-                .to
-                .clone()
-                .filter(|_| !self.burying.contains(&burial.grave()))
-            {
+            // One whose topic was gone is on its way to the dead letters. One that could not be read was looked for
+            // with the first ones of this owner, who copies it himself.
+            let grave = burial.grave();
+            let is_out = self.burying.contains(&grave) || self.resting.contains(&grave);
+            if let Some(to) = burial.to.clone().filter(|_| !is_out) {
                 by_way.entry((burial.view, to)).or_default().push(burial);
             }
         }
@@ -108,8 +107,15 @@ impl Tenure<'_> {
         let state = self.transferring.entry(way).or_default();
         state.under_way = false;
         match result {
-            Ok(Transferred { done, known }) => {
+            Ok(Transferred {
+                done,
+                failed,
+                known,
+            }) => {
                 state.known = Some(known);
+                for burial in failed {
+                    self.rest(burial.grave());
+                }
                 for (burial, at) in done {
                     self.shard.buried(&burial, at, out);
                 }

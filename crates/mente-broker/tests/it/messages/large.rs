@@ -87,6 +87,25 @@ fn dataref(held: &Held) -> Option<String> {
 }
 
 #[test]
+fn a_message_whose_data_cannot_be_copied_now_holds_up_nothing_behind_it() {
+    let mut world = World::with_queue(2, properties(Receiving::default(), large()));
+    let due = Some(Timestamp(1_000));
+    world.send_large(&queue().topic, 0, due);
+    world.send([Message { due, ..message(1) }]);
+    let parts = world.log_of("default/work/$parts");
+    world.engine.fail_reads(parts, Some(Offset(0)));
+    world.pass(Duration::from_secs(2));
+    let out = world.take(9);
+    assert_eq!(ids(&out), [1]);
+    world.end(&out, Ending::Complete);
+    world.engine.fail_reads(parts, None);
+    world.pass(Duration::from_secs(9));
+    let out = world.take(9);
+    assert_eq!(ids(&out), [0]);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(0)));
+}
+
+#[test]
 fn the_data_of_a_message_is_there_after_a_crash_and_in_its_dead_letter() {
     let mut world = World::with_queue(1, properties(Receiving::default(), large()));
     world.send_large(&queue().topic, 7, None);

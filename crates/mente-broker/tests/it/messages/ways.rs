@@ -79,6 +79,27 @@ fn of_deferred_messages_one_of_which_is_damaged_comes_none() {
 }
 
 #[test]
+fn what_cannot_go_on_now_holds_up_nothing_behind_it() {
+    let mut world = World::with_queue(18, plain());
+    let to = queue().topic;
+    for id in 0..3 {
+        let due = Some(Timestamp(1_000));
+        let later = vec![Message { due, ..message(id) }];
+        call!(world, b => b.schedule(&ME, &to, later)).unwrap();
+    }
+    let log = world.log_of("default/work/$hold");
+    world.engine.fail_reads(log, Some(mente_engine::Offset(0)));
+    world.pass(Duration::from_secs(2));
+    assert_eq!(ids(&world.take(9)), [1, 2]);
+    world.engine.fail_reads(log, None);
+    world.pass(Duration::from_secs(9));
+    let mut came = ids(&world.take(9));
+    came.sort_unstable();
+    assert_eq!(came, [0, 1, 2], "once, though the locks ran out");
+    assert_eq!(world.counts().scheduled, 0);
+}
+
+#[test]
 fn what_was_to_be_forwarded_before_a_crash_is_and_once() {
     for seed in 0..30 {
         let mut world = World::with_queue(seed, plain());
