@@ -94,6 +94,12 @@ impl LockToken {
         self.view
     }
 
+    /// The lease that it is of, whichever part of the record it names.
+    pub(crate) fn whole(self) -> Self {
+        let part = None;
+        Self { part, ..self }
+    }
+
     /// Which part, from 1, and of how many; `None`: of the whole record.
     pub fn part(self) -> Option<(u32, u32)> {
         self.part.map(|part| (part.number + 1, part.of))

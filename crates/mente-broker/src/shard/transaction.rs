@@ -92,11 +92,13 @@ impl Shard {
     }
 
     fn may_transact(&self, now: Now, transacting: &Transacting) -> Result<()> {
-        let mut tokens = BTreeSet::new();
+        let mut leases = BTreeSet::new();
         let mut notes: BTreeMap<&SubscriptionName, usize> = BTreeMap::new();
         for settling in &transacting.settlings {
             let queue = self.queue_of(&settling.name)?;
-            if !queue.is_open(settling.token, now) || !tokens.insert(settling.token) {
+            // What is said of one part may end the lock on all of them.
+            let is_first = leases.insert(settling.token.whole());
+            if !queue.is_open(settling.token, now) || !is_first {
                 let message = format!(
                     "a lock on a message of {} is lost, or the message was settled: receive it again",
                     settling.name

@@ -118,6 +118,15 @@ fn one_lost_lock_and_nothing_of_the_transaction_is_done() {
         let twice = [ends(&out), ends(&out[..1])].concat();
         let refused = world.commit(transaction(&[10], twice)).unwrap_err();
         assert_eq!(refused.kind, Kind::LockLost);
+        // And so are two parts of what it locks.
+        let part = |held, number, ending| {
+            let whole = settled(held, ending);
+            let token = format!("{}-{number}-2", whole.token).parse().unwrap();
+            Settled { token, ..whole }
+        };
+        let parts = vec![part(&out[0], 0, dead()), part(&out[0], 1, Ending::Complete)];
+        let refused = world.commit(transaction(&[10], parts)).unwrap_err();
+        assert_eq!(refused.kind, Kind::LockLost);
         assert_eq!(world.counts().active, 2);
         if restarts {
             world = world.crash();
