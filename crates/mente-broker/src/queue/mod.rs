@@ -172,6 +172,8 @@ pub struct Queue {
     deferred: BTreeMap<u64, Place>,
     /// Ids that came of late, if duplicates are dropped.
     ids: Option<Ids>,
+    /// Of transactions that came to nothing, and not looked at yet.
+    given_up: BTreeSet<Offset>,
     /// What came and goes on at once, with why if that is to the dead letters.
     leaving: VecDeque<(Place, Option<&'static str>)>,
     /// What came to be ready again since somebody was served.
@@ -215,6 +217,7 @@ impl Queue {
             sessions: Sessions::default(),
             deferred: BTreeMap::new(),
             ids,
+            given_up: BTreeSet::new(),
             leaving: VecDeque::new(),
             reappeared: Vec::new(),
             completed: 0,

@@ -13,6 +13,8 @@ use super::{Arriving, Effects, Place, Queue, Timer, Verdict};
 /// How long a record waits for the end of its transaction: beyond the time that a transaction has, so that the clock
 /// of who wrote it may be off by minutes.
 const UNDECIDED_WAIT: Duration = Duration::from_secs(5 * 60);
+/// Records that are given up before they are read, as many as are remembered. All others go by time.
+const GIVEN_UP: usize = 10_000;
 
 impl Queue {
     pub(super) fn is_committed(&self, (partition, offset): Place) -> bool {
@@ -32,7 +34,11 @@ impl Queue {
         arriving: &Arriving<'_>,
         now: Now,
     ) {
-        let left = arriving.time.plus(UNDECIDED_WAIT).since(now.wall);
+        let left = match self.given_up.remove(&arriving.offset) {
+            // With this very round.
+            true => Duration::ZERO,
+            false => arriving.time.plus(UNDECIDED_WAIT).since(now.wall),
+        };
         // Never longer, whatever the clock of who wrote it said.
         self.delay(place, now.monotone + left.min(UNDECIDED_WAIT));
         let due = arriving.terms.due;
@@ -46,10 +52,19 @@ impl Queue {
         };
         let reach = p.reach().0;
         let may = |offset: &Offset| match *offset >= reach {
-            true => !p.durable.committed.contains(offset) && !p.is_at_its_end(*offset),
+            true => self.is_to_come(*offset) && !self.given_up.contains(offset),
             false => self.is_undecided((0, *offset)),
         };
         self.holds_back() && offsets.iter().all(may)
+    }
+
+    /// Whether a record was not looked at yet, and nothing was said of it.
+    fn is_to_come(&self, offset: Offset) -> bool {
+        let p = self.partitions.first();
+        p.is_some_and(|p| {
+            let is_said = p.durable.committed.contains(&offset) || p.is_at_its_end(offset);
+            offset >= p.reach().0 && !is_said
+        })
     }
 
     /// What the transaction wrote goes on when it is due.
@@ -87,11 +102,13 @@ impl Queue {
         }
     }
 
-    /// The transaction came to nothing. What was not looked at yet goes by time.
+    /// The transaction came to nothing. What was not looked at yet goes when it comes.
     pub fn roll_back(&mut self, offsets: &[Offset], effects: &mut Effects) {
         for offset in offsets {
             if self.is_undecided((0, *offset)) {
                 self.drop_record((0, *offset), effects);
+            } else if self.is_to_come(*offset) && self.given_up.len() < GIVEN_UP {
+                self.given_up.insert(*offset);
             }
         }
     }
@@ -185,6 +202,21 @@ mod tests {
             assert_eq!(going(&restored), [0, 1]);
             assert_eq!(restored.next_due(), Some(Duration::from_secs(10)));
         }
+    }
+
+    #[test]
+    fn what_is_rolled_back_before_it_is_read_goes_when_it_comes() {
+        let mut effects = Effects::default();
+        let mut queue = hold();
+        queue.roll_back(&[Offset(0), Offset(2)], &mut effects);
+        assert!(!queue.may_commit(&[Offset(0)]) && queue.may_commit(&[Offset(1)]));
+        (0..3).for_each(|offset| read(&mut queue, offset, None, &mut effects));
+        queue.tick(now(), &mut effects);
+        let open = |queue: &Queue, offset| queue.may_commit(&[Offset(offset)]);
+        let are_open: Vec<_> = (0..3).map(|offset| open(&queue, offset)).collect();
+        assert_eq!(are_open, [false, true, false]);
+        assert_eq!(queue.durable().next().unwrap().floor, Offset(1));
+        assert!(queue.given_up.is_empty());
     }
 
     #[test]

@@ -44,19 +44,15 @@ pub struct Settling {
 }
 
 impl Shard {
-    /// `LockLost`, `NotFound`, `Throttled` and `Refused`: nothing of it was done, nor will be.
+    /// `LockLost`, `NotFound`, `Throttled` and `Refused`: nothing of it was done. What it wrote waits still: who asked
+    /// gives it up.
     pub(super) fn transact(
         &mut self,
         now: Now,
         transacting: &Transacting,
         out: &mut Outcome,
     ) -> Result<Reply> {
-        if let Err(error) = self.may_transact(now, transacting) {
-            if let Some((name, held)) = &transacting.held {
-                self.roll_back(name, held, out);
-            }
-            return Err(error);
-        }
+        self.may_transact(now, transacting)?;
         let (seq, mut within) = (self.seq, Outcome::default());
         for settling in &transacting.settlings {
             let Settling {

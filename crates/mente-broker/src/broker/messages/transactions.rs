@@ -63,8 +63,27 @@ impl Broker {
     }
 
     /// Does all of a transaction over a queue, or over a topic and its subscriptions, durable on return; messages are
-    /// enqueued by then, but for those that are due later. After an error nothing was done, unless that is `Unknown`.
-    pub async fn commit(&self, home: &EntityName, transaction: Transaction) -> Result<()> {
+    /// enqueued by then, but for those that are due later. After an error nothing was done, and what was scheduled
+    /// for it is given up, unless that is `Unknown`.
+    pub async fn commit(&self, home: &EntityName, mut transaction: Transaction) -> Result<()> {
+        let mut held = std::mem::take(&mut transaction.scheduled);
+        let committed = self.commit_all(home, transaction, &mut held).await;
+        if let Err(error) = &committed
+            && error.kind != Kind::Unknown
+            && let Err(error) = self.roll_back(home, held).await
+        {
+            tracing::debug!(%error, "messages of a transaction go by time");
+        }
+        committed
+    }
+
+    /// With what was scheduled before, to which comes what is written for it now.
+    async fn commit_all(
+        &self,
+        home: &EntityName,
+        transaction: Transaction,
+        held: &mut Vec<Written>,
+    ) -> Result<()> {
         let settlings = self.settlings(home, &transaction)?;
         let now = self.now().wall;
         let mut records = Vec::with_capacity(transaction.sent.len());
@@ -79,7 +98,7 @@ impl Broker {
             };
             records.push((log, who, message));
         }
-        let is_plain = settlings.is_empty() && transaction.scheduled.is_empty();
+        let is_plain = settlings.is_empty() && held.is_empty();
         let first = records.first().and_then(|(log, ..)| *log);
         let together = first.filter(|_| is_plain && records.iter().all(|(log, ..)| *log == first));
         let name = Some(transaction.name.as_str()).filter(|_| together.is_none());
@@ -97,7 +116,6 @@ impl Broker {
         if let Some(log) = together {
             return self.append_one(log, &records).await;
         }
-        let mut held = transaction.scheduled;
         let mut soon = Vec::new();
         if let Some((_, topic)) = &place {
             let places = self.hold(home, topic, &records).await;
@@ -106,7 +124,7 @@ impl Broker {
             soon.extend(due.map(|(written, _)| written.offset));
             held.extend(places);
         }
-        self.transact(home, settlings, held, soon).await
+        self.transact(home, settlings, held.clone(), soon).await
     }
 
     async fn append_one(&self, log: LogId, records: &[Record]) -> Result<()> {

@@ -188,6 +188,31 @@ fn what_is_scheduled_in_a_transaction_is_seen_by_nobody_before_it_is_committed()
     }
 }
 
+/// Whatever it is refused for, and whether that was before it wrote its messages or behind them.
+#[test]
+fn what_was_scheduled_for_a_transaction_that_is_refused_is_given_up_at_once() {
+    for is_of_another in [true, false] {
+        let mut world = World::with_queue(26, plain());
+        world.send([message(0)]);
+        let lost = world.take(1);
+        world.pass(LOCK);
+        let scheduled = world.schedule_within(vec![message(1)]);
+        let mut end = settled(&lost[0], Ending::Complete);
+        if is_of_another {
+            end.view = SubscriptionName::queue(EntityName::new("other").unwrap());
+        }
+        let of = |settled| Transaction {
+            scheduled: scheduled.clone(),
+            ..transaction(&[2, 3], settled)
+        };
+        world.commit(of(vec![end])).unwrap_err();
+        assert_eq!(
+            world.commit(of(Vec::new())).unwrap_err().kind,
+            Kind::Refused
+        );
+    }
+}
+
 #[test]
 fn what_nobody_commits_goes_by_time_and_is_not_committed_later() {
     for restarts in [false, true] {
