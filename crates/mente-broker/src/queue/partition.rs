@@ -607,7 +607,11 @@ impl Partition {
         let (from, reach) = (self.scanned.max(durable.floor), self.counted());
         let is_said = durable.failed.range(from..).next().is_some()
             || durable.deferred.range(from..).next().is_some();
-        if is_said || durable.settled.contains(from) || reach <= from {
+        if max == 0 || is_said || durable.settled.contains(from) || reach <= from {
+            return None;
+        }
+        // How many of its matches lie on which side nobody knows.
+        if durable.settled.is_cut_at(reach) {
             return None;
         }
         let (matches, settled) = (self.ahead.matches(), durable.settled.matches(from, reach));

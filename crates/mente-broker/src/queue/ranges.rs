@@ -71,8 +71,8 @@ impl Ranges {
         {
             let before = *before;
             self.0.remove(&before.from);
-            let is_in = before.from >= range.from && before.upto <= range.upto;
-            let more = if is_in { 0 } else { before.matches };
+            // What lies in both counts once.
+            let more = before.matches - before.within(range.from, range.upto);
             whole.matches = whole.matches.saturating_add(more);
             whole.from = whole.from.min(before.from);
             whole.upto = whole.upto.max(before.upto);
@@ -89,7 +89,13 @@ impl Ranges {
         }
     }
 
-    /// Settled matches from `from` to `upto`.
+    /// Whether a range begins before `at` and ends behind it.
+    pub(super) fn is_cut_at(&self, at: Offset) -> bool {
+        let before = self.0.range(..at.0).next_back();
+        before.is_some_and(|(_, range)| at.0 < range.upto)
+    }
+
+    /// Settled matches from `from` to `upto`; where one of both cuts a range with holes, about as many.
     pub(super) fn matches(&self, from: Offset, upto: Offset) -> u64 {
         let below = self.0.range(..upto.0).rev();
         let there = below.take_while(|(_, range)| range.upto > from.0);
@@ -196,6 +202,22 @@ mod tests {
                 }
             }
             prop_assert_eq!(told, ranges);
+        }
+
+        /// Those that overlap too.
+        #[test]
+        fn ranges_that_are_covered_are_the_set(covered in prop::collection::vec((0..60u64, 1..20u64), 0..9)) {
+            let mut ranges = Ranges::default();
+            let mut set = std::collections::BTreeSet::new();
+            for (from, width) in covered {
+                ranges.cover(range(from, from + width, width));
+                set.extend(from..from + width);
+                prop_assert_eq!(ranges.matches(Offset(0), Offset(90)), set.len() as u64);
+            }
+            for at in 0..90 {
+                let is_cut = set.contains(&at) && at.checked_sub(1).is_some_and(|before| set.contains(&before));
+                prop_assert_eq!(ranges.is_cut_at(Offset(at)), is_cut);
+            }
         }
     }
 }

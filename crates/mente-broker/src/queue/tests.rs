@@ -565,3 +565,43 @@ fn a_record_of_several_parts_is_settled_when_all_are() {
         assert_eq!(no.parse::<LockToken>(), Err(()), "{no}");
     }
 }
+
+/// A range that is sparse at first and dense at its end, cut by how far is counted: about as many matches are settled
+/// before the cut as there are after it.
+#[test]
+fn what_lies_before_a_cut_range_is_not_deleted_unread() {
+    let mut bench = bench(Settings::default(), 0);
+    let joined = Verdict::Joined {
+        partition: 0,
+        ranges: vec![Range {
+            from: 10,
+            upto: 110,
+            matches: 55,
+        }],
+    };
+    bench.queue.apply(&joined);
+    for offset in 0..partition::WINDOW as u64 {
+        let arriving = arriving(Offset(offset), None);
+        bench.queue.arrive(0, &arriving, bench.now);
+    }
+    let (next, reach) = (Offset(partition::WINDOW as u64), Offset(60));
+    bench.act(|queue, now, effects| queue.scanned(0, next, now, effects));
+    let matches = [8, 9, 10, 20, 30, 40, 50].map(Offset);
+    for upto in [20, 30, 40, 50, 60].map(Offset) {
+        let from = bench.queue.counts_from(0).unwrap();
+        let within = |at: &&Offset| (from..upto).contains(*at);
+        let matches: Vec<_> = matches.iter().filter(within).copied().collect();
+        bench.act(|queue, _, effects| queue.count(0, &matches, upto, effects));
+    }
+    assert_eq!(bench.queue.counted(0), Some(reach));
+    let mut delete = |max| {
+        let before = (Timestamp(0), reach);
+        let deleted =
+            |q: &mut Queue, now, out: &mut Effects| q.delete_ready(now, max, before, None, out);
+        bench.act(deleted).0
+    };
+    assert_eq!(delete(1), Some(1));
+    // The window has seven more; behind it lie two.
+    assert_eq!(delete(8), Some(7));
+    assert_eq!(bench.queue.wants(0), Some(next));
+}
