@@ -147,10 +147,11 @@ impl Shard {
     }
 
     pub fn decide(&mut self, now: Now, ticket: Ticket, command: Command, out: &mut Outcome) {
-        if let Some(id) = command.uses().and_then(|name| self.names.get(name))
-            && let Some(view) = self.views.get_mut(id)
-        {
-            view.used = Some(now.monotone);
+        for name in command.uses() {
+            let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
+            if let Some(view) = view {
+                view.used = Some(now.monotone);
+            }
         }
         let reply = match command {
             Command::CreateTopic { name, topic } => self.create_topic(name, topic, out),
@@ -223,6 +224,7 @@ impl Shard {
                 Some(reply) => reply,
                 None => return,
             },
+            Command::Attached { .. } => Ok(Reply::Done),
             Command::Transact(transacting) => self.transact(now, &transacting, out),
             Command::ChangeSettings {
                 name,

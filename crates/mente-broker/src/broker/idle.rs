@@ -14,14 +14,17 @@ use std::time::Duration;
 use mente_engine::Offset;
 
 use super::Broker;
+use super::subscriptions::subscriptions;
 use crate::access::Principal;
 use crate::entity::Entity;
 use crate::error::{Kind, Result};
 use crate::name::{EntityName, SubscriptionName};
-use crate::shard::{Ask, Command, SubscriptionInfo};
+use crate::shard::{Command, SubscriptionInfo};
 
 /// Between two looks at what is idle.
 const LOOK: Duration = Duration::from_secs(30);
+/// Names of views with links that an owner is told of at one time.
+const LINKS_TOLD: usize = 500;
 
 /// What the looks before found.
 #[derive(Debug, Default)]
@@ -30,13 +33,20 @@ pub struct Idle {
 }
 
 /// A topic at the last look.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Seen {
     /// Where its log ended, and how often it was changed.
     end: Offset,
     updated_ms: i64,
     /// On the monotone clock: nobody sent anything since.
     used: Duration,
+}
+
+/// What may be idle of an entity.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Whole,
+    View(SubscriptionName),
 }
 
 /// Links by the view that they lead to; those of senders by their queue or topic.
@@ -88,85 +98,168 @@ impl Broker {
         }
     }
 
-    /// One look; gives the paths of what was deleted.
+    /// One look; gives the paths of what was deleted. What cannot be deleted holds up nothing else.
     pub async fn delete_idle(&self, idle: &mut Idle) -> Result<Vec<String>> {
-        self.tell_of_links().await?;
+        self.tell_of_links().await;
         let mut views: BTreeMap<EntityName, Vec<SubscriptionInfo>> = BTreeMap::new();
         for info in self.own_subscriptions().await? {
             views.entry(info.name.topic.clone()).or_default().push(info);
         }
-        let who = Principal::Key("idle".to_owned());
-        let mut seen = std::mem::take(&mut idle.topics);
+        let entities = self.entities(&Principal::Key("idle".to_owned())).await?;
+        let mut before = std::mem::take(&mut idle.topics);
         let mut deleted = Vec::new();
-        for (name, entity) in self.entities(&who).await? {
+        for (name, entity) in entities {
             if !self.decides_for(&name) {
                 continue;
             }
             let views = views.remove(&name).unwrap_or_default();
-            let before = seen.remove(&name);
-            let now_seen = self.seen(&name, &entity, before).await?;
-            let sent = self.now().monotone.saturating_sub(now_seen.used);
-            let topic_idle = self.topic_idle(&name, sent, &views);
-            idle.topics.insert(name.clone(), now_seen);
-            if entity.goes_after().is_some_and(|least| topic_idle >= least) {
-                self.delete_entity(&who, &name).await?;
-                idle.topics.remove(&name);
-                tracing::info!(%name, "deleted: nobody used it");
-                deleted.push(entity.title);
-                continue;
-            }
-            for view in idle_subscriptions(&views) {
-                match self.delete_message_subscription(&who, view).await {
-                    Err(error) if error.kind == Kind::NotFound => continue,
-                    done => done?,
+            let mut seen = before.remove(&name);
+            match self.see(&name, &entity, &mut seen).await {
+                Ok(now) => {
+                    for part in self.idle_parts(&name, &entity, now, &views) {
+                        deleted.extend(self.delete_part(&name, &part, &mut seen).await);
+                    }
                 }
-                tracing::info!(name = %view, "deleted: nobody used it");
-                deleted.push(view.to_string());
+                Err(error) => tracing::warn!(%name, %error, "whether it is idle is not known"),
             }
+            idle.topics.extend(seen.map(|seen| (name, seen)));
         }
         Ok(deleted)
     }
 
-    /// Owners elsewhere cannot see the links of this node.
-    async fn tell_of_links(&self) -> Result<()> {
-        let links: Vec<_> = self.links.all().keys().cloned().collect();
-        for name in links {
-            let shard = self.shard_of(&name.topic);
-            let ask = Ask::Attached;
-            match self.ask(shard, Command::Message { name, ask }).await {
-                // A topic has no view of its own, and what was deleted none any more.
-                Err(error) if error.kind == Kind::NotFound => {}
-                told => drop(told?),
+    /// Gives its path if it was deleted.
+    async fn delete_part(
+        &self,
+        name: &EntityName,
+        part: &Part,
+        seen: &mut Option<Seen>,
+    ) -> Option<String> {
+        match self.delete_if_idle(name, part, seen).await {
+            Ok(Some(path)) => {
+                tracing::info!(name = path, "deleted: nobody used it");
+                Some(path)
+            }
+            Ok(None) => None,
+            Err(error) => {
+                tracing::warn!(%name, ?part, %error, "what is idle stays for now");
+                None
             }
         }
-        Ok(())
     }
 
-    async fn seen(&self, name: &EntityName, entity: &Entity, before: Option<Seen>) -> Result<Seen> {
+    /// Somebody may have begun to use it since the look: whatever was deleted meanwhile took its time.
+    async fn delete_if_idle(
+        &self,
+        name: &EntityName,
+        part: &Part,
+        seen: &mut Option<Seen>,
+    ) -> Result<Option<String>> {
+        let Some(entity) = self.known_entity(name)? else {
+            return Ok(None);
+        };
+        let of_topic = Command::ListSubscriptions {
+            topic: Some(name.clone()),
+            bounds: Vec::new(),
+        };
+        let views = self.ask_here(self.shard_of(name), of_topic).await?;
+        let views = subscriptions(views)?;
+        let now = self.see(name, &entity, seen).await?;
+        if !self.idle_parts(name, &entity, now, &views).contains(part) {
+            return Ok(None);
+        }
+        let who = Principal::Key("idle".to_owned());
+        match part {
+            Part::Whole => {
+                self.delete_entity(&who, name).await?;
+                *seen = None;
+                Ok(Some(entity.title))
+            }
+            Part::View(view) => match self.delete_message_subscription(&who, view).await {
+                Err(error) if error.kind == Kind::NotFound => Ok(None),
+                done => done.map(|()| Some(view.to_string())),
+            },
+        }
+    }
+
+    /// Owners elsewhere cannot see the links of this node.
+    async fn tell_of_links(&self) {
+        let mut by_shard: BTreeMap<usize, Vec<SubscriptionName>> = BTreeMap::new();
+        for name in self.links.all().keys() {
+            let shard = self.shard_of(&name.topic);
+            by_shard.entry(shard).or_default().push(name.clone());
+        }
+        let chunks = by_shard.iter().flat_map(|(shard, names)| {
+            let chunks = names.chunks(LINKS_TOLD);
+            chunks.map(move |names| (*shard, names.to_vec()))
+        });
+        let tell = |(shard, names)| async move {
+            if let Err(error) = self.ask(shard, Command::Attached { names }).await {
+                tracing::warn!(shard, %error, "an owner was not told of links to what it decides for");
+            }
+        };
+        futures::future::join_all(chunks.map(tell)).await;
+    }
+
+    /// A topic as it is now; `seen` is the same from then on.
+    async fn see(
+        &self,
+        name: &EntityName,
+        entity: &Entity,
+        seen: &mut Option<Seen>,
+    ) -> Result<Seen> {
         let end = match self.known_topic(name).await? {
             Some(topic) => self.engine.bounds(topic.set.log(0)).await?.end,
             None => Offset(0),
         };
         let updated_ms = entity.updated_ms;
         let is_same = |seen: &Seen| (seen.end, seen.updated_ms) == (end, updated_ms);
-        Ok(before.filter(is_same).unwrap_or(Seen {
+        let now = seen.filter(is_same).unwrap_or(Seen {
             end,
             updated_ms,
             used: self.now().monotone,
-        }))
+        });
+        *seen = Some(now);
+        Ok(now)
+    }
+
+    /// What goes of a topic and its views; nothing else where it goes as a whole.
+    fn idle_parts(
+        &self,
+        name: &EntityName,
+        entity: &Entity,
+        seen: Seen,
+        views: &[SubscriptionInfo],
+    ) -> Vec<Part> {
+        let sent = self.now().monotone.saturating_sub(seen.used);
+        let topic_idle = self.topic_idle(name, entity, sent, views);
+        if entity.goes_after().is_some_and(|least| topic_idle >= least) {
+            return vec![Part::Whole];
+        }
+        let links = self.links.all();
+        let has_link = |view: &SubscriptionName| {
+            links.contains_key(view) || links.contains_key(&view.dead_letters())
+        };
+        let idle = idle_subscriptions(views).filter(|view| !has_link(view));
+        idle.cloned().map(Part::View).collect()
     }
 
     /// `sent`: nothing was sent for so long.
     fn topic_idle(
         &self,
         name: &EntityName,
+        entity: &Entity,
         sent: Duration,
         views: &[SubscriptionInfo],
     ) -> Duration {
         let hold = SubscriptionName::hold(name.clone());
-        let is_to_come = |info: &SubscriptionInfo| info.name == hold && info.counts.delayed > 0;
-        let sender = SubscriptionName::queue(name.clone());
-        if views.iter().any(is_to_come) || self.links.all().contains_key(&sender) {
+        let is_to_come = |info: &SubscriptionInfo| {
+            info.name == hold && info.counts.delayed + info.counts.undecided > 0
+        };
+        let own = SubscriptionName::queue(name.clone());
+        // Whose shard was just handed on says nothing of its use.
+        let is_unknown = entity.queue().is_some() && views.iter().all(|info| info.name != own);
+        let has_link = self.links.all().contains_key(&own);
+        if is_unknown || has_link || views.iter().any(is_to_come) {
             return Duration::ZERO;
         }
         let views = views.iter().map(|info| Duration::from_millis(info.idle_ms));

@@ -124,6 +124,9 @@ pub struct Counts {
     /// Put aside.
     #[serde(default)]
     pub deferred: u64,
+    /// Of transactions that are open; never of a subscription.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub undecided: u64,
 }
 
 /// A record that the filter lets through.
@@ -663,6 +666,7 @@ impl Queue {
             dead: self.dead,
             completed: self.completed,
             deferred: sum(|p| p.in_state(State::Deferred)),
+            undecided: sum(Partition::undecided),
         }
     }
 
@@ -755,6 +759,10 @@ impl Queue {
         p.and_then(|p| p.entries.get_mut(&offset))
             .expect("a touched record has its entry")
     }
+}
+
+fn is_none(count: &u64) -> bool {
+    *count == 0
 }
 
 fn names_session(key: Option<&[u8]>) -> bool {

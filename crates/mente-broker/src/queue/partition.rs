@@ -568,6 +568,11 @@ impl Partition {
         self.entries.values().filter(|e| e.state == state).count()
     }
 
+    pub(super) fn undecided(&self) -> usize {
+        let is_undecided = |entry: &&Entry| matches!(entry.state, State::Undecided { .. });
+        self.entries.values().filter(is_undecided).count()
+    }
+
     /// Moves on; tells whether the floor should be journaled although nothing was settled.
     pub(super) fn scanned_to(&mut self, next: Offset) -> bool {
         self.read_to = self.read_to.max(Some(next));

@@ -56,6 +56,10 @@ pub enum Command {
         name: SubscriptionName,
         ask: Ask,
     },
+    /// Somebody has links to these, if they are there.
+    Attached {
+        names: Vec<SubscriptionName>,
+    },
     /// All of it or nothing.
     Transact(Transacting),
     /// Those that are fixed at birth must be as they are.
@@ -129,6 +133,7 @@ impl Command {
                 how: Settlement::Renew | Settlement::Return,
                 ..
             }
+            | Self::Attached { .. }
             | Self::ListSubscriptions { .. }
             | Self::Places { .. }
             | Self::Find { .. }

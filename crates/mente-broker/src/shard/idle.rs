@@ -4,19 +4,26 @@ use std::time::Duration;
 
 use mente_engine::Now;
 
-use super::{Arrival, Command, Shard, View};
+use super::{Arrival, Command, Shard, Transacting, View};
 use crate::name::SubscriptionName;
 
 impl Command {
-    /// The view that somebody uses by it; looking at counts and settings is no use.
-    pub(super) fn uses(&self) -> Option<&SubscriptionName> {
+    /// The views that somebody uses by it; looking at counts and settings is no use.
+    pub(super) fn uses(&self) -> impl Iterator<Item = &SubscriptionName> {
+        let mut used: Vec<&SubscriptionName> = Vec::new();
         match self {
             Self::Receive { name, .. }
             | Self::Settle { name, .. }
             | Self::Message { name, .. }
-            | Self::ChangeSettings { name, .. } => Some(name),
-            _ => None,
+            | Self::ChangeSettings { name, .. } => used.push(name),
+            Self::Attached { names } => used.extend(names),
+            Self::Transact(Transacting { settlings, held }) => {
+                used.extend(settlings.iter().map(|settling| &settling.name));
+                used.extend(held.iter().map(|(name, _)| name));
+            }
+            _ => {}
         }
+        used.into_iter()
     }
 }
 

@@ -65,8 +65,6 @@ pub enum Ask {
         lock: SessionLock,
         state: Option<String>,
     },
-    /// Somebody has a link to it.
-    Attached,
     Sessions {
         since_ms: Option<i64>,
         skip: usize,
@@ -153,7 +151,6 @@ impl Shard {
                     until.map(|until| Reply::Until(until.0)),
                 ))
             }
-            Ask::Attached => Some(Ok(Reply::Done)),
             Ask::ReleaseSession { lock } => {
                 queue.release_session(now, &lock, effects);
                 Some(Ok(Reply::Done))

@@ -604,3 +604,50 @@ fn a_planted_difference_changes_the_digest() {
         honest.state
     );
 }
+
+#[test]
+fn who_has_a_link_or_ends_a_transaction_uses_a_view() {
+    let mut world = World::new();
+    world.take(Step::Publish { records: 1 });
+    let views = [name(0), name(1)];
+    for view in 0..2 {
+        world.take(Step::Receive { view, max: 1 });
+    }
+    let token = world.out[0].1;
+    let idle = |world: &mut World| {
+        let list = Command::ListSubscriptions {
+            topic: None,
+            bounds: Vec::new(),
+        };
+        let mut out = Outcome::default();
+        world.shard.decide(world.now, Ticket(1), list, &mut out);
+        let Some((_, Ok(Reply::Subscriptions(list)))) = out.replies.pop() else {
+            panic!("{out:?}");
+        };
+        let idle = |name| list.iter().find(|info| info.name == name).unwrap().idle_ms;
+        views.clone().map(idle)
+    };
+    assert_eq!(idle(&mut world), [0, 0]);
+    world.take(Step::Pass { millis: 1_000 });
+    assert_eq!(idle(&mut world), [1_000, 1_000]);
+    let gone = SubscriptionName::hold(views[0].topic.clone());
+    let attached = Command::Attached {
+        names: vec![gone, views[1].clone()],
+    };
+    let settling = Settling {
+        name: views[0].clone(),
+        token,
+        how: Settlement::Complete,
+        note: None,
+    };
+    let transacting = Command::Transact(Transacting {
+        settlings: vec![settling],
+        held: None,
+    });
+    for (command, after) in [(attached, [2_000, 0]), (transacting, [0, 1_000])] {
+        world.take(Step::Pass { millis: 1_000 });
+        let mut out = Outcome::default();
+        world.shard.decide(world.now, Ticket(1), command, &mut out);
+        assert_eq!(idle(&mut world), after);
+    }
+}

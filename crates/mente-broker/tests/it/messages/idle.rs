@@ -12,6 +12,19 @@ fn named(name: &str) -> EntityName {
     EntityName::new(name).unwrap()
 }
 
+/// Lets all others go on.
+async fn yield_now() {
+    let mut is_due = false;
+    std::future::poll_fn(|context| match std::mem::replace(&mut is_due, true) {
+        true => std::task::Poll::Ready(()),
+        false => {
+            context.waker().wake_by_ref();
+            std::task::Poll::Pending
+        }
+    })
+    .await;
+}
+
 fn subscription() -> SubscriptionName {
     SubscriptionName {
         topic: named("news"),
@@ -237,4 +250,95 @@ fn what_was_not_told_to_go_stays() {
     };
     call!(looked.world, b => b.create_subscription(&ME, &name, settings, made)).unwrap();
     assert_eq!(looked.pass(30), [""; 0]);
+}
+
+#[test]
+fn what_cannot_be_deleted_holds_up_nothing_else() {
+    let mut looked = Looked::new(Receiving::default());
+    let fork = named("look");
+    call!(looked.world, b => b.fork(&ME, &fork, None)).unwrap();
+    let queue = QueueProperties {
+        sending: goes(),
+        ..plain()
+    };
+    call!(looked.world, b => b.create_queue(&ME, "zero", queue)).unwrap();
+    // The branch reads the first one.
+    assert_eq!(looked.pass(6), ["zero"]);
+    assert!(looked.is_there("work"));
+    call!(looked.world, b => b.forget_branch(&fork)).unwrap();
+    assert_eq!(looked.pass(1), ["work"]);
+}
+
+#[test]
+fn what_comes_to_be_used_while_others_are_deleted_stays() {
+    let mut looked = Looked::new(Receiving::default());
+    let also = QueueProperties {
+        sending: goes(),
+        ..plain()
+    };
+    call!(looked.world, b => b.create_queue(&ME, "also", also)).unwrap();
+    assert_eq!(looked.look(), [""; 0]);
+    assert_eq!(looked.pass(4), [""; 0]);
+    looked.world.pass(MINUTE);
+    let broker = looked.world.broker.clone();
+    let received = async {
+        while broker
+            .catalogue(&ME)
+            .unwrap()
+            .topics
+            .contains_key(&named("also"))
+        {
+            yield_now().await;
+        }
+        let taking = Taking::locked(1, Duration::ZERO);
+        broker.take(&ME, &queue(), taking).await
+    };
+    let (idle, pool) = (&mut looked.idle, &mut looked.world.pool);
+    let both = futures::future::join(broker.delete_idle(idle), received);
+    let (deleted, received) = pool.run_until(both);
+    assert_eq!(
+        (deleted.unwrap(), received.unwrap().len()),
+        (vec!["also".to_owned()], 0)
+    );
+    assert_eq!(looked.pass(4), [""; 0]);
+    assert_eq!(looked.pass(1), ["work"]);
+}
+
+#[test]
+fn a_queue_without_its_view_stays() {
+    let mut looked = Looked::new(Receiving::default());
+    call!(looked.world, b => b.delete_subscription(&ME, &queue())).unwrap();
+    assert_eq!(looked.pass(12), [""; 0]);
+}
+
+#[test]
+fn a_subscription_stays_while_somebody_has_a_link() {
+    let mine = SubscriptionProperties {
+        auto_delete_on_idle_ms: Some(IDLE_MS),
+        ..SubscriptionProperties::default()
+    };
+    let mut looked = Looked::with_topic(Sending::default(), mine);
+    // One that is gone already is passed over.
+    let gone = looked.world.broker.attach(queue());
+    let link = looked.world.broker.attach(subscription());
+    assert_eq!(looked.pass(12), [""; 0]);
+    drop((link, gone));
+    assert_eq!(looked.pass(4), [""; 0]);
+    assert_eq!(looked.pass(1), ["news/mine"]);
+}
+
+#[test]
+fn a_queue_stays_while_a_transaction_is_open() {
+    let mut looked = Looked::new(Receiving::default());
+    let sent = |looked: &mut Looked, id| {
+        let messages = vec![message(id)];
+        call!(looked.world, b => b.schedule_within(&ME, &named("work"), messages, "t")).unwrap()
+    };
+    let first = sent(&mut looked, 1);
+    call!(looked.world, b => b.roll_back(&named("work"), first)).unwrap();
+    assert_eq!(looked.pass(4), [""; 0]);
+    sent(&mut looked, 2);
+    // Five minutes are the most that it may be open.
+    assert_eq!(looked.pass(4), [""; 0]);
+    assert_eq!(looked.pass(2), ["work"]);
 }
