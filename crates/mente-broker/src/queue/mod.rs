@@ -152,6 +152,9 @@ pub struct Effects {
     pub accepted: Vec<(Ticket, Option<Accepted>)>,
     /// Receivers whose session is not theirs any more.
     pub lost: Vec<Ticket>,
+    /// All verdicts are to be one record of the journal: ranges that could be joined wait for
+    /// [`Queue::join_all_settled`], since there may be any number of them.
+    pub is_one_record: bool,
 }
 
 #[derive(Debug)]
@@ -697,7 +700,14 @@ impl Queue {
         let partition = verdict.partition();
         let settles = matches!(verdict, Verdict::Settled { .. } | Verdict::Dead { .. });
         self.tell(verdict, effects);
-        if settles {
+        if settles && !effects.is_one_record {
+            self.join_settled(partition, effects);
+        }
+    }
+
+    /// Makes up for what was decided as one record.
+    pub(crate) fn join_all_settled(&mut self, effects: &mut Effects) {
+        for partition in 0..self.partitions() {
             self.join_settled(partition, effects);
         }
     }

@@ -651,3 +651,34 @@ fn who_has_a_link_or_ends_a_transaction_uses_a_view() {
         assert_eq!(idle(&mut world), after);
     }
 }
+
+/// A transaction is one record of the journal, which is to stay small.
+#[test]
+fn ranges_are_joined_behind_a_transaction_and_not_in_it() {
+    let mut world = World::new();
+    world.take(Step::Publish { records: 8 });
+    world.take(Step::Receive { view: 0, max: 8 });
+    // The first one stays, and offsets have holes.
+    let settlings = world.out[1..].iter().map(|(_, token)| Settling {
+        name: name(0),
+        token: *token,
+        how: Settlement::Complete,
+        note: None,
+    });
+    let transacting = Transacting {
+        settlings: settlings.collect(),
+        held: None,
+    };
+    let before = world.decided.len();
+    world.round(|shard, now, ticket, out| {
+        shard.decide(now, ticket, Command::Transact(transacting), out);
+    });
+    let is_joined = |verdict: &Verdict| matches!(verdict, Verdict::Joined { .. });
+    let [Decision::Together(together), joined] = &world.decided[before..] else {
+        panic!("{:?}", &world.decided[before..]);
+    };
+    assert!(!together.is_empty() && together.iter().all(|(_, verdict)| !is_joined(verdict)));
+    assert!(matches!(joined, Decision::View { verdict, .. } if is_joined(verdict)));
+    let restored = restored(&world.journal, Term(1));
+    assert_eq!(restored.durable_state(), world.shard.durable_state());
+}

@@ -59,6 +59,7 @@ impl Shard {
                 token, how, note, ..
             } = settling;
             self.with_queue(&settling.name, &mut within, |queue, effects| {
+                effects.is_one_record = true;
                 if let Some(note) = note {
                     queue.note(now, *token, note, effects);
                 }
@@ -69,6 +70,7 @@ impl Shard {
         if let Some((name, held)) = &transacting.held {
             let offsets: Vec<_> = held.iter().map(|written| written.offset).collect();
             self.with_queue(name, &mut within, |queue, effects| {
+                effects.is_one_record = true;
                 queue.commit(now, &offsets, effects);
             })?;
         }
@@ -84,7 +86,19 @@ impl Shard {
             self.seq += 1;
             out.decisions.push(Decision::Together(verdicts));
         }
+        self.join_what_settled(transacting, out)?;
         Ok(Reply::Done)
+    }
+
+    /// Each of its views, once; these are decisions of their own.
+    fn join_what_settled(&mut self, transacting: &Transacting, out: &mut Outcome) -> Result<()> {
+        let settled = transacting.settlings.iter().map(|settling| &settling.name);
+        let held = transacting.held.iter().map(|(name, _)| name);
+        let names: BTreeSet<_> = settled.chain(held).collect();
+        for name in names {
+            self.with_queue(name, out, |queue, effects| queue.join_all_settled(effects))?;
+        }
+        Ok(())
     }
 
     fn may_transact(&self, now: Now, transacting: &Transacting) -> Result<()> {
