@@ -25,6 +25,8 @@ const BLOCKS_PER_WINDOW: u32 = 8;
 const NEARBY: usize = if cfg!(test) { 4 } else { 1_024 };
 /// Marks of the log's time that are kept, to find where a window begins.
 const MARKS: usize = 4_096;
+/// How far the clock of who wrote a record may be ahead; one that is more so says nothing of the time.
+const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// Offsets that `IdsFrom` may lie behind where it could.
 pub(super) const SLACK: u64 = 1_000;
 
@@ -115,8 +117,16 @@ impl Ids {
     }
 
     /// Whether the id is new; it is known from now on.
-    pub(super) fn is_new(&mut self, id: &str, offset: Offset, time: Timestamp) -> bool {
-        self.time = self.time.max(time);
+    pub(super) fn is_new(
+        &mut self,
+        id: &str,
+        offset: Offset,
+        time: Timestamp,
+        now: Timestamp,
+    ) -> bool {
+        // One record of the next year is not to forget the ids of this one.
+        let is_plausible = time <= now.plus(AHEAD);
+        self.time = self.time.max(if is_plausible { time } else { now });
         self.mark(offset);
         self.make_room();
         let id = hash(id);
@@ -207,6 +217,11 @@ mod tests {
 
     use super::*;
 
+    /// Just when it was written.
+    fn is_new_at(ids: &mut Ids, id: &str, offset: u64, time: i64) -> bool {
+        ids.is_new(id, Offset(offset), Timestamp(time), Timestamp(time))
+    }
+
     proptest! {
         /// Against a list of all that came; fewer than are remembered.
         #[test]
@@ -223,7 +238,7 @@ mod tests {
                 now += pause;
                 let window = if offset < changes { 20_000 } else { 30_000 };
                 let due = list.insert(id, now).is_none_or(|then| now - then > window);
-                let is_new = ids.is_new(&id.to_string(), Offset(offset), Timestamp(now));
+                let is_new = is_new_at(&mut ids, &id.to_string(), offset, now);
                 prop_assert_eq!(is_new, due, "{} at {}", id, offset);
             }
         }
@@ -232,8 +247,7 @@ mod tests {
     #[test]
     fn beyond_the_limit_the_oldest_are_forgotten() {
         let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
-        let is_new =
-            |ids: &mut Ids, id: usize| ids.is_new(&id.to_string(), Offset(0), Timestamp(0));
+        let is_new = |ids: &mut Ids, id: usize| is_new_at(ids, &id.to_string(), 0, 0);
         for id in 0..3 * IDS {
             assert!(is_new(&mut ids, id));
             let known = ids.open.len() + ids.closed.iter().map(|b| b.ids.len()).sum::<usize>();
@@ -249,13 +263,31 @@ mod tests {
     #[test]
     fn an_id_is_new_again_when_its_window_has_passed() {
         let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
-        assert!(ids.is_new("a", Offset(0), Timestamp(0)));
-        assert!(!ids.is_new("a", Offset(1), Timestamp(20_000)));
-        assert!(ids.is_new("b", Offset(2), Timestamp(20_000)));
-        assert!(!ids.is_new("a", Offset(3), Timestamp(40_000)));
-        assert!(ids.is_new("a", Offset(3), Timestamp(60_001)));
+        assert!(is_new_at(&mut ids, "a", 0, 0));
+        assert!(!is_new_at(&mut ids, "a", 1, 20_000));
+        assert!(is_new_at(&mut ids, "b", 2, 20_000));
+        assert!(!is_new_at(&mut ids, "a", 3, 40_000));
+        assert!(is_new_at(&mut ids, "a", 3, 60_001));
         // A clock that goes back makes nothing new.
-        assert!(!ids.is_new("a", Offset(4), Timestamp(5)));
+        assert!(!is_new_at(&mut ids, "a", 4, 5));
+    }
+
+    #[test]
+    fn who_writes_far_ahead_of_time_makes_nothing_new() {
+        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let year = 365 * 86_400_000;
+        for n in 0..9 {
+            assert!(is_new_at(&mut ids, &n.to_string(), n, 1_000 * n as i64));
+        }
+        assert!(ids.is_new("b", Offset(9), Timestamp(year), Timestamp(9_000)));
+        for n in 0..9 {
+            assert!(!is_new_at(&mut ids, &n.to_string(), 10 + n, 20_000));
+        }
+        assert!(!is_new_at(&mut ids, "b", 20, 29_000));
+        assert!(is_new_at(&mut ids, "b", 21, 49_001));
+        // A clock that is a little ahead is the log's.
+        assert!(ids.is_new("c", Offset(22), Timestamp(60_000), Timestamp(50_000)));
+        assert!(is_new_at(&mut ids, "c", 23, 80_001));
     }
 
     #[test]
@@ -263,11 +295,11 @@ mod tests {
         let second = Duration::from_secs(1);
         let windows = vec![(Offset(0), 60 * second), (Offset(10), 20 * second)];
         let mut ids = Ids::new(windows);
-        assert!(ids.is_new("a", Offset(0), Timestamp(0)));
-        assert!(!ids.is_new("a", Offset(9), Timestamp(50_000)));
-        assert!(ids.is_new("a", Offset(10), Timestamp(100_000)));
-        assert!(ids.is_new("a", Offset(11), Timestamp(121_000)));
-        assert!(!ids.is_new("a", Offset(12), Timestamp(140_000)));
+        assert!(is_new_at(&mut ids, "a", 0, 0));
+        assert!(!is_new_at(&mut ids, "a", 9, 50_000));
+        assert!(is_new_at(&mut ids, "a", 10, 100_000));
+        assert!(is_new_at(&mut ids, "a", 11, 121_000));
+        assert!(!is_new_at(&mut ids, "a", 12, 140_000));
     }
 
     /// Whoever reads from there knows what the first reader knew at the floor.
@@ -277,7 +309,7 @@ mod tests {
         let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
         let mut told = Offset(0);
         for (offset, time) in (0..).zip(&times) {
-            ids.is_new(&offset.to_string(), Offset(offset), Timestamp(*time));
+            is_new_at(&mut ids, &offset.to_string(), offset, *time);
             if offset % 100 == 0 && offset >= 5_000 {
                 let floor = Offset(offset - 3_000);
                 told = ids.from(floor).unwrap_or(told);
