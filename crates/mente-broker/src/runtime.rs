@@ -49,7 +49,7 @@ use crate::name::{EntityName, SubscriptionName};
 use crate::peers::Peers;
 use crate::planted::{Planted, planted};
 use crate::properties::Properties;
-use crate::queue::{Accepted, Settlement, Ticket};
+use crate::queue::{Accepted, Remembered, Settlement, Ticket};
 use crate::restore::{self, Logs, Restored, StoreFences, Warm};
 use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard, StoreAppend};
 use crate::snapshot::{self, Written};
@@ -115,6 +115,8 @@ pub(crate) struct Runtime {
     pub(crate) lent: Lent,
     /// What rules ask of events.
     pub(crate) properties: &'static dyn Properties,
+    /// Ids for duplicates, of all shards.
+    pub(crate) remembered: Arc<Remembered>,
     /// What all doors know.
     pub(crate) known: SharedCatalogue,
     /// Counts what is refused for want of room before the engine hears of it.
@@ -322,6 +324,7 @@ impl<'a> Tenure<'a> {
         };
         tenure.hear_of_blocks();
         tenure.shard.ask_of(tenure.runtime.properties);
+        tenure.shard.remember_within(&tenure.runtime.remembered);
         if let Some(shared) = &tenure.runtime.catalogue {
             shared.replace(tenure.shard.catalogue().clone());
         }

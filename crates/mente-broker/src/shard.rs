@@ -13,6 +13,7 @@ mod transaction;
 mod whereabouts;
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::{Bounds, LogId, Now, Offset, Record, Term};
@@ -22,7 +23,7 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Subscription, Topic};
 use crate::name::{EntityName, SubscriptionName};
 use crate::properties::{Natural, Properties};
-use crate::queue::{Effects, Queue, Settings, Ticket, Verdict};
+use crate::queue::{Effects, Queue, Remembered, Settings, Ticket, Verdict};
 use crate::rule::Rule;
 use crate::store::{Append, Decided, Facts, Sealed, Store};
 
@@ -90,6 +91,8 @@ pub struct Shard {
     sealed: Vec<Sealed>,
     /// What rules ask of events.
     properties: &'static dyn Properties,
+    /// Ids for duplicates, of all views of this broker.
+    remembered: Arc<Remembered>,
 }
 
 #[derive(Debug)]
@@ -119,12 +122,21 @@ impl Shard {
             store: Store::default(),
             sealed: Vec::new(),
             properties: &Natural,
+            remembered: Arc::default(),
         }
     }
 
     /// What rules ask of events from now on.
     pub(crate) fn ask_of(&mut self, properties: &'static dyn Properties) {
         self.properties = properties;
+    }
+
+    /// Ids for duplicates are among all of these from now on.
+    pub(crate) fn remember_within(&mut self, all: &Arc<Remembered>) {
+        self.remembered = Arc::clone(all);
+        for view in self.views.values_mut() {
+            view.queue.remember_within(all);
+        }
     }
 
     /// From now on its leases are of this term, and its store this one.
@@ -299,8 +311,9 @@ impl Shard {
             Decision::SubscriptionCreated { name, subscription } => {
                 let starts: Vec<_> = subscription.starts.iter().copied().map(Offset).collect();
                 let settings = subscription.settings.clone();
-                let queue = Queue::new(settings, self.term, subscription.view, &starts)
+                let mut queue = Queue::new(settings, self.term, subscription.view, &starts)
                     .over(subscription.topic.partitions);
+                queue.remember_within(&self.remembered);
                 let began = match subscription.began.is_empty() {
                     true => &subscription.starts,
                     false => &subscription.began,

@@ -75,6 +75,9 @@ pub const JOURNAL_SNAPSHOT_BYTES: usize = 1 << 20;
 pub const SHARD_MAILBOX: usize = 4_096;
 /// Subscriptions of one topic.
 pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
+/// Ids of messages that all views of a broker remember together, of 20 bytes, before those that have more than an equal
+/// share forget some; there may be twice as many where nothing comes to the largest ones. A branch counts its own.
+pub const DUPLICATE_IDS: usize = 32_000_000;
 /// Records that one queue view may have out or waiting for another try.
 pub const TOUCHED_PER_VIEW: usize = 100_000;
 /// Events that one receive call hands out.

@@ -235,6 +235,7 @@ impl Broker {
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
+        let remembered = Arc::default();
         for shard in 0..shards {
             let (sender, mailbox) = mpsc::channel(limits::SHARD_MAILBOX);
             let runtime = Runtime {
@@ -262,6 +263,7 @@ impl Broker {
                 catalogue: (shard as usize == CATALOGUE_SHARD).then(|| catalogue.clone()),
                 lent: lent.clone(),
                 properties: options.properties,
+                remembered: Arc::clone(&remembered),
                 known: catalogue.clone(),
                 refused: Arc::clone(&refused),
             };

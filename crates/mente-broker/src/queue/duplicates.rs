@@ -10,17 +10,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
+use super::remembered::{Remembered, Share};
+
 /// Ids that one view remembers, 20 bytes each but for the newest block; beyond, the oldest block is forgotten before
 /// its time. With ten million they are 200 MB.
-const IDS: usize = if cfg!(test) { 400 } else { 10_000_000 };
+pub(super) const IDS: usize = if cfg!(test) { 400 } else { 10_000_000 };
 /// Of one block at most, so that closing one holds up its shard for milliseconds only.
 const IDS_PER_BLOCK: usize = if cfg!(test) { 40 } else { 256 << 10 };
 /// A block has a part of the window, and is forgotten as a whole.
 const BLOCKS_PER_WINDOW: u32 = 8;
+/// And of no more than that part of what the view may remember.
+const BLOCKS_AT_LEAST: usize = 10;
 /// How far an id may lie from where a block is looked at first, to be looked for nearby.
 const NEARBY: usize = if cfg!(test) { 4 } else { 1_024 };
 /// Marks of the log's time that are kept, to find where a window begins.
@@ -49,6 +54,7 @@ pub(super) struct Ids {
     marks: VecDeque<(Timestamp, Offset)>,
     /// Told last.
     from: Offset,
+    share: Share,
 }
 
 /// Ids of a piece of time, sorted.
@@ -88,7 +94,7 @@ fn later(since: Timestamp, after_ms: u32) -> Timestamp {
 }
 
 impl Ids {
-    pub(super) fn new(windows: Vec<(Offset, Duration)>) -> Self {
+    pub(super) fn new(windows: Vec<(Offset, Duration)>, all: &Arc<Remembered>) -> Self {
         Self {
             windows,
             open: BTreeMap::new(),
@@ -97,7 +103,20 @@ impl Ids {
             time: Timestamp(i64::MIN),
             marks: VecDeque::new(),
             from: Offset(0),
+            share: Share::of(all),
         }
+    }
+
+    /// All ids that it is one of, from now on.
+    pub(super) fn share(&mut self, all: &Arc<Remembered>) {
+        let known = self.known();
+        self.share = Share::of(all);
+        self.share.set(known);
+    }
+
+    fn known(&self) -> usize {
+        let closed = self.closed.iter().map(|block| block.ids.len());
+        self.open.len() + closed.sum::<usize>()
     }
 
     /// The window may change from some place on.
@@ -149,21 +168,27 @@ impl Ids {
     fn make_room(&mut self) {
         let longest = self.longest();
         let is_long = self.time.since(self.since) >= longest / BLOCKS_PER_WINDOW;
+        // Smaller ones where there is room for few.
+        let per_block = IDS_PER_BLOCK.min(self.share.most() / BLOCKS_AT_LEAST);
         if self.open.is_empty() {
             self.since = self.time;
-        } else if is_long || self.open.len() >= IDS_PER_BLOCK {
+        } else if is_long || self.open.len() >= per_block {
             let (since, upto) = (self.since, self.time);
             let ids = std::mem::take(&mut self.open).into_iter();
             let ids = ids.map(|(id, after_ms)| Seen { id, after_ms }).collect();
             self.closed.push_back(Block { since, upto, ids });
             self.since = self.time;
         }
-        let mut known: usize = self.closed.iter().map(|block| block.ids.len()).sum();
+        let mut known = self.known();
+        let open = self.open.len();
+        self.share.set(known);
         while let Some(oldest) = self.closed.front()
-            && (self.time.since(oldest.upto) > longest || known + IDS_PER_BLOCK > IDS)
+            && (self.time.since(oldest.upto) > longest
+                || known - open + per_block > self.share.most())
         {
             known -= oldest.ids.len();
             self.closed.pop_front();
+            self.share.set(known);
         }
     }
 
@@ -217,6 +242,10 @@ mod tests {
 
     use super::*;
 
+    fn ids_of(windows: Vec<(Offset, Duration)>) -> Ids {
+        Ids::new(windows, &Arc::default())
+    }
+
     /// Just when it was written.
     fn is_new_at(ids: &mut Ids, id: &str, offset: u64, time: i64) -> bool {
         ids.is_new(id, Offset(offset), Timestamp(time), Timestamp(time))
@@ -231,7 +260,7 @@ mod tests {
         ) {
             let second = Duration::from_secs(1);
             let windows = vec![(Offset(0), 20 * second), (Offset(changes), 30 * second)];
-            let mut ids = Ids::new(windows);
+            let mut ids = ids_of(windows);
             let mut list: BTreeMap<u8, i64> = BTreeMap::new();
             let mut now = 0;
             for (offset, (id, pause)) in (0..).zip(came) {
@@ -246,11 +275,11 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_the_oldest_are_forgotten() {
-        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
         let is_new = |ids: &mut Ids, id: usize| is_new_at(ids, &id.to_string(), 0, 0);
         for id in 0..3 * IDS {
             assert!(is_new(&mut ids, id));
-            let known = ids.open.len() + ids.closed.iter().map(|b| b.ids.len()).sum::<usize>();
+            let known = ids.known();
             assert!(known <= IDS, "{known} are known");
         }
         // But for two blocks all that may be remembered is.
@@ -261,8 +290,39 @@ mod tests {
     }
 
     #[test]
+    fn views_share_what_all_may_remember() {
+        let all = Arc::default();
+        let windows = vec![(Offset(0), Duration::from_secs(20))];
+        let mut views: Vec<_> = (0..3).map(|_| Ids::new(windows.clone(), &all)).collect();
+        let come = |ids: &mut Ids, from: usize, upto: usize| {
+            for id in from..upto {
+                assert!(is_new_at(ids, &id.to_string(), 0, 0));
+            }
+        };
+        let known = |views: &[Ids]| views.iter().map(Ids::known).collect::<Vec<_>>();
+        // One alone has all that one may have.
+        come(&mut views[0], 0, 2 * IDS);
+        assert!(known(&views)[0] > IDS - 2 * IDS_PER_BLOCK);
+        for id in 0..2 * IDS {
+            for ids in &mut views {
+                come(ids, 3 * IDS + id, 3 * IDS + id + 1);
+            }
+        }
+        let three = known(&views);
+        // Of 600 for three all have about 200.
+        assert!(
+            three.iter().all(|known| (140..=240).contains(known)),
+            "{three:?}"
+        );
+        // What one had that is gone others may have.
+        views.truncate(1);
+        come(&mut views[0], 9 * IDS, 11 * IDS);
+        assert!(known(&views)[0] > IDS - 2 * IDS_PER_BLOCK);
+    }
+
+    #[test]
     fn an_id_is_new_again_when_its_window_has_passed() {
-        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
         assert!(is_new_at(&mut ids, "a", 0, 0));
         assert!(!is_new_at(&mut ids, "a", 1, 20_000));
         assert!(is_new_at(&mut ids, "b", 2, 20_000));
@@ -274,7 +334,7 @@ mod tests {
 
     #[test]
     fn who_writes_far_ahead_of_time_makes_nothing_new() {
-        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
         let year = 365 * 86_400_000;
         for n in 0..9 {
             assert!(is_new_at(&mut ids, &n.to_string(), n, 1_000 * n as i64));
@@ -294,7 +354,7 @@ mod tests {
     fn a_window_that_changes_is_another_from_its_place_on() {
         let second = Duration::from_secs(1);
         let windows = vec![(Offset(0), 60 * second), (Offset(10), 20 * second)];
-        let mut ids = Ids::new(windows);
+        let mut ids = ids_of(windows);
         assert!(is_new_at(&mut ids, "a", 0, 0));
         assert!(!is_new_at(&mut ids, "a", 9, 50_000));
         assert!(is_new_at(&mut ids, "a", 10, 100_000));
@@ -306,7 +366,7 @@ mod tests {
     #[test]
     fn a_restart_reads_from_where_the_window_before_the_floor_begins() {
         let times: Vec<i64> = (0..20_000).map(|n| n * 37).collect();
-        let mut ids = Ids::new(vec![(Offset(0), Duration::from_secs(20))]);
+        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
         let mut told = Offset(0);
         for (offset, time) in (0..).zip(&times) {
             is_new_at(&mut ids, &offset.to_string(), offset, *time);

@@ -21,6 +21,7 @@ mod message;
 mod partition;
 mod purge;
 mod ranges;
+mod remembered;
 mod revival;
 mod rules;
 mod secret;
@@ -51,6 +52,7 @@ pub use message::NOTE_BYTES;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use ranges::{Range, Ranges};
+pub use remembered::Remembered;
 pub use revival::{Letter, Revival, Stop};
 pub(crate) use rules::wanted;
 pub use rules::{PlacedRule, SLOTS, Wanted};
@@ -180,6 +182,8 @@ pub struct Queue {
     ids: Option<Ids>,
     /// Of transactions that came to nothing, and not looked at yet.
     given_up: BTreeSet<Offset>,
+    /// Those of all views.
+    remembered: Arc<Remembered>,
     /// What came and goes on at once, with why if that is to the dead letters.
     leaving: VecDeque<(Place, Option<&'static str>)>,
     /// What came to be ready again since somebody was served.
@@ -208,7 +212,9 @@ enum Timer {
 impl Queue {
     /// `starts` holds, for each log of the topic, where the view begins.
     pub fn new(settings: Settings, term: Term, view: u64, starts: &[Offset]) -> Self {
-        let ids = settings.messages().duplicate_windows().map(Ids::new);
+        let remembered = Arc::default();
+        let windows = settings.messages().duplicate_windows();
+        let ids = windows.map(|windows| Ids::new(windows, &remembered));
         Self {
             settings,
             term,
@@ -224,6 +230,7 @@ impl Queue {
             deferred: BTreeMap::new(),
             ids,
             given_up: BTreeSet::new(),
+            remembered,
             leaving: VecDeque::new(),
             reappeared: Vec::new(),
             completed: 0,
@@ -234,6 +241,14 @@ impl Queue {
     /// Leases from now on are of this term.
     pub(crate) fn take_over(&mut self, term: Term) {
         self.term = term;
+    }
+
+    /// Ids for duplicates are among all of these from now on.
+    pub(crate) fn remember_within(&mut self, all: &Arc<Remembered>) {
+        self.remembered = Arc::clone(all);
+        if let Some(ids) = &mut self.ids {
+            ids.share(all);
+        }
     }
 
     pub fn settings(&self) -> &Settings {
@@ -249,7 +264,7 @@ impl Queue {
         if let Some(windows) = settings.messages().duplicate_windows() {
             match &mut self.ids {
                 Some(ids) => ids.set_windows(windows),
-                None => self.ids = Some(Ids::new(windows)),
+                None => self.ids = Some(Ids::new(windows, &self.remembered)),
             }
         }
         self.settings = settings;
