@@ -8,6 +8,10 @@
 //! Every piece is durable before the manifest is begun, which says where they are, and that before the record: so a
 //! record's claim is good, and whoever dies in between leaves pieces that nobody claims. Each copy of a record has
 //! pieces of its own, in the log beside its own log.
+//!
+//! Numbers of manifests can be guessed, and data is there before its record is and after it was cancelled. So a
+//! manifest has a word too that cannot be guessed, and only who says it is given the data: who was given the record.
+//! A log of pieces that an upload made anew while its topic was deleted is thereby nobody's.
 
 use bytes::Bytes;
 use mente_engine::{
@@ -36,6 +40,8 @@ pub struct Claim {
     pub bytes: u64,
     /// CRC-32C of the data.
     pub checksum: u32,
+    /// Of the manifest; nobody can guess it.
+    pub word: u128,
 }
 
 /// Where the pieces of one message's data lie, in the order of the data.
@@ -44,6 +50,8 @@ pub struct Claim {
 pub(crate) struct Manifest {
     pub bytes: u64,
     pub checksum: u32,
+    #[serde(with = "hex_word")]
+    pub word: u128,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub content_type: Option<String>,
     pub pieces: Vec<Offset>,
@@ -52,12 +60,24 @@ pub(crate) struct Manifest {
 impl Claim {
     /// As a record says it.
     pub(crate) fn to_text(self) -> String {
-        format!("{} {} {:08x}", self.at, self.bytes, self.checksum)
+        let Self {
+            at,
+            bytes,
+            checksum,
+            word,
+        } = self;
+        format!("{at} {bytes} {checksum:08x} {word:032x}")
     }
 
     /// Where HTTP has the data.
     pub(crate) fn path(self, topic: &EntityName) -> String {
-        format!("/topics/{topic}/bodies/{}", self.at)
+        format!("/topics/{topic}/bodies/{}-{:032x}", self.at, self.word)
+    }
+
+    /// What the end of such a path says: where the manifest is, and its word.
+    pub(crate) fn of_path(end: &str) -> Option<(Offset, u128)> {
+        let (at, word) = end.split_once('-')?;
+        Some((Offset(at.parse().ok()?), word_of(word)?))
     }
 
     pub(crate) fn of_text(text: &str) -> Option<Self> {
@@ -66,8 +86,28 @@ impl Claim {
             at: Offset(words.next()?.parse().ok()?),
             bytes: words.next()?.parse().ok()?,
             checksum: u32::from_str_radix(words.next()?, 16).ok()?,
+            word: word_of(words.next()?)?,
         };
         (words.next().is_none() && claim.bytes <= limits::MESSAGE_BYTES).then_some(claim)
+    }
+}
+
+/// As it is written, and in no other way.
+fn word_of(text: &str) -> Option<u128> {
+    let is_one = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    u128::from_str_radix(text, 16).ok().filter(|_| is_one)
+}
+
+mod hex_word {
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub(super) fn serialize<S: Serializer>(word: &u128, to: S) -> Result<S::Ok, S::Error> {
+        to.collect_str(&format_args!("{word:032x}"))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<u128, D::Error> {
+        let text = String::deserialize(from)?;
+        super::word_of(&text).ok_or_else(|| D::Error::custom("not 32 hexadecimal digits"))
     }
 }
 
@@ -118,6 +158,7 @@ pub(crate) async fn put_manifest(
         at,
         bytes: manifest.bytes,
         checksum: manifest.checksum,
+        word: manifest.word,
     })
 }
 
@@ -140,11 +181,12 @@ async fn put(
     base.ok_or_else(|| Error::Unknown("no answer for the batch".into()))
 }
 
-/// `None`: no manifest lies there, or none any more.
+/// `None`: no manifest of this word lies there, or none any more.
 pub(crate) async fn read_manifest(
     engine: &dyn Engine,
     parts: LogId,
     at: Offset,
+    word: u128,
 ) -> Result<Option<Manifest>, Error> {
     let Some(record) = read_one(engine, parts, at).await? else {
         return Ok(None);
@@ -154,7 +196,9 @@ pub(crate) async fn read_manifest(
     let value = record.value.filter(|_| is_one);
     let manifest = value.and_then(|text| serde_json::from_slice::<Manifest>(&text).ok());
     Ok(manifest.filter(|manifest| {
-        manifest.pieces.len() <= PIECES && manifest.bytes <= limits::MESSAGE_BYTES
+        manifest.word == word
+            && manifest.pieces.len() <= PIECES
+            && manifest.bytes <= limits::MESSAGE_BYTES
     }))
 }
 
@@ -204,7 +248,7 @@ pub(crate) async fn copy(
     let Some(source) = find_parts(engine, from).await? else {
         return Ok(None);
     };
-    let Some(mut manifest) = read_manifest(engine, source, claim.at).await? else {
+    let Some(mut manifest) = read_manifest(engine, source, claim.at, claim.word).await? else {
         return Ok(None);
     };
     let goal = make_parts(engine, to).await?;
@@ -230,16 +274,33 @@ mod tests {
             at: Offset(17),
             bytes: 20 << 20,
             checksum: 0xab,
+            word: 0xcd,
         };
         assert_eq!(Claim::of_text(&claim.to_text()), Some(claim));
+        let path = claim.path(&EntityName::new("q").unwrap());
+        let end = path.strip_prefix("/topics/q/bodies/").unwrap();
+        assert_eq!(Claim::of_path(end), Some((claim.at, claim.word)));
+        for odd in [
+            "",
+            "17",
+            "17-",
+            "17-cd",
+            "-17",
+            "17-+000000000000000000000000000000cd",
+        ] {
+            assert_eq!(Claim::of_path(odd), None, "{odd}");
+        }
+        let word = "000000000000000000000000000000cd";
         for odd in [
             "",
             "1",
             "1 2",
             "1 2 x",
             "1 2 3 4",
-            "-1 2 3",
-            "1 999999999999 3",
+            "1 2 3",
+            &format!("1 2 3 {word} 5"),
+            &format!("-1 2 3 {word}"),
+            &format!("1 999999999999 3 {word}"),
         ] {
             assert_eq!(Claim::of_text(odd), None, "{odd}");
         }
@@ -253,6 +314,7 @@ mod tests {
             let parts = make_parts(&engine, &name).await.unwrap();
             let manifest = Manifest {
                 bytes: 3,
+                word: 4,
                 pieces: vec![Offset(0)],
                 ..Manifest::default()
             };
@@ -260,14 +322,16 @@ mod tests {
             let forged = put_piece(&engine, parts, Timestamp(0), text.into())
                 .await
                 .unwrap();
-            assert_eq!(read_manifest(&engine, parts, forged).await, Ok(None));
+            let read = read_manifest(&engine, parts, forged, 4).await;
+            assert_eq!(read, Ok(None));
             let claim = put_manifest(&engine, parts, Timestamp(0), &manifest)
                 .await
                 .unwrap();
-            assert_eq!(
-                read_manifest(&engine, parts, claim.at).await,
-                Ok(Some(manifest))
-            );
+            // Who only knows where it lies is told that nothing does.
+            let guessed = read_manifest(&engine, parts, claim.at, 5).await;
+            assert_eq!(guessed, Ok(None));
+            let read = read_manifest(&engine, parts, claim.at, claim.word).await;
+            assert_eq!(read, Ok(Some(manifest)));
         });
     }
 
@@ -299,7 +363,7 @@ mod tests {
             );
 
             let goal = find_parts(&engine, &to).await.unwrap().unwrap();
-            let copied = read_manifest(&engine, goal, copied.at)
+            let copied = read_manifest(&engine, goal, copied.at, copied.word)
                 .await
                 .unwrap()
                 .unwrap();

@@ -92,7 +92,7 @@ mod tests {
             note: Some("ä".into()),
             origin: Some("1-2-3".into()),
             transaction: Some("t".into()),
-            claim: Claim::of_text("1 2 3"),
+            claim: Claim::of_text("1 2 3 000000000000000000000000000000ab"),
         };
         let record = Record {
             headers: terms.headers(),

@@ -162,7 +162,8 @@ impl Upload {
             let content_type = incoming.event.datacontenttype.clone();
             self.end = End::Keeping(incoming);
             desk.begin(async move {
-                let body = broker.finish_body(&kept, &pieces, places, content_type);
+                let word = uuid::Uuid::new_v4().as_u128();
+                let body = broker.finish_body(&kept, &pieces, places, content_type, word);
                 Done::Kept(link, id, body.await)
             });
         }

@@ -1,5 +1,5 @@
 //! `GET /topics/{topic}/bodies/{body}`: the data of an event that is too large to be with it. Its attribute `dataref`
-//! names the path. Whoever may read the topic may read it.
+//! names the path, which cannot be guessed. Whoever has that and may read the topic may read it.
 //!
 //! The answer has the event's own content type and the length. What turns out not to be what was kept breaks off
 //! before its end. Data of an event that is no more in the topic may be gone: 404.
@@ -14,12 +14,11 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mente_broker::{Broker, EntityName, Error, KeptBody, Kind};
-use mente_engine::Offset;
 use tokio::sync::mpsc;
 
 use super::Door;
 use super::caller::Caller;
-use super::error::{Refusal, Result};
+use super::error::Result;
 use super::query::Named;
 
 /// Answers of this kind at one time; each has two pieces in memory.
@@ -34,9 +33,7 @@ pub(super) async fn get(
     Named((topic, body)): Named<(String, String)>,
 ) -> Result<Response> {
     let topic = EntityName::new(topic)?;
-    let at = body.parse().map(Offset);
-    let at = at.map_err(|_| Refusal::bad_request("a body is a number, as dataref names it"))?;
-    let body = door.broker.body_at(&who, &topic, at).await?;
+    let body = door.broker.body_at(&who, &topic, &body).await?;
     let turn = Arc::clone(&door.bodies).try_acquire_owned();
     let turn = turn.map_err(|_| {
         let message = format!("{AT_ONCE} bodies are being read, as many as may be: ask again");

@@ -127,18 +127,21 @@ impl Broker {
         self.put(upload, put)
     }
 
-    /// Says which pieces are the data, in its order; durable on return.
+    /// Says which pieces are the data, in its order; durable on return. Who knows `word` and may read the topic may
+    /// read the data: it is to be a random one.
     pub async fn finish_body(
         &self,
         upload: &Upload,
         pieces: &Pieces,
         places: Vec<Offset>,
         content_type: Option<String>,
+        word: u128,
     ) -> Result<Body> {
         self.check_upload(upload.began)?;
         let manifest = Manifest {
             bytes: pieces.bytes,
             checksum: pieces.checksum,
+            word,
             content_type,
             pieces: places,
         };
@@ -193,7 +196,7 @@ impl Broker {
     ) -> Result<KeptBody> {
         authorize(self.options.access, who, Action::Listen, view)?;
         let records = records_of(view);
-        let kept = self.kept(&records, claim.at).await?;
+        let kept = self.kept(&records, claim.at, claim.word).await?;
         let is_it =
             |kept: &KeptBody| (kept.bytes(), kept.checksum()) == (claim.bytes, claim.checksum);
         kept.filter(is_it).ok_or_else(|| {
@@ -202,28 +205,32 @@ impl Broker {
         })
     }
 
-    /// The data that an event of a topic refers to, by the number in its `dataref`.
+    /// The data that an event of a topic refers to, by the end of the path in its `dataref`.
     pub async fn body_at(
         &self,
         who: &Principal,
         topic: &EntityName,
-        at: Offset,
+        end: &str,
     ) -> Result<KeptBody> {
         self.topic(who, topic).await?;
-        let kept = self.kept(&topic.topic_set(), at).await?;
+        let (at, word) = Claim::of_path(end).ok_or_else(|| {
+            let message = "a body is a number and 32 hexadecimal digits, as dataref names it";
+            Error::invalid(message)
+        })?;
+        let kept = self.kept(&topic.topic_set(), at, word).await?;
         kept.ok_or_else(|| {
-            let message = format!("topic {topic} has no data at {at}, or none any more");
+            let message = format!("topic {topic} has no data {end}, or none any more");
             Error::new(Kind::NotFound, message)
         })
     }
 
-    async fn kept(&self, records: &SetName, at: Offset) -> Result<Option<KeptBody>> {
+    async fn kept(&self, records: &SetName, at: Offset, word: u128) -> Result<Option<KeptBody>> {
         let name = claim::parts_of(records);
         let parts = match self.own_set(&name).await {
             Err(error) if error.kind == Kind::NotFound => return Ok(None),
             set => set?.log(0),
         };
-        let manifest = claim::read_manifest(&*self.engine, parts, at).await?;
+        let manifest = claim::read_manifest(&*self.engine, parts, at, word).await?;
         Ok(manifest.map(|manifest| KeptBody { parts, manifest }))
     }
 

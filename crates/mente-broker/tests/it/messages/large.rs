@@ -32,7 +32,8 @@ impl World {
             for piece in full {
                 places.push(b.put_piece(&upload, piece).await?);
             }
-            b.finish_body(&upload, &pieces, places, None).await
+            // Nobody guesses in a test.
+            b.finish_body(&upload, &pieces, places, None, 0xabc).await
         })
     }
 
@@ -79,6 +80,11 @@ impl World {
     }
 }
 
+fn end_of_path(held: &Held) -> String {
+    let claim = held.claim.unwrap();
+    format!("{}-{:032x}", claim.at, claim.word)
+}
+
 fn dataref(held: &Held) -> Option<String> {
     held.stored
         .event
@@ -112,10 +118,18 @@ fn the_data_of_a_message_is_there_after_a_crash_and_in_its_dead_letter() {
     let mut world = world.crash();
     let out = world.take(1);
     assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(7)));
-    let at = out[0].claim.unwrap().at;
-    assert_eq!(dataref(&out[0]), Some(format!("/topics/work/bodies/{at}")));
-    let read = call!(world, b => b.body_at(&ME, &queue().topic, at)).unwrap();
+    let end = end_of_path(&out[0]);
+    assert_eq!(dataref(&out[0]), Some(format!("/topics/work/bodies/{end}")));
+    let topic = queue().topic;
+    let read = call!(world, b => b.body_at(&ME, &topic, &end)).unwrap();
     assert_eq!(read.bytes(), data(7).len() as u64);
+    // Where it lies can be guessed, which is not enough.
+    let at = out[0].claim.unwrap().at;
+    let guess = format!("{at}-{:032x}", 0xabd);
+    let guessed = call!(world, b => b.body_at(&ME, &topic, &guess));
+    assert_eq!(guessed.unwrap_err().kind, Kind::NotFound);
+    let alone = call!(world, b => b.body_at(&ME, &topic, &at.to_string()));
+    assert_eq!(alone.unwrap_err().kind, Kind::Invalid);
 
     let ending = Ending::DeadLetter {
         reason: "Bad".into(),
@@ -156,8 +170,8 @@ fn copies_that_go_on_have_data_of_their_own() {
     for held in &out {
         let id = ids(std::slice::from_ref(held))[0];
         assert_eq!(world.data_of(&queue(), held), Ok(data(id as u8)));
-        let at = held.claim.unwrap().at;
-        assert_eq!(dataref(held), Some(format!("/topics/work/bodies/{at}")));
+        let end = end_of_path(held);
+        assert_eq!(dataref(held), Some(format!("/topics/work/bodies/{end}")));
     }
 }
 
