@@ -1,7 +1,8 @@
 //! `GET /topics/{topic}/bodies/{body}`: the data of an event that is too large to be with it. Its attribute `dataref`
 //! names the path, which cannot be guessed. Whoever has that and may read the topic may read it.
 //!
-//! The answer has the event's own content type and the length. What turns out not to be what was kept breaks off
+//! The answer has the event's own content type and the length. A sender says the type, so a browser is told to save
+//! the data and, if it shows it all the same, to run nothing of it here. What turns out not to be what was kept breaks off
 //! before its end. Data of an event that is no more in the topic may be gone: 404.
 
 use std::io;
@@ -14,6 +15,7 @@ use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use mente_broker::{Broker, EntityName, Error, KeptBody, Kind};
+use mente_engine::limits;
 use tokio::sync::mpsc;
 
 use super::Door;
@@ -25,6 +27,8 @@ use super::query::Named;
 pub(super) const AT_ONCE: usize = 64;
 /// How long their receivers may take nothing.
 const STALL: Duration = Duration::from_secs(60);
+/// And how long they may take for all of it, as who sends it may: a little now and then is no reason for a turn.
+const WHOLE: Duration = Duration::from_secs(limits::UPLOAD_SECONDS);
 const OCTETS: HeaderValue = HeaderValue::from_static("application/octet-stream");
 
 pub(super) async fn get(
@@ -48,6 +52,14 @@ pub(super) async fn get(
             header::X_CONTENT_TYPE_OPTIONS,
             HeaderValue::from_static("nosniff"),
         ),
+        (
+            header::CONTENT_DISPOSITION,
+            HeaderValue::from_static("attachment"),
+        ),
+        (
+            header::CONTENT_SECURITY_POLICY,
+            HeaderValue::from_static("sandbox; default-src 'none'"),
+        ),
     ];
     let (pieces, waiting) = mpsc::channel(1);
     let broker = door.broker.clone();
@@ -55,6 +67,7 @@ pub(super) async fn get(
     tokio::spawn(async move {
         let told = tokio::select! {
             told = tell(&broker, &body, &pieces) => told,
+            () = tokio::time::sleep(WHOLE) => Err(io::Error::other("its receiver takes too long")),
             () = door.stopping.wait() => Err(io::Error::other("the server stops")),
         };
         drop(turn);
