@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use crate::name::{EntityName, SubscriptionName};
 
 /// What the name of a set of pieces ends with, behind that of the records that claim them.
-pub(crate) const PARTS: &str = "/$parts";
+const PARTS: &str = "/$parts";
 /// The extension attribute that says where an event's data is (CloudEvents' Dataref).
 const DATAREF: &str = "dataref";
 /// Tells a manifest from a piece, whose bytes are a stranger's.
@@ -114,6 +114,11 @@ mod hex_word {
 /// The set of the pieces that records of `records` claim.
 pub(crate) fn parts_of(records: &SetName) -> SetName {
     SetName::new(format!("{records}{PARTS}")).expect("the names of Mente's own sets leave room")
+}
+
+/// The set whose records claim the pieces in this one, if it holds pieces.
+pub(crate) fn records_beside(parts: &SetName) -> Option<SetName> {
+    SetName::new(parts.as_str().strip_suffix(PARTS)?).ok()
 }
 
 /// The log of pieces beside a set, made if it is not there.

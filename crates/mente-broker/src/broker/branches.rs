@@ -1,15 +1,16 @@
 //! Branches: the whole namespace forked as it was at a moment, with a broker of its own on it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use futures::future::try_join_all;
 use mente_engine::fork::{Fork, Share};
-use mente_engine::{LogConfig, SetId, SetInfo, Timestamp};
+use mente_engine::{LogConfig, SetId, SetInfo, SetName, Timestamp};
 
 use super::{Broker, INDEX, ShardTask};
 use crate::access::{Action, Principal, authorize};
 use crate::branch::{self, Ends, Told, check_branch_name};
+use crate::claim;
 use crate::error::{Error, Kind, Result};
 use crate::journal;
 use crate::name::{DEFAULT_NAMESPACE, EntityName, STORE, set_name};
@@ -180,14 +181,21 @@ impl Broker {
     async fn shares(&self, told: &[Told], upto: Option<Timestamp>) -> Result<Vec<Share>> {
         let (topics, letters) = branch::sets_named(told);
         let own = [STORE, INDEX].map(set_name);
+        let is_named =
+            |info: &SetInfo| topics.contains(&info.id) || letters.contains(info.name.as_str());
+        let listed = self.engine.list(&format!("{DEFAULT_NAMESPACE}/")).await?;
+        let named = listed.iter().filter(|info| is_named(info));
+        let named: HashSet<SetName> = named.map(|info| info.name.clone()).collect();
         let share = |info: SetInfo| {
             let is_own = own.contains(&info.name);
-            let is_named = topics.contains(&info.id) || letters.contains(info.name.as_str());
+            // Data of large messages goes with the records that claim it.
+            let records = claim::records_beside(&info.name);
+            let is_shared = named.contains(&info.name)
+                || records.is_some_and(|records| named.contains(&records));
             // What the journals do not name in the index is not looked at.
             let upto = upto.filter(|_| info.name != own[1]);
-            (is_own || is_named).then_some(Share { info, upto })
+            (is_own || is_shared).then_some(Share { info, upto })
         };
-        let listed = self.engine.list(&format!("{DEFAULT_NAMESPACE}/")).await?;
         Ok(listed.into_iter().filter_map(share).collect())
     }
 

@@ -17,7 +17,8 @@ use mente_engine::{Engine, Error, LogId, Offset, SetName, limits};
 
 use super::{Io, Tenure};
 use crate::broker::Lent;
-use crate::claim;
+use crate::claim::records_beside;
+use crate::name::DEFAULT_NAMESPACE;
 
 /// Between two looks; there is one only where something is decided.
 const LOOK: Duration = Duration::from_secs(5 * 60);
@@ -69,10 +70,21 @@ impl Tenure<'_> {
                 }
             }
             let mut left = BTreeMap::new();
-            for claiming in claiming {
-                match parts.look(&*engine, &claiming, now, &lent).await {
-                    Ok(Some((log, mark))) => drop(left.insert(log, mark)),
-                    Ok(None) => {}
+            let logs = match claiming.is_empty() {
+                true => Ok(BTreeMap::new()),
+                false => logs_of_pieces(&*engine).await,
+            };
+            let logs = match logs {
+                Ok(logs) => logs,
+                Err(error) => {
+                    tracing::warn!(%error, "pieces of messages stay for now");
+                    return Io::Parts(Box::new(parts));
+                }
+            };
+            let beside = |claiming: Claiming| Some((*logs.get(&claiming.records)?, claiming));
+            for (log, claiming) in claiming.into_iter().filter_map(beside) {
+                match parts.look(&*engine, log, &claiming, now, &lent).await {
+                    Ok(mark) => drop(left.insert(log, mark)),
                     Err(error) => {
                         tracing::warn!(records = %claiming.records, %error, "pieces of messages stay for now");
                     }
@@ -92,22 +104,20 @@ impl Parts {
         claimed.any(|(claiming, end)| *claiming == log && settled >= *end)
     }
 
-    /// Goes on with the mark of a log of pieces, or makes one; none if there are no pieces.
+    /// Goes on with the mark of a log of pieces, or makes one.
     async fn look(
         &mut self,
         engine: &dyn Engine,
+        log: LogId,
         claiming: &Claiming,
         now: Duration,
         lent: &Lent,
-    ) -> Result<Option<(LogId, Mark)>, Error> {
-        let Some(log) = claim::find_parts(engine, &claiming.records).await? else {
-            return Ok(None);
-        };
+    ) -> Result<Mark, Error> {
         let Some(mut mark) = self.marks.remove(&log) else {
             return Mark::new(engine, log, now).await;
         };
         if mark.made + AGE > now {
-            return Ok(Some((log, mark)));
+            return Ok(mark);
         }
         let Some(claimed) = &mark.claimed else {
             let mut ends = Vec::new();
@@ -115,11 +125,11 @@ impl Parts {
                 ends.push((*claiming, engine.bounds(*claiming).await?.end));
             }
             mark.claimed = Some(ends);
-            return Ok(Some((log, mark)));
+            return Ok(mark);
         };
         for (claiming, end) in claimed {
             if engine.bounds(*claiming).await?.start < *end {
-                return Ok(Some((log, mark)));
+                return Ok(mark);
             }
         }
         if !lent.holds(log.set) {
@@ -130,13 +140,17 @@ impl Parts {
 }
 
 impl Mark {
-    async fn new(
-        engine: &dyn Engine,
-        log: LogId,
-        made: Duration,
-    ) -> Result<Option<(LogId, Self)>, Error> {
+    async fn new(engine: &dyn Engine, log: LogId, made: Duration) -> Result<Self, Error> {
         let end = engine.bounds(log).await?.end;
         let claimed = None;
-        Ok(Some((log, Self { end, made, claimed })))
+        Ok(Self { end, made, claimed })
     }
+}
+
+/// By the sets whose records claim the pieces: one list for all of them.
+async fn logs_of_pieces(engine: &dyn Engine) -> Result<BTreeMap<SetName, LogId>, Error> {
+    let listed = engine.list(&format!("{DEFAULT_NAMESPACE}/")).await?;
+    let listed = listed.into_iter();
+    let beside = listed.filter_map(|info| Some((records_beside(&info.name)?, info.id.log(0))));
+    Ok(beside.collect())
 }
