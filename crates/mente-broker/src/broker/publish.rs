@@ -43,7 +43,7 @@ impl Broker {
             None => return Err(Error::not_found("topic", name.as_str())),
         };
         if let Some(entity) = self.known_entity(name)? {
-            self.check_quota(name, &entity, &topic, None).await?;
+            self.check_quota(name, &entity, &topic, 0).await?;
         }
         let mut results: Vec<Result<Position>> = Vec::with_capacity(events.len());
         let mut pending: BTreeMap<u32, Pending> = BTreeMap::new();

@@ -104,7 +104,8 @@ impl Broker {
     /// Begins to keep data of a message to a queue or topic; what is kept and never claimed goes in the end.
     pub async fn begin_body(&self, who: &Principal, to: &EntityName) -> Result<Upload> {
         authorize(self.options.access, who, Action::Send, to)?;
-        self.topic_for_messages(who, to, &[]).await?;
+        let (entity, topic) = self.topic_for_messages(who, to, &[]).await?;
+        self.check_quota(to, &entity, &topic, 0).await?;
         let name = claim::parts_of(&to.topic_set());
         let parts = match self.holds.set(&name) {
             Some(set) => set.log(0),
@@ -226,12 +227,23 @@ impl Broker {
 
     async fn kept(&self, records: &SetName, at: Offset, word: u128) -> Result<Option<KeptBody>> {
         let name = claim::parts_of(records);
-        let parts = match self.own_set(&name).await {
-            Err(error) if error.kind == Kind::NotFound => return Ok(None),
-            set => set?.log(0),
-        };
-        let manifest = claim::read_manifest(&*self.engine, parts, at, word).await?;
-        Ok(manifest.map(|manifest| KeptBody { parts, manifest }))
+        let known = self.holds.set(&name);
+        for _ in 0..2 {
+            let parts = match self.own_set(&name).await {
+                Err(error) if error.kind == Kind::NotFound => return Ok(None),
+                set => set?.log(0),
+            };
+            let manifest = claim::read_manifest(&*self.engine, parts, at, word).await?;
+            if let Some(manifest) = manifest {
+                return Ok(Some(KeptBody { parts, manifest }));
+            }
+            if known != Some(parts.set) {
+                break;
+            }
+            // Another node may have made it anew since it was asked for.
+            self.holds.forget(name.as_str());
+        }
+        Ok(None)
     }
 
     /// One piece, by its place in the order of the data.

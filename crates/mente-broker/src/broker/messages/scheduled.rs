@@ -9,6 +9,7 @@ use mente_engine::{
 };
 
 use super::super::{Broker, unexpected};
+use super::sending::bytes_kept;
 use super::{LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -91,8 +92,8 @@ impl Broker {
         authorize(self.options.access, who, Action::Send, to)?;
         let kept: Vec<_> = messages.iter().collect();
         let (entity, topic) = self.topic_for_messages(who, to, &kept).await?;
-        let hold = self.hold_of(to, &topic).await?;
-        self.check_quota(to, &entity, &topic, Some(hold)).await?;
+        self.check_quota(to, &entity, &topic, bytes_kept(kept.iter().copied()))
+            .await?;
         let now = self.now().wall;
         let mut records = Vec::with_capacity(messages.len());
         for message in messages {

@@ -43,7 +43,8 @@ impl Broker {
             true => Some(self.hold_of(to, &topic).await?),
             false => None,
         };
-        self.check_quota(to, &entity, &topic, hold).await?;
+        self.check_quota(to, &entity, &topic, bytes_kept(messages.iter().copied()))
+            .await?;
         let mut batches: BTreeMap<LogId, BatchBuilder> = BTreeMap::new();
         for message in messages {
             let log = match hold.filter(|_| is_later(message)) {
@@ -128,6 +129,12 @@ impl Broker {
         let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         Ok((entity, topic))
     }
+}
+
+/// The data of these messages that is kept already.
+pub(super) fn bytes_kept<'a>(messages: impl Iterator<Item = &'a Message>) -> u64 {
+    let bodies = messages.filter_map(|message| message.body.as_ref());
+    bodies.map(|body| body.claim.bytes).sum()
 }
 
 /// Refuses messages that the entity's view could not deliver.

@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use mente_engine::{BatchBuilder, LogId, Offset, Record};
 
 use super::super::{Broker, unexpected};
+use super::sending::bytes_kept;
 use super::{Ending, LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -88,6 +89,7 @@ impl Broker {
         let now = self.now().wall;
         let mut records = Vec::with_capacity(transaction.sent.len());
         let mut place = None;
+        let own = bytes_kept(transaction.sent.iter().map(|(_, message)| message));
         for (who, message) in transaction.sent {
             authorize(self.options.access, &who, Action::Send, home)?;
             let to = self.topic_for_messages(&who, home, &[&message]).await?;
@@ -107,11 +109,7 @@ impl Broker {
         let records = records.map(|(_, who, message)| self.record_of(&who, &message, now, name));
         let records: Vec<Record> = records.collect::<Result<_>>()?;
         if let Some((entity, topic)) = &place {
-            let hold = match together {
-                Some(_) => None,
-                None => Some(self.hold_of(home, topic).await?),
-            };
-            self.check_quota(home, entity, topic, hold).await?;
+            self.check_quota(home, entity, topic, own).await?;
         }
         if let Some(log) = together {
             return self.append_one(log, &records).await;

@@ -1,7 +1,8 @@
 //! Messages whose data is kept in pieces beside their topic.
 
+use futures::task::LocalSpawnExt;
 use mente_broker::{Body, Pieces};
-use mente_engine::{Offset, limits};
+use mente_engine::{Limit, Offset, limits};
 
 use super::*;
 
@@ -23,7 +24,7 @@ fn data(seed: u8) -> Vec<u8> {
 }
 
 impl World {
-    fn try_keep(&mut self, to: &EntityName, data: &[u8]) -> mente_broker::Result<Body> {
+    pub(super) fn try_keep(&mut self, to: &EntityName, data: &[u8]) -> mente_broker::Result<Body> {
         call!(self, b => async {
             let upload = b.begin_body(&ME, to).await?;
             let (mut pieces, mut places) = (Pieces::default(), Vec::new());
@@ -37,7 +38,7 @@ impl World {
         })
     }
 
-    fn send_large(&mut self, to: &EntityName, id: usize, due: Option<Timestamp>) {
+    pub(super) fn send_large(&mut self, to: &EntityName, id: usize, due: Option<Timestamp>) {
         let body = self.try_keep(to, &data(id as u8)).unwrap();
         let message = Message {
             body: Some(body),
@@ -244,4 +245,70 @@ fn an_upload_that_takes_too_long_and_what_is_too_large_or_anothers_are_refused()
     assert_eq!(send(&mut world, &to, kept.clone()), Ok(()));
     world.pass(Duration::from_secs(limits::UPLOAD_SECONDS + 1));
     assert_eq!(send(&mut world, &to, kept), Err(Kind::Refused));
+}
+
+#[test]
+fn a_branch_has_the_data_of_its_messages() {
+    let mut world = World::with_queue(6, properties(Receiving::default(), large()));
+    for id in 0..2 {
+        world.send_large(&queue().topic, id, None);
+    }
+    let out = world.take(1);
+    let ending = Ending::DeadLetter {
+        reason: "Bad".into(),
+        description: String::new(),
+        note: None,
+    };
+    world.end(&out, ending);
+    world.letters_of_queue();
+    let name = EntityName::new("fork").unwrap();
+    call!(world, b => b.fork(&ME, &name, None)).unwrap();
+    let branch = call!(world, b => b.open_branch(&name)).unwrap();
+    for task in branch.shards {
+        let spawned = world.pool.spawner().spawn_local(async { drop(task.await) });
+        spawned.unwrap();
+    }
+    world.broker = branch.broker;
+    call!(world, b => b.ready()).unwrap();
+    let out = world.take(1);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(1)));
+    let letters = world.letters_of_queue();
+    let view = queue().dead_letters();
+    assert_eq!(world.data_of(&view, &letters[0]), Ok(data(0)));
+    // What is sent there is there.
+    world.send_large(&queue().topic, 2, None);
+    let out = world.take(1);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(2)));
+}
+
+#[test]
+fn pieces_are_no_events_of_which_a_schema_is_asked() {
+    let mut world = World::with_queue(7, properties(Receiving::default(), large()));
+    world.send_large(&queue().topic, 0, None);
+    let kind = EntityName::new("OrderPlaced").unwrap();
+    let declared = serde_json::json!({"version": 1});
+    let checked = call!(world, b => b.check_schema(&ME, &kind, &declared, true)).unwrap();
+    assert_eq!((checked.looked, checked.events), (1, 1));
+}
+
+/// Another node may have deleted the queue and made it anew.
+#[test]
+fn a_log_of_pieces_that_is_anothers_by_now_is_looked_for_again() {
+    let mut world = World::with_queue(8, properties(Receiving::default(), large()));
+    world.send_large(&queue().topic, 0, None);
+    let out = world.take(1);
+    assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(0)));
+    let engine = world.engine.clone();
+    let mut claim = out[0].claim.unwrap();
+    claim.at = world.pool.run_until(async {
+        let found = engine.list("default/work/$parts").await.unwrap().remove(0);
+        let read = engine.read(found.id.log(0), claim.at, Limit::default());
+        let manifest = read.await.unwrap().batches.remove(0);
+        engine.delete(found.id).await.unwrap();
+        let set = engine.create(&found.name, 1, found.config).await.unwrap();
+        let appended = engine.append(&[], vec![(set.log(0), manifest)]).await;
+        appended.unwrap()[0].base
+    });
+    let kept = call!(world, b => b.kept_body(&ME, &queue(), &claim)).unwrap();
+    assert_eq!(kept.bytes(), data(0).len() as u64);
 }

@@ -79,8 +79,12 @@ fn what_waits_until_it_is_due_and_what_is_dead_is_of_the_size() {
         ..message(9)
     };
     assert_eq!(world.try_send(another).unwrap_err().kind, Kind::Full);
-    // Of the same queue, and not in the way of what is sent now.
-    world.try_send(large(6)).unwrap();
+    // One size of one queue, also for what is sent now.
+    assert_eq!(world.try_send(message(6)).unwrap_err().kind, Kind::Full);
+    let mut world = World::with_queue(6, one_megabyte());
+    for id in 0..5 {
+        world.try_send(large(id)).unwrap();
+    }
     let before = world.bytes();
     let held = world.take(1);
     let ending = Ending::DeadLetter {
@@ -95,6 +99,46 @@ fn what_waits_until_it_is_due_and_what_is_dead_is_of_the_size() {
         grown < 1_000,
         "a letter is as large as its message: {grown}"
     );
+    assert_eq!(world.try_send(message(9)).unwrap_err().kind, Kind::Full);
+}
+
+#[test]
+fn the_data_of_large_messages_is_of_the_size_for_as_long_as_one_claims_it() {
+    let sending = Sending {
+        max_size_megabytes: 5,
+        max_message_kilobytes: 100 << 10,
+        ..Sending::default()
+    };
+    let mut world = World::with_queue(9, properties(Receiving::default(), sending));
+    let topic = queue().topic;
+    let due = Some(Timestamp(3_600_000));
+    for (id, due) in [(0, None), (1, due)] {
+        world.send_large(&topic, id, due);
+    }
+    assert!(world.bytes() >= 5 << 20);
+    let full = |world: &mut World| {
+        assert_eq!(world.try_send(message(9)).unwrap_err().kind, Kind::Full);
+        let kept = world.try_keep(&EntityName::new("work").unwrap(), b"data");
+        assert_eq!(kept.unwrap_err().kind, Kind::Full);
+    };
+    full(&mut world);
+    let held = world.take(1);
+    let ending = Ending::DeadLetter {
+        reason: "Bad".to_owned(),
+        description: String::new(),
+        note: None,
+    };
+    world.end(&held, ending);
+    let letters = world.letters_of_queue();
+    full(&mut world);
+    let tokens = letters.iter().map(|h| h.lock.unwrap().token).collect();
+    let dead = queue().dead_letters();
+    let ended = call!(world, b => b.end_locks(&ME, &dead, tokens, Ending::Complete));
+    assert_eq!(ended.unwrap(), [true]);
+    // The pieces lie there still, and nobody claims them.
+    let bytes = world.bytes();
+    assert!(((5 << 20) / 2..3 << 20).contains(&bytes), "{bytes}");
+    world.send_large(&topic, 2, None);
 }
 
 #[test]
