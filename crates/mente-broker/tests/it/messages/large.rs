@@ -206,6 +206,8 @@ fn pieces_go_when_their_messages_are_gone_and_not_before() {
 fn pieces_of_an_upload_that_is_under_way_stay() {
     let mut world = World::with_queue(4, properties(Receiving::default(), large()));
     let to = queue().topic;
+    // The looks come so that two are between the upload and its message.
+    world.live(4);
     let kept = world.try_keep(&to, &data(0)).unwrap();
     world.live(9);
     let message = Message {
@@ -220,6 +222,10 @@ fn pieces_of_an_upload_that_is_under_way_stay() {
         world.pass(MINUTE);
         let out = world.take(1);
         assert_eq!(world.data_of(&queue(), &out[0]), Ok(data(0)));
+        // Something is decided, so that there are looks.
+        world.send([super::message(1_000)]);
+        let another = world.take(1);
+        world.end(&another, Ending::Complete);
         world.end(&out, Ending::Return);
     }
 }
