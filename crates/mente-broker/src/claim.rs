@@ -13,9 +13,11 @@
 //! manifest has a word too that cannot be guessed, and only who says it is given the data: who was given the record.
 //! A log of pieces that an upload made anew while its topic was deleted is thereby nobody's.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use mente_engine::{
-    Attribute, BatchBuilder, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Record,
+    Attribute, BatchBuilder, Clock, Engine, Error, Event, Limit, LogConfig, LogId, Offset, Record,
     SetName, Timestamp, limits,
 };
 use serde::{Deserialize, Serialize};
@@ -242,14 +244,25 @@ pub(crate) fn records_of(view: &SubscriptionName) -> SetName {
     }
 }
 
-/// The claim of a copy: the same data in pieces of its own. `None`: not all of it is there any more.
+/// The claim of a copy: the same data in pieces of its own. `None`: not all of it is there any more. One that takes
+/// longer than an upload may is given up: trimming counts on it that nobody claims what is much older.
 pub(crate) async fn copy(
     engine: &dyn Engine,
     claim: Claim,
     from: &SetName,
     to: &SetName,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Option<Claim>, Error> {
+    let began = clock.now();
+    let most = Duration::from_secs(limits::UPLOAD_SECONDS);
+    let in_time = || match clock.now().monotone.saturating_sub(began.monotone) > most {
+        true => Err(Error::NotDone(format!(
+            "a copy of {} bytes took more than {} seconds",
+            claim.bytes,
+            limits::UPLOAD_SECONDS
+        ))),
+        false => Ok(()),
+    };
     let Some(source) = find_parts(engine, from).await? else {
         return Ok(None);
     };
@@ -261,17 +274,51 @@ pub(crate) async fn copy(
         let Some(piece) = read_piece(engine, source, *at).await? else {
             return Ok(None);
         };
-        *at = put_piece(engine, goal, now, piece).await?;
+        in_time()?;
+        *at = put_piece(engine, goal, began.wall, piece).await?;
     }
-    put_manifest(engine, goal, now, &manifest).await.map(Some)
+    in_time()?;
+    let put = put_manifest(engine, goal, began.wall, &manifest).await;
+    put.map(Some)
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
+    use std::pin::Pin;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
     use futures::executor::block_on;
+    use mente_engine::Now;
     use mente_engine::memory::MemoryEngine;
 
     use super::*;
+
+    /// Goes on by as much whenever it is looked at.
+    pub(crate) struct Ticking {
+        looks: AtomicU32,
+        by: Duration,
+    }
+
+    impl Ticking {
+        pub(crate) fn by(by: Duration) -> Self {
+            let looks = AtomicU32::new(0);
+            Self { looks, by }
+        }
+    }
+
+    impl Clock for Ticking {
+        fn now(&self) -> Now {
+            let looks = self.looks.fetch_add(1, Ordering::Relaxed);
+            Now {
+                wall: Timestamp(0),
+                monotone: self.by * looks,
+            }
+        }
+
+        fn sleep_until(&self, _: Duration) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+            Box::pin(std::future::pending())
+        }
+    }
 
     #[test]
     fn a_claim_is_read_as_it_was_said_and_nothing_else_is_one() {
@@ -357,15 +404,17 @@ mod tests {
             let claim = put_manifest(&engine, parts, Timestamp(0), &manifest)
                 .await
                 .unwrap();
-            let copied = copy(&engine, claim, &from, &to, Timestamp(0))
-                .await
-                .unwrap()
-                .unwrap();
+            let clock = Ticking::by(Duration::ZERO);
+            let copied = copy(&engine, claim, &from, &to, &clock).await;
+            let copied = copied.unwrap().unwrap();
+            // The whole time is for all of its pieces.
+            for (each, is_late) in [(200, false), (201, true)] {
+                let slow = Ticking::by(Duration::from_secs(each));
+                let copied = copy(&engine, claim, &from, &to, &slow).await;
+                assert_eq!(copied.is_err(), is_late, "{copied:?}");
+            }
             engine.trim(parts, Offset(claim.at.0 + 1)).await.unwrap();
-            assert_eq!(
-                copy(&engine, claim, &from, &to, Timestamp(0)).await,
-                Ok(None)
-            );
+            assert_eq!(copy(&engine, claim, &from, &to, &clock).await, Ok(None));
 
             let goal = find_parts(&engine, &to).await.unwrap().unwrap();
             let copied = read_manifest(&engine, goal, copied.at, copied.word)

@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use mente_engine::{
-    Attribute, BatchBuilder, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId, Offset,
-    Record, SetName, Timestamp,
+    Attribute, BatchBuilder, Clock, Data, Engine, Error, Event, Fence, Limit, LogConfig, LogId,
+    Offset, Record, SetName,
 };
 
 use crate::claim::{self, Claim, records_of, refer};
@@ -120,7 +120,7 @@ pub(crate) async fn bury(
     engine: &dyn Engine,
     burial: &Burial,
     letters: &Letters,
-    now: Timestamp,
+    clock: &dyn Clock,
     parse: ParseEvent,
     properties: &dyn Properties,
 ) -> Result<Option<Offset>, Error> {
@@ -144,7 +144,7 @@ pub(crate) async fn bury(
         Some(claim) => {
             // It is read through the queue that it is in: no path leads there.
             refer(&mut event, None);
-            copy_data(engine, burial, claim, &set, now).await?
+            copy_data(engine, burial, claim, &set, clock).await?
         }
         None => None,
     };
@@ -163,7 +163,7 @@ pub(crate) async fn bury(
     let mut first = terms.headers();
     first.extend(actor.as_deref().map(actor_header));
     let mut batch = BatchBuilder::default();
-    batch.push(&event.to_record_with(now, first));
+    batch.push(&event.to_record_with(clock.now().wall, first));
     let held: Vec<_> = known.fence.into_iter().collect();
     let appended = engine.append(&held, vec![(log, batch.finish())]).await;
     if appended.is_err() {
@@ -180,10 +180,10 @@ async fn copy_data(
     burial: &Burial,
     claim: Claim,
     letters: &SetName,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Option<Claim>, Error> {
     let from = records_of(&burial.name);
-    let copied = claim::copy(engine, claim, &from, letters, now).await?;
+    let copied = claim::copy(engine, claim, &from, letters, clock).await?;
     if copied.is_none() {
         tracing::error!(subscription = %burial.name, offset = %burial.offset, "a dead letter is without its data, which is not there any more");
     }
@@ -332,7 +332,10 @@ async fn copies(
 mod tests {
     use mente_engine::memory::MemoryEngine;
 
+    use std::time::Duration;
+
     use super::*;
+    use crate::claim::tests::Ticking;
     use crate::name::{EntityName, SubscriptionName};
 
     const OFFSETS: [u64; 3] = [0, 1, 2];
@@ -379,7 +382,7 @@ mod tests {
             engine,
             burial,
             letters,
-            Timestamp(0),
+            &Ticking::by(Duration::ZERO),
             parse,
             &crate::properties::Natural,
         )

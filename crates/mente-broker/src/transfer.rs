@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use mente_engine::{
-    BatchBuilder, Engine, Error, Event, Limit, LogId, Offset, Record, Timestamp, limits,
+    BatchBuilder, Clock, Engine, Error, Event, Limit, LogId, Offset, Record, limits,
 };
 
 use crate::claim::{self, Claim, records_of, refer};
@@ -72,7 +72,7 @@ fn origin(burial: &Burial) -> String {
 pub(crate) async fn transfer(
     engine: &dyn Engine,
     transfer: &Transfer,
-    now: Timestamp,
+    clock: &dyn Clock,
     parse: ParseEvent,
     properties: &dyn Properties,
 ) -> Result<Transferred, Error> {
@@ -104,7 +104,7 @@ pub(crate) async fn transfer(
         }
         if let Some(record) = record {
             let claim = match claims {
-                Some(claim) => copy_data(engine, burial, claim, now).await,
+                Some(claim) => copy_data(engine, burial, claim, clock).await,
                 None => Ok(None),
             };
             let Some(claim) = alone(burial, claim)? else {
@@ -112,7 +112,7 @@ pub(crate) async fn transfer(
                 continue;
             };
             let (event, headers) = copy(&record, burial, origin, claim, parse, properties);
-            let record = event.to_record_with(now, headers);
+            let record = event.to_record_with(clock.now().wall, headers);
             let size = record.value.as_ref().map_or(0, |value| value.len());
             // The next batch takes it.
             if index > 0 && bytes + size > limits::BATCH_BYTES / 2 {
@@ -168,13 +168,13 @@ async fn copy_data(
     engine: &dyn Engine,
     burial: &Burial,
     claim: Claim,
-    now: Timestamp,
+    clock: &dyn Clock,
 ) -> Result<Option<Claim>, Error> {
     let Some(to) = &burial.to else {
         return Ok(None);
     };
     let from = records_of(&burial.name);
-    let copied = claim::copy(engine, claim, &from, &to.topic_set(), now).await?;
+    let copied = claim::copy(engine, claim, &from, &to.topic_set(), clock).await?;
     if copied.is_none() {
         tracing::error!(subscription = %burial.name, offset = %burial.offset, "a message goes on without its data, which is not there any more");
     }

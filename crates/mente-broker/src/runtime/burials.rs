@@ -48,10 +48,11 @@ impl Tenure<'_> {
             }
             let engine = Arc::clone(&self.runtime.engine);
             let letters = Arc::clone(&self.letters);
-            let now = self.runtime.clock.now().wall;
+            let clock = Arc::clone(&self.runtime.clock);
             let (parse, properties) = (self.runtime.parse, self.runtime.properties);
             self.io.push(Box::pin(async move {
-                let buried = dead_letter::bury(&*engine, &burial, &letters, now, parse, properties);
+                let buried =
+                    dead_letter::bury(&*engine, &burial, &letters, &*clock, parse, properties);
                 let result = buried.await;
                 let burial = Box::new(burial);
                 Io::Buried { burial, result }

@@ -82,11 +82,11 @@ impl Tenure<'_> {
 
     fn start_transfer(&mut self, way: Way, transfer: Transfer) {
         let engine = Arc::clone(&self.runtime.engine);
-        let (now, parse) = (self.runtime.clock.now().wall, self.runtime.parse);
+        let (clock, parse) = (Arc::clone(&self.runtime.clock), self.runtime.parse);
         let properties = self.runtime.properties;
         let pause = self.pause();
         self.io.push(Box::pin(async move {
-            let result = transfer::transfer(&*engine, &transfer, now, parse, properties).await;
+            let result = transfer::transfer(&*engine, &transfer, &*clock, parse, properties).await;
             if result.is_err() {
                 pause.await;
             }
