@@ -71,7 +71,7 @@ const BURIALS_AT_ONCE: usize = 64;
 const RETRY: Duration = Duration::from_millis(500);
 /// How long who is relieved waits for its copies of dead letters.
 const BURIAL_WAIT: Duration = Duration::from_secs(3);
-/// A dead letter whose copy fails again and again waits twice as long each time, but no more often.
+/// What is copied and fails again and again waits twice as long each time, but no more often.
 const RETRY_DOUBLINGS: u32 = 6;
 
 /// A dead letter: view, log, partition of the view, offset.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use mente_engine as engine;
 
-use super::{Io, Tenure};
+use super::{Io, RETRY, RETRY_DOUBLINGS, Tenure};
 use crate::name::EntityName;
 use crate::shard::{Burial, Outcome};
 use crate::transfer::{self, Transfer, Transferred};
@@ -24,6 +24,8 @@ pub(super) struct Transferring {
     known: Option<Arc<HashSet<String>>>,
     /// How often its topic was not there.
     missed: u32,
+    /// Batches that failed since the last one that did not: each may have written the data of a large message.
+    failures: u32,
 }
 
 pub(super) type Ways = BTreeMap<Way, Transferring>;
@@ -84,11 +86,15 @@ impl Tenure<'_> {
         let engine = Arc::clone(&self.runtime.engine);
         let (clock, parse) = (Arc::clone(&self.runtime.clock), self.runtime.parse);
         let properties = self.runtime.properties;
-        let pause = self.pause();
+        let failures = self
+            .transferring
+            .get(&way)
+            .map_or(0, |state| state.failures);
+        let pause = RETRY * (1 << failures.min(RETRY_DOUBLINGS));
         self.io.push(Box::pin(async move {
             let result = transfer::transfer(&*engine, &transfer, &*clock, parse, properties).await;
             if result.is_err() {
-                pause.await;
+                clock.sleep_until(clock.now().monotone + pause).await;
             }
             Io::Transferred {
                 way: Box::new(way),
@@ -116,6 +122,7 @@ impl Tenure<'_> {
                 for burial in failed {
                     self.rest(burial.grave());
                 }
+                state.failures = 0;
                 for (burial, at) in done {
                     self.shard.buried(&burial, at, out);
                 }
@@ -123,6 +130,7 @@ impl Tenure<'_> {
             Err(error) => {
                 // What was appended may be there all the same.
                 state.known = None;
+                state.failures = state.failures.saturating_add(1);
                 tracing::warn!(%error, "messages do not go on yet");
             }
         }
