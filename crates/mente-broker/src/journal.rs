@@ -174,6 +174,12 @@ struct Line<D> {
     snapshot: Option<Mark>,
 }
 
+/// What a line of any version says.
+#[derive(Deserialize)]
+struct Said {
+    v: u32,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Mark {
@@ -290,17 +296,21 @@ pub(crate) fn decode(record: &Record) -> Result<Entry> {
         let message = format!("a journal record that this version cannot read: {why}");
         Error::new(Kind::Corrupt, message)
     };
-    let line: Line<Decision> =
+    // First, since a later version may have decisions and a shape that this one does not know.
+    let said: Said =
         serde_json::from_slice(bytes).map_err(|error| unreadable(&error.to_string()))?;
-    if line.v != VERSION {
+    if said.v != VERSION {
         return Err(Error::new(
             Kind::Unsupported,
             format!(
                 "the journal has version {}, this Mente reads {VERSION}: use a newer one",
-                line.v
+                said.v
             ),
         ));
     }
+    let line: Line<Decision> = serde_json::from_slice(bytes).map_err(|error| {
+        unreadable(&format!("{error}; if a newer Mente wrote it, use that one"))
+    })?;
     let seq = line.seq;
     if seq == u64::MAX {
         return Err(unreadable("no number comes after its own"));
@@ -333,6 +343,26 @@ mod hex_id {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_newer_mente_wrote_is_refused_and_it_is_said_what_reads_it() {
+        let refused = |line: &str| {
+            let value = Some(Bytes::from(line.to_owned()));
+            let read = decode(&Record {
+                value,
+                ..Record::default()
+            });
+            read.map(drop).unwrap_err()
+        };
+        let later = refused(r#"{"v":2,"seq":1,"decision":{"folded_back":{}},"shape":"new"}"#);
+        assert_eq!(later.kind, Kind::Unsupported);
+        assert!(later.message.ends_with("use a newer one"), "{later}");
+        let word =
+            refused(r#"{"v":1,"seq":1,"decision":{"view":{"view":1,"verdict":{"lost":{}}}}}"#);
+        assert_eq!(word.kind, Kind::Corrupt);
+        assert!(word.message.contains("`lost`"), "{word}");
+        assert!(word.message.contains("if a newer Mente wrote it"), "{word}");
+    }
 
     /// As an earlier Mente wrote them.
     #[test]
