@@ -277,7 +277,13 @@ impl Client {
             Event::Delivery(delivery) => self.delivery(machine, delivery),
             Event::Part(part) if self.has_lane() => self.part(&part),
             Event::Part(part) => self.ask_lane(Some(part)),
-            Event::TooLarge { link, id, settled } => {
+            Event::TooLarge {
+                link,
+                id,
+                settled,
+                state,
+            } => {
+                self.transactions.spoil_large(state.as_ref());
                 if let Some(Link::Sender(sender)) = self.links.get_mut(&link) {
                     sender.too_large(machine, link, id, settled);
                     self.due.insert(link);
@@ -472,6 +478,7 @@ impl Client {
                     sender.delivered_within(machine, delivery, all, &self.desk);
                 } else {
                     sender.delivered(machine, delivery, permit);
+                    self.transactions.spoil_large(delivery.state.as_ref());
                     if sender.pieces().is_some() {
                         self.uploads.insert(id);
                     }

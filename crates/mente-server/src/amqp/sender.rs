@@ -14,7 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::client::{Desk, Done};
 use super::condition::Refusal;
-use super::transactions::{Transactions, within};
+use super::transactions::{Transactions, no_room, within};
 use super::upload::{Placed, Upload, error_of, is_large};
 
 /// What a client may send before it hears of more. Python's clients do not listen.
@@ -94,6 +94,10 @@ impl Sender {
     ) {
         let taken = match self.upload.take_if(|upload| upload.id() == delivery.id) {
             Some(mut upload) => {
+                if delivery.state.is_some() {
+                    // Its transaction may be named by its last transfer alone.
+                    upload.fail(no_room().to_error());
+                }
                 upload.add(&delivery.payload);
                 upload.end(&self.path, self.requires_session);
                 Ok(Taken::Large(upload))
@@ -128,14 +132,16 @@ impl Sender {
             Some(upload) if upload.id() == part.id => upload,
             _ => Self::begin_upload(part),
         };
-        self.upload.insert(upload).add(&part.payload);
+        let upload = self.upload.insert(upload);
+        if part.state.is_some() {
+            upload.fail(no_room().to_error());
+        }
+        upload.add(&part.payload);
     }
 
     fn begin_upload(part: &Part) -> Box<Upload> {
         let mut upload = Box::new(Upload::new(part.id));
-        if part.state.is_some() {
-            upload.fail(within_transaction());
-        } else if part.format == BATCH_FORMAT {
+        if part.format == BATCH_FORMAT {
             let most = limits::EVENT_BYTES;
             let words = format!("a batch of more than the {most} bytes that are taken of one");
             upload.fail(amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words));
@@ -244,13 +250,19 @@ impl Sender {
             let is_large = messages.iter().any(|message| is_large(&message.event));
             (!is_large)
                 .then_some(messages)
-                .ok_or_else(within_transaction)
+                .ok_or_else(|| no_room().to_error())
         });
         let bytes = delivery.payload.len();
         match transactions.send(txn_id, &self.who, &self.to, messages, bytes, desk) {
             Ok(()) => {
                 let accepted = within(txn_id, Some(Outcome::Accepted));
                 let _ = machine.settle(link, id, Some(accepted));
+            }
+            Err(error) if delivery.settled => {
+                tracing::debug!(
+                    ?error,
+                    "a message within a transaction was not taken, and its sender wants no word of it"
+                );
             }
             Err(error) => reject(machine, link, id, error),
         }
@@ -378,12 +390,6 @@ pub(super) fn read_of(incoming: Incoming) -> Read {
 pub(super) fn without_session(path: &str) -> amqp::Error {
     let words = format!("{path} requires sessions, and the message has no session id (group-id)");
     Refusal::not_allowed(words).to_error()
-}
-
-fn within_transaction() -> amqp::Error {
-    let words =
-        "a message within a transaction has no room for more than an event: send it outside";
-    amqp::Error::new(condition::NOT_IMPLEMENTED, words)
 }
 
 fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::Error) {

@@ -174,6 +174,14 @@ impl Transactions {
         }
     }
 
+    /// A member is larger than an event, whatever else becomes of it: if the state is that of a transaction, it will
+    /// not be committed.
+    pub(super) fn spoil_large(&mut self, state: Option<&DeliveryState>) {
+        if let Some(DeliveryState::Transactional { txn_id, .. }) = state {
+            self.spoil(txn_id, &no_room());
+        }
+    }
+
     fn find(&mut self, id: &Bytes) -> Result<&mut Open, Refusal> {
         self.open.get_mut(id).ok_or_else(unknown)
     }
@@ -306,6 +314,13 @@ impl Open {
 fn rolled_back(why: &str) -> Refusal {
     let words = format!("the transaction is rolled back: {why}");
     Refusal::new(condition::TRANSACTION_ROLLBACK, 400, words)
+}
+
+/// For a message that is larger than an event.
+pub(super) fn no_room() -> Refusal {
+    Refusal::not_implemented(
+        "a message within a transaction has no room for more than an event: send it outside",
+    )
 }
 
 fn unknown() -> Refusal {

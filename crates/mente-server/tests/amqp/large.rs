@@ -13,7 +13,7 @@ const MIB: usize = 1 << 20;
 /// Connections that send large messages at one time, as the budget of all of them has it.
 const AT_ONCE: usize = 21;
 
-async fn with_queue(kilobytes: u32) -> Door {
+pub(crate) async fn with_queue(kilobytes: u32) -> Door {
     let door = door(Access::Open).await;
     let sending = Sending {
         max_message_kilobytes: kilobytes,
@@ -30,7 +30,7 @@ async fn with_queue(kilobytes: u32) -> Door {
     door
 }
 
-fn message(bytes: usize) -> Vec<u8> {
+pub(crate) fn message(bytes: usize) -> Vec<u8> {
     let data: Vec<u8> = (0..bytes).map(|at| (at as u8) ^ (at >> 8) as u8).collect();
     let message = Message {
         body: Body::of_data([&data[..]]),
@@ -42,7 +42,7 @@ fn message(bytes: usize) -> Vec<u8> {
 }
 
 /// With a link that sends to the queue.
-async fn sender(door: &Door, max_bytes: u64) -> Peer {
+pub(crate) async fn sender(door: &Door, max_bytes: u64) -> Peer {
     let mut peer = Peer::begin(door.tcp().await).await;
     let answer = peer.attach(0, Role::Sender, node("q")).await;
     assert_eq!(answer.max_message_size, Some(max_bytes));

@@ -217,6 +217,53 @@ async fn one_refused_member_and_nothing_is_committed() {
 }
 
 #[tokio::test]
+async fn what_is_larger_than_an_event_spoils_its_transaction_whoever_says_that_it_is_of_one() {
+    let door = crate::large::with_queue(2 << 10).await;
+    let mut peer = crate::large::sender(&door, 2 << 20).await;
+    control(&mut peer).await;
+    let large = crate::large::message(3 << 19);
+    let too_large = crate::large::message(5 << 19);
+    // The first transfer says it, or the last one alone.
+    let mut at = 10;
+    for (is_early, payload) in [
+        (true, &large),
+        (false, &large),
+        (true, &too_large),
+        (false, &too_large),
+    ] {
+        let id = declare(&mut peer, at).await;
+        send_within(&mut peer, at + 1, &id, "out").await;
+        let mut transfer = Transfer {
+            handle: 0,
+            delivery_id: Some(at + 2),
+            delivery_tag: Some(Bytes::from_static(b"large")),
+            message_format: Some(0),
+            ..Transfer::default()
+        };
+        let mut left = &payload[..];
+        while !left.is_empty() {
+            let is_last = left.len() < 32 << 10;
+            let is_first = left.len() == payload.len();
+            let says = is_first && is_early || is_last && !is_early;
+            transfer.state = says.then(|| within(&id, None));
+            let mut out = Vec::new();
+            let (now, behind) = left.split_at(left.len().min(32 << 10));
+            let written = transfer.write_frame(1, now.len(), !is_last, 64 << 10, &mut out);
+            assert_eq!(written, Some(now.len()));
+            out.extend_from_slice(now);
+            peer.write(&out).await;
+            left = behind;
+        }
+        refused(answer(&mut peer, at + 2, Role::Receiver).await);
+        let (condition, words) = refused(discharge(&mut peer, at + 3, &id, false).await);
+        assert_eq!(condition, "amqp:transaction:rollback");
+        assert!(words.contains("no room"), "{words}");
+        at += 10;
+    }
+    assert_eq!(left(&door).await, [""; 0]);
+}
+
+#[tokio::test]
 async fn the_end_of_the_control_link_rolls_back() {
     let door = door(Access::Open).await;
     let mut peer = Peer::begin(door.tcp().await).await;

@@ -64,6 +64,7 @@ impl Client {
     }
 
     pub(super) fn part(&mut self, part: &Part) {
+        self.transactions.spoil_large(part.state.as_ref());
         if let Some(Link::Sender(sender)) = self.links.get_mut(&part.link) {
             sender.part(part);
             self.uploads.insert(part.link);

@@ -78,11 +78,14 @@ pub enum Event {
     Delivery(Box<Delivery>),
     /// Of a delivery that is large; more of it follows, at last the [`Delivery`](Self::Delivery) with its end.
     Part(Box<Part>),
-    /// A delivery is larger than its link was bound to. Nothing more is heard of it: the door settles it.
+    /// A delivery is larger than its link was bound to. Nothing more is heard of it but a state that comes later:
+    /// the door settles it.
     TooLarge {
         link: LinkId,
         id: DeliveryId,
         settled: bool,
+        /// The transaction that it was to be of, if it was.
+        state: Option<DeliveryState>,
     },
     /// A delivery of which there were parts never was.
     Aborted {

@@ -90,7 +90,13 @@ impl Session {
                     self.tell(serial, &first, wire)?;
                 }
                 let (link, id, settled) = self.named(serial, &first)?;
-                Some(Event::TooLarge { link, id, settled })
+                let state = first.state;
+                Some(Event::TooLarge {
+                    link,
+                    id,
+                    settled,
+                    state,
+                })
             }
             Gathered::Aborted(first) => {
                 let (link, id, _) = self.named(serial, &first)?;
@@ -278,7 +284,8 @@ impl Link {
         self.join(partial, transfer, payload, counted, limits, wire)
     }
 
-    /// Keeps nothing of a delivery that is too large. The door hears of it once.
+    /// Keeps nothing of a delivery that is too large. The door hears of it once, and again of a state that it did
+    /// not have then: its transaction is not to be done without it.
     fn pass_over(
         &mut self,
         partial: Option<Partial>,
@@ -286,9 +293,14 @@ impl Link {
         before: Before,
     ) -> Result<Gathered, Fault> {
         let more = transfer.more;
+        let mut is_told = before.is_refused;
         let first = match partial {
-            Some(partial) => {
+            Some(mut partial) => {
                 self.check_same(&partial.first, &transfer)?;
+                if let (None, Some(state)) = (&partial.first.state, &transfer.state) {
+                    partial.first.state = copy_of(state);
+                    is_told = false;
+                }
                 partial.first
             }
             None => {
@@ -296,7 +308,7 @@ impl Link {
                 apart(transfer)
             }
         };
-        let gathered = match before.is_refused {
+        let gathered = match is_told {
             true => Gathered::Nothing,
             false => Gathered::TooLarge {
                 first: first.clone(),

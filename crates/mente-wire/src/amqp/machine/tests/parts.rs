@@ -86,7 +86,16 @@ fn what_is_larger_than_its_link_takes_is_known_at_once() {
         let told = peer.transfer(0, &then, &[0; 301]);
         let settled = false;
         let id = DeliveryId(id);
-        assert_eq!(told, [Event::TooLarge { link, id, settled }]);
+        let state = None;
+        assert_eq!(
+            told,
+            [Event::TooLarge {
+                link,
+                id,
+                settled,
+                state
+            }]
+        );
         assert_eq!(peer.machine.settle(link, id, Some(ACCEPTED)), Ok(()));
         // Nothing more is heard of it.
         assert_eq!(peer.transfer(0, &then, &[0; 500]), []);
@@ -97,6 +106,38 @@ fn what_is_larger_than_its_link_takes_is_known_at_once() {
     assert!(matches!(&told[..], [Event::Delivery(_)]), "{told:?}");
     let told = peer.transfer(0, &transfer(0, 3), &[0; BOUND + 1]);
     assert!(matches!(&told[..], [Event::TooLarge { .. }]), "{told:?}");
+}
+
+#[test]
+fn what_is_too_large_says_of_which_transaction_it_was_to_be_whenever_that_is_said() {
+    let (mut peer, _) = bound();
+    let state = DeliveryState::Transactional {
+        txn_id: Bytes::from_static(b"txn1"),
+        outcome: None,
+    };
+    let within = |transfer: Transfer| Transfer {
+        state: Some(state.clone()),
+        ..transfer
+    };
+    let then = more(Transfer::default());
+    let states = |told: &[Event]| match told {
+        [Event::TooLarge { state, .. }] => state.clone(),
+        told => panic!("{told:?}"),
+    };
+    peer.transfer(0, &within(more(transfer(0, 0))), &[0; 600]);
+    assert_eq!(
+        states(&peer.transfer(0, &then, &[0; 400])),
+        Some(state.clone())
+    );
+    assert_eq!(peer.transfer(0, &within(Transfer::default()), b"end"), []);
+    peer.transfer(0, &more(transfer(0, 1)), &[0; 600]);
+    let with_it = peer.transfer(0, &within(then.clone()), &[0; 400]);
+    assert_eq!(states(&with_it), Some(state.clone()));
+    peer.transfer(0, &Transfer::default(), b"end");
+    peer.transfer(0, &more(transfer(0, 2)), &[0; 600]);
+    assert_eq!(states(&peer.transfer(0, &then, &[0; 400])), None);
+    let late = peer.transfer(0, &within(Transfer::default()), b"end");
+    assert_eq!(states(&late), Some(state.clone()));
 }
 
 #[test]
