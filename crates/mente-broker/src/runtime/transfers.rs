@@ -119,10 +119,10 @@ impl Tenure<'_> {
                 known,
             }) => {
                 state.known = Some(known);
+                state.failures = 0;
                 for burial in failed {
                     self.rest(burial.grave());
                 }
-                state.failures = 0;
                 for (burial, at) in done {
                     self.shard.buried(&burial, at, out);
                 }

@@ -94,7 +94,8 @@ pub(super) enum Done {
     /// The client may send what is larger than an event.
     Lane(Option<OwnedSemaphorePermit>),
     Placed(LinkId, Placed),
-    Kept(LinkId, DeliveryId, mente_broker::Result<Body>),
+    /// By the upload's serial.
+    Kept(LinkId, u64, mente_broker::Result<Body>),
     Opened(LinkId, Box<Result<Opened, Refusal>>),
     Piece(LinkId, mente_broker::Result<Bytes>),
 }
@@ -103,6 +104,8 @@ pub(super) enum Done {
 pub(super) struct Desk {
     pub(super) door: Arc<Door>,
     pub(super) work: FuturesUnordered<Pending>,
+    /// Whoever has a piece of a large message on its way to the log has this too, and so they are counted.
+    pub(super) pieces: Arc<()>,
 }
 
 pub(super) struct Client {
@@ -218,6 +221,7 @@ impl Client {
             desk: Desk {
                 door,
                 work: FuturesUnordered::new(),
+                pieces: Arc::default(),
             },
             claims: Claims::default(),
             transactions: Transactions::default(),
@@ -614,9 +618,9 @@ impl Client {
                     self.due.insert(id);
                 }
             }
-            Done::Kept(id, delivery, body) => {
+            Done::Kept(id, serial, body) => {
                 if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
-                    sender.kept(delivery, body);
+                    sender.kept(serial, body);
                     self.due.insert(id);
                 }
             }

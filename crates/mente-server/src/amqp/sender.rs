@@ -36,6 +36,7 @@ pub(super) struct Sender {
     waiting: VecDeque<Sent>,
     /// The large one that is coming.
     upload: Option<Box<Upload>>,
+    uploads_begun: u64,
     is_calling: bool,
 }
 
@@ -82,6 +83,7 @@ impl Sender {
             _attached: attached,
             waiting: VecDeque::new(),
             upload: None,
+            uploads_begun: 0,
             is_calling: false,
         }
     }
@@ -130,7 +132,7 @@ impl Sender {
     pub(super) fn part(&mut self, part: &Part) {
         let upload = match self.upload.take() {
             Some(upload) if upload.id() == part.id => upload,
-            _ => Self::begin_upload(part),
+            _ => self.begin_upload(part),
         };
         let upload = self.upload.insert(upload);
         if part.state.is_some() {
@@ -139,8 +141,13 @@ impl Sender {
         upload.add(&part.payload);
     }
 
-    fn begin_upload(part: &Part) -> Box<Upload> {
-        let mut upload = Box::new(Upload::new(part.id));
+    fn new_upload(&mut self, id: DeliveryId) -> Box<Upload> {
+        self.uploads_begun += 1;
+        Box::new(Upload::new(id, self.uploads_begun))
+    }
+
+    fn begin_upload(&mut self, part: &Part) -> Box<Upload> {
+        let mut upload = self.new_upload(part.id);
         if part.format == BATCH_FORMAT {
             let most = limits::EVENT_BYTES;
             let words = format!("a batch of more than the {most} bytes that are taken of one");
@@ -172,32 +179,35 @@ impl Sender {
         self.upload.as_ref().is_some_and(|upload| upload.id() == id)
     }
 
-    /// Pieces of large messages that are in memory; none if there is no such message.
+    /// Pieces of large messages that wait here; none if there is no such message.
     pub(super) fn pieces(&self) -> Option<usize> {
         let waiting = self
             .waiting
             .iter()
             .filter_map(|sent| sent.upload.as_deref());
         let uploads = self.upload.as_deref().into_iter().chain(waiting);
-        uploads.map(Upload::held).reduce(|sum, held| sum + held)
+        uploads.map(Upload::waiting).reduce(|sum, held| sum + held)
     }
 
-    fn upload_of(&mut self, id: DeliveryId) -> Option<&mut Upload> {
-        let waiting = self.waiting.iter_mut().filter(|sent| sent.id == id);
+    fn upload_of(&mut self, serial: u64) -> Option<&mut Upload> {
+        let waiting = self.waiting.iter_mut();
         let waiting = waiting.filter_map(|sent| sent.upload.as_deref_mut());
         let mut uploads = self.upload.as_deref_mut().into_iter().chain(waiting);
-        uploads.find(|upload| upload.id() == id)
+        uploads.find(|upload| upload.serial() == serial)
     }
 
     pub(super) fn placed(&mut self, placed: Placed) {
-        if let Some(upload) = self.upload_of(placed.id) {
+        if let Some(upload) = self.upload_of(placed.serial) {
             upload.placed(placed);
         }
     }
 
     /// The data of one is kept.
-    pub(super) fn kept(&mut self, id: DeliveryId, body: mente_broker::Result<Body>) {
-        let is_it = |sent: &&mut Sent| sent.id == id && sent.upload.is_some();
+    pub(super) fn kept(&mut self, serial: u64, body: mente_broker::Result<Body>) {
+        let is_it = |sent: &&mut Sent| {
+            let upload = sent.upload.as_deref();
+            upload.is_some_and(|upload| upload.serial() == serial)
+        };
         if let Some(sent) = self.waiting.iter_mut().find(is_it)
             && let Some(upload) = &mut sent.upload
             && let Some(message) = upload.message(body)
@@ -215,13 +225,13 @@ impl Sender {
         amqp::Error::new(condition::MESSAGE_SIZE_EXCEEDED, words)
     }
 
-    fn taken(&self, delivery: &Delivery) -> Result<Taken, amqp::Error> {
+    fn taken(&mut self, delivery: &Delivery) -> Result<Taken, amqp::Error> {
         let messages = self.messages(delivery)?;
         let is_large = |message: &Message| is_large(&message.event);
         if delivery.format == BATCH_FORMAT || !messages.iter().any(is_large) {
             return Ok(Taken::Messages(messages));
         }
-        let mut upload = Box::new(Upload::new(delivery.id));
+        let mut upload = self.new_upload(delivery.id);
         upload.add(&delivery.payload);
         upload.end(&self.path, self.requires_session);
         Ok(Taken::Large(upload))

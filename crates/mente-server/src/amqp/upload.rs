@@ -22,6 +22,8 @@ const UNDER_WAY: usize = 2;
 
 pub(super) struct Upload {
     id: DeliveryId,
+    /// Of its link, and never another one's: a client may use the id of a delivery again.
+    serial: u64,
     unpacking: Unpacking,
     pieces: Pieces,
     /// Where they go, once the first has come there.
@@ -46,15 +48,16 @@ enum End {
 
 /// A piece that the broker has now.
 pub(super) struct Placed {
-    pub(super) id: DeliveryId,
+    pub(super) serial: u64,
     index: usize,
     result: mente_broker::Result<(mente_broker::Upload, Offset)>,
 }
 
 impl Upload {
-    pub(super) fn new(id: DeliveryId) -> Self {
+    pub(super) fn new(id: DeliveryId, serial: u64) -> Self {
         Self {
             id,
+            serial,
             unpacking: Unpacking::default(),
             pieces: Pieces::default(),
             kept: None,
@@ -67,6 +70,10 @@ impl Upload {
 
     pub(super) const fn id(&self) -> DeliveryId {
         self.id
+    }
+
+    pub(super) const fn serial(&self) -> u64 {
+        self.serial
     }
 
     /// It will not be kept; the sender is told when its end has come.
@@ -84,9 +91,10 @@ impl Upload {
         }
     }
 
-    /// Pieces that are in memory here.
-    pub(super) fn held(&self) -> usize {
-        self.waiting.len() + self.under_way
+    /// Pieces that are in memory here. Those on their way to the log are counted where they are, since they go on
+    /// without it too ([`Desk::pieces`]).
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
     }
 
     pub(super) fn add(&mut self, part: &[u8]) {
@@ -142,19 +150,26 @@ impl Upload {
         {
             self.under_way += 1;
             let (broker, kept) = (desk.broker(), self.kept.clone());
-            let (who, to, id) = (who.clone(), to.clone(), self.id);
+            let (who, to, serial) = (who.clone(), to.clone(), self.serial);
+            let counted = Arc::clone(&desk.pieces);
             let turns = Arc::clone(&desk.door.pieces);
             desk.begin(async move {
                 // It is never closed, and without a turn the piece would only come sooner.
                 let _turn = turns.acquire_owned().await;
                 let result = place(&broker, &who, &to, kept, piece).await;
-                Done::Placed(link, Placed { id, index, result })
+                drop(counted);
+                let placed = Placed {
+                    serial,
+                    index,
+                    result,
+                };
+                Done::Placed(link, placed)
             });
         }
-        let is_all = self.held() == 0;
+        let is_all = self.waiting.is_empty() && self.under_way == 0;
         if let (true, End::Came(_), Some(kept)) = (is_all, &self.end, &self.kept) {
             let places: Vec<Offset> = self.places.iter().copied().flatten().collect();
-            let (broker, kept, id) = (desk.broker(), kept.clone(), self.id);
+            let (broker, kept, serial) = (desk.broker(), kept.clone(), self.serial);
             let pieces = std::mem::take(&mut self.pieces);
             let End::Came(incoming) = std::mem::replace(&mut self.end, End::Not) else {
                 return;
@@ -164,7 +179,7 @@ impl Upload {
             desk.begin(async move {
                 let word = uuid::Uuid::new_v4().as_u128();
                 let body = broker.finish_body(&kept, &pieces, places, content_type, word);
-                Done::Kept(link, id, body.await)
+                Done::Kept(link, serial, body.await)
             });
         }
     }

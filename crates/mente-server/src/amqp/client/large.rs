@@ -38,7 +38,12 @@ impl Client {
                 Some(Link::Sender(sender)) => sender.pieces(),
                 _ => None,
             });
-        senders.sum()
+        senders.sum::<usize>() + self.pieces_under_way()
+    }
+
+    /// On their way to the log, for messages that may be given up on by now.
+    fn pieces_under_way(&self) -> usize {
+        Arc::strong_count(&self.desk.pieces) - 1
     }
 
     /// Takes room before more is held of messages that have begun than one event has, and gives it back behind
@@ -47,7 +52,11 @@ impl Client {
         let is_little = machine.partial_bytes() <= PARTIAL_BYTES;
         match &self.lane {
             Lane::Free if !is_little => self.ask_lane(None),
-            Lane::Had { .. } if is_little && self.uploads.is_empty() => self.lane = Lane::Free,
+            Lane::Had { .. }
+                if is_little && self.uploads.is_empty() && self.pieces_under_way() == 0 =>
+            {
+                self.lane = Lane::Free;
+            }
             _ => {}
         }
     }
