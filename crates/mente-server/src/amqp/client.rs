@@ -31,7 +31,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::asked::REQUESTS;
-use self::large::{Lane, PIECES};
+use self::large::{Lane, Moved, PIECES};
 use super::Door;
 use super::address::Place;
 use super::attach::{self, Lead};
@@ -54,6 +54,8 @@ const REQUEST_CREDIT: u32 = 100;
 const LOOK_AGAIN: Duration = Duration::from_secs(3_600);
 /// Largest request that shows a token: until one is taken nobody knows who it is.
 const TOKEN_BYTES: usize = 64 << 10;
+/// Largest declaration or discharge of a transaction, which needs no right either.
+const CONTROL_BYTES: usize = 4 << 10;
 /// How long what a client leaves behind may take.
 const LEAVE_WAIT: Duration = Duration::from_secs(5);
 
@@ -91,7 +93,7 @@ pub(super) enum Done {
         count: usize,
         written: Result<Vec<Written>, Refusal>,
     },
-    /// The client may send what is larger than an event.
+    /// The client may send what is larger than an event, or there was no room for that for too long.
     Lane(Option<OwnedSemaphorePermit>),
     Placed(LinkId, Placed),
     /// By the upload's serial.
@@ -122,6 +124,7 @@ pub(super) struct Client {
     /// A delivery that there is no room for: nothing more is heard meanwhile.
     stalled: Option<Box<Delivery>>,
     lane: Lane,
+    moved: Moved,
     /// Links on which a large message comes.
     uploads: BTreeSet<LinkId>,
     is_leaving: bool,
@@ -231,6 +234,7 @@ impl Client {
             stuck: BTreeSet::new(),
             stalled: None,
             lane: Lane::Free,
+            moved: Moved::Nothing,
             uploads: BTreeSet::new(),
             is_leaving: false,
         }
@@ -279,8 +283,7 @@ impl Client {
             } => self.credit(machine, link, credit, drain),
             Event::Window { session } => self.window(session),
             Event::Delivery(delivery) => self.delivery(machine, delivery),
-            Event::Part(part) if self.has_lane() => self.part(&part),
-            Event::Part(part) => self.ask_lane(Some(part)),
+            Event::Part(part) => self.part_came(part),
             Event::TooLarge {
                 link,
                 id,
@@ -380,6 +383,7 @@ impl Client {
         }
         let link = match lead {
             Lead::Coordinator => {
+                let _ = machine.end_above(id, CONTROL_BYTES);
                 let _ = machine.grant(id, REQUEST_CREDIT);
                 Link::Coordinator { count: 0 }
             }
@@ -475,6 +479,9 @@ impl Client {
         permit: OwnedSemaphorePermit,
     ) {
         let id = delivery.link;
+        if delivery.handed_bytes > 0 {
+            self.progress(true);
+        }
         match self.links.get_mut(&id) {
             Some(Link::Sender(sender)) => {
                 if delivery.state.is_some() && !sender.is_coming(delivery.id) {
@@ -605,13 +612,7 @@ impl Client {
                     self.deliver(machine, &delivery, permit);
                 }
             }
-            Done::Lane(lane) => {
-                let asked = std::mem::replace(&mut self.lane, Lane::Free);
-                self.lane = lane.map_or(Lane::Free, |_room| Lane::Had { _room });
-                if let (Lane::Asked(Some(part)), true) = (asked, self.has_lane()) {
-                    self.part(&part);
-                }
-            }
+            Done::Lane(lane) => self.lane_came(machine, lane),
             Done::Placed(id, placed) => {
                 if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
                     sender.placed(placed);

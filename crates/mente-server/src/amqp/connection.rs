@@ -36,9 +36,6 @@ const DELIVERY_BYTES: usize = 4 << 20;
 
 /// All deliveries of one connection that have begun to come in.
 pub(super) const PARTIAL_BYTES: usize = 2 * DELIVERY_BYTES;
-/// How long a client may send nothing while its large messages hold room that others wait for.
-const STILL_WAIT: Duration = Duration::from_secs(60);
-
 type Stream = Box<dyn Socket>;
 
 /// What goes out: written, then flushed.
@@ -69,7 +66,6 @@ async fn exchange(
     let mut output = Output::default();
     let mut stopping = Stopping::Not;
     let mut finished: Option<Duration> = None;
-    let mut heard = Duration::ZERO;
     loop {
         let now = began.elapsed();
         while client.may_hear()
@@ -78,7 +74,7 @@ async fn exchange(
             client.event(&mut machine, event);
         }
         client.tick(&mut machine);
-        client.keep_lane(&machine);
+        client.keep_lane(&mut machine, now);
         client.pump(&mut machine);
         stopping.go_on(&mut machine, client, now);
         if output.bytes.is_empty() {
@@ -99,23 +95,16 @@ async fn exchange(
             // Whoever does not read to the end keeps no seat for it.
             return Ok(());
         }
-        let hears = machine.wants_bytes() && client.may_hear() && input.len() < INPUT_BYTES;
-        let still = (hears && client.has_lane()).then_some(heard + STILL_WAIT);
-        if still.is_some_and(|until| until <= now) && !machine.is_finished() {
-            let words = "a large message holds room that others wait for, and nothing comes of it";
-            let error = Error::new(condition::RESOURCE_LIMIT_EXCEEDED, words);
-            let _ = machine.close(Some(error));
-            client.forget();
-            continue;
-        }
+        let listens = client.may_hear();
+        machine.listen(listens, now);
+        let hears = machine.wants_bytes() && listens && input.len() < INPUT_BYTES;
         let last = finished.map(|at| at + LAST_WRITE);
         let at = machine.deadline().into_iter();
         let at = at.chain(client.deadline(now)).chain(stopping.deadline());
-        let at = at.chain(last).chain(still);
+        let at = at.chain(last).chain(client.lane_deadline());
         let at = at.min().map(|at| began + at);
         tokio::select! {
             read = read(&mut reader, &mut input), if hears => {
-                heard = began.elapsed();
                 if read? == 0 {
                     return Ok(());
                 }

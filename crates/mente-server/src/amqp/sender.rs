@@ -175,6 +175,19 @@ impl Sender {
         self.upload.take_if(|upload| upload.id() == id);
     }
 
+    /// The large one that is coming will not be kept.
+    pub(super) fn fail_upload(&mut self, refusal: &Refusal) {
+        if let Some(upload) = &mut self.upload {
+            upload.fail(refusal.to_error());
+        }
+    }
+
+    /// Whether nothing is kept of it.
+    pub(super) fn passes_over(&self, id: DeliveryId) -> bool {
+        let upload = self.upload.as_ref();
+        upload.is_some_and(|upload| upload.id() == id && upload.failed().is_some())
+    }
+
     pub(super) fn is_coming(&self, id: DeliveryId) -> bool {
         self.upload.as_ref().is_some_and(|upload| upload.id() == id)
     }

@@ -1,10 +1,12 @@
 //! Messages that are larger than an event.
 
+use std::time::Duration;
+
 use mente_broker::entity::{QueueProperties, Sending};
 use mente_broker::{Access, Principal};
 use mente_wire::amqp::message::{Body, Message};
 use mente_wire::amqp::performative::{Performative, Role};
-use mente_wire::amqp::{DeliveryState, Outcome, condition};
+use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome, condition};
 
 use crate::peer::{Peer, node};
 use crate::{Door, door};
@@ -107,4 +109,47 @@ async fn who_waits_for_room_holds_up_nobody_and_comes_on_when_there_is_some() {
         peer.send_in_parts(0, 0, &large[2 * MIB..], false).await;
         assert_eq!(outcome(&mut peer, 0).await, Outcome::Accepted);
     }
+}
+
+#[tokio::test]
+async fn who_finds_no_room_for_too_long_is_told_so_and_its_link_goes_on() {
+    let door = with_queue(100 << 10).await;
+    let large = message(3 * MIB);
+    let mut peers = Vec::new();
+    for _ in 0..AT_ONCE {
+        let mut peer = sender(&door, 100 << 20).await;
+        peer.send_in_parts(0, 0, &large[..2 * MIB], true).await;
+        peers.push(peer);
+    }
+    let mut late = sender(&door, 100 << 20).await;
+    late.send_in_parts(0, 0, &large[..5 * MIB / 4], true).await;
+    // A small one behind shows that all before was heard.
+    let mut small = sender(&door, 100 << 20).await;
+    small.send_in_parts(0, 0, &message(100), false).await;
+    assert_eq!(outcome(&mut small, 0).await, Outcome::Accepted);
+    tokio::time::pause();
+    tokio::time::advance(Duration::from_secs(31)).await;
+    tokio::time::resume();
+    late.send_in_parts(0, 0, &large[5 * MIB / 4..], false).await;
+    let Outcome::Rejected(Some(error)) = outcome(&mut late, 0).await else {
+        panic!("it is not rejected");
+    };
+    assert_eq!(error.condition.as_str(), "com.microsoft:server-busy");
+    late.send_in_parts(0, 1, &message(100), false).await;
+    assert_eq!(outcome(&mut late, 1).await, Outcome::Accepted);
+}
+
+#[tokio::test]
+async fn a_control_link_takes_no_more_than_what_a_transaction_is_ended_with() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    let coordinator = Destination::Coordinator(Coordinator::default());
+    peer.attach(0, Role::Sender, coordinator).await;
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+    peer.send_in_parts(0, 0, &[0; 5 << 10], true).await;
+    let (Performative::Detach(detach), _) = peer.hear().await else {
+        panic!("it goes on");
+    };
+    let condition = detach.error.unwrap().condition;
+    assert_eq!(condition.as_str(), condition::MESSAGE_SIZE_EXCEEDED);
 }

@@ -69,6 +69,8 @@ pub struct Connection {
     /// When the last frame came, and when the last one went.
     heard: Duration,
     spoke: Duration,
+    /// The door reads nothing at present, so that nothing can come.
+    is_deaf: bool,
     /// What came with the last event, or by a command.
     untold: Option<Event>,
 }
@@ -104,6 +106,7 @@ impl Connection {
             now,
             heard: now,
             spoke: now,
+            is_deaf: false,
             untold: None,
             options,
         }

@@ -275,6 +275,15 @@ impl Connection {
         Some(self.fail_connection(error, true))
     }
 
+    /// Whether the door reads at present what the peer says. While it does not nobody is silent for too long.
+    pub fn listen(&mut self, listens: bool, now: Duration) {
+        self.now = self.now.max(now);
+        if listens && self.is_deaf {
+            self.heard = self.now;
+        }
+        self.is_deaf = !listens;
+    }
+
     /// When [`tick`](Self::tick) is due, if no bytes come and none go before.
     pub fn deadline(&self) -> Option<Duration> {
         let at = [self.heartbeat_at(), self.ends_at()];
@@ -298,7 +307,7 @@ impl Connection {
             | Phase::Unopened { until }
             | Phase::Closing { until, .. } => Some(until),
             Phase::Open => {
-                let idle = self.options.idle_time_out?;
+                let idle = self.options.idle_time_out.filter(|_| !self.is_deaf)?;
                 Some(self.heard + idle * 2)
             }
             Phase::Finished => None,
