@@ -143,7 +143,7 @@ def topics_and_events(call):
     call("get", one, 200, headers={"accept": STRUCTURED}, topic="orders", position="0:0")
     call("get", one, 200, topic="orders", position="0:3")
     call("get", one, 404, topic="orders", position="0:999")
-    call("get", t + "/bodies/{body}", 404, topic="orders", body="0-" + "0" * 32)
+    call("get", t + "/bodies/{place}", 404, topic="orders", place="0-" + "0" * 32)
     lines, page = {"accept": "application/x-ndjson"}, {"from": "earliest", "wait_ms": 1}
     read = call("get", e, 200, query=page, headers=lines, topic="orders")
     topic_id = read.headers["mente-topic-id"]

@@ -1,4 +1,4 @@
-//! `GET /topics/{topic}/bodies/{body}`: the data of an event that is too large to be with it. Its attribute `dataref`
+//! `GET /topics/{topic}/bodies/{place}`: the data of an event that is too large to be with it. Its attribute `dataref`
 //! names the path, which cannot be guessed. Whoever has that and may read the topic may read it.
 //!
 //! The answer has the event's own content type and the length. A sender says the type, so a browser is told to save

@@ -240,7 +240,7 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
             get(read::events).post(events::publish),
         ),
         ("/topics/{topic}/events/{position}", get(event::get)),
-        ("/topics/{topic}/bodies/{body}", get(bodies::get)),
+        ("/topics/{topic}/bodies/{place}", get(bodies::get)),
         ("/topics/{topic}/snapshot", get(snapshot::get)),
         (
             "/topics/{topic}/eventsubscriptions/{subscription}",
