@@ -543,7 +543,7 @@ def main(url):
     operation(call)
     methods = {"get", "put", "post", "delete"}
     all_of_it = {(m, path) for path, item in document["paths"].items() for m in item if m in methods}
-    # Only AMQP makes such data; a client of it asks for this one (`tests/servicebus/python/messages.py`).
+    # Only AMQP makes such data: of this one only the refusal is held to the document.
     all_of_it.remove(("get", "/topics/{topic}/bodies/{place}"))
     if all_of_it != checked.called:
         raise SystemExit(f"never called: {sorted(all_of_it - checked.called)}")
