@@ -720,27 +720,6 @@ impl Queue {
         }
     }
 
-    /// Makes up for what was decided as one record.
-    pub(crate) fn join_all_settled(&mut self, effects: &mut Effects) {
-        for partition in 0..self.partitions() {
-            self.join_settled(partition, effects);
-        }
-    }
-
-    /// Keeps what is settled small.
-    fn join_settled(&mut self, partition: u32, effects: &mut Effects) {
-        let p = self.partitions.get(partition as usize);
-        let Some(ranges) = p.and_then(Partition::to_join) else {
-            return;
-        };
-        for verdict in ranges::verdicts(partition, ranges) {
-            self.tell(verdict, effects);
-        }
-        if let Some(p) = self.partitions.get_mut(partition as usize) {
-            p.joined();
-        }
-    }
-
     fn tell(&mut self, verdict: Verdict, effects: &mut Effects) {
         self.apply(&verdict);
         if planted(Planted::SettleNotJournaled) && matches!(verdict, Verdict::Settled { .. }) {

@@ -15,8 +15,8 @@ use std::collections::BTreeMap;
 use mente_engine::Offset;
 use serde::{Deserialize, Serialize};
 
-use super::Verdict;
-use super::partition::SETTLED_PER_VERDICT;
+use super::partition::{Partition, SETTLED_PER_VERDICT};
+use super::{Effects, Queue, Verdict};
 
 /// So many ranges are looked through for some to be joined.
 pub(super) const RANGES: usize = if cfg!(test) { 4 } else { 256 };
@@ -132,7 +132,30 @@ impl Ranges {
     }
 }
 
-pub(super) fn verdicts(partition: u32, ranges: Vec<Range>) -> Vec<Verdict> {
+impl Queue {
+    /// Makes up for what was decided as one record.
+    pub(crate) fn join_all_settled(&mut self, effects: &mut Effects) {
+        for partition in 0..self.partitions() {
+            self.join_settled(partition, effects);
+        }
+    }
+
+    /// Keeps what is settled small.
+    pub(super) fn join_settled(&mut self, partition: u32, effects: &mut Effects) {
+        let p = self.partitions.get(partition as usize);
+        let Some(ranges) = p.and_then(Partition::to_join) else {
+            return;
+        };
+        for verdict in verdicts(partition, ranges) {
+            self.tell(verdict, effects);
+        }
+        if let Some(p) = self.partitions.get_mut(partition as usize) {
+            p.joined();
+        }
+    }
+}
+
+fn verdicts(partition: u32, ranges: Vec<Range>) -> Vec<Verdict> {
     let joined = |ranges: &[Range]| Verdict::Joined {
         partition,
         ranges: ranges.to_vec(),
