@@ -36,7 +36,7 @@ use super::Door;
 use super::address::Place;
 use super::attach::{self, Lead};
 use super::condition::Refusal;
-use super::download::Opened;
+use super::download::{Failed, Opened};
 use super::management;
 use super::receiver::Receiver;
 use super::requests::Request;
@@ -98,7 +98,7 @@ pub(super) enum Done {
     Placed(LinkId, Placed),
     /// By the upload's serial.
     Kept(LinkId, u64, mente_broker::Result<Body>),
-    Opened(LinkId, Box<Result<Opened, Refusal>>),
+    Opened(LinkId, Box<Result<Opened, Failed>>),
     Piece(LinkId, mente_broker::Result<Bytes>),
 }
 
@@ -127,6 +127,8 @@ pub(super) struct Client {
     moved: Moved,
     /// Links on which a large message comes.
     uploads: BTreeSet<LinkId>,
+    /// Those on which one goes, or is about to.
+    downloads: BTreeSet<LinkId>,
     is_leaving: bool,
 }
 
@@ -236,6 +238,7 @@ impl Client {
             lane: Lane::Free,
             moved: Moved::Nothing,
             uploads: BTreeSet::new(),
+            downloads: BTreeSet::new(),
             is_leaving: false,
         }
     }
@@ -627,13 +630,13 @@ impl Client {
             }
             Done::Opened(id, opened) => {
                 if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
-                    let opened = receiver.opened(*opened);
+                    let opened = receiver.opened(*opened, &self.desk);
                     self.received(machine, id, opened);
                 }
             }
             Done::Piece(id, piece) => {
                 if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
-                    let sent = receiver.piece(machine, id, piece);
+                    let sent = receiver.piece(machine, id, piece, &self.desk);
                     self.received(machine, id, sent);
                 }
             }
@@ -654,7 +657,12 @@ impl Client {
     fn pump_link(&mut self, machine: &mut Connection, id: LinkId) {
         let is_stuck = match self.links.get_mut(&id) {
             Some(Link::Receiver(receiver)) => {
-                receiver.pump(machine, id, &self.desk, self.is_leaving)
+                let is_stuck = receiver.pump(machine, id, &self.desk, self.is_leaving);
+                match receiver.has_room() {
+                    true => drop(self.downloads.insert(id)),
+                    false => drop(self.downloads.remove(&id)),
+                }
+                is_stuck
             }
             Some(Link::Sender(sender)) => {
                 sender.pump(machine, id, &self.desk);
@@ -711,6 +719,7 @@ impl Client {
         self.stuck.remove(&id);
         self.claims.let_go(id);
         self.uploads.remove(&id);
+        self.downloads.remove(&id);
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
             Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),

@@ -76,6 +76,7 @@ async fn exchange(
         client.tick(&mut machine);
         client.keep_lane(&mut machine, now);
         client.pump(&mut machine);
+        client.keep_downloads(&mut machine, now);
         stopping.go_on(&mut machine, client, now);
         if output.bytes.is_empty() {
             let was_full = !machine.wants_bytes() || !machine.has_room();
@@ -102,6 +103,7 @@ async fn exchange(
         let at = machine.deadline().into_iter();
         let at = at.chain(client.deadline(now)).chain(stopping.deadline());
         let at = at.chain(last).chain(client.lane_deadline());
+        let at = at.chain(client.download_deadline());
         let at = at.min().map(|at| began + at);
         tokio::select! {
             read = read(&mut reader, &mut input), if hears => {

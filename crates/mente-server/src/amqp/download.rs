@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use mente_broker::{Broker, Claim, KeptBody, Principal, SubscriptionName};
+use mente_broker::{Broker, Claim, KeptBody, Kind, Principal, SubscriptionName};
 use mente_engine::{Event, limits};
 use mente_wire::amqp::event::{Packing, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Refused};
@@ -37,6 +37,25 @@ pub(super) struct Download {
     _room: OwnedSemaphorePermit,
 }
 
+/// Why a message cannot be sent, or not to its end.
+pub(super) enum Failed {
+    /// Its data is not what was kept: it is the message that has failed, not who receives it.
+    Damaged,
+    Refused(Refusal),
+}
+
+impl From<mente_broker::Error> for Failed {
+    fn from(error: mente_broker::Error) -> Self {
+        match error.kind {
+            Kind::Corrupt => {
+                tracing::error!(%error, "a message cannot be delivered");
+                Self::Damaged
+            }
+            _ => Self::Refused(error.into()),
+        }
+    }
+}
+
 /// Waits for room, and looks where the data is.
 pub(super) async fn open(
     budget: Arc<Semaphore>,
@@ -45,9 +64,9 @@ pub(super) async fn open(
     view: SubscriptionName,
     number: u64,
     claim: Claim,
-) -> Result<Opened, Refusal> {
+) -> Result<Opened, Failed> {
     let room = budget.acquire_many_owned(ROOM_BYTES).await;
-    let room = room.map_err(|_| Refusal::busy("the server stops"))?;
+    let room = room.map_err(|_| Failed::Refused(Refusal::busy("the server stops")))?;
     let body = broker.kept_body(&who, &view, &claim).await?;
     Ok(Opened { number, body, room })
 }
@@ -78,6 +97,11 @@ impl Opened {
 }
 
 impl Download {
+    /// Whether the next step is the receiver's.
+    pub(super) const fn waits_for_receiver(&self) -> bool {
+        !self.is_reading
+    }
+
     pub(super) const fn delivery(&self) -> DeliveryId {
         self.delivery
     }
@@ -102,7 +126,7 @@ impl Download {
         machine: &mut Connection,
         id: LinkId,
         piece: mente_broker::Result<Bytes>,
-    ) -> Result<bool, Refusal> {
+    ) -> Result<bool, Failed> {
         let piece = piece?;
         self.is_reading = false;
         self.next += 1;
@@ -111,13 +135,8 @@ impl Download {
         let is_last = self.next >= self.body.count();
         let is_it = (self.bytes, self.checksum) == (self.body.bytes(), self.body.checksum());
         let Some(packing) = self.packing.as_mut().filter(|_| !is_last || is_it) else {
-            let words = "the data of a message is not what was kept of it";
-            tracing::error!("{words}");
-            return Err(Refusal::new(
-                mente_wire::amqp::condition::INTERNAL_ERROR,
-                500,
-                words,
-            ));
+            tracing::error!("the data of a message is not what was kept of it");
+            return Err(Failed::Damaged);
         };
         let mut out = packing.add(&piece);
         if is_last && let Some(packing) = self.packing.take() {
@@ -126,7 +145,7 @@ impl Download {
         match machine.append(id, self.delivery, out.into(), is_last) {
             // Its link is gone, of which there is an event.
             Ok(()) | Err(Refused::Gone | Refused::NoDelivery) => Ok(is_last),
-            Err(refused) => Err(Refusal::busy(refused.to_string())),
+            Err(refused) => Err(Failed::Refused(Refusal::busy(refused.to_string()))),
         }
     }
 }

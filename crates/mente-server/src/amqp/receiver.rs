@@ -13,12 +13,12 @@ use mente_broker::{
 use mente_engine::limits;
 use mente_wire::amqp::event::{self, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
-use mente_wire::amqp::{DeliveryState, Outcome};
+use mente_wire::amqp::{DeliveryState, Outcome, condition};
 use tokio::time::timeout;
 
 use super::client::{Desk, Done};
 use super::condition::Refusal;
-use super::download::{self, Download, Opened};
+use super::download::{self, Download, Failed, Opened};
 use super::settle::{self, Out, Settlement};
 use super::transactions::{Transactions, within};
 
@@ -32,6 +32,8 @@ const RENEWAL: Duration = Duration::from_secs(2);
 const DRAIN_WAIT: Duration = Duration::from_millis(100);
 /// Messages that are completed at once for who receives without locks.
 const COMPLETED: usize = 32;
+/// How long nothing may go of a large message that has room.
+const STILL_WAIT: Duration = Duration::from_secs(60);
 /// Calls that settle which are under way for one link; what comes meanwhile is in the next one.
 const SETTLING: usize = 16;
 
@@ -65,11 +67,13 @@ pub(super) struct Receiver {
     _attached: Attached,
     /// The message whose data is kept beside it, that stands first in line or is being sent.
     large: Option<Large>,
+    /// What its session had sent, and when that was first seen, while a large message has room.
+    pace: Option<(u32, Duration)>,
 }
 
 enum Large {
-    /// It waits for room.
-    Opening,
+    /// It waits for room; by its number.
+    Opening(u64),
     Opened(Opened),
     Sending(Box<Download>),
 }
@@ -110,6 +114,7 @@ impl Receiver {
             told: Vec::new(),
             _attached: attached,
             large: None,
+            pace: None,
         }
     }
 
@@ -194,11 +199,19 @@ impl Receiver {
         }
         // One whose data is kept beside it takes a while to go: what stands behind it stays.
         let is_large = |held: &Held| held.claim.is_some();
-        if self.large.is_some() || self.done.iter().any(is_large) {
+        if self.done.iter().any(is_large) {
             return;
         }
+        let first = self.held.front();
+        let large = first.and_then(|held| Some((held.number, held.claim?)));
         let small = self.held.iter().take_while(|held| !is_large(held)).count();
-        let most = fits.min(COMPLETED).min(small + 1);
+        let most = match (large, &self.large) {
+            (None, None) => fits.min(COMPLETED).min(small),
+            // It is completed once it is known that it can be sent.
+            (Some((number, _)), Some(Large::Opened(opened))) if opened.is_of(number) => 1,
+            (Some((number, claim)), None) => return self.open(id, number, claim, desk),
+            _ => return,
+        };
         let held: Vec<_> = self.held.drain(..most).collect();
         self.completing = true;
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
@@ -278,7 +291,8 @@ impl Receiver {
                 self.take(id, credit, WAIT, desk);
             }
         }
-        is_full
+        // Nothing else brings on what waits for room behind the end of a large message.
+        is_full || !machine.has_room()
     }
 
     fn is_busy(&self) -> bool {
@@ -286,11 +300,79 @@ impl Receiver {
     }
 
     /// There is room for the large message that stands first in line, or it cannot be had.
-    pub(super) fn opened(&mut self, opened: Result<Opened, Refusal>) -> Result<(), Refusal> {
-        if matches!(self.large, Some(Large::Opening)) {
-            self.large = Some(Large::Opened(opened?));
+    pub(super) fn opened(
+        &mut self,
+        opened: Result<Opened, Failed>,
+        desk: &Desk,
+    ) -> Result<(), Refusal> {
+        let Some(Large::Opening(number)) = self.large else {
+            return Ok(());
+        };
+        self.large = None;
+        match opened {
+            Ok(opened) => self.large = Some(Large::Opened(opened)),
+            Err(Failed::Refused(refusal)) => return Err(refusal),
+            Err(Failed::Damaged) => {
+                let damaged = self.held.pop_front_if(|held| held.number == number);
+                if let Some(held) = damaged
+                    && let Some(lock) = held.lock
+                {
+                    self.fail(lock.token, held.note, desk);
+                }
+            }
         }
         Ok(())
+    }
+
+    /// What cannot be delivered has been tried: it does not stand before others for ever.
+    fn fail(&self, token: LockToken, note: Option<String>, desk: &Desk) {
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+        desk.begin(async move {
+            let ending = Ending::Abandon { note };
+            if let Err(error) = broker.end_locks(&who, &view, vec![token], ending).await {
+                tracing::debug!(%error, "what cannot be delivered keeps its lock until that runs out");
+            }
+            Done::Nothing
+        });
+    }
+
+    /// Whether a large message has room that others wait for.
+    pub(super) const fn has_room(&self) -> bool {
+        matches!(self.large, Some(Large::Opened(_) | Large::Sending(_)))
+    }
+
+    /// Sees whether anything goes. While a piece is read it is not the receiver who is slow.
+    pub(super) fn keep_pace(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        now: Duration,
+    ) -> Result<(), Refusal> {
+        let waits = match &self.large {
+            Some(Large::Sending(download)) => download.waits_for_receiver(),
+            Some(Large::Opened(_)) => !self.completing,
+            Some(Large::Opening(_)) | None => false,
+        };
+        let Ok(sent) = machine.transfers_sent(id) else {
+            return Ok(());
+        };
+        self.pace = match self.pace.filter(|_| waits) {
+            _ if !waits => None,
+            Some((before, since)) if before == sent => Some((before, since)),
+            _ => Some((sent, now)),
+        };
+        match self.deadline() {
+            Some(until) if until <= now => Err(Refusal::new(
+                condition::RESOURCE_LIMIT_EXCEEDED,
+                403,
+                "a large message holds room that others wait for, and nothing of it is taken",
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn deadline(&self) -> Option<Duration> {
+        self.pace.map(|(_, since)| since + STILL_WAIT)
     }
 
     /// Sends a piece of the large message that is being sent.
@@ -299,11 +381,23 @@ impl Receiver {
         machine: &mut Connection,
         id: LinkId,
         piece: mente_broker::Result<Bytes>,
+        desk: &Desk,
     ) -> Result<(), Refusal> {
-        if let Some(Large::Sending(download)) = &mut self.large
-            && download.send(machine, id, piece)?
-        {
-            self.large = None;
+        let Some(Large::Sending(download)) = &mut self.large else {
+            return Ok(());
+        };
+        match download.send(machine, id, piece) {
+            Ok(false) => return Ok(()),
+            Ok(true) => self.large = None,
+            Err(Failed::Refused(refusal)) => return Err(refusal),
+            Err(Failed::Damaged) => {
+                // It has begun, and SDKs do not know of deliveries that are aborted: the link ends.
+                if let Some(out) = self.out.remove(&download.delivery()) {
+                    self.fail(out.token, out.note, desk);
+                }
+                let words = "the data of a message is not what was kept of it";
+                return Err(Refusal::new(condition::INTERNAL_ERROR, 500, words));
+            }
         }
         Ok(())
     }
@@ -332,19 +426,23 @@ impl Receiver {
                 });
                 Some(sent)
             }
-            Some(Large::Opening) => {
-                self.large = Some(Large::Opening);
+            Some(Large::Opening(number)) => {
+                self.large = Some(Large::Opening(number));
                 None
             }
             _ => {
-                self.large = Some(Large::Opening);
-                let budget = Arc::clone(&desk.door.large);
-                let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
-                let opened = download::open(budget, broker, who, view, held.number, claim);
-                desk.begin(async move { Done::Opened(id, Box::new(opened.await)) });
+                self.open(id, held.number, claim, desk);
                 None
             }
         }
+    }
+
+    fn open(&mut self, id: LinkId, number: u64, claim: Claim, desk: &Desk) {
+        self.large = Some(Large::Opening(number));
+        let budget = Arc::clone(&desk.door.large);
+        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+        let opened = download::open(budget, broker, who, view, number, claim);
+        desk.begin(async move { Done::Opened(id, Box::new(opened.await)) });
     }
 
     /// Whether there is more to send once something is written.
@@ -353,10 +451,13 @@ impl Receiver {
         if let Some(Large::Sending(download)) = &mut self.large {
             return download.read_on(machine, id, desk);
         }
-        let number = self.line().front().map(|held| held.number);
-        self.large.take_if(|large| {
+        let line = self.done.front().or(self.held.front());
+        let number = line.map(|held| held.number);
+        // What is being completed stands in no line.
+        let large = (!self.completing).then_some(&mut self.large);
+        large.and_then(|large| large.take_if(|large| {
             matches!(large, Large::Opened(opened) if !number.is_some_and(|number| opened.is_of(number)))
-        });
+        }));
         while !self.is_shut
             && let Some(held) = self.line().pop_front()
         {
@@ -446,6 +547,12 @@ impl Receiver {
             note: held.note.as_deref(),
             without_data: false,
         }
+    }
+
+    /// The locks of messages that are out and larger than an event.
+    pub(super) fn large_out(&self) -> impl Iterator<Item = LockToken> + '_ {
+        let large = self.out.values().filter(|out| out.is_large);
+        large.map(|out| out.token)
     }
 
     /// What the receiver says of a delivery.

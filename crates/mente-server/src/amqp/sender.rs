@@ -472,3 +472,31 @@ fn is_of_content(error: &Error) -> bool {
         Kind::Invalid | Kind::TooLarge | Kind::OutOfRange
     )
 }
+
+#[cfg(test)]
+mod tests {
+    use mente_broker::SubscriptionName;
+
+    use super::*;
+    use crate::alone::broker;
+
+    #[tokio::test]
+    async fn a_piece_of_a_delivery_that_was_aborted_is_none_of_the_next_one_with_its_id() {
+        let to = EntityName::new("q").unwrap();
+        let attached = broker().await.attach(SubscriptionName::queue(to.clone()));
+        let who = Principal::Anonymous;
+        let mut sender = Sender::new(who, to, "q".to_owned(), 2 << 20, false, attached);
+        let id = DeliveryId(5);
+        let first = sender.new_upload(id);
+        let serial = first.serial();
+        sender.upload = Some(first);
+        sender.aborted(id);
+        sender.upload = Some(sender.new_upload(id));
+        sender.placed(Placed {
+            serial,
+            index: 0,
+            result: Err(Error::new(Kind::Refused, "too late")),
+        });
+        assert!(!sender.passes_over(id));
+    }
+}

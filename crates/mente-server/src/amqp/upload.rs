@@ -49,8 +49,8 @@ enum End {
 /// A piece that the broker has now.
 pub(super) struct Placed {
     pub(super) serial: u64,
-    index: usize,
-    result: mente_broker::Result<(mente_broker::Upload, Offset)>,
+    pub(super) index: usize,
+    pub(super) result: mente_broker::Result<(mente_broker::Upload, Offset)>,
 }
 
 impl Upload {

@@ -5,8 +5,8 @@ use std::time::Duration;
 use mente_broker::entity::{QueueProperties, Sending};
 use mente_broker::{Access, Principal};
 use mente_wire::amqp::message::{Body, Message};
-use mente_wire::amqp::performative::{Performative, Role};
-use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome, condition};
+use mente_wire::amqp::performative::{Attach, Performative, Role, SenderSettleMode};
+use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome, Source, condition};
 
 use crate::peer::{Peer, node};
 use crate::{Door, door};
@@ -152,4 +152,83 @@ async fn a_control_link_takes_no_more_than_what_a_transaction_is_ended_with() {
     };
     let condition = detach.error.unwrap().condition;
     assert_eq!(condition.as_str(), condition::MESSAGE_SIZE_EXCEEDED);
+}
+
+/// Takes frames of a large message up to this many.
+async fn frames(peer: &mut Peer, count: usize) {
+    for _ in 0..count {
+        let (Performative::Transfer(transfer), _) = peer.hear().await else {
+            panic!("no transfer");
+        };
+        assert!(transfer.more);
+    }
+}
+
+#[tokio::test]
+async fn who_shuts_its_window_within_a_large_message_does_not_hold_its_room_for_ever() {
+    let door = with_queue(100 << 10).await;
+    let mut from = sender(&door, 100 << 20).await;
+    from.send_in_parts(0, 0, &message(3 * MIB), false).await;
+    assert_eq!(outcome(&mut from, 0).await, Outcome::Accepted);
+    let mut peer = Peer::begin_with(door.tcp().await, 5).await;
+    peer.attach(0, Role::Receiver, node("q")).await;
+    peer.credit(0, 1, false).await;
+    frames(&mut peer, 5).await;
+    for _ in 0..2 {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        tokio::time::pause();
+        tokio::time::advance(Duration::from_secs(61)).await;
+        tokio::time::resume();
+    }
+    let (Performative::Detach(detach), _) = peer.hear().await else {
+        panic!("it goes on");
+    };
+    let condition = detach.error.unwrap().condition;
+    assert_eq!(condition.as_str(), condition::RESOURCE_LIMIT_EXCEEDED);
+    // Its lock has been given back.
+    let mut other = Peer::begin_with(door.tcp().await, 5).await;
+    other.attach(0, Role::Receiver, node("q")).await;
+    other.credit(0, 1, false).await;
+    frames(&mut other, 5).await;
+}
+
+#[tokio::test]
+async fn one_that_is_received_without_a_lock_comes_whole_and_is_gone() {
+    let door = with_queue(100 << 10).await;
+    let mut from = sender(&door, 100 << 20).await;
+    let large = message(3 * MIB);
+    from.send_in_parts(0, 0, &large, false).await;
+    assert_eq!(outcome(&mut from, 0).await, Outcome::Accepted);
+    from.send_in_parts(0, 1, &message(100), false).await;
+    assert_eq!(outcome(&mut from, 1).await, Outcome::Accepted);
+    let mut peer = Peer::begin_with(door.tcp().await, 1_000).await;
+    let source = Source {
+        address: Some("q".into()),
+        ..Source::default()
+    };
+    let attach = Attach {
+        source: Some(source),
+        target: Some(node("q")),
+        sender_settles: SenderSettleMode::Settled,
+        ..Attach::new("link".into(), 0, Role::Receiver)
+    };
+    peer.say(&Performative::Attach(Box::new(attach))).await;
+    assert!(matches!(peer.hear().await.0, Performative::Attach(_)));
+    peer.credit(0, 10, false).await;
+    let mut bytes = Vec::new();
+    while bytes.len() < 2 {
+        bytes.push(0);
+        loop {
+            let (Performative::Transfer(transfer), payload) = peer.hear().await else {
+                panic!("no transfer");
+            };
+            *bytes.last_mut().unwrap() += payload.len();
+            if !transfer.more {
+                break;
+            }
+        }
+    }
+    assert!(bytes[0] > 3 * MIB && bytes[1] < 1_000, "{bytes:?}");
+    peer.credit(0, 10, true).await;
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
+use mente_broker::queue::LockToken;
 use mente_wire::amqp::machine::{Connection, Delivery, LinkId};
 use mente_wire::amqp::{DeliveryState, Outcome};
 
@@ -81,6 +82,10 @@ impl Client {
                 has_sessions,
             } => {
                 let session = self.session_of(&place, &request);
+                let large = match management::puts_aside(&request) {
+                    true => self.large_of(&place),
+                    false => Vec::new(),
+                };
                 let call = management::Call {
                     broker: self.desk.broker(),
                     who,
@@ -88,6 +93,7 @@ impl Client {
                     place,
                     has_sessions,
                     session,
+                    large,
                 };
                 if let Some(txn_id) = txn_id {
                     self.request_within(machine, id, &txn_id, call, request);
@@ -122,6 +128,18 @@ impl Client {
             }
             _ => None,
         })
+    }
+
+    /// The locks of large messages that receivers of this connection have there.
+    fn large_of(&self, place: &Place) -> Vec<LockToken> {
+        let view = place.view();
+        let receivers = self.links.values().filter_map(|link| match link {
+            Link::Receiver(receiver) if receiver.view == view => Some(receiver),
+            _ => None,
+        });
+        receivers
+            .flat_map(|receiver| receiver.large_out())
+            .collect()
     }
 
     /// Sends an answer on the link for it: of the same session and node, by its name or address, else the newest.

@@ -112,6 +112,31 @@ impl Client {
         }
     }
 
+    /// Ends links on which nothing goes of a large message for too long.
+    pub(in crate::amqp) fn keep_downloads(&mut self, machine: &mut Connection, now: Duration) {
+        for id in self.downloads.iter().copied().collect::<Vec<_>>() {
+            let kept = match self.links.get_mut(&id) {
+                Some(Link::Receiver(receiver)) => receiver.keep_pace(machine, id, now),
+                _ => Ok(()),
+            };
+            if kept.is_err() {
+                self.received(machine, id, kept);
+            }
+        }
+    }
+
+    /// When to look again whether they go on.
+    pub(in crate::amqp) fn download_deadline(&self) -> Option<Duration> {
+        let receivers = self
+            .downloads
+            .iter()
+            .filter_map(|id| match self.links.get(id) {
+                Some(Link::Receiver(receiver)) => receiver.deadline(),
+                _ => None,
+            });
+        receivers.min()
+    }
+
     fn hang_up(&mut self, machine: &mut Connection, condition: &'static str, words: &'static str) {
         let _ = machine.close(Some(Error::new(condition, words)));
         self.forget();

@@ -37,6 +37,11 @@ pub(super) async fn update(call: &Call, body: &Map) -> Result<Answer, Refusal> {
 pub(super) fn ends(call: &Call, body: &Map) -> Result<(Vec<LockToken>, Ending), Refusal> {
     let tokens = tokens(body)?;
     let ending = settle::requested(body)?;
+    if matches!(ending, Ending::Defer { .. })
+        && tokens.iter().any(|token| call.large.contains(token))
+    {
+        return Err(settle::no_deferring());
+    }
     // What was received in a session is settled by who has it.
     call.session(body)?;
     Ok((tokens, ending))
@@ -57,4 +62,44 @@ fn tokens(body: &Map) -> Result<Vec<LockToken>, Refusal> {
 /// Go's client asks for arrays where others take lists too.
 pub(super) fn array(kind: Kind, values: Vec<Value>) -> Value {
     Array::new(kind, values).map_or(Value::Null, Value::from)
+}
+
+#[cfg(test)]
+mod tests {
+    use mente_broker::{EntityName, Principal, SubscriptionName};
+    use mente_wire::amqp::Uuid;
+
+    use super::*;
+    use crate::amqp::address::{Address, Place};
+
+    fn place() -> Place {
+        match Address::parse("q") {
+            Ok(Address::Entity(place)) => place,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn what_could_not_be_handed_out_again_is_not_put_aside_by_its_token_either() {
+        let call = Call {
+            broker: crate::alone::broker().await,
+            who: Principal::Anonymous,
+            place: place(),
+            view: SubscriptionName::queue(EntityName::new("q").unwrap()),
+            has_sessions: false,
+            session: None,
+            large: vec![LockToken::from_bytes([1; 16])],
+        };
+        for (status, of, is_refused) in [
+            ("defered", 1, true),
+            ("defered", 2, false),
+            ("completed", 1, false),
+        ] {
+            let tokens = array(Kind::Uuid, vec![Value::Uuid(Uuid([of; 16]))]);
+            let mut body = body_of(TOKENS, tokens);
+            body.0.push(("disposition-status".into(), status.into()));
+            let refused = ends(&call, &body).err().map(|refusal| refusal.status);
+            assert_eq!(refused, is_refused.then_some(501), "{status} {of}");
+        }
+    }
 }

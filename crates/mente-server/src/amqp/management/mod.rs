@@ -36,6 +36,18 @@ pub(super) struct Call {
     pub(super) has_sessions: bool,
     /// The lock on the session that the request is about, if its client has one.
     pub(super) session: Option<SessionLock>,
+    /// Locks of its client on messages that cannot be put aside, if the request asks for that.
+    pub(super) large: Vec<LockToken>,
+}
+
+/// Whether a request asks to defer messages.
+pub(in crate::amqp) fn puts_aside(request: &Request) -> bool {
+    let operation = request.property("operation").unwrap_or_default();
+    let status = match &request.body {
+        Value::Map(body) => text(body, "disposition-status"),
+        _ => None,
+    };
+    operation.ends_with("update-disposition") && status == Some("defered")
 }
 
 /// The session that a request names.

@@ -68,6 +68,13 @@ impl Connection {
         Ok(session.peer_window)
     }
 
+    /// Transfers that went on the session of this link, as it counts them: a serial number, by which to see whether
+    /// any has gone since.
+    pub fn transfers_sent(&mut self, link: LinkId) -> Result<u32, Refused> {
+        let (session, _) = self.session(link.session)?;
+        Ok(session.next_outgoing_id)
+    }
+
     /// Largest delivery that comes on a link from now on: a larger one ends the link.
     pub fn end_above(&mut self, link: LinkId, delivery_bytes: usize) -> Result<(), Refused> {
         let (session, _) = self.session(link.session)?;

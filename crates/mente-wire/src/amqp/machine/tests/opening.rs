@@ -248,6 +248,18 @@ fn who_is_silent_is_closed_after_twice_its_time() {
 }
 
 #[test]
+fn who_is_not_listened_to_is_not_silent() {
+    let mut peer = Peer::opened(limits(), Open::default());
+    peer.machine.listen(false, seconds(100));
+    assert_eq!(peer.machine.deadline(), None);
+    assert_eq!(peer.machine.tick(seconds(1_000)), None);
+    peer.machine.listen(true, seconds(1_000));
+    peer.machine.listen(true, seconds(1_100));
+    assert_eq!(peer.machine.deadline(), Some(seconds(1_240)));
+    assert!(peer.machine.tick(seconds(1_240)).is_some());
+}
+
+#[test]
 fn a_client_that_waits_for_signs_gets_them() {
     let open = Open {
         idle_time_out_ms: Some(60_000),
