@@ -11,12 +11,13 @@ import threading
 import time
 
 from azure.servicebus import ServiceBusClient, ServiceBusMessage
+from azure.servicebus.exceptions import MessageLockLostError
 
 SENDERS = 2
 RECEIVERS = 2
 BATCH = 20
-# How long what was sent may take to be completed, once the server lives on.
-DRAIN_SECONDS = 90
+# What is left when nothing was completed for so long, with the server alive, is lost.
+STILL_SECONDS = 60
 
 
 class Books:
@@ -85,7 +86,12 @@ def complete(books, receiver, message, began):
         if id not in books.sent:
             books.broken.append(f"{id} was never sent")
         books.unsure.add(id)
-    receiver.complete_message(message)
+    try:
+        receiver.complete_message(message)
+    except MessageLockLostError:
+        with books.lock:
+            books.unsure.discard(id)
+        raise
     with books.lock:
         books.unsure.discard(id)
         if id in books.completed:
@@ -103,8 +109,10 @@ def main(queue):
     over_sending.set()
     for thread in senders:
         thread.join()
-    began = time.monotonic()
-    while books.left() and time.monotonic() - began < DRAIN_SECONDS:
+    done, since = 0, time.monotonic()
+    while books.left() and time.monotonic() - since < STILL_SECONDS:
+        if len(books.completed) > done:
+            done, since = len(books.completed), time.monotonic()
         time.sleep(0.2)
     over.set()
     for thread in receivers:

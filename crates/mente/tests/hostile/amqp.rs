@@ -297,7 +297,7 @@ async fn windows_that_stay_shut_hold_nothing() {
 }
 
 #[tokio::test]
-async fn receivers_that_never_read_hold_a_bounded_piece_each() {
+async fn receivers_that_never_read_hold_up_nobody() {
     let door = door().await;
     let mut filler = door.peer().await;
     fill(&mut filler, "full", 100, 900 << 10).await;

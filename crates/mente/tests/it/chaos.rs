@@ -58,15 +58,17 @@ fn three_kills_lose_nothing_and_a_line_that_is_missing_is_found() {
     std::fs::write(&end, text).unwrap();
 
     // A message of which a client was told that it is completed, and none was.
-    let lines = std::fs::read_dir(folder.path().join("1-directory/history")).unwrap();
+    let histories = std::fs::read_dir(folder.path().join("1-directory/history")).unwrap();
     let held = r#""ending":"complete","session":null,"held":true"#;
-    let told = lines.map(|file| file.unwrap().path()).find_map(|path| {
+    let is_told = |line: &&str| line.contains(r#""queue":"plain""#) && line.contains(held);
+    let told = histories.map(|file| file.unwrap().path()).find_map(|path| {
         let text = std::fs::read_to_string(&path).unwrap();
-        text.contains(held).then_some((path, text))
+        let line = text.lines().find(is_told)?.to_owned();
+        Some((path, text, line))
     });
-    let (path, text) = told.expect("a message was completed");
-    let refused = held.replace("true", "false");
-    std::fs::write(&path, text.replacen(held, &refused, 1)).unwrap();
+    let (path, text, line) = told.expect("a message was completed");
+    let refused = line.replace(r#""held":true"#, r#""held":false"#);
+    std::fs::write(&path, text.replacen(&line, &refused, 1)).unwrap();
     let spoilt = check(folder.path());
     assert_eq!(spoilt.status.code(), Some(1), "{spoilt:?}");
     assert!(count(&spoilt, "lost") > 0, "{spoilt:?}");

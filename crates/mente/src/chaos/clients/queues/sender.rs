@@ -118,15 +118,6 @@ pub(super) async fn schedule(mut teller: Teller) -> Result<()> {
 impl Teller {
     /// The number under which it waits.
     async fn schedule_one(&mut self, value: &str, delay_ms: u64) -> Result<Option<i64>> {
-        let due = jiff::Timestamp::now().as_millisecond() + i64::try_from(delay_ms)?;
-        let filler = self.filler();
-        let payload = message(value, None, filler, Some(Value::Timestamp(Timestamp(due))));
-        let entry = vec![
-            ("message-id".into(), value.into()),
-            ("message".into(), Value::Binary(payload.into())),
-        ];
-        let messages = Value::List(vec![Value::Map(Map(entry))]);
-        let body = Map(vec![("messages".into(), messages)]);
         let what = |numbers| What::Schedule {
             values: vec![value.to_owned()],
             delay_ms,
@@ -141,6 +132,16 @@ impl Teller {
             return Ok(None);
         }
         self.note(Phase::Invoke, LATER, what(Vec::new()))?;
+        // Counted from what was told, in whole milliseconds: the law counts from there too.
+        let due = jiff::Timestamp::now().as_millisecond() + 1 + i64::try_from(delay_ms)?;
+        let filler = self.filler();
+        let payload = message(value, None, filler, Some(Value::Timestamp(Timestamp(due))));
+        let entry = vec![
+            ("message-id".into(), value.into()),
+            ("message".into(), Value::Binary(payload.into())),
+        ];
+        let messages = Value::List(vec![Value::Map(Map(entry))]);
+        let body = Map(vec![("messages".into(), messages)]);
         let Some(peer) = self.peer.as_mut() else {
             bail!("links without a connection");
         };
