@@ -266,12 +266,21 @@ pub(crate) async fn copy(
     let Some(source) = find_parts(engine, from).await? else {
         return Ok(None);
     };
-    let Some(mut manifest) = read_manifest(engine, source, claim.at, claim.word).await? else {
+    let manifest = match read_manifest(engine, source, claim.at, claim.word).await {
+        Err(Error::Corrupt(_)) => None,
+        manifest => manifest?,
+    };
+    let Some(mut manifest) = manifest else {
         return Ok(None);
     };
     let goal = make_parts(engine, to).await?;
     for at in &mut manifest.pieces {
-        let Some(piece) = read_piece(engine, source, *at).await? else {
+        let piece = match read_piece(engine, source, *at).await {
+            // It will never be there again: the copy goes on without its data, as where it is gone.
+            Err(Error::Corrupt(_)) => None,
+            piece => piece?,
+        };
+        let Some(piece) = piece else {
             return Ok(None);
         };
         in_time()?;

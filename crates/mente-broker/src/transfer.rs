@@ -109,7 +109,8 @@ pub(crate) async fn transfer(
             };
             let Some(claim) = alone(burial, claim)? else {
                 failed.push(burial.clone());
-                continue;
+                // The next one's data is another call's: that may take as long.
+                break;
             };
             let (event, headers) = copy(&record, burial, origin, claim, parse, properties);
             let record = event.to_record_with(clock.now().wall, headers);

@@ -30,8 +30,6 @@ const BLOCKS_AT_LEAST: usize = 10;
 const NEARBY: usize = if cfg!(test) { 4 } else { 1_024 };
 /// Marks of the log's time that are kept, to find where a window begins.
 const MARKS: usize = 4_096;
-/// How far the clock of who wrote a record may be ahead; one that is more so says nothing of the time.
-const AHEAD: Duration = Duration::from_secs(5 * 60);
 /// Offsets that `IdsFrom` may lie behind where it could.
 pub(super) const SLACK: u64 = 1_000;
 
@@ -136,16 +134,9 @@ impl Ids {
     }
 
     /// Whether the id is new; it is known from now on.
-    pub(super) fn is_new(
-        &mut self,
-        id: &str,
-        offset: Offset,
-        time: Timestamp,
-        now: Timestamp,
-    ) -> bool {
-        // One record of the next year is not to forget the ids of this one.
-        let is_plausible = time <= now.plus(AHEAD);
-        self.time = self.time.max(if is_plausible { time } else { now });
+    /// By the times of the log alone, whatever a clock says: a restart finds the same.
+    pub(super) fn is_new(&mut self, id: &str, offset: Offset, time: Timestamp) -> bool {
+        self.time = self.time.max(time);
         self.mark(offset);
         self.make_room();
         let id = hash(id);
@@ -246,9 +237,8 @@ mod tests {
         Ids::new(windows, &Arc::default())
     }
 
-    /// Just when it was written.
     fn is_new_at(ids: &mut Ids, id: &str, offset: u64, time: i64) -> bool {
-        ids.is_new(id, Offset(offset), Timestamp(time), Timestamp(time))
+        ids.is_new(id, Offset(offset), Timestamp(time))
     }
 
     proptest! {
@@ -330,24 +320,6 @@ mod tests {
         assert!(is_new_at(&mut ids, "a", 3, 60_001));
         // A clock that goes back makes nothing new.
         assert!(!is_new_at(&mut ids, "a", 4, 5));
-    }
-
-    #[test]
-    fn who_writes_far_ahead_of_time_makes_nothing_new() {
-        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
-        let year = 365 * 86_400_000;
-        for n in 0..9 {
-            assert!(is_new_at(&mut ids, &n.to_string(), n, 1_000 * n as i64));
-        }
-        assert!(ids.is_new("b", Offset(9), Timestamp(year), Timestamp(9_000)));
-        for n in 0..9 {
-            assert!(!is_new_at(&mut ids, &n.to_string(), 10 + n, 20_000));
-        }
-        assert!(!is_new_at(&mut ids, "b", 20, 29_000));
-        assert!(is_new_at(&mut ids, "b", 21, 49_001));
-        // A clock that is a little ahead is the log's.
-        assert!(ids.is_new("c", Offset(22), Timestamp(60_000), Timestamp(50_000)));
-        assert!(is_new_at(&mut ids, "c", 23, 80_001));
     }
 
     #[test]

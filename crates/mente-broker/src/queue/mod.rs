@@ -321,7 +321,7 @@ impl Queue {
             return;
         };
         let ids = self.ids.as_mut();
-        let is_new = ids.is_none_or(|ids| ids.is_new(arriving.id, offset, arriving.time, now.wall));
+        let is_new = ids.is_none_or(|ids| ids.is_new(arriving.id, offset, arriving.time));
         if p.is_behind(offset) {
             // Read for its id alone.
             return;

@@ -326,6 +326,10 @@ impl Receiver {
 
     /// What cannot be delivered has been tried: it does not stand before others for ever.
     fn fail(&self, token: LockToken, note: Option<String>, desk: &Desk) {
+        // A dead letter is tried for ever: its lock is what paces that.
+        if self.view.buried_by().is_some() {
+            return;
+        }
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         desk.begin(async move {
             let ending = Ending::Abandon { note };
