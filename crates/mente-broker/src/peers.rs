@@ -16,7 +16,7 @@ use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Reply};
 
 /// Changes with every change of a command's or a reply's shape.
-const VERSION: u32 = 5;
+const VERSION: u32 = 6;
 
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
