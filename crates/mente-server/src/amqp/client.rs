@@ -31,7 +31,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::asked::REQUESTS;
-use self::large::{Lane, Moved, PIECES};
+use self::large::{Lane, Moved, PIECES, SMALL_BYTES};
 use super::Door;
 use super::address::Place;
 use super::attach::{self, Lead};
@@ -482,7 +482,7 @@ impl Client {
         permit: OwnedSemaphorePermit,
     ) {
         let id = delivery.link;
-        if delivery.handed_bytes > 0 {
+        if delivery.handed_bytes > 0 || delivery.payload.len() > SMALL_BYTES {
             self.progress(true);
         }
         match self.links.get_mut(&id) {

@@ -69,6 +69,8 @@ pub(super) struct Receiver {
     large: Option<Large>,
     /// What its session had sent, and when that was first seen, while a large message has room.
     pace: Option<(u32, Duration)>,
+    /// Since when the large message has room, once that was looked at.
+    room_since: Option<Duration>,
 }
 
 enum Large {
@@ -115,6 +117,7 @@ impl Receiver {
             _attached: attached,
             large: None,
             pace: None,
+            room_since: None,
         }
     }
 
@@ -310,7 +313,10 @@ impl Receiver {
         };
         self.large = None;
         match opened {
-            Ok(opened) => self.large = Some(Large::Opened(opened)),
+            Ok(opened) => {
+                self.large = Some(Large::Opened(opened));
+                self.room_since = None;
+            }
             Err(Failed::Refused(refusal)) => return Err(refusal),
             Err(Failed::Damaged) => {
                 let damaged = self.held.pop_front_if(|held| held.number == number);
@@ -345,13 +351,19 @@ impl Receiver {
         matches!(self.large, Some(Large::Opened(_) | Large::Sending(_)))
     }
 
-    /// Sees whether anything goes. While a piece is read it is not the receiver who is slow.
+    /// Sees whether anything goes. While a piece is read, or the client is not listened to, it is not the receiver who
+    /// is slow; for the whole of a message there is as much time as for one that comes.
     pub(super) fn keep_pace(
         &mut self,
         machine: &mut Connection,
         id: LinkId,
         now: Duration,
+        is_deaf: bool,
     ) -> Result<(), Refusal> {
+        self.room_since = match self.has_room() {
+            true => self.room_since.or(Some(now)),
+            false => None,
+        };
         let waits = match &self.large {
             Some(Large::Sending(download)) => download.waits_for_receiver(),
             Some(Large::Opened(_)) => !self.completing,
@@ -360,8 +372,8 @@ impl Receiver {
         let Ok(sent) = machine.transfers_sent(id) else {
             return Ok(());
         };
-        self.pace = match self.pace.filter(|_| waits) {
-            _ if !waits => None,
+        self.pace = match self.pace {
+            _ if !waits || is_deaf => None,
             Some((before, since)) if before == sent => Some((before, since)),
             _ => Some((sent, now)),
         };
@@ -369,14 +381,17 @@ impl Receiver {
             Some(until) if until <= now => Err(Refusal::new(
                 condition::RESOURCE_LIMIT_EXCEEDED,
                 403,
-                "a large message holds room that others wait for, and nothing of it is taken",
+                "a large message holds room that others wait for, and too little of it is taken",
             )),
             _ => Ok(()),
         }
     }
 
     pub(super) fn deadline(&self) -> Option<Duration> {
-        self.pace.map(|(_, since)| since + STILL_WAIT)
+        let whole = Duration::from_secs(limits::UPLOAD_SECONDS);
+        let still = self.pace.map(|(_, since)| since + STILL_WAIT);
+        let whole = self.room_since.map(|since| since + whole);
+        still.into_iter().chain(whole).min()
     }
 
     /// Sends a piece of the large message that is being sent.

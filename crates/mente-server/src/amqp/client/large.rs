@@ -59,6 +59,9 @@ pub(super) enum Moved {
     Whole,
 }
 
+/// Deliveries of more count as progress when they are whole: several that begin together hold room as a large one does.
+pub(super) const SMALL_BYTES: usize = 64 << 10;
+
 impl Client {
     /// Of large messages, that are in memory on their way to the broker.
     pub(super) fn pieces(&self) -> usize {
@@ -114,9 +117,10 @@ impl Client {
 
     /// Ends links on which nothing goes of a large message for too long.
     pub(in crate::amqp) fn keep_downloads(&mut self, machine: &mut Connection, now: Duration) {
+        let is_deaf = !self.may_hear();
         for id in self.downloads.iter().copied().collect::<Vec<_>>() {
             let kept = match self.links.get_mut(&id) {
-                Some(Link::Receiver(receiver)) => receiver.keep_pace(machine, id, now),
+                Some(Link::Receiver(receiver)) => receiver.keep_pace(machine, id, now, is_deaf),
                 _ => Ok(()),
             };
             if kept.is_err() {
