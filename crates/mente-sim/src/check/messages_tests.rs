@@ -450,3 +450,26 @@ fn a_session_is_one_receivers_and_in_order() {
     added(Law::Lost, "set", 6, set("A", "two"));
     missing(Law::Lost, "set");
 }
+
+#[test]
+fn what_is_scheduled_is_due_when_time_has_passed_or_a_clock_says_so() {
+    let told = [
+        (-3_600, 10_000, false),
+        (3_600, 60_000, false),
+        (-3_600, 60_000, true),
+    ];
+    for (seconds, delay_ms, is_early) in told {
+        let mut steps = good();
+        let at = steps.iter().position(|(known, ..)| *known == "later");
+        let at = at.unwrap();
+        steps[at].3 = schedule("f", delay_ms);
+        let ms = seconds * 1_000;
+        steps.insert(at + 1, ("stepped", 9, Phase::Ok, Op::Step { ms }));
+        let broken = laws_broken(&steps);
+        assert_eq!(
+            broken.contains(&Law::TooSoon),
+            is_early,
+            "{seconds} s, {delay_ms} ms: {broken:?}"
+        );
+    }
+}
