@@ -179,6 +179,15 @@ func (b *bus) take(from receiver, count int) []*sb.ReceivedMessage {
 	return taken
 }
 
+// One by one: of several that are asked for at once the SDK gives those back that come late, and so another time.
+func (b *bus) takeInTurn(from receiver, count int) []*sb.ReceivedMessage {
+	var taken []*sb.ReceivedMessage
+	for range count {
+		taken = append(taken, b.takeOne(from))
+	}
+	return taken
+}
+
 // A few messages, or none within a while.
 func (b *bus) takeSome(from receiver) []*sb.ReceivedMessage {
 	ctx, cancel := context.WithTimeout(b, 2*time.Second)

@@ -138,7 +138,7 @@ func large(b *bus) {
 	body := bytes.Repeat([]byte("0123456789"), 90_000)
 	b.send("plain", text("before"), &sb.Message{Body: body}, text("behind"))
 	from := b.receiver("plain")
-	came := b.take(from, 3)
+	came := b.takeInTurn(from, 3)
 	same([]string{string(came[0].Body), string(came[2].Body)}, []string{"before", "behind"})
 	holds(bytes.Equal(came[1].Body, body), "another body")
 	holds(bytes.Equal(b.peekAll(from)[1].Body, body), "another body when peeked at")
@@ -147,7 +147,7 @@ func large(b *bus) {
 func largerThanAnEvent(b *bus) {
 	body := bytes.Repeat([]byte("0123456789"), 500_000)
 	b.send("large", text("before"), &sb.Message{Body: body}, text("behind"))
-	came := b.take(b.receiver("large"), 3)
+	came := b.takeInTurn(b.receiver("large"), 3)
 	same([]string{string(came[0].Body), string(came[2].Body)}, []string{"before", "behind"})
 	holds(bytes.Equal(came[1].Body, body), "another body")
 }
