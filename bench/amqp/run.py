@@ -19,7 +19,9 @@ import time
 from pathlib import Path
 
 import backlog
-from servers import SERVERS, Mente, die_with_parent, missing
+from servers import SERVERS, Mente, missing
+
+from beside import aligned, die_with_parent, disk_sync, filesystem, median, say
 
 HERE = Path(__file__).parent
 # Debian has the development files of the older library only.
@@ -57,32 +59,6 @@ Of unlike things, and whom it favours:
 - Client and server share the processors, so a server that needs less of them leaves more to its client. Idle
   brokers are stopped; what the kernel writes later is synced before the next turn.
 - One disk, one node, no replication, 1 KiB, no selectors, sessions, transactions or schedules."""
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def filesystem(folder):
-    done = subprocess.run(["df", "--output=fstype", str(folder)], capture_output=True, text=True)
-    return done.stdout.split()[-1] if done.returncode == 0 else "unknown"
-
-
-def disk_sync(folder, times):
-    """p50 and p99 of 4 KiB overwritten and synced, in us: what no durable broker here can be below."""
-    path, took = folder / "sync", []
-    if not path.exists():
-        with open(path, "wb") as file:
-            file.write(bytes(1 << 20))
-            os.fsync(file.fileno())
-    with open(path, "r+b", buffering=0) as file:
-        for number in range(times):
-            before = time.perf_counter_ns()
-            os.pwrite(file.fileno(), os.urandom(4096), number % 256 * 4096)
-            os.fdatasync(file.fileno())
-            took.append((time.perf_counter_ns() - before) / 1000)
-    took.sort()
-    return took[len(took) // 2], took[len(took) * 99 // 100]
 
 
 def build(folder):
@@ -218,15 +194,6 @@ class Bench:
                         row = self.results.setdefault(f"{phase}-{load[0]}", {})
                         row.setdefault(name, []).append(came)
             say(f"bench: round {number + 1} of {self.options.rounds}")
-
-
-def median(turns, what):
-    return statistics.median(turn[what] for turn in turns)
-
-
-def aligned(lines):
-    widths = [max(len(line[at]) for line in lines) for at in range(len(lines[0]))]
-    return "\n".join("  ".join(word.ljust(width) for word, width in zip(line, widths)).rstrip() for line in lines)
 
 
 def table(bench):

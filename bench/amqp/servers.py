@@ -1,27 +1,23 @@
-"""Starts, holds, measures and stops the brokers: loopback, free ports, data below one temporary directory."""
+"""The brokers: how each is started, and asked whether it is there."""
 
-import ctypes
 import hashlib
 import json
 import os
 import shutil
-import signal
 import socket
 import subprocess
-import time
-import urllib.request
+import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-TICKS = os.sysconf("SC_CLK_TCK")
-SYNCS = "fsync,fdatasync,sync_file_range,msync,io_submit,io_uring_enter"
+sys.path.insert(0, str(HERE.parent))
+
+from beside import Server, free_port, said_by, told  # noqa: E402
+
 QUEUES = 1000
-START_SECONDS = 90
 
 ARTEMIS = "2.40.0"
-ARTEMIS_URL = (
-    f"https://repo1.maven.org/maven2/org/apache/activemq/apache-artemis/{ARTEMIS}/apache-artemis-{ARTEMIS}-bin.tar.gz"
-)
+ARTEMIS_ARCHIVE = f"org.apache.activemq:apache-artemis:{ARTEMIS}:tar.gz:bin"
 ARTEMIS_SHA512 = (
     "270a00dc3028fb3b93c6aa09aa3e40fbe76015029e5308e0aac241589299a72d"
     "ac9bb50a10e7e86ad66185e2d8bc7224626810df12f1ee05694322054ad32700"
@@ -29,67 +25,19 @@ ARTEMIS_SHA512 = (
 RABBITMQ = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 
 
-def die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def stat_of(pid):
-    """Parent, and processor seconds: own, and of children that ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(fields[1]), sum(map(int, fields[11:15])) / TICKS
-
-
-def said_by(*command):
-    done = subprocess.run(command, capture_output=True, text=True)
-    return (done.stdout + done.stderr).strip()
-
-
-class Server:
+class Broker(Server):
     """One broker at work, with queues 0 to QUEUES - 1."""
 
-    name = ""
     pattern = "bench.%d"
     sasl = "ANONYMOUS"
     # Who settles a message that was received: `first`, the receiver, who waits for nothing; `second`, the receiver
     # after the broker has answered.
     mode = "first"
-    end = signal.SIGTERM
 
     def __init__(self, folder, options):
-        self.folder = folder / self.name.lower()
-        self.folder.mkdir()
-        self.out = open(folder / f"{self.name.lower()}.out", "wb")
-        self.process, self.options = None, options
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.start()
-
-    def launch(self, command, **environment):
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self.out,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-            cwd=self.folder,
-            env=os.environ | environment,
-            start_new_session=True,
-        )
-        end = time.monotonic() + START_SECONDS
-        while not self.answers():
-            if self.process.poll() is not None or time.monotonic() > end:
-                said = Path(self.out.name).read_text(errors="replace")[-2000:]
-                raise SystemExit(f"{self.name} does not answer:\n{said}")
-            time.sleep(0.02)
+        super().__init__(folder, options)
 
     def answers(self):
         """AMQP's own greeting, since a port may be open before its broker is there."""
@@ -101,81 +49,21 @@ class Server:
         except OSError:
             return False
 
-    def pids(self):
-        """The server's process and its children, parents first."""
-        tree, children = [self.process.pid], {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and (stat := stat_of(entry)):
-                children.setdefault(stat[0], []).append(int(entry))
-        for pid in tree:
-            tree += children.get(pid, [])
-        return tree
-
-    def tell(self, number):
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
-
-    def hold(self):
-        """Takes no processor and no disk until `go_on`."""
-        self.tell(signal.SIGSTOP)
-
-    def go_on(self):
-        self.tell(signal.SIGCONT)
-
-    def cpu(self):
-        return sum(stat[1] for pid in self.pids() if (stat := stat_of(pid)))
+    def ask_to_end(self):
+        """Each process: a script is the parent of some."""
+        self.tell(self.end)
 
     def resident_mib(self):
-        total = 0
-        for pid in self.pids():
-            try:
-                for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-                    if line.startswith("VmRSS:"):
-                        total += int(line.split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-        return total / 1024
+        return self.memory_mib("status", "VmRSS")
 
     def syncs(self, work):
-        """What strace counts of calls that wait for the disk, or bring it work, while `work` is done."""
-        if not shutil.which("strace"):
-            return "strace is missing"
-        report = self.folder.parent / "strace"
-        targets = [word for pid in self.pids() for word in ("-p", str(pid))]
-        command = ["strace", "-f", "-c", "-o", str(report), "-e", f"trace={SYNCS}", *targets]
-        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        try:
-            time.sleep(1)
-            messages = work()
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait()
-        found = []
-        for line in report.read_text().splitlines():
-            words = line.split()
-            if words and words[-1] in SYNCS.split(","):
-                found.append(f"{int(words[3]) / messages * 1000:.0f} {words[-1]}")
-        return ", ".join(found) or "strace saw none"
-
-    def kill(self):
-        self.tell(signal.SIGKILL)
-        self.process.wait()
-
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.go_on()
-            self.tell(self.end)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.kill()
-        self.out.close()
+        """Of each thousand of the messages that `work` counts."""
+        messages = []
+        calls = self.count_syncs(lambda: messages.append(work()))
+        return told(calls, sum(messages) / 1000, 0)
 
 
-class Mente(Server):
+class Mente(Broker):
     name = "Mente"
     how = "commits of the log overwrite a file in place, one fdatasync each, shared by all that wait; settlements are commits too, and are confirmed when durable"
 
@@ -199,7 +87,7 @@ class Confirmed(Mente):
     mode = "second"
 
 
-class Artemis(Server):
+class Artemis(Broker):
     name = "Artemis"
     how = "the journal by libaio if that is there (io_submit, O_DIRECT), synced in what its buffer gathers for some us; it takes receiver-settle-mode first only"
 
@@ -209,17 +97,17 @@ class Artemis(Server):
 
     @classmethod
     def fetch(cls):
-        """From Maven Central, once, under its checksum."""
+        """Through Maven, once, under its checksum."""
         home = cls.home()
         if home.exists():
             return
         home.parent.mkdir(exist_ok=True)
-        archive = home.with_suffix(".tar.gz.part")
-        with urllib.request.urlopen(ARTEMIS_URL, timeout=120) as source, open(archive, "wb") as target:
-            shutil.copyfileobj(source, target)
+        archive = home.parent / f"apache-artemis-{ARTEMIS}-bin.tar.gz"
+        copy = ["dependency:copy", f"-Dartifact={ARTEMIS_ARCHIVE}", f"-DoutputDirectory={home.parent}"]
+        subprocess.run(["mvn", "-B", "-q", *copy], check=True, stdout=sys.stderr)
         if hashlib.sha512(archive.read_bytes()).hexdigest() != ARTEMIS_SHA512:
             archive.unlink()
-            raise OSError(f"{ARTEMIS_URL} is not what its checksum says")
+            raise OSError(f"{ARTEMIS_ARCHIVE} is not what its checksum says")
         made = home.with_suffix(".part")
         made.mkdir(exist_ok=True)
         subprocess.run(["tar", "-xzf", archive, "-C", made, "--strip-components=1"], check=True)
@@ -256,7 +144,7 @@ class Artemis(Server):
         self.launch([str(self.instance / "bin/artemis"), "run"])
 
 
-class RabbitMQ(Server):
+class RabbitMQ(Broker):
     name = "RabbitMQ"
     pattern = "/amq/queue/bench.%d"
     sasl = "none"
@@ -300,7 +188,7 @@ class RabbitMQ(Server):
         )
 
 
-class Null(Server):
+class Null(Broker):
     name = "null"
     sasl = "none"
     how = "nothing is stored"

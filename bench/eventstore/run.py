@@ -12,7 +12,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -23,7 +22,9 @@ from pathlib import Path
 
 from clients import TYPE, Event, Refused
 from servers import SERVERS, missing
-from worker import LENGTH, id_of, loaded, payloads
+from worker import LENGTH, id_of, payloads
+
+from beside import aligned, disk_sync, filesystem, median, say
 
 HERE = Path(__file__).parent
 SYSTEMS = list(SERVERS)
@@ -89,32 +90,6 @@ Of unlike things, and whom it favours:
   log each, so those that came 1000 an append are several times dearer than those that came 10 an append (--load-batch;
   UmaDB and PostgreSQL do not mind).
 - Data fit into memory here; nothing is said of a store that does not. One disk, one node, no replication."""
-
-
-def say(text):
-    print(text, file=sys.stderr, flush=True)
-
-
-def filesystem(folder):
-    done = subprocess.run(["df", "--output=fstype", str(folder)], capture_output=True, text=True)
-    return done.stdout.split()[-1] if done.returncode == 0 else "unknown"
-
-
-def disk_sync(folder, times):
-    """p50 and p99 of 4 KiB overwritten and synced, in us: what no durable store here can be below."""
-    path, took = folder / "sync", []
-    if not path.exists():
-        with open(path, "wb") as file:
-            file.write(bytes(1 << 20))
-            os.fsync(file.fileno())
-    with open(path, "r+b", buffering=0) as file:
-        for number in range(times):
-            before = time.perf_counter_ns()
-            os.pwrite(file.fileno(), os.urandom(4096), number % 256 * 4096)
-            os.fdatasync(file.fileno())
-            took.append((time.perf_counter_ns() - before) / 1000)
-    took.sort()
-    return took[len(took) // 2], took[len(took) * 99 // 100]
 
 
 class Bench:
@@ -371,10 +346,6 @@ class Bench:
             say(f"bench: {row[0]}{' in the large store' if self.before else ''}")
 
 
-def median(turns, what):
-    return statistics.median(turn[what] for turn in turns)
-
-
 def spread(turns, what):
     values = [turn[what] for turn in turns]
     return f"{min(values):.0f}-{max(values):.0f}"
@@ -435,12 +406,6 @@ def costs(bench, found):
     return lines
 
 
-def show(lines):
-    widths = [max(map(len, column)) for column in zip(*lines)]
-    for line in lines:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
-
-
 def grown(bench, small, large):
     """What each system's rows became."""
     names = list(bench.servers)
@@ -482,14 +447,14 @@ def report(bench, before, after, syncs, took):
     )
     print(f"disk: {filesystem(bench.folder)}; 4 KiB overwritten and synced takes {before[0]:.0f} us (p99 {before[1]:.0f}) before, ", end="")
     print(f"{after[0]:.0f} us (p99 {after[1]:.0f}) after\n")
-    show(table(bench, small))
+    print(aligned(table(bench, small)))
     print("\nRatios above 1 say that Mente is the faster one: of times theirs / Mente's, of rates Mente's / theirs.")
     print(f"?: the disk's own sync beside the two differed by more than {SAME_DISK:g} times, so that the ratio says little.")
     for name, _, _, _, what in ROWS:
         if what and name in small:
             print(f"{name.removesuffix('-1')}: {what}")
     print("\nProcessor time of one call, server and client, and a sync of 4 KiB right before the turns, each in us:\n")
-    show(costs(bench, small))
+    print(aligned(costs(bench, small)))
     print("\nWhat an acknowledged append waits for, by strace while one client appends 200 events, one each:")
     for name, server in bench.servers.items():
         print(f"- {name}: {syncs[name]} an append. {server.how}")
@@ -497,9 +462,9 @@ def report(bench, before, after, syncs, took):
     loads(bench, small_loads)
     if bench.before:
         print(f"\nThe same stores grown to {options.grown} events; reads are of what came then, {bench.streams} streams of {LENGTH}:\n")
-        show(table(bench, bench.results))
+        print(aligned(table(bench, bench.results)))
         print("\nWhat each row is in the small store and in the large one:\n")
-        show(grown(bench, small, bench.results))
+        print(aligned(grown(bench, small, bench.results)))
         print(f"\nGrown by {bench.streams * LENGTH} events (PostgreSQL: its indexes dropped before and made anew behind):")
         loads(bench, bench.loads)
     held = ", ".join(f"{name} {count}" for name, count in bench.checked.items())

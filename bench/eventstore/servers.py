@@ -1,40 +1,18 @@
-"""Starts, stops, holds and measures the servers: loopback, free ports, data below one temporary directory."""
+"""The servers: how each is started, asked whether it is there, and counted."""
 
-import ctypes
 import glob
 import os
 import pwd
 import shutil
 import signal
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
-from clients import CLIENTS, Postgres
+sys.path.insert(0, str(Path(__file__).parent.parent))
 
-TICKS = os.sysconf("SC_CLK_TCK")
-SYNCS = "fsync,fdatasync,sync_file_range,msync,io_uring_enter"
-
-
-def die_with_parent():
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
-
-
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def stat_of(pid):
-    """Parent, and processor seconds: own, and of children that ended."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-    except (FileNotFoundError, ProcessLookupError):
-        return None
-    return int(fields[1]), sum(map(int, fields[11:13])) / TICKS, sum(map(int, fields[13:15])) / TICKS
+from beside import Server, free_port, stat_of, told  # noqa: E402
+from clients import CLIENTS, Postgres  # noqa: E402
 
 
 def alone_of(pid):
@@ -48,74 +26,23 @@ def alone_of(pid):
     return None
 
 
-class Server:
+class Store(Server):
     """One system at work."""
 
-    name = ""
-    user = None
+    start_seconds = 30
 
-    def __init__(self, folder, options):
-        self.folder = folder / self.name.lower()
-        self.folder.mkdir()
-        self.out = open(folder / f"{self.name.lower()}.out", "wb")
-        self.process, self.options = None, options
-        self.start()
-
-    def launch(self, command):
-        self.process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=self.out,
-            stderr=subprocess.STDOUT,
-            preexec_fn=die_with_parent,
-            cwd=self.folder,
-            user=self.user,
-            group=self.user,
-            extra_groups=[] if self.user else None,
-            start_new_session=True,
-        )
-        self.ready()
-
-    def ready(self):
-        end = time.monotonic() + 30
-        while True:
-            try:
-                client = self.client()
-                client.null()
-                client.close()
-                return
-            except Exception as error:
-                if self.process.poll() is not None or time.monotonic() > end:
-                    said = Path(self.out.name).read_text(errors="replace")[-2000:]
-                    raise SystemExit(f"{self.name} does not answer: {error}\n{said}") from error
-                time.sleep(0.1)
+    def answers(self):
+        try:
+            client = self.client()
+            client.null()
+            client.close()
+            return True
+        # Each client has its own for what is not there yet.
+        except Exception:
+            return False
 
     def client(self, **how):
         return CLIENTS[self.name](self.address, **how)
-
-    def pids(self):
-        """The server's process and its children, parents first."""
-        tree, stats = [self.process.pid], {}
-        for entry in os.listdir("/proc"):
-            if entry.isdigit() and (stat := stat_of(entry)):
-                stats.setdefault(stat[0], []).append(int(entry))
-        for pid in tree:
-            tree += stats.get(pid, [])
-        return tree
-
-    def tell(self, number):
-        for pid in self.pids():
-            try:
-                os.kill(pid, number)
-            except ProcessLookupError:
-                pass
-
-    def hold(self):
-        """Takes no processor and no disk until `go_on`."""
-        self.tell(signal.SIGSTOP)
-
-    def go_on(self):
-        self.tell(signal.SIGCONT)
 
     def cpu(self):
         """Seconds, of what runs and of children that ended."""
@@ -127,15 +54,7 @@ class Server:
 
     def resident_mib(self):
         """Proportional, since the processes of PostgreSQL share memory."""
-        total = 0
-        for pid in self.pids():
-            try:
-                for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines():
-                    if line.startswith("Pss:"):
-                        total += int(line.split()[1])
-            except (FileNotFoundError, ProcessLookupError):
-                pass
-        return total / 1024
+        return self.memory_mib("smaps_rollup", "Pss")
 
     def disk_mib(self):
         """Blocks that the files have, those that were taken in advance included."""
@@ -149,44 +68,18 @@ class Server:
         return total / (1 << 20)
 
     def syncs(self, appends, make):
-        """What strace counts of calls that wait for the disk, while one client appends."""
-        if not shutil.which("strace"):
-            return "strace is missing"
-        report = self.folder.parent / "strace"
-        targets = [word for pid in self.pids() for word in ("-p", str(pid))]
-        command = ["strace", "-f", "-c", "-o", str(report), "-e", f"trace={SYNCS}", *targets]
-        tracer = subprocess.Popen(command, stderr=subprocess.DEVNULL, preexec_fn=die_with_parent)
-        try:
-            time.sleep(1)
+        """Of each of so many appends of one client."""
+
+        def work():
             client = self.client()
             for number in range(appends):
                 client.append([make(number)])
             client.close()
-        finally:
-            tracer.send_signal(signal.SIGINT)
-            tracer.wait()
-        found = []
-        for line in report.read_text().splitlines():
-            words = line.split()
-            if words and words[-1] in SYNCS.split(","):
-                found.append(f"{int(words[3]) / appends:.2f} {words[-1]}")
-        return ", ".join(found) or "strace saw none"
 
-    def stop(self):
-        if self.process and self.process.poll() is None:
-            self.go_on()
-            self.process.send_signal(self.end)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.tell(signal.SIGKILL)
-                self.process.wait()
-        self.out.close()
-
-    end = signal.SIGTERM
+        return told(self.count_syncs(work), appends, 2)
 
 
-class MenteServer(Server):
+class MenteServer(Store):
     name = "Mente"
     how = "one data file of the log overwritten in place and synced, shared by all appends that wait"
 
@@ -201,7 +94,7 @@ class MenteServer(Server):
         self.version = f"{said}, one process, as it comes"
 
 
-class UmadbServer(Server):
+class UmadbServer(Store):
     name = "UmaDB"
     how = "pages are written and synced, then the header is written and synced; shared by all appends that wait"
     end = signal.SIGINT
@@ -218,7 +111,7 @@ class UmadbServer(Server):
         self.version = f"umadb {version('umadb')}, the server of its Python package, {said}"
 
 
-class PostgresServer(Server):
+class PostgresServer(Store):
     name = "PostgreSQL"
     how = "wal_sync_method=fdatasync, synchronous_commit=on, fsync=on, full_page_writes=on; commits share a sync"
     end = signal.SIGINT

@@ -31,8 +31,9 @@ pub(super) enum Queued {
 pub(super) struct Sending {
     link: u64,
     transfer: Transfer,
-    /// What is left of it: in parts of which the door sends another when it has one.
-    payload: VecDeque<Bytes>,
+    /// What is left of it, and of the parts that the door added behind it since.
+    payload: Bytes,
+    behind: VecDeque<Bytes>,
     /// The door has not sent the last one.
     is_open: bool,
 }
@@ -106,7 +107,8 @@ impl Session {
         let queued = Queued::Transfer(Box::new(Sending {
             link: serial,
             transfer,
-            payload: [outgoing.payload].into(),
+            payload: outgoing.payload,
+            behind: VecDeque::new(),
             is_open: outgoing.more,
         }));
         wire.queued_bytes += queued.payload_bytes();
@@ -130,7 +132,9 @@ impl Session {
             _ => return Err(Refused::NoDelivery),
         };
         wire.queued_bytes += payload.len();
-        sending.payload.push_back(payload);
+        if !payload.is_empty() {
+            sending.behind.push_back(payload);
+        }
         sending.is_open = !is_last;
         self.pump(wire);
         Ok(())
@@ -251,7 +255,7 @@ impl Session {
 
 impl Sending {
     fn payload_bytes(&self) -> usize {
-        self.payload.iter().map(Bytes::len).sum()
+        self.payload.len() + self.behind.iter().map(Bytes::len).sum::<usize>()
     }
 
     /// Whether it is this delivery, and may be added to.
@@ -261,13 +265,13 @@ impl Sending {
 
     /// One frame of it. False if the peer's frames are too small for one.
     fn write_frame(&mut self, channel: u16, wire: &mut Wire) -> bool {
-        while self.payload.len() > 1 && self.payload.front().is_some_and(Bytes::is_empty) {
-            self.payload.pop_front();
+        if self.payload.is_empty()
+            && let Some(next) = self.behind.pop_front()
+        {
+            self.payload = next;
         }
-        let is_more = self.is_open || self.payload.len() > 1;
-        let mut none = Bytes::new();
-        let payload = self.payload.front_mut().unwrap_or(&mut none);
-        let (payload_bytes, frame_bytes) = (payload.len(), wire.frame_bytes);
+        let is_more = self.is_open || !self.behind.is_empty();
+        let (payload_bytes, frame_bytes) = (self.payload.len(), wire.frame_bytes);
         let fitting =
             self.transfer
                 .write_frame(channel, payload_bytes, is_more, frame_bytes, wire.out());
@@ -275,7 +279,8 @@ impl Sending {
             wire.is_overlong = true;
             return false;
         };
-        wire.out().extend_from_slice(&payload.split_to(fitting));
+        wire.out()
+            .extend_from_slice(&self.payload.split_to(fitting));
         true
     }
 }

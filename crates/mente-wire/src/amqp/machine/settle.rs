@@ -31,8 +31,7 @@ impl Session {
         if !disposition.settled && says_nothing {
             return Ok(None);
         }
-        let is_outcome = matches!(disposition.state, Some(DeliveryState::Outcome(_)));
-        let is_said = !disposition.settled && is_outcome;
+        let is_said = !disposition.settled;
         let deliveries = self.known(disposition.role, first, last, is_said);
         if deliveries.is_empty() {
             return Ok(None);
@@ -57,7 +56,7 @@ impl Session {
     }
 
     /// Those of a range that wait to be settled: the walk is over what is known, since the range
-    /// is only claimed. Of an outcome, those that none was said of before.
+    /// is only claimed. Of a word that does not settle, those that none was said of before.
     fn known(&self, by: Role, first: u32, last: u32, is_said: bool) -> Vec<(LinkId, DeliveryId)> {
         let map = match by {
             Role::Receiver if is_said => &self.open,

@@ -29,13 +29,14 @@ use webhook::Webhook;
 use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use bytes::Bytes;
 use mente_sim::history::Op;
 use serde_json::{Value, json};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use super::diary::Diary;
@@ -80,7 +81,7 @@ const AWAY: Duration = Duration::from_millis(10);
 /// What all clients heed.
 #[derive(Debug, Default)]
 pub(super) struct Tempo {
-    is_over: AtomicBool,
+    is_over: watch::Sender<bool>,
     /// Pauses are so many times longer. In a calm the last thing that was acknowledged lies there for a
     /// while as the last thing that was written: in a storm the next sync would soon cover for it.
     calm: AtomicU64,
@@ -88,7 +89,7 @@ pub(super) struct Tempo {
 
 impl Tempo {
     pub(super) fn stop(&self) {
-        self.is_over.store(true, Ordering::Relaxed);
+        self.is_over.send_replace(true);
     }
 
     pub(super) fn set(&self, calm: u64) {
@@ -144,13 +145,16 @@ impl Hand {
     }
 
     fn is_over(&self) -> bool {
-        self.tempo.is_over.load(Ordering::Relaxed)
+        *self.tempo.is_over.borrow()
     }
 
+    /// Ends with the work: in a calm it may be longer than anybody waits for that end.
     async fn pause(&mut self, most_ms: u64) {
         let calm = self.tempo.calm.load(Ordering::Relaxed).max(1);
         let wait = Duration::from_millis(self.chance.u64(0..=most_ms * calm));
-        tokio::time::sleep(wait).await;
+        let mut over = self.tempo.is_over.subscribe();
+        // Neither end is an error.
+        let _ = tokio::time::timeout(wait, over.wait_for(|over| *over)).await;
     }
 
     async fn post(&self, path: &str, content_type: &str, body: String) -> Answer {

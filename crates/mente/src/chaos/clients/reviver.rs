@@ -7,7 +7,7 @@ use super::auditor::letters;
 use super::consumer::path;
 use super::{AWAY, Answer, BRIEF, Hand, JSON, LEDGERS, WORK};
 
-/// Rest between two times; in a calm it is longer, but no longer than clients may take to their end.
+/// Rest between two times.
 const REST_MS: u64 = 600;
 
 pub(in crate::chaos) async fn revive(mut hand: Hand) -> Result<()> {

@@ -522,6 +522,11 @@ fn an_outcome_is_told_once() {
     assert_eq!(count(peer.say(0, &all(received, false))), 0);
     assert_eq!(count(peer.say(0, &all(accepted.clone(), false))), 3);
     assert_eq!(count(peer.say(0, &all(accepted.clone(), false))), 0);
+    let in_transaction = DeliveryState::Transactional {
+        txn_id: Bytes::from_static(b"1"),
+        outcome: Some(Outcome::Accepted),
+    };
+    assert_eq!(count(peer.say(0, &all(in_transaction, false))), 0);
     // The door has not settled them, so that the client still can.
     assert_eq!(count(peer.say(0, &all(accepted.clone(), true))), 3);
     assert_eq!(count(peer.say(0, &all(accepted, true))), 0);
