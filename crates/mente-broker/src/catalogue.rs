@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use mente_engine::Offset;
+use serde::Deserialize;
 
 use crate::bell::Bell;
+use crate::entity::Entity;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Decision, Definition, Topic};
 use crate::name::EntityName;
@@ -17,9 +19,34 @@ use crate::name::EntityName;
 pub struct Catalogue {
     pub topics: BTreeMap<EntityName, Topic>,
     pub definitions: BTreeMap<(Definition, EntityName), serde_json::Value>,
+    /// Those of `definitions` that are queues and topics of messages, read: each send asks for one.
+    entities: BTreeMap<EntityName, Arc<Entity>>,
 }
 
 impl Catalogue {
+    /// The properties of a queue or a topic of messages, whose topic may be gone.
+    ///
+    /// # Errors
+    ///
+    /// `Corrupt` if what was declared is none.
+    pub(crate) fn entity(&self, name: &EntityName) -> Result<Option<Arc<Entity>>> {
+        if let Some(entity) = self.entities.get(name) {
+            return Ok(Some(Arc::clone(entity)));
+        }
+        let body = self.definitions.get(&(Definition::Entity, name.clone()));
+        body.map(|body| read_entity(name, body)).transpose()
+    }
+
+    /// All that are there, in the order of their names.
+    pub(crate) fn entities(&self) -> Result<Vec<(EntityName, Arc<Entity>)>> {
+        let kinds = self.definitions.keys();
+        let names = kinds.filter(|(kind, name)| {
+            *kind == Definition::Entity && self.topics.contains_key(name)
+        });
+        let entities = names.map(|(_, name)| Ok(self.entity(name)?.map(|it| (name.clone(), it))));
+        entities.filter_map(Result::transpose).collect()
+    }
+
     /// The versions of event types, by type.
     pub fn schemas(&self) -> impl Iterator<Item = (&EntityName, &serde_json::Value)> {
         let schemas = self.definitions.iter();
@@ -39,9 +66,18 @@ impl Catalogue {
             Decision::Defined { kind, name, body } => {
                 let key = (*kind, name.clone());
                 self.definitions.insert(key, body.clone());
+                if *kind == Definition::Entity {
+                    self.entities.remove(name);
+                    // What cannot be read says so to whoever asks for it.
+                    let read = read_entity(name, body).ok();
+                    self.entities.extend(read.map(|entity| (name.clone(), entity)));
+                }
             }
             Decision::Undefined { kind, name } => {
                 self.definitions.remove(&(*kind, name.clone()));
+                if *kind == Definition::Entity {
+                    self.entities.remove(name);
+                }
             }
             Decision::SubscriptionCreated { .. }
             | Decision::SubscriptionDeleted { .. }
@@ -81,6 +117,11 @@ impl SharedCatalogue {
         let shared = self.read();
         let catalogue = shared.as_ref().ok_or_else(unread)?;
         Ok(catalogue.topics.get(name).cloned())
+    }
+
+    pub(crate) fn entity(&self, name: &EntityName) -> Result<Option<Arc<Entity>>> {
+        let shared = self.read();
+        shared.as_ref().ok_or_else(unread)?.entity(name)
     }
 
     /// As the journal of another node says up to `next`.
@@ -156,6 +197,13 @@ impl SharedCatalogue {
             self.followed.schemas.fetch_add(1, Ordering::AcqRel);
         }
     }
+}
+
+fn read_entity(name: &EntityName, body: &serde_json::Value) -> Result<Arc<Entity>> {
+    Entity::deserialize(body).map(Arc::new).map_err(|error| {
+        let message = format!("what is known of {name} cannot be read: {error}");
+        Error::new(Kind::Corrupt, message)
+    })
 }
 
 fn unread() -> Error {

@@ -1,5 +1,7 @@
 //! Queues, topics of messages and their subscriptions: made, changed, looked up, deleted.
 
+use std::sync::Arc;
+
 use mente_engine::{LogConfig, Offset};
 use serde::{Deserialize, Serialize};
 
@@ -34,7 +36,11 @@ pub struct MessageCounts {
 impl Broker {
     /// What of this name messages are sent to. Where missing topics are made on first use, a name that nothing
     /// has is made a queue, and a topic that was made elsewhere gets the view of a queue.
-    pub async fn entity(&self, who: &Principal, name: &EntityName) -> Result<Option<Entity>> {
+    pub async fn entity(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+    ) -> Result<Option<Arc<Entity>>> {
         let topic = self.find_topic(name).await?;
         if let Some(entity) = self.known_entity(name)?.filter(|_| topic.is_some()) {
             return Ok(Some(entity));
@@ -46,23 +52,21 @@ impl Broker {
             return match made.await {
                 // By somebody else, just now.
                 Err(error) if error.kind == Kind::Exists => self.known_entity(name),
-                made => made.map(Some),
+                made => made.map(|made| Some(Arc::new(made))),
             };
         }
-        Ok(topic.map(|_| Entity {
-            title: name.as_path(),
-            kind: EntityKind::Topic(TopicProperties::default()),
-            created_ms: 0,
-            updated_ms: 0,
+        Ok(topic.map(|_| {
+            Arc::new(Entity {
+                title: name.as_path(),
+                kind: EntityKind::Topic(TopicProperties::default()),
+                created_ms: 0,
+                updated_ms: 0,
+            })
         }))
     }
 
-    pub(super) fn known_entity(&self, name: &EntityName) -> Result<Option<Entity>> {
-        let catalogue = self.catalogue.get()?;
-        let body = catalogue
-            .definitions
-            .get(&(Definition::Entity, name.clone()));
-        body.map(|body| read_entity(name, body)).transpose()
+    pub(super) fn known_entity(&self, name: &EntityName) -> Result<Option<Arc<Entity>>> {
+        self.catalogue.entity(name)
     }
 
     /// The keys of a queue or a topic, for who lets their holders in; none of what is not there.
@@ -77,19 +81,21 @@ impl Broker {
     }
 
     /// An entity that is there: nothing is made for whoever asks.
-    pub async fn existing_entity(&self, who: &Principal, name: &EntityName) -> Result<Entity> {
-        self.there(who, name).await
+    pub async fn existing_entity(
+        &self,
+        who: &Principal,
+        name: &EntityName,
+    ) -> Result<Arc<Entity>> {
+        authorize(self.options.access, who, Action::Manage, name)?;
+        let topic = self.find_topic(name).await?;
+        let entity = self.known_entity(name)?.filter(|_| topic.is_some());
+        entity.ok_or_else(|| Error::not_found("queue or topic", &name.as_path()))
     }
 
     /// Those that are there, in the order of their names.
-    pub async fn entities(&self, who: &Principal) -> Result<Vec<(EntityName, Entity)>> {
+    pub async fn entities(&self, who: &Principal) -> Result<Vec<(EntityName, Arc<Entity>)>> {
         authorize(self.options.access, who, Action::Manage, &"the catalogue")?;
-        let catalogue = self.catalogue.get()?;
-        let of_entity = |((kind, name), body): (&(Definition, EntityName), &serde_json::Value)| {
-            let is_there = *kind == Definition::Entity && catalogue.topics.contains_key(name);
-            is_there.then(|| Ok((name.clone(), read_entity(name, body)?)))
-        };
-        catalogue.definitions.iter().filter_map(of_entity).collect()
+        self.catalogue.get()?.entities()
     }
 
     /// Makes a queue, durable on return; `Exists` if there is one, or a topic of messages, of the name.
@@ -122,7 +128,7 @@ impl Broker {
         name: &EntityName,
         properties: QueueProperties,
     ) -> Result<Entity> {
-        let before = self.there(who, name).await?;
+        let before = self.existing_entity(who, name).await?;
         properties.validate()?;
         let Some(queue) = before.queue() else {
             return Err(Error::not_found("queue", &name.as_path()));
@@ -132,7 +138,7 @@ impl Broker {
         let settings = view_settings(&properties.receiving, &properties.sending, None);
         let view = SubscriptionName::queue(name.clone());
         self.change_view(&view, settings).await?;
-        let entity = self.changed(before, EntityKind::Queue(properties));
+        let entity = self.changed(&before, EntityKind::Queue(properties));
         self.define_entity(who, name, &entity).await?;
         Ok(entity)
     }
@@ -158,7 +164,7 @@ impl Broker {
         name: &EntityName,
         properties: TopicProperties,
     ) -> Result<Entity> {
-        let before = self.there(who, name).await?;
+        let before = self.existing_entity(who, name).await?;
         properties.sending.validate()?;
         if before.queue().is_some() {
             return Err(Error::not_found("topic", &name.as_path()));
@@ -172,7 +178,7 @@ impl Broker {
                 self.change_view(&view.name, settings).await?;
             }
         }
-        let entity = self.changed(before, EntityKind::Topic(properties));
+        let entity = self.changed(&before, EntityKind::Topic(properties));
         self.define_entity(who, name, &entity).await?;
         Ok(entity)
     }
@@ -211,7 +217,7 @@ impl Broker {
         properties.validate()?;
         first.validate()?;
         self.check_forwards(&properties.receiving).await?;
-        let of = self.there(who, topic).await?;
+        let of = self.existing_entity(who, topic).await?;
         if of.queue().is_some() {
             return Err(Error::not_found("topic", &topic.as_path()));
         }
@@ -256,7 +262,7 @@ impl Broker {
         authorize(self.options.access, who, Action::Manage, name)?;
         properties.validate()?;
         self.check_forwards(&properties.receiving).await?;
-        let of = self.there(who, &name.topic).await?;
+        let of = self.existing_entity(who, &name.topic).await?;
         // Rules that are changed meanwhile are not to be lost.
         let _changing = self.holds.changing_rules().await;
         let view = self.view(name).await?;
@@ -457,14 +463,6 @@ impl Broker {
         Ok(views.into_iter().find(|info| info.name == *name))
     }
 
-    /// An entity that must be there, not to be made.
-    async fn there(&self, who: &Principal, name: &EntityName) -> Result<Entity> {
-        authorize(self.options.access, who, Action::Manage, name)?;
-        let topic = self.find_topic(name).await?;
-        let entity = self.known_entity(name)?.filter(|_| topic.is_some());
-        entity.ok_or_else(|| Error::not_found("queue or topic", &name.as_path()))
-    }
-
     /// The topic of an entity that is not there yet.
     async fn new_entity(
         &self,
@@ -518,11 +516,12 @@ impl Broker {
         }
     }
 
-    fn changed(&self, before: Entity, kind: EntityKind) -> Entity {
+    fn changed(&self, before: &Entity, kind: EntityKind) -> Entity {
         Entity {
+            title: before.title.clone(),
             kind,
+            created_ms: before.created_ms,
             updated_ms: self.now().wall.0,
-            ..before
         }
     }
 
@@ -638,13 +637,6 @@ impl Broker {
 /// Topics that records of a view go on to.
 fn targets(messages: &Messages) -> [&Option<EntityName>; 2] {
     [&messages.forward_to, &messages.forward_dead_letters_to]
-}
-
-fn read_entity(name: &EntityName, body: &serde_json::Value) -> Result<Entity> {
-    Entity::deserialize(body).map_err(|error| {
-        let message = format!("what is known of {name} cannot be read: {error}");
-        Error::new(Kind::Corrupt, message)
-    })
 }
 
 fn check_fixed(before: &Sending, after: &Sending) -> Result<()> {

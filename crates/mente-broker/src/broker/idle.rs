@@ -172,7 +172,7 @@ impl Broker {
             Part::Whole => {
                 self.delete_entity(&who, name).await?;
                 *seen = None;
-                Ok(Some(entity.title))
+                Ok(Some(entity.title.clone()))
             }
             Part::View(view) => match self.delete_message_subscription(&who, view).await {
                 Err(error) if error.kind == Kind::NotFound => Ok(None),

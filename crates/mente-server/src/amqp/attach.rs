@@ -301,7 +301,7 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
     })
 }
 
-async fn entity(broker: &Broker, who: &Principal, place: &Place) -> Result<Entity, Refusal> {
+async fn entity(broker: &Broker, who: &Principal, place: &Place) -> Result<Arc<Entity>, Refusal> {
     let entity = broker.entity(who, &place.entity).await?;
     entity.ok_or_else(|| missing(&place.path()))
 }

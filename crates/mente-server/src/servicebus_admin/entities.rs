@@ -1,5 +1,7 @@
 //! Queues and topics: `/NAME`, `/$Resources/queues` and `/$Resources/topics`.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -106,7 +108,7 @@ pub(super) async fn topics(request: &Request<'_>) -> Result<Response> {
 }
 
 /// Not asked for as a door for messages does: there it would be made where missing ones are.
-pub(super) async fn find(request: &Request<'_>, path: &str) -> Result<(EntityName, Entity)> {
+pub(super) async fn find(request: &Request<'_>, path: &str) -> Result<(EntityName, Arc<Entity>)> {
     let name = EntityName::of_path(path)?;
     let found = request.broker().existing_entity(&request.who, &name).await;
     match found {

@@ -1,5 +1,6 @@
 //! Messages on their way in: straight to the log, as anything that is published.
 
+use std::sync::Arc;
 use std::collections::BTreeMap;
 
 use mente_engine::{self as engine, BatchBuilder, LogId, Timestamp, limits};
@@ -116,7 +117,7 @@ impl Broker {
         who: &Principal,
         to: &EntityName,
         messages: &[&Message],
-    ) -> Result<(Entity, Topic)> {
+    ) -> Result<(Arc<Entity>, Topic)> {
         let entity = self.entity(who, to).await?;
         let entity = entity.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         if !entity.sending().status.may_send() {
