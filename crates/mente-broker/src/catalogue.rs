@@ -40,9 +40,8 @@ impl Catalogue {
     /// All that are there, in the order of their names.
     pub(crate) fn entities(&self) -> Result<Vec<(EntityName, Arc<Entity>)>> {
         let kinds = self.definitions.keys();
-        let names = kinds.filter(|(kind, name)| {
-            *kind == Definition::Entity && self.topics.contains_key(name)
-        });
+        let names = kinds
+            .filter(|(kind, name)| *kind == Definition::Entity && self.topics.contains_key(name));
         let entities = names.map(|(_, name)| Ok(self.entity(name)?.map(|it| (name.clone(), it))));
         entities.filter_map(Result::transpose).collect()
     }
@@ -70,7 +69,8 @@ impl Catalogue {
                     self.entities.remove(name);
                     // What cannot be read says so to whoever asks for it.
                     let read = read_entity(name, body).ok();
-                    self.entities.extend(read.map(|entity| (name.clone(), entity)));
+                    self.entities
+                        .extend(read.map(|entity| (name.clone(), entity)));
                 }
             }
             Decision::Undefined { kind, name } => {

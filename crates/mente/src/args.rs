@@ -121,7 +121,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
     pub(crate) http: SocketAddr,
     /// AMQP listener, for clients of Azure Service Bus, and within WebSockets too; none without it. With a
-    /// certificate it takes TLS beside plain AMQP. With a keys file it lets in who signs with one of those keys
+    /// certificate it takes TLS beside plain AMQP. With a keys file it lets in who signs with one of its keys, or of an entity's own
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_AMQP")]
     pub(crate) amqp: Option<SocketAddr>,
     #[command(flatten)]
@@ -140,7 +140,7 @@ pub(crate) struct Server {
     #[arg(long, value_name = "FILE", env = "MENTE_KEYS_FILE")]
     pub(crate) keys_file: Option<PathBuf>,
     /// Listener for administration clients of Azure Service Bus; none without it. With a certificate it takes HTTPS
-    /// beside HTTP. Names and keys are those of the keys file
+    /// beside HTTP. Names and keys are those of the keys file, and of rules that give an entity Manage
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_SERVICEBUS_ADMIN")]
     pub(crate) servicebus_admin: Option<SocketAddr>,
     /// Serve plain HTTP beyond loopback: who is on the way reads events and keys

@@ -36,11 +36,7 @@ pub struct MessageCounts {
 impl Broker {
     /// What of this name messages are sent to. Where missing topics are made on first use, a name that nothing
     /// has is made a queue, and a topic that was made elsewhere gets the view of a queue.
-    pub async fn entity(
-        &self,
-        who: &Principal,
-        name: &EntityName,
-    ) -> Result<Option<Arc<Entity>>> {
+    pub async fn entity(&self, who: &Principal, name: &EntityName) -> Result<Option<Arc<Entity>>> {
         let topic = self.find_topic(name).await?;
         if let Some(entity) = self.known_entity(name)?.filter(|_| topic.is_some()) {
             return Ok(Some(entity));
@@ -81,11 +77,7 @@ impl Broker {
     }
 
     /// An entity that is there: nothing is made for whoever asks.
-    pub async fn existing_entity(
-        &self,
-        who: &Principal,
-        name: &EntityName,
-    ) -> Result<Arc<Entity>> {
+    pub async fn existing_entity(&self, who: &Principal, name: &EntityName) -> Result<Arc<Entity>> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.find_topic(name).await?;
         let entity = self.known_entity(name)?.filter(|_| topic.is_some());

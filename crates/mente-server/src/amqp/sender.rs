@@ -194,6 +194,9 @@ impl Sender {
 
     /// Pieces of large messages that wait here; none if there is no such message.
     pub(super) fn pieces(&self) -> Option<usize> {
+        if self.uploads_begun == 0 {
+            return None;
+        }
         let waiting = self
             .waiting
             .iter()
@@ -316,12 +319,15 @@ impl Sender {
 
     /// Sends on what waits, and lets the client send more.
     pub(super) fn pump(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
-        let waiting = self.waiting.iter_mut();
-        let waiting = waiting.filter_map(|sent| sent.upload.as_deref_mut());
-        for upload in self.upload.as_deref_mut().into_iter().chain(waiting) {
-            upload.pump(id, &self.who, &self.to, desk);
+        // Most links never carry a large message, and are pumped at each turn.
+        if self.uploads_begun > 0 {
+            let waiting = self.waiting.iter_mut();
+            let waiting = waiting.filter_map(|sent| sent.upload.as_deref_mut());
+            for upload in self.upload.as_deref_mut().into_iter().chain(waiting) {
+                upload.pump(id, &self.who, &self.to, desk);
+            }
+            self.reject_failed(machine, id);
         }
-        self.reject_failed(machine, id);
         let is_next = |sent: &Sent| sent.upload.is_none();
         if !self.is_calling && self.waiting.front().is_some_and(is_next) {
             self.call(id, desk);

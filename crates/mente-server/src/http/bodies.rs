@@ -23,7 +23,7 @@ use super::caller::Caller;
 use super::error::Result;
 use super::query::Named;
 
-/// Answers of this kind at one time; each has two pieces in memory.
+/// Answers of this kind at one time; each has three pieces in memory at most: one read, one that waits, one on its way.
 pub(super) const AT_ONCE: usize = 64;
 /// How long their receivers may take nothing.
 const STALL: Duration = Duration::from_secs(60);

@@ -1,7 +1,7 @@
 //! Messages on their way in: straight to the log, as anything that is published.
 
-use std::sync::Arc;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use mente_engine::{self as engine, BatchBuilder, LogId, Timestamp, limits};
 
