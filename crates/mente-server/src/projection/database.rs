@@ -18,7 +18,7 @@ use std::sync::Arc;
 use mente_broker::EntityName;
 use mente_engine::{Timestamp, limits};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior,
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Transaction, TransactionBehavior, ffi,
 };
 
 use super::declaration::{Declaration, OnError, Parameter};
@@ -434,17 +434,21 @@ fn is_of_event(error: &rusqlite::Error) -> bool {
 
 /// Whether the same may go well later without anybody changing the declaration.
 pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error_code();
-    matches!(
-        code,
-        Some(
-            ErrorCode::DatabaseBusy
-                | ErrorCode::DatabaseLocked
-                | ErrorCode::DiskFull
-                | ErrorCode::SystemIoFailure
-                | ErrorCode::OutOfMemory
+    let code = error.sqlite_error();
+    // Of this name there is another file by now: whoever opens it again has that one.
+    let was_moved = code.is_some_and(|code| code.extended_code == ffi::SQLITE_READONLY_DBMOVED);
+    let code = code.map(|code| code.code);
+    was_moved
+        || matches!(
+            code,
+            Some(
+                ErrorCode::DatabaseBusy
+                    | ErrorCode::DatabaseLocked
+                    | ErrorCode::DiskFull
+                    | ErrorCode::SystemIoFailure
+                    | ErrorCode::OutOfMemory
+            )
         )
-    )
 }
 
 fn is_empty(connection: &Connection) -> rusqlite::Result<bool> {
@@ -507,4 +511,30 @@ fn write_checkpoint(
     statement
         .execute((name.as_str(), partition, first, next, applied))
         .map(|_| ())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_moved_is_opened_again() {
+        let directory = tempfile::tempdir().unwrap();
+        let [path, elsewhere] = ["rows", "elsewhere"].map(|name| directory.path().join(name));
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch("CREATE TABLE rows (id)").unwrap();
+        std::fs::rename(&path, elsewhere).unwrap();
+        let error = connection.execute_batch("INSERT INTO rows VALUES (1)");
+        let error = error.unwrap_err();
+        assert_eq!(error.sqlite_error_code(), Some(ErrorCode::ReadOnly));
+        assert!(may_pass(&error), "{error}");
+
+        // But a file that nobody may write stays so.
+        let connection = Connection::open(&path).unwrap();
+        connection
+            .execute_batch("CREATE TABLE rows (id); PRAGMA query_only = on")
+            .unwrap();
+        let error = connection.execute_batch("INSERT INTO rows VALUES (1)");
+        assert!(!may_pass(&error.unwrap_err()));
+    }
 }

@@ -83,8 +83,10 @@ impl World {
     }
 
     /// Everything is dropped where it is; the files are opened again at once.
-    pub(crate) async fn crash(self) -> Self {
+    pub(crate) async fn crash(mut self) -> Self {
         let (engine, directory) = (Arc::clone(&self.engine), Arc::clone(&self.directory));
+        // Of who is dead nobody writes on.
+        self.tasks.shutdown().await;
         drop(self);
         Self::open(engine, directory).await
     }
