@@ -66,7 +66,7 @@ def fields_of(body):
 class Client:
     """One connection and one link to the queue."""
 
-    def __init__(self, address, is_sender):
+    def __init__(self, address, is_sender, queue=QUEUE):
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=WAIT_SECONDS)
         self.left = b""
@@ -74,7 +74,7 @@ class Client:
         self.exactly(8)
         while self.performative()[2] != 0x44:
             pass
-        end = described(0x28, text(QUEUE)), described(0x29, text(QUEUE))
+        end = described(0x28, text(queue)), described(0x29, text(queue))
         attach = [text("link"), ZERO, FALSE if is_sender else TRUE, b"\x50\x00", b"\x50\x00", *end, NULL, NULL]
         attach += [ZERO] if is_sender else []
         begin = frame(described(0x11, NULL, ZERO, uint(5000), uint(5000)))
@@ -108,13 +108,14 @@ class Client:
             if body[2] in (0x16, 0x17, 0x18):
                 raise SystemExit(f"backlog: refused: {body!r}")
 
-    def fill(self, count):
+    def fill(self, count, batch_size=BATCH, make=message):
+        """Messages that `make` makes of their numbers; all are accepted on return."""
         sent, open_batches = 0, set()
         number = 0
         while sent < count or open_batches:
             while sent < count and len(open_batches) < BATCHES_UNDER_WAY:
-                size = min(BATCH, count - sent)
-                whole = (message(at) for at in range(sent, sent + size))
+                size = min(batch_size, count - sent)
+                whole = [make(at) for at in range(sent, sent + size)]
                 batch = b"".join(b"\x00\x53\x75\xa0" + bytes([len(one)]) + one for one in whole)
                 tag = b"\xa0\x04" + struct.pack(">I", number)
                 transfer = described(0x14, ZERO, uint(number), tag, uint(0x80013700), FALSE, FALSE)

@@ -1,7 +1,7 @@
 """Mente's queues beside ActiveMQ Artemis and RabbitMQ: one machine, one disk, one AMQP 1.0 client, durable messages,
 all brokers in turn in one run.
 
-usage: run.py [--quick] [--rounds N] [--seconds S] [--rows A,B] [--backlog N] [--mente FILE] [--dir DIR]
+usage: run.py [--quick] [--rounds N] [--seconds S] [--rows A,B] [--backlog N] [--subscriptions A,B] [--mente FILE] [--dir DIR]
 
 `cargo xtask long bench-amqp` sees to what it needs.
 """
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import backlog
+import subscriptions
 from servers import SERVERS, Mente, missing
 
 from beside import aligned, die_with_parent, disk_sync, filesystem, median, say
@@ -74,7 +75,7 @@ class Bench:
         self.options, self.folder = options, folder
         self.servers, self.absent, self.short = {}, {}, []
         self.results, self.checked, self.confirms = {}, {}, {}
-        self.waiting, self.is_exact = [], True
+        self.waiting, self.matched, self.is_exact = [], [], True
 
     def start(self):
         for name in SERVERS:
@@ -172,10 +173,29 @@ class Bench:
         folder.mkdir()
         server = Mente(folder, self.options)
         try:
-            self.waiting, self.is_exact = backlog.measure(server, self.options.backlog)
+            self.waiting, is_exact = backlog.measure(server, self.options.backlog)
+            self.is_exact &= is_exact
         finally:
             server.stop()
         say(f"bench: {self.options.backlog} messages waited")
+
+    def subscriptions(self):
+        """Each number of them on a topic of its own, on a server that has no other."""
+        if not self.options.subscriptions or "Mente" not in self.servers:
+            return
+        folder = self.folder / "subscriptions"
+        folder.mkdir()
+        for kinds in self.options.subscriptions:
+            own = folder / str(kinds)
+            own.mkdir()
+            server = Mente(own, self.options)
+            try:
+                lines, is_exact = subscriptions.measure(server, "topic", kinds)
+            finally:
+                server.stop()
+            self.matched += lines
+            self.is_exact &= is_exact
+            say(f"bench: {kinds} subscriptions")
 
     def rounds(self, end):
         for number in range(self.options.rounds):
@@ -279,6 +299,9 @@ def report(bench, before, after, syncs, took):
     if bench.waiting:
         print("\nMany messages that wait in one queue of Mente, alone on the machine:")
         print("\n".join(f"- {line}" for line in bench.waiting))
+    if bench.matched:
+        print("\nSubscriptions of one topic of Mente, alone on the machine, each with an SQL rule of three conditions; a message matches one:")
+        print("\n".join(f"- {line}" for line in bench.matched))
     told = ", ".join(f"{name} {count}" for name, count in bench.checked.items())
     print(f"\nEvery message that was accepted came back once, as it was sent, and no other: {told}.\n")
     print(NOT_COMPARABLE)
@@ -296,6 +319,12 @@ def asked():
     parser.add_argument("--rows", type=lambda text: text.split(","))
     parser.add_argument("--brokers", type=lambda text: text.split(","), help=f"of {', '.join(SERVERS)}")
     parser.add_argument("--backlog", type=int, help="messages that wait at the end (default 10000000, quick 1000000)")
+    parser.add_argument(
+        "--subscriptions",
+        type=lambda text: [int(number) for number in text.split(",") if int(number)],
+        default=[1, 100, 2000],
+        help="of a topic of Mente's, at the end (default 1,100,2000; 0: none)",
+    )
     parser.add_argument("--mente", default=str(HERE.parents[1] / "target/release/mente"))
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where data is: its disk is measured")
     options = parser.parse_args()
@@ -331,12 +360,13 @@ def main():
         bench.rounds(began + options.minutes * 60)
         after = disk_sync(folder, 300)
         bench.backlog()
+        bench.subscriptions()
         report(bench, before, after, syncs, time.monotonic() - began)
     finally:
         bench.stop()
         shutil.rmtree(folder, ignore_errors=True)
     if not bench.is_exact:
-        sys.exit("bench: what waited is not what was sent, see above")
+        sys.exit("bench: what waits is not what was sent, see above")
     if bench.short or bench.absent:
         sys.exit("bench: not all was measured, see above")
 

@@ -74,7 +74,7 @@ pub const JOURNAL_SNAPSHOT_BYTES: usize = 1 << 20;
 /// Commands waiting for one shard.
 pub const SHARD_MAILBOX: usize = 4_096;
 /// Subscriptions of one topic.
-pub const SUBSCRIPTIONS_PER_TOPIC: usize = 500;
+pub const SUBSCRIPTIONS_PER_TOPIC: usize = 2_000;
 /// Ids of messages that all views of a broker remember together, of 20 bytes, before those that have more than an equal
 /// share forget some; there may be twice as many where nothing comes to the largest ones. A branch counts its own.
 pub const DUPLICATE_IDS: usize = 32_000_000;

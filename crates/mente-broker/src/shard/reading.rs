@@ -61,17 +61,17 @@ impl Arrival {
 impl Shard {
     /// Where views want to read on, to deliver or to count, and what they seek: each log and position once.
     pub fn wants(&self) -> Vec<(LogId, Offset)> {
-        let logs = |view: &View| {
+        let mut wanted = Vec::new();
+        for view in self.views.values() {
             let (set, queue) = (view.topic.set, &view.queue);
-            let on = |index| queue.wants(index).or_else(|| queue.counts_from(index));
-            let wanted = |partition| {
-                let places = [on(partition), queue.sought(partition)];
+            for partition in 0..queue.partitions() {
+                let reads_on = queue.wants(partition);
+                let reads_on = reads_on.or_else(|| queue.counts_from(partition));
+                let places = [reads_on, queue.sought(partition)];
                 let log = set.log(queue.log_index(partition));
-                places.into_iter().flatten().map(move |place| (log, place))
-            };
-            (0..queue.partitions()).flat_map(wanted).collect::<Vec<_>>()
-        };
-        let mut wanted: Vec<_> = self.views.values().flat_map(logs).collect();
+                wanted.extend(places.into_iter().flatten().map(|place| (log, place)));
+            }
+        }
         wanted.sort_unstable();
         wanted.dedup();
         wanted
