@@ -1,5 +1,6 @@
 //! What views read of their logs, and what they make of it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
 use mente_engine::{Event, LogId, Now, Offset, SetName, Timestamp};
@@ -11,6 +12,7 @@ use crate::filter::Filter;
 use crate::name::EntityName;
 use crate::properties::Properties;
 use crate::queue::{Arriving, Effects, Queue, Wanted, wanted};
+use crate::rule::Message;
 use crate::runtime::Claiming;
 use crate::terms::Terms;
 
@@ -110,6 +112,7 @@ impl Shard {
             .map(|(id, _)| *id)
             .collect();
         let properties = self.properties;
+        let asked: Vec<_> = records.iter().map(Asked::of).collect();
         for id in views {
             self.was_sent_to(id, records, now);
             self.with_view(id, out, |queue, effects| {
@@ -123,7 +126,7 @@ impl Shard {
                         queue.revisited(partition, next, now, effects);
                     }
                     if reads_on(queue, partition) {
-                        let matching = matching(queue, partition, records, properties);
+                        let matching = matching(queue, partition, &asked, properties);
                         read_on(queue, partition, &matching, next, now, effects);
                     }
                 }
@@ -246,29 +249,56 @@ fn partitions_over(queue: &Queue, log: u32) -> impl Iterator<Item = u32> {
     (0..queue.partitions()).filter(move |partition| queue.log_index(*partition) == log)
 }
 
+/// A record that was read, with what rules see of it: the same for all views, so that it is decoded once.
+struct Asked<'a> {
+    arrival: &'a Arrival,
+    message: OnceCell<Box<dyn Message + 'a>>,
+}
+
+impl<'a> Asked<'a> {
+    fn of(arrival: &'a Arrival) -> Self {
+        Self {
+            arrival,
+            message: OnceCell::new(),
+        }
+    }
+
+    fn message(&self, properties: &dyn Properties) -> &dyn Message {
+        let message = || properties.of(&self.arrival.event);
+        &**self.message.get_or_init(message)
+    }
+}
+
 /// Records that a partition wants, each with whether no rule had an answer for it.
 fn matching<'a>(
     queue: &Queue,
     partition: u32,
-    records: &'a [Arrival],
+    records: &[Asked<'a>],
     properties: &dyn Properties,
 ) -> Vec<(&'a Arrival, bool)> {
     let settings = queue.settings();
     let filter = settings.filter.as_ref();
     let messages = settings.messages();
-    let of_rules = |arrival: &Arrival| {
+    let of_rules = |asked: &Asked<'a>| {
         let Some(rules) = &messages.rules else {
             return Wanted::Yes;
         };
-        let message = properties.of(&arrival.event);
-        let tells = messages.tells_rule_errors;
-        wanted(rules, partition, arrival.offset, &*message, tells)
+        let (offset, message) = (asked.arrival.offset, asked.message(properties));
+        wanted(
+            rules,
+            partition,
+            offset,
+            message,
+            messages.tells_rule_errors,
+        )
     };
-    let records = records.iter().filter(|arrival| arrival.is_wanted(filter));
-    let wanted = records.filter_map(|arrival| match of_rules(arrival) {
+    let records = records
+        .iter()
+        .filter(|asked| asked.arrival.is_wanted(filter));
+    let wanted = records.filter_map(|asked| match of_rules(asked) {
         Wanted::No => None,
-        Wanted::Yes => Some((arrival, false)),
-        Wanted::Unanswered => Some((arrival, true)),
+        Wanted::Yes => Some((asked.arrival, false)),
+        Wanted::Unanswered => Some((asked.arrival, true)),
     });
     wanted.collect()
 }
