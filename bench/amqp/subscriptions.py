@@ -42,7 +42,7 @@ def ask(server, path, body=None):
 
 def message(number, kinds):
     """With the properties that rules ask for, and 100 bytes of data."""
-    kind = b"\x54" + bytes([0]) if kinds == 1 else b"\x71" + struct.pack(">i", number % kinds)
+    kind = b"\x71" + struct.pack(">i", number % kinds)
     properties = backlog.text("kind") + kind + backlog.text("region") + backlog.text("eu-west")
     section = b"\x00\x53\x74\xd1" + struct.pack(">II", len(properties) + 4, 4) + properties
     return b"\x00\x53\x70\xc0\x02\x01\x41" + section + b"\x00\x53\x75\xa0" + bytes([100]) + bytes(100)

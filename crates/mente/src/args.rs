@@ -121,7 +121,8 @@ pub(crate) struct Server {
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_HTTP")]
     pub(crate) http: SocketAddr,
     /// AMQP listener, for clients of Azure Service Bus, and within WebSockets too; none without it. With a
-    /// certificate it takes TLS beside plain AMQP. With a keys file it lets in who signs with one of its keys, or of an entity's own
+    /// certificate it takes TLS beside plain AMQP. With a keys file it lets in who signs with one of its keys, or
+    /// with one of an entity's own
     #[arg(long, value_name = "ADDRESS:PORT", env = "MENTE_AMQP")]
     pub(crate) amqp: Option<SocketAddr>,
     #[command(flatten)]

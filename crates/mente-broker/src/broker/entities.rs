@@ -38,7 +38,7 @@ impl Broker {
     /// has is made a queue, and a topic that was made elsewhere gets the view of a queue.
     pub async fn entity(&self, who: &Principal, name: &EntityName) -> Result<Option<Arc<Entity>>> {
         let topic = self.find_topic(name).await?;
-        if let Some(entity) = self.known_entity(name)?.filter(|_| topic.is_some()) {
+        if let Some(entity) = self.catalogue.entity(name)?.filter(|_| topic.is_some()) {
             return Ok(Some(entity));
         }
         let has_one_log = topic.as_ref().is_none_or(|topic| topic.partitions == 1);
@@ -47,7 +47,7 @@ impl Broker {
             let made = self.create_queue(who, &title, QueueProperties::default());
             return match made.await {
                 // By somebody else, just now.
-                Err(error) if error.kind == Kind::Exists => self.known_entity(name),
+                Err(error) if error.kind == Kind::Exists => self.catalogue.entity(name),
                 made => made.map(|made| Some(Arc::new(made))),
             };
         }
@@ -61,13 +61,9 @@ impl Broker {
         }))
     }
 
-    pub(super) fn known_entity(&self, name: &EntityName) -> Result<Option<Arc<Entity>>> {
-        self.catalogue.entity(name)
-    }
-
     /// The keys of a queue or a topic, for who lets their holders in; none of what is not there.
     pub fn sas_rules(&self, name: &EntityName) -> Result<Vec<SasRule>> {
-        let entity = self.known_entity(name)?;
+        let entity = self.catalogue.entity(name)?;
         Ok(entity.map_or_else(Vec::new, |entity| entity.sending().authorization.clone()))
     }
 
@@ -80,7 +76,7 @@ impl Broker {
     pub async fn existing_entity(&self, who: &Principal, name: &EntityName) -> Result<Arc<Entity>> {
         authorize(self.options.access, who, Action::Manage, name)?;
         let topic = self.find_topic(name).await?;
-        let entity = self.known_entity(name)?.filter(|_| topic.is_some());
+        let entity = self.catalogue.entity(name)?.filter(|_| topic.is_some());
         entity.ok_or_else(|| Error::not_found("queue or topic", &name.as_path()))
     }
 
@@ -179,7 +175,9 @@ impl Broker {
     pub async fn delete_entity(&self, who: &Principal, name: &EntityName) -> Result<()> {
         match self.delete_topic(who, name).await {
             // Broken off before its end was known.
-            Err(error) if error.kind == Kind::NotFound && self.known_entity(name)?.is_some() => {
+            Err(error)
+                if error.kind == Kind::NotFound && self.catalogue.entity(name)?.is_some() =>
+            {
                 self.undefine(who, Definition::Entity, name).await
             }
             deleted => deleted,
@@ -466,7 +464,7 @@ impl Broker {
         self.check_forwards(receiving).await?;
         let there = self.find_topic(name).await?;
         if there.is_some()
-            && let Some(known) = self.known_entity(name)?
+            && let Some(known) = self.catalogue.entity(name)?
         {
             let message = format!("{} exists", known.title);
             return Err(Error::new(Kind::Exists, message));

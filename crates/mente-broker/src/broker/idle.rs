@@ -154,7 +154,7 @@ impl Broker {
         part: &Part,
         seen: &mut Option<Seen>,
     ) -> Result<Option<String>> {
-        let Some(entity) = self.known_entity(name)? else {
+        let Some(entity) = self.catalogue.entity(name)? else {
             return Ok(None);
         };
         let of_topic = Command::ListSubscriptions {

@@ -42,7 +42,7 @@ impl Broker {
             None if self.options.create_topics => self.create_topic(who, name, 1).await?.0,
             None => return Err(Error::not_found("topic", name.as_str())),
         };
-        if let Some(entity) = self.known_entity(name)? {
+        if let Some(entity) = self.catalogue.entity(name)? {
             self.check_quota(name, &entity, &topic, 0).await?;
         }
         let mut results: Vec<Result<Position>> = Vec::with_capacity(events.len());

@@ -98,7 +98,7 @@ impl Broker {
         self.holds.forget(&name.dead_letter_sets());
         let forget = Command::DeleteTopic { name: name.clone() };
         self.ask(CATALOGUE_SHARD, forget).await?;
-        if self.known_entity(name)?.is_some() {
+        if self.catalogue.entity(name)?.is_some() {
             let (kind, name) = (Definition::Entity, name.clone());
             self.ask(CATALOGUE_SHARD, Command::Undefine { kind, name })
                 .await?;

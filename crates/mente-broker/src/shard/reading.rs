@@ -112,7 +112,7 @@ impl Shard {
             .map(|(id, _)| *id)
             .collect();
         let properties = self.properties;
-        let asked: Vec<_> = records.iter().map(Asked::of).collect();
+        let asked = Asked::of(records);
         for id in views {
             self.was_sent_to(id, records, now);
             self.with_view(id, out, |queue, effects| {
@@ -249,23 +249,36 @@ fn partitions_over(queue: &Queue, log: u32) -> impl Iterator<Item = u32> {
     (0..queue.partitions()).filter(move |partition| queue.log_index(*partition) == log)
 }
 
+/// Decoded messages take many times what they came as: of a read no more than so many bytes of it are kept as such.
+const KEPT_DECODED_BYTES: usize = 1 << 20;
+
 /// A record that was read, with what rules see of it: the same for all views, so that it is decoded once.
 struct Asked<'a> {
     arrival: &'a Arrival,
     message: OnceCell<Box<dyn Message + 'a>>,
+    is_kept: bool,
 }
 
 impl<'a> Asked<'a> {
-    fn of(arrival: &'a Arrival) -> Self {
-        Self {
-            arrival,
-            message: OnceCell::new(),
-        }
+    fn of(records: &'a [Arrival]) -> Vec<Self> {
+        let mut bytes = 0;
+        let asked = records.iter().map(|arrival| {
+            bytes += arrival.event.rest.as_ref().map_or(0, |rest| rest.len());
+            Self {
+                arrival,
+                message: OnceCell::new(),
+                is_kept: bytes <= KEPT_DECODED_BYTES,
+            }
+        });
+        asked.collect()
     }
 
-    fn message(&self, properties: &dyn Properties) -> &dyn Message {
+    fn ask<T>(&self, properties: &dyn Properties, what: impl FnOnce(&dyn Message) -> T) -> T {
         let message = || properties.of(&self.arrival.event);
-        &**self.message.get_or_init(message)
+        match self.is_kept {
+            true => what(&**self.message.get_or_init(message)),
+            false => what(&*message()),
+        }
     }
 }
 
@@ -283,14 +296,10 @@ fn matching<'a>(
         let Some(rules) = &messages.rules else {
             return Wanted::Yes;
         };
-        let (offset, message) = (asked.arrival.offset, asked.message(properties));
-        wanted(
-            rules,
-            partition,
-            offset,
-            message,
-            messages.tells_rule_errors,
-        )
+        let (offset, tells_errors) = (asked.arrival.offset, messages.tells_rule_errors);
+        asked.ask(properties, |message| {
+            wanted(rules, partition, offset, message, tells_errors)
+        })
     };
     let records = records
         .iter()

@@ -434,13 +434,11 @@ fn is_of_event(error: &rusqlite::Error) -> bool {
 
 /// Whether the same may go well later without anybody changing the declaration.
 pub(super) fn may_pass(error: &rusqlite::Error) -> bool {
-    let code = error.sqlite_error();
-    // Of this name there is another file by now: whoever opens it again has that one.
-    let was_moved = code.is_some_and(|code| code.extended_code == ffi::SQLITE_READONLY_DBMOVED);
-    let code = code.map(|code| code.code);
-    was_moved
+    let is_moved = |error: &ffi::Error| error.extended_code == ffi::SQLITE_READONLY_DBMOVED;
+    // Of this name there is another file by then: whoever opens it again has that one.
+    error.sqlite_error().is_some_and(is_moved)
         || matches!(
-            code,
+            error.sqlite_error_code(),
             Some(
                 ErrorCode::DatabaseBusy
                     | ErrorCode::DatabaseLocked
