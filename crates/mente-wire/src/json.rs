@@ -3,7 +3,6 @@
 //! serde_json skips values without recursion, so depth is bounded here, and only where a value
 //! is kept: see [`check`].
 
-use std::collections::BTreeSet;
 use std::fmt;
 
 use mente_engine::limits;
@@ -119,17 +118,18 @@ impl<'de> Visitor<'de> for Members {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let mut found = Vec::new();
-        let mut names = BTreeSet::new();
-        while let Some((name, value)) = map.next_entry::<String, &RawValue>()? {
+        let mut found: Vec<(String, _)> = Vec::new();
+        while let Some(member) = map.next_entry::<String, &RawValue>()? {
             if found.len() == self.count_max {
                 let count_max = self.count_max;
                 return Err(A::Error::custom(format!("more than {count_max} members")));
             }
-            if !names.insert(name.clone()) {
-                return Err(A::Error::custom(format!("member {name:?} appears twice")));
-            }
-            found.push((name, value));
+            found.push(member);
+        }
+        let mut names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
+        names.sort_unstable();
+        if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
+            return Err(A::Error::custom(format!("member {name:?} appears twice")));
         }
         Ok(found)
     }
