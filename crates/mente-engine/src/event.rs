@@ -4,7 +4,7 @@
 
 use bytes::Bytes;
 
-use crate::limits;
+use crate::{Shown, limits};
 
 /// A CloudEvents 1.0 event and the key that places it in a log.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -206,7 +206,8 @@ fn check_name(name: &str) -> Result<(), InvalidEvent> {
         return Ok(());
     }
     Err(InvalidEvent::Broken(format!(
-        "extension name {name:?} must be 1 to {} lower-case letters and digits",
+        "extension name {} must be 1 to {} lower-case letters and digits",
+        Shown(name),
         limits::ATTRIBUTE_NAME_BYTES
     )))
 }

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use mente_engine::limits;
+use mente_engine::{Shown, limits};
 use serde::de::{Deserializer as _, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde_json::value::RawValue;
 
@@ -129,7 +129,10 @@ impl<'de> Visitor<'de> for Members {
         let mut names: Vec<&str> = found.iter().map(|(name, _)| name.as_str()).collect();
         names.sort_unstable();
         if let Some([name, _]) = names.array_windows().find(|[a, b]| a == b) {
-            return Err(A::Error::custom(format!("member {name:?} appears twice")));
+            return Err(A::Error::custom(format!(
+                "member {} appears twice",
+                Shown(name)
+            )));
         }
         Ok(found)
     }

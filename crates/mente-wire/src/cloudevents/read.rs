@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use mente_engine::{Attribute, Data, Event, event, limits};
+use mente_engine::{Attribute, Data, Event, Shown, event, limits};
 use serde_json::value::RawValue;
 
 use super::{Malformed, check};
@@ -74,7 +74,8 @@ pub(super) fn check_specversion(specversion: Option<&str>) -> Result<(), String>
     match specversion {
         Some("1.0") => Ok(()),
         Some(other) => Err(format!(
-            "specversion {other:?} is not supported; use \"1.0\""
+            "specversion {} is not supported; use \"1.0\"",
+            Shown(other)
         )),
         None => Err("the required attribute specversion is missing".into()),
     }
@@ -95,11 +96,15 @@ fn attribute(name: &str, raw: &RawValue) -> Result<Attribute, String> {
         "false" => Ok(Attribute::Boolean(false)),
         text if text.starts_with('"') => string(name, raw).map(Attribute::Text),
         text if text.starts_with(['[', '{']) => Err(format!(
-            "attribute {name:?} must be a string, an integer or a boolean, not {}",
+            "attribute {} must be a string, an integer or a boolean, not {}",
+            Shown(name),
             kind(raw)
         )),
         text => text.parse().map(Attribute::Integer).map_err(|_| {
-            format!("attribute {name:?} must be a whole number of 32 bits, written in digits only")
+            format!(
+                "attribute {} must be a whole number of 32 bits, written in digits only",
+                Shown(name)
+            )
         }),
     }
 }

@@ -3,7 +3,7 @@
 //! JS looks for the attribute `i:type` by these letters, cuts the first five characters off the type of a value, and
 //! takes an action for granted: so values are of `d6p1:…`, and there is an `EmptyRuleAction` where nothing is done.
 
-use mente_engine::Timestamp;
+use mente_engine::{Shown, Timestamp};
 
 use super::atom::{Description, Fields};
 use super::xml::{self, Element, Wrong};
@@ -82,7 +82,7 @@ impl Filter {
             "FalseFilter" => Self::False,
             "SqlFilter" => Self::Sql(Sql::read(element)?),
             "CorrelationFilter" => Self::Correlation(Box::new(Correlation::read(element)?)),
-            other => return Err(Wrong(format!("Filter: a {other:?} is not known"))),
+            other => return Err(Wrong(format!("Filter: a {} is not known", Shown(other)))),
         })
     }
 
@@ -105,7 +105,7 @@ pub(super) fn read_action(element: &Element) -> Result<Option<Sql>, Wrong> {
     match kind(element)? {
         "EmptyRuleAction" => Ok(None),
         "SqlRuleAction" => Sql::read(element).map(Some),
-        other => Err(Wrong(format!("Action: a {other:?} is not known"))),
+        other => Err(Wrong(format!("Action: a {} is not known", Shown(other)))),
     }
 }
 
@@ -222,7 +222,12 @@ impl Typed {
             "boolean" => text.trim().parse().ok().map(Self::Boolean),
             "dateTime" => Some(Self::DateTime(text.clone())),
             "duration" => Some(Self::Duration(text.clone())),
-            other => return Err(Wrong(format!("Value: the type {other:?} is not known"))),
+            other => {
+                return Err(Wrong(format!(
+                    "Value: the type {} is not known",
+                    Shown(other)
+                )));
+            }
         };
         read.ok_or_else(|| Wrong(format!("Value: no {kind}")))
     }
