@@ -18,6 +18,7 @@ pub(crate) struct ArrayError {
 /// The members of one object in their order. Repeated names are refused: readers disagree
 /// about which one counts (RFC 8259 §4).
 pub(crate) fn members(text: &str, count_max: usize) -> Result<Vec<(String, &RawValue)>, String> {
+    check_no_string(text, "object")?;
     let mut json = serde_json::Deserializer::from_str(text);
     let found = json.deserialize_map(Members { count_max });
     let found = found.map_err(|error| error.to_string())?;
@@ -27,6 +28,7 @@ pub(crate) fn members(text: &str, count_max: usize) -> Result<Vec<(String, &RawV
 
 /// The elements of one array.
 pub(crate) fn elements(text: &str, count_max: usize) -> Result<Vec<&RawValue>, ArrayError> {
+    check_no_string(text, "array").map_err(|what| ArrayError { index: None, what })?;
     let mut json = serde_json::Deserializer::from_str(text);
     let mut found = None;
     let visitor = Elements {
@@ -43,6 +45,14 @@ pub(crate) fn elements(text: &str, count_max: usize) -> Result<Vec<&RawValue>, A
         what: error.to_string(),
     })?;
     Ok(found.unwrap_or_default())
+}
+
+/// Told here, since serde's own error about a string repeats all of it.
+fn check_no_string(text: &str, what: &str) -> Result<(), String> {
+    match text.trim_start().starts_with('"') {
+        true => Err(format!("a JSON {what} is expected, not a string")),
+        false => Ok(()),
+    }
 }
 
 /// Accepts bytes that are one JSON value which every reader can take: UTF-8, not deeper than
