@@ -19,8 +19,8 @@ pub const UNPACKED_PER_READ_BYTES: usize = 8 << 20;
 pub const EVENT_BYTES: usize = 1 << 20;
 /// Largest message whose data is kept beside its event, in pieces.
 pub const MESSAGE_BYTES: u64 = 100 << 20;
-/// Largest such piece, but for its record.
-pub const PIECE_BYTES: usize = 1 << 20;
+/// Largest such piece, but for its record: small ones, since others' commits wait for one of them.
+pub const PIECE_BYTES: usize = 128 << 10;
 /// How long the pieces of one message may take, from the first one to the message's own record.
 pub const UPLOAD_SECONDS: u64 = 600;
 /// Events of the store whose places are kept in memory before they are sealed.

@@ -13,9 +13,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use super::client::{Desk, Done};
 use super::condition::Refusal;
 
-/// Taken from the budget of large messages for one on its way out: what waits to be written, a piece with what
-/// goes around it, and one that is read.
-const ROOM_BYTES: u32 = 4 * limits::PIECE_BYTES as u32;
+/// Taken from the budget of large messages for one on its way out: what waits to be written and what is being
+/// written, a piece with what goes around it, and one that is read.
+const ROOM_BYTES: u32 = (2 << 20) + 4 * limits::PIECE_BYTES as u32;
 
 /// A message that may be sent now.
 pub(super) struct Opened {
@@ -115,8 +115,13 @@ impl Download {
             return true;
         }
         self.is_reading = true;
-        let (broker, body, index) = (desk.broker(), self.body.clone(), self.next);
-        desk.begin(async move { Done::Piece(id, broker.piece(&body, index).await) });
+        let (door, body, index) = (Arc::clone(&desk.door), self.body.clone(), self.next);
+        desk.begin_apart(async move {
+            let turn = door.outward.turn(limits::PIECE_BYTES).await;
+            let piece = door.broker.piece(&body, index).await;
+            drop(turn);
+            Done::Piece(id, piece)
+        });
         false
     }
 

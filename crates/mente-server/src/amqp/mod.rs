@@ -13,6 +13,7 @@
 //! Every refusal leaves through `condition.rs`, which holds the one table from kinds to conditions.
 
 mod listen;
+mod pace;
 mod websocket;
 
 mod client;
@@ -43,6 +44,7 @@ use mente_engine::limits;
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
 
+use self::pace::Pace;
 pub use crate::keys::Key;
 use crate::port;
 use crate::tls::Identity;
@@ -79,8 +81,9 @@ struct Door {
     transactions: Arc<Semaphore>,
     /// The same of what there is in memory of messages that are larger than an event, in both directions.
     large: Arc<Semaphore>,
-    /// Turns of pieces at the log: small messages share commits with them.
-    pieces: Arc<Semaphore>,
+    /// Of their pieces on the way to the log, and from there.
+    inward: Pace,
+    outward: Pace,
     stopping: watch::Receiver<bool>,
 }
 
@@ -111,7 +114,8 @@ impl Amqp {
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
             transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_BYTES)),
             large: Arc::new(Semaphore::new(limits::AMQP_LARGE_BYTES)),
-            pieces: Arc::new(Semaphore::new(upload::PIECES)),
+            inward: Pace::default(),
+            outward: Pace::default(),
             stopping: stop,
         });
         listen::serve(self.listener, door).await;

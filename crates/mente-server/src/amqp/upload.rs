@@ -15,8 +15,6 @@ use super::client::{Desk, Done};
 use super::condition::Refusal;
 use super::sender;
 
-/// Pieces of all connections that the log has at a time.
-pub(super) const PIECES: usize = 2;
 /// Pieces of one message that the broker has at a time.
 const UNDER_WAY: usize = 2;
 
@@ -152,12 +150,12 @@ impl Upload {
             let (broker, kept) = (desk.broker(), self.kept.clone());
             let (who, to, serial) = (who.clone(), to.clone(), self.serial);
             let counted = Arc::clone(&desk.pieces);
-            let turns = Arc::clone(&desk.door.pieces);
-            desk.begin(async move {
-                // It is never closed, and without a turn the piece would only come sooner.
-                let _turn = turns.acquire_owned().await;
+            let door = Arc::clone(&desk.door);
+            // Its turn does not wait for this connection's.
+            desk.begin_apart(async move {
+                let turn = door.inward.turn(piece.len()).await;
                 let result = place(&broker, &who, &to, kept, piece).await;
-                drop(counted);
+                drop((turn, counted));
                 let placed = Placed {
                     serial,
                     index,

@@ -13,7 +13,7 @@ use crate::{Door, door};
 
 const MIB: usize = 1 << 20;
 /// Connections that send large messages at one time, as the budget of all of them has it.
-const AT_ONCE: usize = 21;
+const AT_ONCE: usize = 24;
 
 pub(crate) async fn with_queue(kilobytes: u32) -> Door {
     let door = door(Access::Open).await;

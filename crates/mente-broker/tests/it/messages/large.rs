@@ -15,9 +15,9 @@ fn large() -> Sending {
     }
 }
 
-/// Two pieces and a half, other ones for each seed.
+/// Two and a half mebibytes in whole pieces, and a half one; other ones for each seed.
 fn data(seed: u8) -> Vec<u8> {
-    let bytes = 0..limits::PIECE_BYTES * 5 / 2;
+    let bytes = 0..(5 << 19) + limits::PIECE_BYTES / 2;
     bytes
         .map(|at| (at as u8) ^ (at >> 8) as u8 ^ seed)
         .collect()

@@ -14,11 +14,13 @@ use crate::amqp::condition::{Refusal, SERVER_BUSY};
 
 /// What may be held of messages that have begun to come before room is taken for them.
 const PARTIAL_BYTES: usize = limits::EVENT_BYTES + (64 << 10);
-/// Pieces of large messages that one connection has on their way to the broker; beyond, it is not listened to.
-pub(super) const PIECES: usize = 3;
+/// Pieces of large messages that one connection has on their way to the broker; from so many on it is not listened to.
+pub(super) const PIECES: usize = 8;
+/// What one delivery brings at a time ([`Part`]): with a frame, since it is handed on once it has grown to 1 MiB.
+const PART_BYTES: usize = (1 << 20) + (256 << 10);
 /// Taken from the budget of large messages for one connection: what it holds of those that have begun, and pieces.
 const LANE_BYTES: u32 =
-    (crate::amqp::connection::PARTIAL_BYTES + (PIECES + 1) * limits::PIECE_BYTES) as u32;
+    (crate::amqp::connection::PARTIAL_BYTES + PIECES * limits::PIECE_BYTES + PART_BYTES) as u32;
 
 /// How long a client waits for that, and is not listened to.
 const LANE_WAIT: Duration = Duration::from_secs(30);
