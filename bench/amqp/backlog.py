@@ -43,11 +43,13 @@ def message(number):
 
 
 def fields_of(body):
-    """Of a performative, as far as they are numbers or booleans: no more is looked at."""
-    at = 3
-    at += {0x45: 1, 0xC0: 3, 0xD0: 9}[body[at]]
+    """Of a performative, as far as they are numbers, booleans or short binaries: no more is looked at. Then what is
+    behind it."""
+    if body[3] == 0x45:
+        return [], body[4:]
+    at, end = (6, 5 + body[4]) if body[3] == 0xC0 else (12, 8 + struct.unpack_from(">I", body, 4)[0])
     found = []
-    while at < len(body):
+    while at < end:
         code = body[at]
         if code in (0x40, 0x41, 0x42, 0x43):
             found.append({0x40: None, 0x41: True, 0x42: False, 0x43: 0}[code])
@@ -58,9 +60,12 @@ def fields_of(body):
         elif code == 0x70:
             found.append(struct.unpack_from(">I", body, at + 1)[0])
             at += 5
+        elif code == 0xA0:
+            found.append(body[at + 2 : at + 2 + body[at + 1]])
+            at += 2 + body[at + 1]
         else:
             break
-    return found
+    return found, body[end:]
 
 
 class Client:
@@ -70,6 +75,7 @@ class Client:
         host, port = address.rsplit(":", 1)
         self.socket = socket.create_connection((host, int(port)), timeout=WAIT_SECONDS)
         self.left = b""
+        self.deliveries = 0
         self.socket.sendall(b"AMQP\x03\x01\x00\x00" + frame(described(0x41, text("ANONYMOUS", b"\xa3")), kind=1))
         self.exactly(8)
         while self.performative()[2] != 0x44:
@@ -111,7 +117,7 @@ class Client:
     def fill(self, count, batch_size=BATCH, make=message):
         """Messages that `make` makes of their numbers; all are accepted on return."""
         sent, open_batches = 0, set()
-        number = 0
+        number = self.deliveries
         while sent < count or open_batches:
             while sent < count and len(open_batches) < BATCHES_UNDER_WAY:
                 size = min(batch_size, count - sent)
@@ -123,10 +129,24 @@ class Client:
                 open_batches.add(number)
                 number, sent = number + 1, sent + size
             body = self.until(0x15)
-            _, first, last, *_ = [*fields_of(body), None]
+            _, first, last, *_ = [*fields_of(body)[0], None]
             if b"\x00\x53\x24" not in body:
                 raise SystemExit(f"backlog: a batch was not accepted: {body!r}")
             open_batches.difference_update(range(first, (last if last is not None else first) + 1))
+        self.deliveries = number
+
+    def send(self, message, frame_bytes=32 << 10):
+        """One that is in as many frames as it needs; it is accepted on return."""
+        parts = [message[at : at + frame_bytes] for at in range(0, len(message), frame_bytes)]
+        tag = b"\xa0\x04" + struct.pack(">I", self.deliveries)
+        for at, part in enumerate(parts):
+            more = TRUE if at + 1 < len(parts) else FALSE
+            transfer = described(0x14, ZERO, uint(self.deliveries), tag, ZERO, FALSE, more)
+            self.socket.sendall(frame(transfer + part))
+        self.deliveries += 1
+        said = self.until(0x15)
+        if b"\x00\x53\x24" not in said:
+            raise SystemExit(f"a message was not accepted: {said!r}")
 
     def first(self, count):
         """Numbers of the first messages, which are not settled."""

@@ -1,7 +1,7 @@
 """Mente's queues beside ActiveMQ Artemis and RabbitMQ: one machine, one disk, one AMQP 1.0 client, durable messages,
 all brokers in turn in one run.
 
-usage: run.py [--quick] [--rounds N] [--seconds S] [--rows A,B] [--backlog N] [--subscriptions A,B] [--mente FILE] [--dir DIR]
+usage: run.py [--quick] [--rounds N] [--seconds S] [--rows A,B] [--backlog N] [--subscriptions A,B] [--large A,B] [--mente FILE] [--dir DIR]
 
 `cargo xtask long bench-amqp` sees to what it needs.
 """
@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import backlog
+import large
 import subscriptions
 from servers import SERVERS, Mente, missing
 
@@ -75,7 +76,7 @@ class Bench:
         self.options, self.folder = options, folder
         self.servers, self.absent, self.short = {}, {}, []
         self.results, self.checked, self.confirms = {}, {}, {}
-        self.waiting, self.matched, self.is_exact = [], [], True
+        self.waiting, self.matched, self.beside_large, self.is_exact = [], [], [], True
 
     def start(self):
         for name in SERVERS:
@@ -166,36 +167,30 @@ class Bench:
             server.hold()
         return found
 
-    def backlog(self):
-        if not self.options.backlog or "Mente" not in self.servers:
+    def alone(self):
+        """What is measured of Mente only, each on a server that has nothing else."""
+        if "Mente" not in self.servers:
             return
-        folder = self.folder / "backlog"
+        options = self.options
+        if options.backlog:
+            self.waiting += self.on_its_own("backlog", lambda server: backlog.measure(server, options.backlog))
+        for kinds in options.subscriptions:
+            measure = lambda server, kinds=kinds: subscriptions.measure(server, "topic", kinds)
+            self.matched += self.on_its_own(f"subscriptions-{kinds}", measure)
+        if options.large:
+            self.beside_large += self.on_its_own("large", lambda server: large.measure(server, options.large))
+
+    def on_its_own(self, name, measure):
+        folder = self.folder / name
         folder.mkdir()
         server = Mente(folder, self.options)
         try:
-            self.waiting, is_exact = backlog.measure(server, self.options.backlog)
-            self.is_exact &= is_exact
+            lines, is_exact = measure(server)
         finally:
             server.stop()
-        say(f"bench: {self.options.backlog} messages waited")
-
-    def subscriptions(self):
-        """Each number of them on a topic of its own, on a server that has no other."""
-        if not self.options.subscriptions or "Mente" not in self.servers:
-            return
-        folder = self.folder / "subscriptions"
-        folder.mkdir()
-        for kinds in self.options.subscriptions:
-            own = folder / str(kinds)
-            own.mkdir()
-            server = Mente(own, self.options)
-            try:
-                lines, is_exact = subscriptions.measure(server, "topic", kinds)
-            finally:
-                server.stop()
-            self.matched += lines
-            self.is_exact &= is_exact
-            say(f"bench: {kinds} subscriptions")
+        self.is_exact &= is_exact
+        say(f"bench: {name}")
+        return lines
 
     def rounds(self, end):
         for number in range(self.options.rounds):
@@ -302,6 +297,9 @@ def report(bench, before, after, syncs, took):
     if bench.matched:
         print("\nSubscriptions of one topic of Mente, alone on the machine, each with an SQL rule of three conditions; a message matches one:")
         print("\n".join(f"- {line}" for line in bench.matched))
+    if bench.beside_large:
+        print("\nLarge messages of Mente, alone on the machine, and what others wait for their small ones meanwhile:")
+        print("\n".join(f"- {line}" for line in bench.beside_large))
     told = ", ".join(f"{name} {count}" for name, count in bench.checked.items())
     print(f"\nEvery message that was accepted came back once, as it was sent, and no other: {told}.\n")
     print(NOT_COMPARABLE)
@@ -324,6 +322,12 @@ def asked():
         type=lambda text: [int(number) for number in text.split(",") if int(number)],
         default=[1, 100, 2000],
         help="of a topic of Mente's, at the end (default 1,100,2000; 0: none)",
+    )
+    parser.add_argument(
+        "--large",
+        type=lambda text: [int(number) for number in text.split(",") if int(number)],
+        default=[20, 99],
+        help="MiB of large messages of Mente's, with small ones beside them, at the end (default 20,99; 0: none)",
     )
     parser.add_argument("--mente", default=str(HERE.parents[1] / "target/release/mente"))
     parser.add_argument("--dir", default=tempfile.gettempdir(), help="where data is: its disk is measured")
@@ -359,8 +363,7 @@ def main():
         syncs = bench.syncs()
         bench.rounds(began + options.minutes * 60)
         after = disk_sync(folder, 300)
-        bench.backlog()
-        bench.subscriptions()
+        bench.alone()
         report(bench, before, after, syncs, time.monotonic() - began)
     finally:
         bench.stop()
