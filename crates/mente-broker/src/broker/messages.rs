@@ -24,7 +24,8 @@ use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
 use crate::name::SubscriptionName;
 use crate::queue::{
-    Delivery, LockToken, Mode, NOTE_BYTES, PeekedAt, SessionLock, Settlement, Standing, Taking,
+    Delivery, LockToken, Mode, NAMED_PER_DELETION, NOTE_BYTES, PeekedAt, SessionLock, Settlement,
+    Standing, Taking,
 };
 use crate::rule::Rule;
 use crate::shard::{Ask, Command, Reply};
@@ -39,8 +40,6 @@ const LOOK_WAIT: Duration = Duration::from_secs(2);
 const LOOK_PAUSE: Duration = Duration::from_millis(2);
 /// Reads of a log for one call that looks at messages.
 const PEEK_READS: usize = 16;
-/// Messages that are deleted in one decision.
-const DELETE_AT_ONCE: usize = 4_000;
 
 /// A message on its way in. Its id is the event's, its session or partition key the event's key.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -465,7 +464,7 @@ impl Broker {
         &self,
         who: &Principal,
         view: &SubscriptionName,
-        max: usize,
+        max: u64,
         before: Timestamp,
         session: Option<&SessionLock>,
     ) -> Result<u64> {
@@ -477,7 +476,7 @@ impl Broker {
         let mut deleted = 0;
         loop {
             let ask = Ask::DeleteReady {
-                max: (max - deleted as usize).min(DELETE_AT_ONCE),
+                max: max.saturating_sub(deleted),
                 before_ms: before.0,
                 below,
                 session: session.cloned(),
@@ -487,8 +486,8 @@ impl Broker {
                 other => return Err(unexpected(&other)),
             };
             deleted += more;
-            let is_all = looked_to >= end && more < DELETE_AT_ONCE as u64;
-            if deleted >= max as u64 || is_all || self.now().monotone >= until {
+            let is_all = looked_to >= end && more < NAMED_PER_DELETION as u64;
+            if deleted >= max || is_all || self.now().monotone >= until {
                 return Ok(deleted);
             }
             // Where something went the view reads on.

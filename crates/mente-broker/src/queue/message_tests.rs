@@ -252,7 +252,8 @@ impl World {
             Step::Delete { max } => {
                 let before = (self.now.wall, self.end());
                 let there = self.queue.counts().ready;
-                let (gone, _) = self.act(|q, now, out| q.delete_ready(now, max, before, None, out));
+                let (gone, _) =
+                    self.act(|q, now, out| q.delete_ready(now, max as u64, before, None, out));
                 // Of those that have no session all that were ready are gone, or as many as were to go.
                 let left = self.queue.counts().ready;
                 assert_eq!(
@@ -485,7 +486,7 @@ fn a_backlog_is_deleted_without_being_read() {
     world.scan();
     world.step(Step::Receive { max: 3 });
     let end = world.end();
-    let delete = |world: &mut World, max: usize, below: Offset| {
+    let delete = |world: &mut World, max: u64, below: Offset| {
         let before = (world.now.wall, below);
         let (verdicts, reads) = (world.verdicts.len(), world.queue.looked_to());
         let (gone, _) = world.act(|q, now, out| q.delete_ready(now, max, before, None, out));

@@ -51,6 +51,7 @@ pub use lease::LockToken;
 pub use message::NOTE_BYTES;
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
+pub use purge::NAMED_PER_DELETION;
 pub use ranges::{Range, Ranges};
 pub use remembered::Remembered;
 pub use revival::{Letter, Revival, Stop};

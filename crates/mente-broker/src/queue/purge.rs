@@ -12,13 +12,16 @@ use super::partition::{Entry, State};
 use super::taking::SessionLock;
 use super::{Effects, Queue, Verdict};
 
+/// Records that one decision names; those that nobody has read go as a range behind them.
+pub const NAMED_PER_DELETION: usize = 4_000;
+
 impl Queue {
     /// Deletes up to `max` records that nobody has and that were written before; `None` if the session is lost.
-    /// All records below `below` were.
+    /// All records below `below` were. So many as [`NAMED_PER_DELETION`]: there may be more.
     pub fn delete_ready(
         &mut self,
         now: Now,
-        max: usize,
+        max: u64,
         (before, below): (Timestamp, Offset),
         session: Option<&SessionLock>,
         effects: &mut Effects,
@@ -31,10 +34,12 @@ impl Queue {
             let is_of = name.is_none() || entry.session == name;
             entry.state == State::Ready && entry.time <= before && is_of
         };
+        let named =
+            usize::try_from(max).map_or(NAMED_PER_DELETION, |max| max.min(NAMED_PER_DELETION));
         let mut wanted = Vec::new();
         for (partition, p) in (0..).zip(&self.partitions) {
             let found = p.entries.iter().filter(|(_, entry)| is_wanted(entry));
-            let left = max - wanted.len();
+            let left = named - wanted.len();
             wanted.extend(found.take(left).map(|(offset, _)| (partition, *offset)));
         }
         for place in &wanted {
@@ -42,7 +47,11 @@ impl Queue {
             self.finish(*place, effects);
         }
         let deleted = wanted.len() as u64;
-        let left = (max - wanted.len()) as u64;
+        // Behind those of the window, of which there may be more.
+        let left = match wanted.len() < NAMED_PER_DELETION {
+            true => max - deleted,
+            false => 0,
+        };
         Some(deleted + self.delete_unread(left, below, effects))
     }
 

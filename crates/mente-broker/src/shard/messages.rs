@@ -28,7 +28,7 @@ pub enum Ask {
         session: Option<String>,
     },
     DeleteReady {
-        max: usize,
+        max: u64,
         before_ms: i64,
         /// All that lies below this was written before.
         #[serde(default)]

@@ -201,10 +201,9 @@ pub(super) async fn delete(call: &Call, body: &Map) -> Result<Answer, Refusal> {
     let most: u32 = integer(body, "message-count")?;
     let before = moment(body, "enqueued-time-utc")?;
     let session = call.session(body)?;
-    let most = (most as usize).min(super::NAMED);
     let deleted = call
         .broker
-        .delete_messages(&call.who, &call.view, most, before, session);
+        .delete_messages(&call.who, &call.view, most.into(), before, session);
     let deleted = deleted.await?;
     if deleted == 0 {
         return Ok(Answer::none(MESSAGE_NOT_FOUND));
