@@ -330,3 +330,53 @@ fn read_on(
     }
     queue.scanned(partition, next, now, effects);
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+    use crate::properties::Natural;
+    use crate::rule::{EvaluationError, Rule};
+
+    #[derive(Debug, Default)]
+    struct Counted(AtomicUsize);
+
+    impl Properties for Counted {
+        fn of<'a>(&self, event: &'a Event) -> Box<dyn Message + 'a> {
+            self.0.fetch_add(1, Ordering::Relaxed);
+            Natural.of(event)
+        }
+
+        fn change(&self, event: &mut Event, rule: &Rule) -> Result<(), EvaluationError> {
+            Natural.change(event, rule)
+        }
+    }
+
+    #[test]
+    fn a_message_is_decoded_once_for_all_while_those_of_the_read_are_not_too_large() {
+        let arrival = |rest: usize| Arrival {
+            offset: Offset(0),
+            time: Timestamp(0),
+            event: Event {
+                rest: Some(vec![0; rest].into()),
+                ..Event::default()
+            },
+            told: None,
+            is_untold: false,
+            terms: Terms::default(),
+        };
+        let counted = Counted::default();
+        let read = [KEPT_DECODED_BYTES, 1, 0].map(arrival);
+        let asked = Asked::of(&read);
+        for _ in 0..3 {
+            let ids = asked
+                .iter()
+                .map(|of| of.ask(&counted, |message| message.new_id()));
+            let alone = read.iter().map(|of| Natural.of(&of.event).new_id());
+            assert!(ids.eq(alone));
+        }
+        // Once for the first one, and each time for those behind it.
+        assert_eq!(counted.0.into_inner(), 1 + 3 + 3);
+    }
+}

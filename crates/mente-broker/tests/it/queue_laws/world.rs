@@ -318,7 +318,8 @@ impl World {
             Act::Delete { of, max, before } => {
                 let (of, max, before) = (*of, *max, Timestamp(*before));
                 let told = self.call(async move |b| {
-                    b.delete_messages(&ME, &view(of), max as u64, before, None).await
+                    b.delete_messages(&ME, &view(of), max as u64, before, None)
+                        .await
                 });
                 told?.map(Heard::Deleted)
             }
