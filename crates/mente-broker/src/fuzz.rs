@@ -256,9 +256,12 @@ pub fn names(input: &[u8]) {
         assert!(SetName::new(name.topic_set().as_str()).is_ok());
         let both = SubscriptionName {
             topic: name.clone(),
-            name,
+            name: name.clone(),
         };
-        assert!(SetName::new(both.dead_letter_set().as_str()).is_ok());
+        if name.check_declared().is_ok() {
+            assert!(SetName::new(both.longest_set().as_str()).is_ok());
+        }
+        assert!(SetName::new(SubscriptionName::queue(name).longest_set().as_str()).is_ok());
     }
     if let Ok(name) = StreamName::new(text) {
         assert!(

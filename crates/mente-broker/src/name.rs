@@ -6,13 +6,14 @@ use mente_engine::{SetName, Shown, limits};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::claim::parts_of;
 use crate::error::{Error, Result};
 
 /// The only namespace that is made so far; a word in every name nevertheless.
 pub const DEFAULT_NAMESPACE: &str = "default";
 
-/// A topic, subscription, stream category or projection: 1 to 80 ASCII letters, digits and
-/// `. _ - ~`, beginning with a letter or digit.
+/// A topic, subscription, stream category or projection: 1 to 260 ASCII letters, digits and
+/// `. _ - ~`, beginning with a letter or digit. Of what is no topic, 80 ([`EntityName::check_declared`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct EntityName(String);
@@ -121,6 +122,18 @@ impl EntityName {
             "the name {} is not 1 to {} letters, digits or . _ - ~ with a letter or digit first",
             Shown(&name),
             limits::ENTITY_NAME_BYTES
+        )))
+    }
+
+    /// Refuses a name that only a topic or queue may have.
+    pub fn check_declared(&self) -> Result<()> {
+        if self.0.len() <= limits::DECLARED_NAME_BYTES {
+            return Ok(());
+        }
+        Err(Error::invalid(format!(
+            "the name {} has more than {} bytes: only topics and queues may",
+            Shown(&self.0),
+            limits::DECLARED_NAME_BYTES
         )))
     }
 
@@ -237,6 +250,11 @@ impl SubscriptionName {
             topic: self.topic.clone(),
             name: EntityName(self.name.0.strip_suffix(DEAD_LETTERS)?.to_owned()),
         })
+    }
+
+    /// The longest of the names of all sets that are made for it.
+    pub(crate) fn longest_set(&self) -> SetName {
+        parts_of(&self.dead_letter_set())
     }
 
     /// The set that holds what this subscription gave up on.

@@ -224,6 +224,10 @@ impl Engine for ClusterEngine {
         self.ask(move |cluster| async move { read::offset_at(&cluster, log, time).await })
     }
 
+    fn takes_name(&self, name: &SetName) -> bool {
+        self.cluster.prefix.topic(name, true).is_some()
+    }
+
     fn trim(&self, log: LogId, before: Offset) -> Answer<()> {
         self.change(move |cluster| async move { read::trim(&cluster, log, before).await })
     }

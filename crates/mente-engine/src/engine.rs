@@ -81,6 +81,12 @@ pub trait Engine: Send + Sync + fmt::Debug {
         Box::pin(std::future::ready(Ok(None)))
     }
 
+    /// Whether a set can have this name, owned or not: an engine may have a bound of its own, below that of names.
+    fn takes_name(&self, name: &SetName) -> bool {
+        let _ = name;
+        true
+    }
+
     /// What there is room for, cheap enough to ask before every decision. Advice: the call after
     /// it may be refused all the same. An engine that cannot tell takes everything.
     fn room(&self) -> Room {

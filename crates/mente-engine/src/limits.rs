@@ -1,9 +1,12 @@
 //! Every limit of the house in one file, with its unit last in the name.
 
-/// Longest name of a set, namespace included.
-pub const SET_NAME_BYTES: usize = 200;
-/// Longest name of an entity (topic, subscription, stream, projection).
-pub const ENTITY_NAME_BYTES: usize = 80;
+/// Longest name of a set, namespace included: those of pieces beside a subscription's dead letters have the longest.
+pub const SET_NAME_BYTES: usize = 400;
+/// Longest name of a topic or queue, as Service Bus has it. On Kafka some of that is needed for names of sets beside it.
+pub const ENTITY_NAME_BYTES: usize = 260;
+/// Longest name of a subscription, and of what is declared beside topics: a projection, a fold, a saga. Some are
+/// names of files.
+pub const DECLARED_NAME_BYTES: usize = 80;
 /// Longest name of a stream.
 pub const STREAM_NAME_BYTES: usize = 200;
 /// Most logs in one set.

@@ -215,6 +215,8 @@ impl Broker {
             topic: topic.clone(),
             name: EntityName::of_path(title)?,
         };
+        name.name.check_declared()?;
+        self.check_fits(&name)?;
         if self.view(&name).await?.is_some() {
             let message = format!("subscription {title} of {} exists", of.title);
             return Err(Error::new(Kind::Exists, message));

@@ -75,6 +75,8 @@ impl Broker {
         start: Start,
     ) -> Result<Made> {
         authorize(self.options.access, who, Action::Manage, name)?;
+        name.name.check_declared()?;
+        self.check_fits(name)?;
         settings.validate()?;
         let (topic, starts) = match name.topic.is_store() {
             true => {

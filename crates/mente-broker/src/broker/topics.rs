@@ -4,14 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use mente_engine::engine::{Change, Retention};
-use mente_engine::{self as engine, LogConfig, SetId, Takes, limits};
+use mente_engine::{self as engine, LogConfig, SetId, Shown, Takes, limits};
 
 use super::{Broker, CATALOGUE_SHARD, unexpected};
 use crate::access::{Action, Principal, authorize};
 use crate::catalogue::Catalogue;
 use crate::error::{Error, Kind, Result};
 use crate::journal::{Definition, Topic};
-use crate::name::EntityName;
+use crate::name::{EntityName, SubscriptionName};
 use crate::shard::{Command, Made, Reply};
 
 /// How often, and after which pauses, it is looked whether a deletion made room.
@@ -47,6 +47,7 @@ impl Broker {
             );
             return Err(Error::invalid(message));
         }
+        self.check_fits(&SubscriptionName::queue(name.clone()))?;
         let set = self
             .engine
             .create(&name.topic_set(), partitions, LogConfig::default())
@@ -149,6 +150,19 @@ impl Broker {
         self.catalogue.get()
     }
 
+    /// Refuses a view for whose sets the engine's names are too short: that would be found out by its first dead letter.
+    pub(super) fn check_fits(&self, view: &SubscriptionName) -> Result<()> {
+        let set = view.longest_set();
+        if self.engine.takes_name(&set) {
+            return Ok(());
+        }
+        let message = format!(
+            "the name {} is too long for Kafka, where the sets beside it have its name too: the longest would be {set}",
+            Shown(view.topic.as_str())
+        );
+        Err(Error::invalid(message))
+    }
+
     /// Declares something, durable on return; replaces what had the name.
     pub async fn define(
         &self,
@@ -158,6 +172,9 @@ impl Broker {
         body: serde_json::Value,
     ) -> Result<()> {
         authorize(self.options.access, who, Action::Manage, name)?;
+        if kind != Definition::Entity {
+            name.check_declared()?;
+        }
         let command = Command::Define {
             kind,
             name: name.clone(),

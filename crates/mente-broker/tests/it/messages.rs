@@ -66,6 +66,7 @@ macro_rules! call {
 
 mod idle;
 mod large;
+mod long_names;
 mod quota;
 mod rules;
 mod transactions;

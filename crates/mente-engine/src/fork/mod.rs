@@ -463,6 +463,11 @@ impl Engine for Fork {
         })
     }
 
+    fn takes_name(&self, name: &SetName) -> bool {
+        let own = self.spaces.own(name);
+        own.is_ok_and(|own| self.inner.takes_name(&own))
+    }
+
     fn room(&self) -> Room {
         self.inner.room()
     }

@@ -432,7 +432,7 @@ fn check_file_name(name: &str) -> Result<()> {
         return Err(Error::invalid(format!(
             "the database {name:?} is no plain file name: 1 to {} letters, digits or . _ - ~, \
              with a letter or digit first and not one of {} at the end",
-            limits::ENTITY_NAME_BYTES,
+            limits::DECLARED_NAME_BYTES,
             RESERVED_ENDINGS.join(" ")
         )));
     }

@@ -167,6 +167,14 @@ async fn a_java_producer_feeds_subscriptions_and_views() {
     server
         .ok("PUT", "/topics/orders", r#"{"partitions":2}"#)
         .await;
+    // A topic of its own would find room, sets beside it would not.
+    let long = format!("/topics/{}", "x".repeat(220));
+    let long = server.call("PUT", &long, "{}").await;
+    let said = String::from_utf8_lossy(&long.body);
+    assert!(
+        long.status == 400 && said.contains("too long for Kafka"),
+        "{said}"
+    );
     let subscription = r#"{"from":"earliest","filter":{"prefix":{"type":"shop."}}}"#;
     server
         .ok("PUT", "/topics/orders/subscriptions/all", subscription)

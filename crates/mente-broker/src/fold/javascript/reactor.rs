@@ -135,10 +135,10 @@ fn timers_of(told: BTreeMap<String, Option<f64>>) -> Result<BTreeMap<String, Opt
     let timer = |(name, ms): (String, Option<f64>)| {
         let most = limits::SAGA_TIMER_MS;
         let is_time = |ms: f64| ms.fract() == 0.0 && (0.0..=most as f64).contains(&ms);
-        if name.is_empty() || name.len() > limits::ENTITY_NAME_BYTES || !ms.is_none_or(is_time) {
+        if name.is_empty() || name.len() > limits::DECLARED_NAME_BYTES || !ms.is_none_or(is_time) {
             let message = format!(
                 "a timer has a name of 1 to {} bytes and whole milliseconds up to {most}, or null",
-                limits::ENTITY_NAME_BYTES
+                limits::DECLARED_NAME_BYTES
             );
             return Err(Error::invalid(message));
         }
