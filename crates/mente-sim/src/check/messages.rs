@@ -1,7 +1,8 @@
 //! The laws of queues of messages, as clients of Service Bus see them: what was accepted comes until somebody is
 //! done with it, under one number and one lock at a time, and what was put aside, cancelled or given up stays so.
-//! Those of sessions are in `messages/sessions.rs`.
+//! Those of locks are in `messages/locks.rs`, those of sessions in `messages/sessions.rs`.
 
+mod locks;
 mod sessions;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,8 +12,6 @@ use super::{Findings, Law};
 use crate::history::{Call, DEAD, Ending, Messages, Op, Phase, Taken, Way, What};
 
 const MS: u64 = 1_000_000;
-/// Digits of a token that are its term.
-const TERM_DIGITS: usize = 10;
 
 /// A delivery and the call that brought it.
 struct Delivery<'a> {
@@ -259,11 +258,6 @@ impl<'a> Check<'a, '_> {
         next.is_some_and(|call| call.ended < before)
     }
 
-    fn is_same_life(&self, earlier: &Delivery<'_>, later: &Delivery<'_>) -> bool {
-        !self.may_have_restarted(earlier.call.invoked, later.call.ended)
-            && term(&earlier.what.token) == term(&later.what.token)
-    }
-
     /// How many locks on one message may have run out between these two calls, whoever had them: each takes its
     /// whole time, and where the server goes away in the middle it is void and counts for nothing.
     fn run_out(&self, from: &Call<'_>, until: &Call<'_>) -> u64 {
@@ -310,6 +304,9 @@ impl<'a> Check<'a, '_> {
                 if earlier.call.ended < delivery.call.invoked {
                     self.check_after(earlier, delivery, findings);
                 }
+            }
+            for other in &all[..at] {
+                self.check_locks(other, delivery, findings);
             }
         }
     }
@@ -423,9 +420,7 @@ impl<'a> Check<'a, '_> {
             let why = "it was received and deleted";
             self.add(findings, Law::SettledAgain, later, why);
         }
-        let mut is_over = false;
         for ended in self.queue.ends_of(&earlier.what.token) {
-            is_over |= ended.call.invoked < later.call.ended;
             if ended.held != Some(true) || ended.call.ended >= later.call.invoked {
                 continue;
             }
@@ -441,34 +436,6 @@ impl<'a> Check<'a, '_> {
                     self.add(findings, Law::WrongDelivery, later, why);
                 }
                 Ending::Defer | Ending::Abandon => {}
-            }
-        }
-        // The lock on what is in a session is the session's.
-        let until = earlier.call.invoked_at + self.queue.lock;
-        let is_live = earlier.way != Way::Delete && !is_over && earlier.session.is_none();
-        if is_live && self.is_same_life(earlier, later) && later.call.ended_at < until {
-            let why = format!("{} is live until {until}", earlier.what.token);
-            self.add(findings, Law::TwoLocks, later, &why);
-        }
-    }
-
-    /// A lock that is over holds nothing.
-    fn ends_of_locks(&self, findings: &mut Findings) {
-        for delivery in self.queue.deliveries.values().flatten() {
-            let mut ended: Option<usize> = None;
-            for end in self.queue.ends_of(&delivery.what.token) {
-                if end.held != Some(true) {
-                    continue;
-                }
-                let until = delivery.call.ended_at + self.queue.lock;
-                let late = delivery.session.is_none() && end.call.invoked_at > until;
-                let other_life = self.has_restarted(delivery.call.ended, end.call.invoked);
-                if late || other_life || ended.is_some_and(|at| at < end.call.invoked) {
-                    let Taken { token, value, .. } = delivery.what;
-                    let detail = format!("{}: {value}: {token} was over and still held", self.name);
-                    findings.add(Law::LockHeldTooLong, end.call.ended, detail);
-                }
-                ended = Some(end.call.ended);
             }
         }
     }
@@ -573,8 +540,4 @@ impl<'a> Check<'a, '_> {
             _ => None,
         }
     }
-}
-
-fn term(token: &str) -> &str {
-    token.get(..TERM_DIGITS).unwrap_or(token)
 }

@@ -6,6 +6,9 @@ use crate::history::{DEAD, Ending, Messages, Op, Phase, Taken, Way, What};
 
 const SECOND: u64 = 1_000_000_000;
 
+/// Who has a call that goes on while others have theirs.
+const LONG: u64 = 40;
+
 /// Who calls, by its name here; how it ended, and what it was. Each lasts a second.
 type Step = (&'static str, u64, Phase, Op);
 
@@ -231,6 +234,10 @@ fn good() -> Vec<Step> {
 }
 
 fn laws_broken(steps: &[Step]) -> Vec<Law> {
+    laws_broken_in(&history(steps))
+}
+
+fn history(steps: &[Step]) -> Vec<Entry> {
     let entries = steps
         .iter()
         .zip(0..)
@@ -243,8 +250,11 @@ fn laws_broken(steps: &[Step]) -> Vec<Law> {
                 op: op.clone(),
             })
         });
-    let history: Vec<_> = entries.collect();
-    let calls = calls(&history);
+    entries.collect()
+}
+
+fn laws_broken_in(history: &[Entry]) -> Vec<Law> {
+    let calls = calls(history);
     let mut findings = Findings::default();
     check(&calls, &mut findings);
     judged(&calls, &mut findings);
@@ -273,6 +283,25 @@ fn added(law: Law, name: &str, process: u64, op: Op) {
         broken.contains(&law),
         "{law:?} behind {name}: found {broken:?}"
     );
+}
+
+/// What is broken once the step `name`, which is put in behind `behind`, was begun before the step `begun` was.
+fn while_it_goes_on(behind: &str, begun: &str, op: Op) -> Vec<Law> {
+    let mut steps = good();
+    let of = |steps: &[Step], name: &str| steps.iter().position(|(known, ..)| *known == name);
+    let at = of(&steps, behind).unwrap() + 1;
+    steps.insert(at, ("long", LONG, Phase::Ok, op));
+    let before = of(&steps, begun).unwrap();
+    laws_broken_in(&begun_before(&steps, at, before))
+}
+
+/// The call of the step at `at` goes on since before the step at `before` was begun.
+fn begun_before(steps: &[Step], at: usize, before: usize) -> Vec<Entry> {
+    let mut history = history(steps);
+    let mut invoke = history.remove(2 * at);
+    invoke.time = history[2 * before].time;
+    history.insert(2 * before, invoke);
+    history
 }
 
 /// Without this step the law is broken.
@@ -388,6 +417,38 @@ fn locks_and_failures_are_counted() {
     added(Law::LockHeldTooLong, "asked", 2, late);
     let twice = end("0000000001a", Ending::Complete);
     added(Law::LockHeldTooLong, "abandon", 2, twice);
+}
+
+#[test]
+fn locks_of_calls_that_went_on_together_are_one_at_a_time() {
+    let together = |behind, begun, came| while_it_goes_on(behind, begun, came);
+    let live = || take(vec![taken("c", 3, 0, "0000000001f")]);
+    assert_eq!(together("receive", "receive", live()), [Law::TwoLocks]);
+    assert_eq!(together("abandon", "receive", live()), [Law::TwoLocks]);
+    let deleted = take_as("q", Way::Delete, None, vec![taken("c", 3, 0, "")]);
+    let broken = together("receive", "receive", deleted);
+    assert!(broken.contains(&Law::TwoLocks), "{broken:?}");
+    // One take brings it twice.
+    let twice = vec![
+        taken("b", 2, 1, "0000000001e"),
+        taken("b", 2, 1, "0000000001f"),
+    ];
+    planted(Law::TwoLocks, "again", Phase::Ok, take(twice));
+    // The first lock was given back, perhaps or not, before the call that went on all the time was over.
+    let mut steps = good();
+    steps.retain(|(name, ..)| *name != "again");
+    let of = |name| steps.iter().position(|(known, ..)| *known == name).unwrap();
+    let (first, abandon) = (of("receive"), of("abandon"));
+    for phase in [Phase::Ok, Phase::Info] {
+        let mut steps = steps.clone();
+        steps[abandon].2 = phase;
+        let again = take(vec![taken("b", 2, 1, "0000000001e")]);
+        steps.insert(abandon + 1, ("", LONG, Phase::Ok, again));
+        let history = begun_before(&steps, abandon + 1, first);
+        assert_eq!(laws_broken_in(&history), Vec::new());
+    }
+    let others = together("theirs", "theirs", accept("B"));
+    assert_eq!(others, [Law::TwoLocks]);
 }
 
 #[test]

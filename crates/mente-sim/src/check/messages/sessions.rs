@@ -107,16 +107,19 @@ impl<'a> Check<'a, '_> {
 
     /// While one has a session nobody else gets it, and once somebody else has it the first one can do nothing.
     fn check_alone(&self, hold: &Hold<'_, '_>, other: &Hold<'_, '_>, findings: &mut Findings) {
-        if other.accept.invoked <= hold.accept.ended {
-            return;
-        }
-        let until = hold.accept.invoked_at + self.queue.lock;
-        let is_live = hold.left.min(hold.next) > other.accept.ended
-            && other.accept.ended_at < until
-            && !self.may_have_restarted(hold.accept.invoked, other.accept.ended);
-        if is_live {
+        // Of accepts that went on at the same time nobody knows which was first: then neither may have been.
+        let is_behind = other.accept.invoked > hold.accept.ended;
+        let is_together = hold.accept.invoked < other.accept.invoked && !is_behind;
+        let is_wrong = match is_together {
+            true => self.keeps(hold, other) && self.keeps(other, hold),
+            false => is_behind && self.keeps(hold, other),
+        };
+        if is_wrong {
             let detail = format!("{}: session {} is another's", self.name, hold.session);
             findings.add(Law::TwoLocks, other.accept.ended, detail);
+        }
+        if !is_behind {
+            return;
         }
         let shown = self.queue.sessions.shown.iter().find(|(call, session)| {
             *session == hold.session
@@ -132,6 +135,14 @@ impl<'a> Check<'a, '_> {
             );
             findings.add(Law::LockHeldTooLong, call.ended, detail);
         }
+    }
+
+    /// Whether he still has the session, from before the other one asks for it until that is answered.
+    fn keeps(&self, hold: &Hold<'_, '_>, other: &Hold<'_, '_>) -> bool {
+        let until = hold.accept.invoked_at + self.queue.lock;
+        hold.left.min(hold.next) > other.accept.ended
+            && other.accept.ended_at < until
+            && !self.may_have_restarted(hold.accept.invoked, other.accept.ended)
     }
 
     fn check_states(&self, findings: &mut Findings) {
