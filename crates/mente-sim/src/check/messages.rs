@@ -24,8 +24,18 @@ struct Delivery<'a> {
 struct Ended<'a> {
     call: &'a Call<'a>,
     ending: &'a Ending,
-    /// `None`: nobody knows.
-    held: Option<bool>,
+    word: Word,
+}
+
+/// What was answered to who wanted to end a lock.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Word {
+    Held,
+    /// The lock was over by then; how, that does not say.
+    Lost,
+    /// It did nothing, and the lock is as it was.
+    Undone,
+    Unknown,
 }
 
 struct Sent<'a> {
@@ -33,6 +43,17 @@ struct Sent<'a> {
     session: Option<&'a str>,
     /// Of what was scheduled.
     delay: Option<u64>,
+}
+
+impl Ended<'_> {
+    fn has_ended(&self) -> bool {
+        self.word == Word::Held
+    }
+
+    /// By itself.
+    fn may_have_ended(&self) -> bool {
+        matches!(self.word, Word::Held | Word::Unknown)
+    }
 }
 
 #[derive(Default)]
@@ -78,6 +99,7 @@ pub(super) fn check<'a>(calls: &'a [Call<'a>], findings: &mut Findings) {
             check.deliveries(value, deliveries, findings);
         }
         check.ends_of_locks(findings);
+        check.lost_locks(findings);
         check.order(findings);
         check.sessions(findings);
         if let Some(emptied) = queue.emptied {
@@ -165,10 +187,11 @@ impl<'a> Queue<'a> {
             } => self.ends.entry(token).or_default().push(Ended {
                 call,
                 ending,
-                held: match call.phase {
-                    Phase::Ok => Some(*held),
-                    Phase::Fail | Phase::Unheard => Some(false),
-                    Phase::Info | Phase::Invoke => None,
+                word: match call.phase {
+                    Phase::Ok if *held => Word::Held,
+                    Phase::Ok => Word::Lost,
+                    Phase::Fail | Phase::Unheard => Word::Undone,
+                    Phase::Info | Phase::Invoke => Word::Unknown,
                 },
             }),
             What::Emptied if is_ok => self.emptied = Some(call),
@@ -207,7 +230,7 @@ impl<'a> Queue<'a> {
     fn said_of(&self, value: &str) -> impl Iterator<Item = &Ended<'a>> {
         let deliveries = self.deliveries.get(value).into_iter().flatten();
         let ends = deliveries.flat_map(|delivery| self.ends_of(&delivery.what.token));
-        ends.filter(|ended| ended.held != Some(false))
+        ends.filter(|ended| ended.may_have_ended())
     }
 
     /// The number under which it came.
@@ -392,11 +415,12 @@ impl<'a> Check<'a, '_> {
             let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
             let (mut may_have_failed, mut has_failed) = (false, false);
             for abandon in abandons {
-                may_have_failed |= abandon.held != Some(false) && abandon.call.invoked < call.ended;
-                has_failed |= abandon.held == Some(true) && abandon.call.ended < call.invoked;
+                may_have_failed |= abandon.may_have_ended() && abandon.call.invoked < call.ended;
+                has_failed |= abandon.has_ended() && abandon.call.ended < call.invoked;
             }
             // Whether putting aside counts, nobody says.
-            may_have_failed |= ends.iter().any(|e| *e.ending == Ending::Defer)
+            let mut defers = ends.iter().filter(|e| *e.ending == Ending::Defer);
+            may_have_failed |= defers.any(Ended::may_have_ended)
                 || other.session.is_some()
                 || other.way == Way::Deferred;
             most = most.saturating_add(u32::from(may_have_failed));
@@ -421,7 +445,7 @@ impl<'a> Check<'a, '_> {
             self.add(findings, Law::SettledAgain, later, why);
         }
         for ended in self.queue.ends_of(&earlier.what.token) {
-            if ended.held != Some(true) || ended.call.ended >= later.call.invoked {
+            if !ended.has_ended() || ended.call.ended >= later.call.invoked {
                 continue;
             }
             match ended.ending {
@@ -491,7 +515,7 @@ impl<'a> Check<'a, '_> {
             findings.add(Law::RevisionGap, emptied.ended, detail);
         }
         for (value, sent) in &self.queue.sent {
-            let ends = self.queue.said_of(value).filter(|e| e.held == Some(true));
+            let ends = self.queue.said_of(value).filter(|e| e.has_ended());
             let ends = ends.filter(|ended| {
                 matches!(ended.ending, Ending::Complete | Ending::DeadLetter { .. })
             });
@@ -534,7 +558,7 @@ impl<'a> Check<'a, '_> {
         let is_dead = self
             .dead
             .is_some_and(|dead| dead.deliveries.contains_key(value));
-        match given_up.any(|ended| ended.held == Some(true)) {
+        match given_up.any(Ended::has_ended) {
             true if !is_dead => Some("was given up, and is no dead letter"),
             false if !is_dead && !is_completed => Some("was accepted, and nobody is done with it"),
             _ => None,

@@ -419,6 +419,55 @@ fn locks_and_failures_are_counted() {
     added(Law::LockHeldTooLong, "abandon", 2, twice);
 }
 
+/// The end of a lock, told to be over.
+fn lost(token: &str, ending: Ending) -> Op {
+    let mut op = end(token, ending);
+    if let Op::Messages(Messages {
+        what: What::End { held, .. },
+        ..
+    }) = &mut op
+    {
+        *held = false;
+    }
+    op
+}
+
+#[test]
+fn who_was_refused_ended_nothing() {
+    use Phase::{Ok, Unheard};
+    let of = |steps: &[Step], name| steps.iter().position(|(known, ..)| *known == name);
+    // Turned away without a decision: the lock lives on, and nobody else has one.
+    let mut steps = good();
+    let at = of(&steps, "complete").unwrap();
+    steps[at] = ("", 2, Unheard, end("0000000001c", Ending::Complete));
+    let live = take(vec![taken("c", 3, 0, "0000000001f")]);
+    steps.insert(at + 1, ("", 5, Ok, live));
+    assert!(laws_broken(&steps).contains(&Law::TwoLocks));
+    // What was not put aside did not fail by that.
+    let deferred = ("", 2, Unheard, end("0000000001c", Ending::Defer));
+    let again = take(vec![taken("c", 3, 2, "0000000001f")]);
+    let mut steps = good();
+    let at = of(&steps, "rest").unwrap();
+    steps.splice(at..at, [("", 5, Ok, again), ("", 9, Ok, restart())]);
+    let at = of(&steps, "complete").unwrap();
+    steps.insert(at, deferred);
+    assert!(laws_broken(&steps).contains(&Law::DeliveryCount));
+    // Of a lock that was lost it is known only that it was over, which this one was not.
+    let early = lost("0000000001c", Ending::Complete);
+    let mut steps = good();
+    let at = of(&steps, "complete").unwrap();
+    steps.insert(at, ("", 5, Ok, early.clone()));
+    assert_eq!(laws_broken(&steps), [Law::LockLostEarly]);
+    // Somebody may have ended it; or its shard has gone elsewhere, and nothing is handed out by it any more.
+    let perhaps = end("0000000001c", Ending::Abandon);
+    steps.insert(at, ("", 5, Phase::Info, perhaps));
+    assert_eq!(laws_broken(&steps), Vec::new());
+    let mut steps = good();
+    let at = of(&steps, "again").unwrap();
+    steps.insert(at + 1, ("", 5, Ok, early));
+    assert_eq!(laws_broken(&steps), Vec::new());
+}
+
 #[test]
 fn locks_of_calls_that_went_on_together_are_one_at_a_time() {
     let together = |behind, begun, came| while_it_goes_on(behind, begun, came);

@@ -56,6 +56,8 @@ pub enum Law {
     SettledAgain,
     TwoLocks,
     LockHeldTooLong,
+    /// Nothing ended it, its time was not over, and it was told to be lost.
+    LockLostEarly,
     KeyOutTwice,
     /// Released for a while, and there again before that.
     TooSoon,

@@ -1,6 +1,6 @@
 //! The laws of locks on messages: one is live at a time, and one that is over holds nothing.
 
-use super::{Check, Delivery};
+use super::{Check, Delivery, Ended, Word};
 use crate::check::{Findings, Law};
 use crate::history::{Taken, Way};
 
@@ -39,7 +39,8 @@ impl Check<'_, '_> {
     fn keeps_out(&self, first: &Delivery<'_>, second: &Delivery<'_>) -> bool {
         let until = first.call.invoked_at + self.queue.lock;
         let mut ends = self.queue.ends_of(&first.what.token).iter();
-        let is_over = ends.any(|ended| ended.call.invoked < second.call.ended);
+        let is_over =
+            ends.any(|end| end.word != Word::Undone && end.call.invoked < second.call.ended);
         // The lock on what is in a session is the session's.
         let is_own = first.session.is_none();
         let is_live = is_own && !is_over && second.call.ended_at < until;
@@ -58,7 +59,7 @@ impl Check<'_, '_> {
         for delivery in self.queue.deliveries.values().flatten() {
             let mut ended: Option<usize> = None;
             for end in self.queue.ends_of(&delivery.what.token) {
-                if end.held != Some(true) {
+                if !end.has_ended() {
                     continue;
                 }
                 let until = delivery.call.ended_at + self.queue.lock;
@@ -72,6 +73,36 @@ impl Check<'_, '_> {
                 ended = Some(end.call.ended);
             }
         }
+    }
+
+    /// One that certainly is live is not lost.
+    pub(super) fn lost_locks(&self, findings: &mut Findings) {
+        for delivery in self.queue.deliveries.values().flatten() {
+            let Taken { token, value, .. } = delivery.what;
+            let ends = self.queue.ends_of(token);
+            for lost in ends.iter().filter(|end| end.word == Word::Lost) {
+                if self.is_live_still(delivery, ends, lost) {
+                    let detail = format!("{}: {value}: {token} was live and lost", self.name);
+                    findings.add(Law::LockLostEarly, lost.call.ended, detail);
+                }
+            }
+        }
+    }
+
+    /// Whether nothing can have ended its lock before this answer.
+    fn is_live_still(&self, of: &Delivery<'_>, ends: &[Ended<'_>], lost: &Ended<'_>) -> bool {
+        let (token, until) = (&of.what.token, of.call.invoked_at + self.queue.lock);
+        let may_be_over = ends.iter().any(|end| {
+            let is_another = !std::ptr::eq(end, lost) && end.word != Word::Undone;
+            is_another && end.call.invoked < lost.call.ended
+        });
+        // With its term all locks of a shard end, and nobody tells clients: what is handed out later is of the same.
+        let mut all = self.queue.deliveries.values().flatten();
+        of.session.is_none()
+            && lost.call.ended_at < until
+            && !may_be_over
+            && !self.may_have_restarted(of.call.invoked, lost.call.ended)
+            && all.any(|d| d.call.invoked > lost.call.ended && term(&d.what.token) == term(token))
     }
 }
 

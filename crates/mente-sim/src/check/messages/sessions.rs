@@ -241,7 +241,7 @@ impl<'a> Check<'a, '_> {
     /// Then it is the first in line again.
     fn is_abandoned_before(&self, delivery: &Delivery<'_>, call: &Call<'_>) -> bool {
         let ends = self.queue.ends_of(&delivery.what.token).iter();
-        let mut ends = ends.filter(|ended| ended.held == Some(true));
+        let mut ends = ends.filter(|ended| ended.has_ended());
         ends.any(|ended| *ended.ending == Ending::Abandon && ended.call.ended < call.invoked)
     }
 }
