@@ -1,7 +1,9 @@
 //! The laws of queues of messages, as clients of Service Bus see them: what was accepted comes until somebody is
 //! done with it, under one number and one lock at a time, and what was put aside, cancelled or given up stays so.
-//! Those of locks are in `messages/locks.rs`, those of sessions in `messages/sessions.rs`.
+//! Those of locks are in `messages/locks.rs`, those of the end in `messages/ends.rs`, those of sessions in
+//! `messages/sessions.rs`.
 
+mod ends;
 mod locks;
 mod sessions;
 
@@ -19,6 +21,15 @@ struct Delivery<'a> {
     way: Way,
     session: Option<&'a str>,
     what: &'a Taken,
+}
+
+impl Delivery<'_> {
+    fn is_beyond_most(&self) -> bool {
+        let Op::Messages(Messages { what, .. }) = self.call.op else {
+            return false;
+        };
+        matches!(what, What::Take { came, most: Some(most), .. } if came.len() > *most as usize)
+    }
 }
 
 struct Ended<'a> {
@@ -43,6 +54,8 @@ struct Sent<'a> {
     session: Option<&'a str>,
     /// Of what was scheduled.
     delay: Option<u64>,
+    /// All that went with it.
+    batch: &'a [String],
 }
 
 impl Ended<'_> {
@@ -66,8 +79,8 @@ struct Queue<'a> {
     sends: Vec<(&'a Call<'a>, &'a [String])>,
     cancels: BTreeMap<&'a str, Vec<&'a Call<'a>>>,
     deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
-    /// Takes that may have brought what nobody saw.
-    unseen: Vec<(&'a Call<'a>, Way)>,
+    /// Takes that may have brought what nobody saw, and how many at the most.
+    unseen: Vec<(&'a Call<'a>, Way, u64)>,
     /// By token.
     ends: BTreeMap<&'a str, Vec<Ended<'a>>>,
     sessions: sessions::Sessions<'a>,
@@ -163,9 +176,15 @@ impl<'a> Queue<'a> {
                 values, delay_ms, ..
             } => self.send(call, values, None, Some(delay_ms * MS)),
             What::Cancel { value } => self.cancels.entry(value).or_default().push(call),
-            What::Take { way, session, came } => {
+            What::Take {
+                way,
+                session,
+                came,
+                most,
+            } => {
+                let most = most.map_or(u64::MAX, u64::from);
                 if call.phase == Phase::Info {
-                    self.unseen.push((call, *way));
+                    self.unseen.push((call, *way, most));
                 }
                 for what in came.iter().filter(|_| is_ok) {
                     self.deliveries
@@ -215,6 +234,7 @@ impl<'a> Queue<'a> {
                 call,
                 session,
                 delay,
+                batch: values,
             });
         }
         if delay.is_none() {
@@ -322,6 +342,10 @@ impl<'a> Check<'a, '_> {
             if let Some((law, why)) = self.may_not_come(value, delivery) {
                 self.add(findings, law, delivery, why);
             }
+            if delivery.is_beyond_most() {
+                let why = "more came with it than was asked for";
+                self.add(findings, Law::WrongDelivery, delivery, why);
+            }
             self.check_failed(value, all, delivery, findings);
             for earlier in all[..at].iter().chain(&all[at + 1..]) {
                 if earlier.call.ended < delivery.call.invoked {
@@ -428,7 +452,7 @@ impl<'a> Check<'a, '_> {
         }
         if delivery.session.is_some() {
             let unseen = self.queue.unseen.iter();
-            let unseen = unseen.filter(|(unseen, _)| unseen.invoked < call.ended);
+            let unseen = unseen.filter(|(unseen, ..)| unseen.invoked < call.ended);
             most = most.saturating_add(u32::try_from(unseen.count()).unwrap_or(u32::MAX));
         }
         let failed = delivery.what.failed;
@@ -500,68 +524,6 @@ impl<'a> Check<'a, '_> {
                 );
                 findings.add(Law::OutOfOrder, call.ended, detail);
             }
-        }
-    }
-
-    /// Now that nothing is left.
-    fn ends(&self, emptied: &Call<'_>, findings: &mut Findings) {
-        let is_deleted_unseen = self.queue.unseen.iter().any(|(_, way)| *way == Way::Delete);
-        let numbers = self.queue.deliveries.keys();
-        let numbers: BTreeSet<u64> = numbers.filter_map(|v| self.queue.number(v)).collect();
-        let last = numbers.last().copied().unwrap_or(0);
-        if numbers.len() as u64 != last && !is_deleted_unseen {
-            let seen = numbers.len();
-            let detail = format!("{}: of the numbers to {last} only {seen} came", self.name);
-            findings.add(Law::RevisionGap, emptied.ended, detail);
-        }
-        for (value, sent) in &self.queue.sent {
-            let ends = self.queue.said_of(value).filter(|e| e.has_ended());
-            let ends = ends.filter(|ended| {
-                matches!(ended.ending, Ending::Complete | Ending::DeadLetter { .. })
-            });
-            let deliveries = self.queue.deliveries.get(*value);
-            let deleted = deliveries.into_iter().flatten();
-            let deleted = deleted.filter(|delivery| delivery.way == Way::Delete);
-            if ends.count() + deleted.count() > 1 {
-                let detail = format!("{}: {value} came to two ends", self.name);
-                findings.add(Law::TwoEnds, emptied.ended, detail);
-            }
-            let is_accepted = sent.iter().any(|sent| sent.call.phase == Phase::Ok);
-            if is_accepted && let Some(why) = self.vanished(value).filter(|_| !is_deleted_unseen) {
-                let detail = format!("{}: {value} {why}", self.name);
-                findings.add(Law::Vanished, emptied.ended, detail);
-            }
-        }
-    }
-
-    /// Whether it came to no end that anybody knows of.
-    fn vanished(&self, value: &str) -> Option<&'static str> {
-        let cancels = self.queue.cancels.get(value).into_iter().flatten();
-        if cancels.into_iter().any(|cancel| !cancel.phase.is_undone()) {
-            return None;
-        }
-        let deliveries = self.queue.deliveries.get(value);
-        let Some(deliveries) = deliveries else {
-            return Some("was accepted and never came");
-        };
-        if deliveries.iter().any(|d| d.way == Way::Delete) {
-            return None;
-        }
-        let is_completed = self
-            .queue
-            .said_of(value)
-            .any(|e| *e.ending == Ending::Complete);
-        let mut given_up = self
-            .queue
-            .said_of(value)
-            .filter(|ended| matches!(ended.ending, Ending::DeadLetter { .. }));
-        let is_dead = self
-            .dead
-            .is_some_and(|dead| dead.deliveries.contains_key(value));
-        match given_up.any(Ended::has_ended) {
-            true if !is_dead => Some("was given up, and is no dead letter"),
-            false if !is_dead && !is_completed => Some("was accepted, and nobody is done with it"),
-            _ => None,
         }
     }
 }

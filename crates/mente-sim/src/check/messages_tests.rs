@@ -59,8 +59,13 @@ fn taken(value: &str, number: u64, failed: u32, token: &str) -> Taken {
 }
 
 fn take_as(queue: &str, way: Way, session: Option<&str>, came: Vec<Taken>) -> Op {
-    let session = session.map(str::to_owned);
-    of(queue, What::Take { way, session, came })
+    let what = What::Take {
+        way,
+        session: session.map(str::to_owned),
+        came,
+        most: Some(20),
+    };
+    of(queue, what)
 }
 
 fn take(came: Vec<Taken>) -> Op {
@@ -417,6 +422,53 @@ fn locks_and_failures_are_counted() {
     added(Law::LockHeldTooLong, "asked", 2, late);
     let twice = end("0000000001a", Ending::Complete);
     added(Law::LockHeldTooLong, "abandon", 2, twice);
+}
+
+#[test]
+fn what_nobody_saw_go_is_no_more_than_was_asked_for() {
+    use Phase::{Info, Ok};
+    let of = |steps: &[Step], name| steps.iter().position(|(known, ..)| *known == name);
+    let after = |most: u32, came: Vec<Taken>| {
+        let mut steps = good();
+        let at = of(&steps, "due").unwrap();
+        let mut op = take_as("q", Way::Delete, None, came);
+        steps[at].3 = op.clone();
+        if let Op::Messages(Messages {
+            what: What::Take { most: told, .. },
+            ..
+        }) = &mut op
+        {
+            *told = Some(most);
+        }
+        steps.insert(at, ("", 71, Info, op));
+        // One more that never comes, and has no number.
+        let first = of(&steps, "first").unwrap();
+        steps.insert(first + 1, ("", 12, Ok, send(&["h"])));
+        laws_broken(&steps)
+    };
+    // Those that went unseen may have had numbers, which are fewer than the messages, since nothing came behind.
+    let due = |number| vec![taken("f", number, 0, "")];
+    assert_eq!(after(0, due(5)), [Law::Vanished]);
+    assert_eq!(after(1, due(5)), Vec::new());
+    assert_eq!(after(1, due(6)), Vec::new());
+    assert_eq!(after(1, due(7)), [Law::RevisionGap]);
+    assert_eq!(after(1, Vec::new()), [Law::Vanished]);
+    assert_eq!(after(2, Vec::new()), Vec::new());
+    let more = (0..21).map(|number| taken("a", number, 0, ""));
+    planted(Law::WrongDelivery, "again", Ok, take(more.collect()));
+}
+
+#[test]
+fn a_batch_is_there_as_a_whole() {
+    use Phase::{Info, Ok};
+    planted(Law::NotWhole, "perhaps", Info, send(&["d", "h"]));
+    planted(Law::NotWhole, "perhaps", Info, send(&["h", "d"]));
+    // Of which nothing is there may not be there at all.
+    let mut steps = good();
+    let at = steps.iter().position(|(name, ..)| *name == "perhaps");
+    steps[at.unwrap()].3 = send(&["h", "i"]);
+    steps.insert(at.unwrap(), ("", 12, Ok, send(&["d"])));
+    assert_eq!(laws_broken(&steps), Vec::new());
 }
 
 /// The end of a lock, told to be over.

@@ -42,6 +42,9 @@ pub enum What {
         /// The session that its receiver has.
         session: Option<String>,
         came: Vec<Taken>,
+        /// No more than so many, where that is told.
+        #[serde(default)]
+        most: Option<u32>,
     },
     End {
         value: String,

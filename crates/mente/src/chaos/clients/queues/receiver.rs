@@ -102,6 +102,7 @@ impl Teller {
             way,
             session: session.map(str::to_owned),
             came,
+            most: Some(AT_ONCE),
         };
         self.note(Phase::Invoke, queue, what(Vec::new()))?;
         let Some(peer) = self.peer.as_mut() else {
@@ -204,10 +205,12 @@ impl Teller {
 
     /// What was put aside, and completes it.
     pub(super) async fn ask_for(&mut self, queue: &str, numbers: Vec<u64>) -> Result<()> {
+        let most = u32::try_from(numbers.len()).ok();
         let what = |came| What::Take {
             way: Way::Deferred,
             session: None,
             came,
+            most,
         };
         let wanted = numbers.iter().map(|number| i64::try_from(*number));
         let wanted: Vec<Value> = wanted
