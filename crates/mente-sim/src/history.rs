@@ -18,7 +18,7 @@ use std::io::{self, BufRead, Write};
 
 use serde::{Deserialize, Serialize};
 
-pub use message::{DEAD, Ending, Messages, Taken, Way, What};
+pub use message::{DEAD, Ending, Messages, TOO_OFTEN, Taken, Way, What};
 pub use store::{Boundary, Part, Replayed, Told};
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

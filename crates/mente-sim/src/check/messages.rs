@@ -1,9 +1,10 @@
 //! The laws of queues of messages, as clients of Service Bus see them: what was accepted comes until somebody is
 //! done with it, under one number and one lock at a time, and what was put aside, cancelled or given up stays so.
-//! Those of locks are in `messages/locks.rs`, those of the end in `messages/ends.rs`, those of sessions in
-//! `messages/sessions.rs`.
+//! Those of locks are in `messages/locks.rs`, those of deliveries that fail in `messages/failures.rs`, those of the
+//! end in `messages/ends.rs`, those of sessions in `messages/sessions.rs`.
 
 mod ends;
+mod failures;
 mod locks;
 mod sessions;
 
@@ -73,6 +74,8 @@ impl Ended<'_> {
 struct Queue<'a> {
     lock: u64,
     resends: bool,
+    /// A message that failed so often is a dead letter.
+    max_deliveries: Option<u32>,
     /// By value, each with the calls that sent it.
     sent: BTreeMap<&'a str, Vec<Sent<'a>>>,
     /// Calls that sent, and their values.
@@ -168,8 +171,13 @@ impl<'a> Queue<'a> {
         let is_ok = call.phase == Phase::Ok;
         self.sessions.add(call, what);
         match what {
-            What::Make { lock_ms, resends } => {
+            What::Make {
+                lock_ms,
+                resends,
+                max_deliveries,
+            } => {
                 (self.lock, self.resends) = (lock_ms * MS, *resends);
+                self.max_deliveries = *max_deliveries;
             }
             What::Send { values, session } => self.send(call, values, session.as_deref(), None),
             What::Schedule {
@@ -301,18 +309,6 @@ impl<'a> Check<'a, '_> {
         next.is_some_and(|call| call.ended < before)
     }
 
-    /// How many locks on one message may have run out between these two calls, whoever had them: each takes its
-    /// whole time, and where the server goes away in the middle it is void and counts for nothing.
-    fn run_out(&self, from: &Call<'_>, until: &Call<'_>) -> u64 {
-        let (mut begins, mut count) = (from.invoked_at, 0);
-        for away in self.restarts.iter().filter(|c| c.ended > from.invoked) {
-            let ends = away.ended_at.min(until.ended_at);
-            count += ends.saturating_sub(begins) / self.queue.lock.max(1);
-            begins = begins.max(away.invoked_at);
-        }
-        count + until.ended_at.saturating_sub(begins) / self.queue.lock.max(1)
-    }
-
     /// Each value one number, each number one value.
     fn numbers(&self, findings: &mut Findings) {
         let mut by_number: BTreeMap<u64, &str> = BTreeMap::new();
@@ -346,7 +342,7 @@ impl<'a> Check<'a, '_> {
                 let why = "more came with it than was asked for";
                 self.add(findings, Law::WrongDelivery, delivery, why);
             }
-            self.check_failed(value, all, delivery, findings);
+            self.check_failed(value, delivery, findings);
             for earlier in all[..at].iter().chain(&all[at + 1..]) {
                 if earlier.call.ended < delivery.call.invoked {
                     self.check_after(earlier, delivery, findings);
@@ -398,68 +394,6 @@ impl<'a> Check<'a, '_> {
             return Some((Law::WrongDelivery, "nobody put it aside"));
         }
         None
-    }
-
-    fn wrong_death(&self, value: &str, delivery: &Delivery<'_>) -> Option<(Law, &'static str)> {
-        let said = self.of.into_iter().flat_map(|of| of.said_of(value));
-        let reasons: Vec<&str> = said
-            .filter(|ended| ended.call.invoked < delivery.call.ended)
-            .filter_map(|ended| match ended.ending {
-                Ending::DeadLetter { reason } => Some(reason.as_str()),
-                _ => None,
-            })
-            .collect();
-        let told = delivery.what.reason.as_deref();
-        match told {
-            _ if reasons.is_empty() => {
-                Some((Law::WrongDelivery, "it is dead, and nobody gave it up"))
-            }
-            Some(told) if reasons.contains(&told) => None,
-            _ => Some((Law::WrongDelivery, "it is dead for another reason")),
-        }
-    }
-
-    /// At most as many deliveries failed as may have, at least as many as certainly did.
-    fn check_failed(
-        &self,
-        value: &str,
-        all: &[Delivery<'_>],
-        delivery: &Delivery<'_>,
-        findings: &mut Findings,
-    ) {
-        let call = delivery.call;
-        let sent = self.queue.sent.get(value).and_then(|sent| sent.first());
-        let run_out = sent.map_or(0, |sent| self.run_out(sent.call, call));
-        let (mut least, mut most) = (0, u32::try_from(run_out).unwrap_or(u32::MAX));
-        for other in all.iter().filter(|other| !std::ptr::eq(*other, delivery)) {
-            if other.call.invoked >= call.ended {
-                continue;
-            }
-            let ends = self.queue.ends_of(&other.what.token);
-            let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
-            let (mut may_have_failed, mut has_failed) = (false, false);
-            for abandon in abandons {
-                may_have_failed |= abandon.may_have_ended() && abandon.call.invoked < call.ended;
-                has_failed |= abandon.has_ended() && abandon.call.ended < call.invoked;
-            }
-            // Whether putting aside counts, nobody says.
-            let mut defers = ends.iter().filter(|e| *e.ending == Ending::Defer);
-            may_have_failed |= defers.any(Ended::may_have_ended)
-                || other.session.is_some()
-                || other.way == Way::Deferred;
-            most = most.saturating_add(u32::from(may_have_failed));
-            least += u32::from(has_failed);
-        }
-        if delivery.session.is_some() {
-            let unseen = self.queue.unseen.iter();
-            let unseen = unseen.filter(|(unseen, ..)| unseen.invoked < call.ended);
-            most = most.saturating_add(u32::try_from(unseen.count()).unwrap_or(u32::MAX));
-        }
-        let failed = delivery.what.failed;
-        if !(least..=most).contains(&failed) && !self.is_dead {
-            let why = format!("from {least} to {most} deliveries of {value} failed before");
-            self.add(findings, Law::DeliveryCount, delivery, &why);
-        }
     }
 
     /// `later` was asked for after `earlier` of the same message had arrived.

@@ -2,7 +2,7 @@
 
 use super::messages::{check, judged};
 use super::*;
-use crate::history::{DEAD, Ending, Messages, Op, Phase, Taken, Way, What};
+use crate::history::{DEAD, Ending, Messages, Op, Phase, TOO_OFTEN, Taken, Way, What};
 
 const SECOND: u64 = 1_000_000_000;
 
@@ -128,8 +128,12 @@ fn restart() -> Op {
 
 fn good() -> Vec<Step> {
     let make = |queue: &str| {
-        let (lock_ms, resends) = (8_000, false);
-        of(queue, What::Make { lock_ms, resends })
+        let what = What::Make {
+            lock_ms: 8_000,
+            resends: false,
+            max_deliveries: None,
+        };
+        of(queue, what)
     };
     let (letters, lock) = (format!("q{DEAD}"), Way::Lock);
     let s = |came| take_as("s", lock, Some("A"), came);
@@ -456,6 +460,58 @@ fn what_nobody_saw_go_is_no_more_than_was_asked_for() {
     assert_eq!(after(2, Vec::new()), Vec::new());
     let more = (0..21).map(|number| taken("a", number, 0, ""));
     planted(Law::WrongDelivery, "again", Ok, take(more.collect()));
+}
+
+/// With such a queue, this end of `c`, and this dead letter of it.
+fn dies(max: Option<u32>, phase: Phase, ending: Ending, reason: &str) -> Vec<Law> {
+    let mut steps = good();
+    let make = of(
+        "q",
+        What::Make {
+            lock_ms: 8_000,
+            resends: false,
+            max_deliveries: max,
+        },
+    );
+    steps[0].3 = make;
+    for (known, _, step_phase, op) in &mut steps {
+        match *known {
+            "reject" => (*step_phase, *op) = (phase, end("0000000002b", ending.clone())),
+            "dead" => *op = dead("c", reason),
+            _ => {}
+        }
+    }
+    laws_broken(&steps)
+}
+
+#[test]
+fn what_is_dead_says_why() {
+    use Phase::{Info, Ok};
+    let wrong = [Law::WrongDelivery];
+    assert_eq!(dies(None, Info, give_up("bad"), "bad"), []);
+    assert_eq!(dies(None, Ok, give_up("bad"), TOO_OFTEN), wrong);
+    assert_eq!(dies(Some(2), Ok, give_up("bad"), TOO_OFTEN), wrong);
+    // Given back once, and one lock may have run out before the restart.
+    assert_eq!(dies(Some(2), Ok, Ending::Abandon, TOO_OFTEN), []);
+    assert_eq!(dies(Some(3), Ok, Ending::Abandon, TOO_OFTEN), wrong);
+    assert_eq!(dies(Some(2), Ok, Ending::Abandon, "bad"), wrong);
+    // Of another queue `b` could not have come again.
+    let broken = dies(Some(1), Ok, Ending::Abandon, TOO_OFTEN);
+    assert_eq!(broken, [Law::DeliveryCount; 2]);
+    // Somebody who was not answered wanted to give it up for another reason: he did not.
+    let mut steps = good();
+    let of = |name| {
+        good()
+            .iter()
+            .position(|(known, ..)| *known == name)
+            .unwrap()
+    };
+    steps[of("dead")].3 = dead("c", "worse");
+    steps.insert(
+        of("reject"),
+        ("", 5, Info, end("0000000002b", give_up("worse"))),
+    );
+    assert_eq!(laws_broken(&steps), wrong);
 }
 
 #[test]

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// What the dead letters of a queue are called.
 pub const DEAD: &str = "/$DeadLetterQueue";
 
+/// Why what failed too often is a dead letter.
+pub const TOO_OFTEN: &str = "MaxDeliveryCountExceeded";
+
 /// A call to a queue or to its dead letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Messages {
@@ -20,6 +23,9 @@ pub enum What {
         lock_ms: u64,
         #[serde(default)]
         resends: bool,
+        /// What failed so often is a dead letter, where that is told.
+        #[serde(default)]
+        max_deliveries: Option<u32>,
     },
     /// Values are unique in the whole history, but for resends; all or none.
     Send {

@@ -30,12 +30,16 @@ const ONCE: &str = "once";
 const SESSIONS: &str = "sessions";
 /// Scheduled, and now and then cancelled.
 const LATER: &str = "later";
-const ALL: [&str; 5] = [PLAIN, BRIEF, ONCE, SESSIONS, LATER];
+/// Most of what comes is given back, and a message is dead when that was so a few times.
+const FEW: &str = "few";
+const ALL: [&str; 6] = [PLAIN, BRIEF, ONCE, SESSIONS, LATER, FEW];
 
 /// The shortest that Service Bus knows.
 const LOCK_MS: u64 = 5_000;
 /// More than any of them fails in an episode.
 const DELIVERIES_MAX: u32 = 1_000;
+/// Of [`FEW`].
+const DELIVERIES_FEW: u32 = 3;
 const SENDER_LINKS_MS: u64 = 20;
 
 /// Conditions of refusals that left nothing behind: nobody decided, or what was there before is over.
@@ -182,6 +186,8 @@ pub(super) async fn begin(
     for number in 72..74 {
         work.spawn(sessions::attend(teller(number, "attendant")?));
     }
+    work.spawn(sender::send(teller(74, "sender")?, FEW));
+    work.spawn(receiver::receive(teller(75, "receiver")?, FEW));
     Ok(())
 }
 
@@ -199,7 +205,11 @@ async fn furnish(administration: &str, diary: &Diary) -> Result<()> {
         };
         // In the order of Service Bus' schema.
         let lock = format!("<LockDuration>PT{}S</LockDuration>", LOCK_MS / 1_000);
-        let most = format!("<MaxDeliveryCount>{DELIVERIES_MAX}</MaxDeliveryCount>");
+        let deliveries_max = match queue {
+            FEW => DELIVERIES_FEW,
+            _ => DELIVERIES_MAX,
+        };
+        let most = format!("<MaxDeliveryCount>{deliveries_max}</MaxDeliveryCount>");
         let entry = format!(
             r#"<entry xmlns="http://www.w3.org/2005/Atom"><content type="application/xml"><QueueDescription xmlns="http://schemas.microsoft.com/netservices/2010/10/servicebus/connect">{lock}{more}{most}</QueueDescription></content></entry>"#
         );
@@ -209,12 +219,15 @@ async fn furnish(administration: &str, diary: &Diary) -> Result<()> {
         if made.status != 201 {
             bail!("queue {queue} is not made: {} {}", made.status, made.text());
         }
-        for (name, resends) in [
-            (queue.to_owned(), resends),
-            (format!("{queue}{DEAD}"), true),
+        for (name, resends, max_deliveries) in [
+            (queue.to_owned(), resends, Some(deliveries_max)),
+            (format!("{queue}{DEAD}"), true, None),
         ] {
-            let lock_ms = LOCK_MS;
-            let what = What::Make { lock_ms, resends };
+            let what = What::Make {
+                lock_ms: LOCK_MS,
+                resends,
+                max_deliveries,
+            };
             diary.tell(&Op::Messages(Messages { queue: name, what }))?;
         }
     }

@@ -10,15 +10,13 @@ use mente_wire::amqp::message::MapSection;
 use mente_wire::amqp::value::{Array, Kind};
 use mente_wire::amqp::{Error, Map, Message, Modified, Outcome, Symbol, Uuid, Value};
 
-use super::{BRIEF, LOCK_MS, LOST, PLAIN, Teller, Told, WAIT, value_of};
+use super::{BRIEF, FEW, LOCK_MS, LOST, PLAIN, Teller, Told, WAIT, value_of};
 use crate::chaos::amqp::{Delivery, Link, Wanted};
 
 /// Messages of one take.
 const AT_ONCE: u32 = 20;
 /// A lock of which this time is over has run out, whenever it began.
 const FORGOTTEN: Duration = Duration::from_millis(LOCK_MS + LOCK_MS / 5);
-/// Why messages are given up.
-pub(super) const REASON: &str = "chaos";
 
 /// A message under its lock, and what it is a delivery of.
 pub(super) struct Held {
@@ -26,6 +24,14 @@ pub(super) struct Held {
     pub(super) taken: Taken,
     /// Which connection brought it: on another one it has no number.
     connection: u64,
+}
+
+impl Held {
+    /// Each time for a reason of its own, so that it is known whose came back.
+    pub(super) fn given_up(&self) -> Ending {
+        let reason = format!("chaos {}", self.taken.token);
+        Ending::DeadLetter { reason }
+    }
 }
 
 pub(super) async fn receive(mut teller: Teller, queue: &'static str) -> Result<()> {
@@ -49,9 +55,8 @@ pub(super) async fn receive(mut teller: Teller, queue: &'static str) -> Result<(
                     deferred.push(held.taken.number);
                     Ending::Defer
                 }
-                12..15 => Ending::DeadLetter {
-                    reason: REASON.to_owned(),
-                },
+                12..15 => held.given_up(),
+                15..80 if queue == FEW => Ending::Abandon,
                 _ => Ending::Complete,
             };
             endings.push((held, ending));

@@ -26,9 +26,7 @@ pub(super) async fn attend(mut teller: Teller) -> Result<()> {
             for held in came {
                 let ending = match teller.hand.chance.u32(0..100) {
                     0..5 => Ending::Abandon,
-                    5..8 => Ending::DeadLetter {
-                        reason: super::receiver::REASON.to_owned(),
-                    },
+                    5..8 => held.given_up(),
                     _ => Ending::Complete,
                 };
                 teller.end(SESSIONS, &held, ending, Some(&session)).await?;

@@ -1,0 +1,120 @@
+//! The laws of deliveries that fail and of what comes of that: they are counted, and a message is dead for the reason
+//! for which it was given up, or since it failed as often as it may.
+
+use super::{Check, Delivery, Ended, Queue};
+use crate::check::{Findings, Law};
+use crate::history::{Call, Ending, TOO_OFTEN, Way};
+
+/// How many deliveries of a message failed: certainly, and at the most.
+struct Failed {
+    least: u32,
+    most: u32,
+}
+
+impl<'a> Check<'a, '_> {
+    /// At most as many deliveries failed as may have, at least as many as certainly did; one more fails only while
+    /// that is not too many.
+    pub(super) fn check_failed(
+        &self,
+        value: &str,
+        delivery: &Delivery<'_>,
+        findings: &mut Findings,
+    ) {
+        if self.is_dead {
+            return;
+        }
+        let Failed { least, most } = self.failed_before(self.queue, value, delivery);
+        let failed = delivery.what.failed;
+        if !(least..=most).contains(&failed) {
+            let why = format!("from {least} to {most} deliveries of {value} failed before");
+            self.add(findings, Law::DeliveryCount, delivery, &why);
+        }
+        let mut too_many = self.queue.max_deliveries.into_iter();
+        if too_many.any(|too_many| failed >= too_many) {
+            let why = "it failed too often to come again";
+            self.add(findings, Law::DeliveryCount, delivery, why);
+        }
+    }
+
+    /// In this queue, before `delivery`, which may be of its dead letter.
+    fn failed_before(&self, of: &Queue<'a>, value: &str, delivery: &Delivery<'_>) -> Failed {
+        let call = delivery.call;
+        let sent = of.sent.get(value).and_then(|sent| sent.first());
+        let run_out = sent.map_or(0, |sent| self.run_out(sent.call, call));
+        let (mut least, mut most) = (0, u32::try_from(run_out).unwrap_or(u32::MAX));
+        let mut is_in_session = delivery.session.is_some();
+        for other in of.deliveries.get(value).into_iter().flatten() {
+            if std::ptr::eq(other, delivery) || other.call.invoked >= call.ended {
+                continue;
+            }
+            is_in_session |= other.session.is_some();
+            let ends = of.ends_of(&other.what.token);
+            let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
+            let (mut may_have_failed, mut has_failed) = (false, false);
+            for abandon in abandons {
+                may_have_failed |= abandon.may_have_ended() && abandon.call.invoked < call.ended;
+                has_failed |= abandon.has_ended() && abandon.call.ended < call.invoked;
+            }
+            // Whether putting aside counts, nobody says.
+            let mut defers = ends.iter().filter(|e| *e.ending == Ending::Defer);
+            may_have_failed |= defers.any(Ended::may_have_ended)
+                || other.session.is_some()
+                || other.way == Way::Deferred;
+            most = most.saturating_add(u32::from(may_have_failed));
+            least += u32::from(has_failed);
+        }
+        if is_in_session {
+            let unseen = of.unseen.iter();
+            let unseen = unseen.filter(|(unseen, ..)| unseen.invoked < call.ended);
+            most = most.saturating_add(u32::try_from(unseen.count()).unwrap_or(u32::MAX));
+        }
+        Failed { least, most }
+    }
+
+    /// How many locks on one message may have run out between these two calls, whoever had them: each takes its
+    /// whole time, and where the server goes away in the middle it is void and counts for nothing.
+    fn run_out(&self, from: &Call<'_>, until: &Call<'_>) -> u64 {
+        let (mut begins, mut count) = (from.invoked_at, 0);
+        for away in self.restarts.iter().filter(|c| c.ended > from.invoked) {
+            let ends = away.ended_at.min(until.ended_at);
+            count += ends.saturating_sub(begins) / self.queue.lock.max(1);
+            begins = begins.max(away.invoked_at);
+        }
+        count + until.ended_at.saturating_sub(begins) / self.queue.lock.max(1)
+    }
+
+    /// Why a dead letter is none, or one for another reason than it says.
+    pub(super) fn wrong_death(
+        &self,
+        value: &str,
+        letter: &Delivery<'_>,
+    ) -> Option<(Law, &'static str)> {
+        let of = self.of?;
+        let said = of.said_of(value);
+        let mut given_up: Vec<(&str, bool)> = said
+            .filter(|ended| ended.call.invoked < letter.call.ended)
+            .filter_map(|ended| match ended.ending {
+                Ending::DeadLetter { reason } => Some((reason.as_str(), ended.has_ended())),
+                _ => None,
+            })
+            .collect();
+        // Once it is known who gave it up, nobody else did.
+        if given_up.iter().any(|(_, is_certain)| *is_certain) {
+            given_up.retain(|(_, is_certain)| *is_certain);
+        }
+        let told = letter.what.reason.as_deref();
+        let fault = match told {
+            Some(told) if given_up.iter().any(|(reason, _)| *reason == told) => return None,
+            Some(TOO_OFTEN) if !given_up.iter().any(|(_, is_certain)| *is_certain) => {
+                let most = self.failed_before(of, value, letter).most;
+                match of.max_deliveries.is_some_and(|too_many| most >= too_many) {
+                    true => return None,
+                    false => "it is dead, and did not fail too often",
+                }
+            }
+            _ if given_up.is_empty() => "it is dead, and nobody gave it up",
+            _ => "it is dead for another reason",
+        };
+        Some((Law::WrongDelivery, fault))
+    }
+}
