@@ -82,6 +82,8 @@ struct Queue<'a> {
     sends: Vec<(&'a Call<'a>, &'a [String])>,
     cancels: BTreeMap<&'a str, Vec<&'a Call<'a>>>,
     deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
+    /// Under locks.
+    takes: Vec<&'a Call<'a>>,
     /// Takes that may have brought what nobody saw, and how many at the most.
     unseen: Vec<(&'a Call<'a>, Way, u64)>,
     /// By token.
@@ -191,6 +193,9 @@ impl<'a> Queue<'a> {
                 most,
             } => {
                 let most = most.map_or(u64::MAX, u64::from);
+                if *way != Way::Delete {
+                    self.takes.push(call);
+                }
                 if call.phase == Phase::Info {
                     self.unseen.push((call, *way, most));
                 }

@@ -1,9 +1,9 @@
 //! The laws of deliveries that fail and of what comes of that: they are counted, and a message is dead for the reason
 //! for which it was given up, or since it failed as often as it may.
 
-use super::{Check, Delivery, Ended, Queue};
+use super::{Check, Delivery, Queue};
 use crate::check::{Findings, Law};
-use crate::history::{Call, Ending, TOO_OFTEN, Way};
+use crate::history::{Call, Ending, Phase, TOO_OFTEN, Way};
 
 /// How many deliveries of a message failed: certainly, and at the most.
 struct Failed {
@@ -39,36 +39,73 @@ impl<'a> Check<'a, '_> {
     /// In this queue, before `delivery`, which may be of its dead letter.
     fn failed_before(&self, of: &Queue<'a>, value: &str, delivery: &Delivery<'_>) -> Failed {
         let call = delivery.call;
-        let sent = of.sent.get(value).and_then(|sent| sent.first());
-        let run_out = sent.map_or(0, |sent| self.run_out(sent.call, call));
-        let (mut least, mut most) = (0, u32::try_from(run_out).unwrap_or(u32::MAX));
+        let (mut least, mut most, mut run_out) = (0, 0_u64, self.unseen_locks(of, call));
         let mut is_in_session = delivery.session.is_some();
         for other in of.deliveries.get(value).into_iter().flatten() {
             if std::ptr::eq(other, delivery) || other.call.invoked >= call.ended {
                 continue;
             }
             is_in_session |= other.session.is_some();
-            let ends = of.ends_of(&other.what.token);
-            let abandons = ends.iter().filter(|e| *e.ending == Ending::Abandon);
-            let (mut may_have_failed, mut has_failed) = (false, false);
-            for abandon in abandons {
-                may_have_failed |= abandon.may_have_ended() && abandon.call.invoked < call.ended;
-                has_failed |= abandon.has_ended() && abandon.call.ended < call.invoked;
+            let (mut may_have_failed, mut has_failed, mut is_over) = (false, false, false);
+            for end in of.ends_of(&other.what.token) {
+                is_over |= end.has_ended();
+                match end.ending {
+                    Ending::Abandon => {
+                        may_have_failed |= end.may_have_ended() && end.call.invoked < call.ended;
+                        has_failed |= end.has_ended() && end.call.ended < call.invoked;
+                    }
+                    // Whether putting aside counts, nobody says.
+                    Ending::Defer => may_have_failed |= end.may_have_ended(),
+                    Ending::Complete | Ending::DeadLetter { .. } => {}
+                }
             }
-            // Whether putting aside counts, nobody says.
-            let mut defers = ends.iter().filter(|e| *e.ending == Ending::Defer);
-            may_have_failed |= defers.any(Ended::may_have_ended)
-                || other.session.is_some()
-                || other.way == Way::Deferred;
-            most = most.saturating_add(u32::from(may_have_failed));
+            may_have_failed |= other.session.is_some() || other.way == Way::Deferred;
+            most += u64::from(may_have_failed);
+            let has_time = self.run_out_in_life(other.call, call) > 0;
+            run_out += u64::from(!may_have_failed && !is_over && has_time);
             least += u32::from(has_failed);
         }
         if is_in_session {
             let unseen = of.unseen.iter();
             let unseen = unseen.filter(|(unseen, ..)| unseen.invoked < call.ended);
-            most = most.saturating_add(u32::try_from(unseen.count()).unwrap_or(u32::MAX));
+            most += unseen.count() as u64;
         }
+        let sent = of.sent.get(value).and_then(|sent| sent.first());
+        let has_time = sent.map_or(0, |sent| self.run_out(sent.call, call));
+        most += match sent {
+            // What stands in line is taken for late, and is under its lock all the same.
+            Some(sent)
+                if self
+                    .wall
+                    .may_have_stepped(sent.call.invoked_at, call.ended_at) =>
+            {
+                has_time
+            }
+            _ => has_time.min(run_out),
+        };
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         Failed { least, most }
+    }
+
+    /// How many locks that nobody saw may have run out on one message before this call: it stands in line for a
+    /// take, whole times of a lock, or was sent to who broke off.
+    fn unseen_locks(&self, of: &Queue<'a>, before: &Call<'_>) -> u64 {
+        let takes = of.takes.iter().filter(|take| take.invoked < before.ended);
+        takes.fold(0, |sum: u64, take| {
+            let long = take.ended_at.saturating_sub(take.invoked_at) / of.lock.max(1);
+            let is_broken_off = u64::from(take.phase == Phase::Info);
+            let most = long.saturating_add(is_broken_off);
+            sum.saturating_add(most.min(self.run_out_in_life(take, before)))
+        })
+    }
+
+    /// How many locks of this take, one after the other, may have run out before this call: with the server they
+    /// are void.
+    fn run_out_in_life(&self, take: &Call<'_>, before: &Call<'_>) -> u64 {
+        let away = self.restarts.partition_point(|c| c.invoked <= take.invoked);
+        let away = self.restarts.get(away).map_or(u64::MAX, |c| c.ended_at);
+        let until = away.min(before.ended_at);
+        until.saturating_sub(take.invoked_at) / self.queue.lock.max(1)
     }
 
     /// How many locks on one message may have run out between these two calls, whoever had them: each takes its
