@@ -36,6 +36,8 @@ pub(super) enum Failed {
     Refused(String, String),
     /// The connection is over.
     Broken(String),
+    /// What came is no AMQP, or no answer to what was asked: no fault excuses it.
+    Nonsense(String),
 }
 
 pub(super) type Result<T> = std::result::Result<T, Failed>;
@@ -347,7 +349,7 @@ impl Peer {
         Ok(Delivery {
             id: first.delivery_id.unwrap_or(0),
             tag: first.delivery_tag.unwrap_or_default(),
-            message: Message::split(&all.freeze()).map_err(broken)?,
+            message: Message::split(&all.freeze()).map_err(nonsense)?,
         })
     }
 
@@ -385,12 +387,15 @@ impl Peer {
                 continue;
             };
             let of_them = said.first..=said.last.unwrap_or(said.first);
-            let Some(DeliveryState::Outcome(outcome)) = said.state else {
-                continue;
-            };
             for (told, (delivery, _)) in told.iter_mut().zip(endings) {
-                if said.role == Role::Sender && of_them.contains(&delivery.id) {
-                    *told = Some(outcome.clone());
+                if said.role != Role::Sender || !of_them.contains(&delivery.id) {
+                    continue;
+                }
+                match &said.state {
+                    Some(DeliveryState::Outcome(outcome)) if said.settled && told.is_none() => {
+                        *told = Some(outcome.clone());
+                    }
+                    other => return Err(Failed::Nonsense(format!("an end is told by {other:?}"))),
                 }
             }
         }
@@ -407,7 +412,7 @@ impl Peer {
             if said.role == Role::Receiver && of_it.contains(&id) {
                 return match said.state {
                     Some(DeliveryState::Outcome(outcome)) => Ok(outcome),
-                    other => Err(Failed::Broken(format!("no outcome: {other:?}"))),
+                    other => Err(Failed::Nonsense(format!("no outcome: {other:?}"))),
                 };
             }
         }
@@ -510,21 +515,21 @@ impl Peer {
             let frame = timeout_at(until, self.frame()).await;
             let frame = frame.map_err(|_| Failed::Broken(LATE.to_owned()))??;
             if !frame.body.is_empty() {
-                return Performative::decode(&frame.body).map_err(broken);
+                return Performative::decode(&frame.body).map_err(nonsense);
             }
         }
     }
 
     async fn sasl(&mut self) -> Result<Sasl> {
         let frame = self.frame().await?;
-        Sasl::decode(&frame.body).map_err(broken)
+        Sasl::decode(&frame.body).map_err(nonsense)
     }
 
     async fn header(&mut self, expected: Protocol) -> Result<()> {
         loop {
-            match Protocol::split(&mut self.read).map_err(broken)? {
+            match Protocol::split(&mut self.read).map_err(nonsense)? {
                 Some(protocol) if protocol == expected => return Ok(()),
-                Some(other) => return Err(Failed::Broken(format!("{other:?} is offered"))),
+                Some(other) => return Err(Failed::Nonsense(format!("{other:?} is offered"))),
                 None => self.more().await?,
             }
         }
@@ -532,7 +537,7 @@ impl Peer {
 
     async fn frame(&mut self) -> Result<Frame> {
         loop {
-            if let Some(frame) = frame::split(&mut self.read, FRAME_BYTES).map_err(broken)? {
+            if let Some(frame) = frame::split(&mut self.read, FRAME_BYTES).map_err(nonsense)? {
                 return Ok(frame);
             }
             self.more().await?;
@@ -555,9 +560,13 @@ fn broken(error: impl std::fmt::Display) -> Failed {
     Failed::Broken(error.to_string())
 }
 
+fn nonsense(error: impl std::fmt::Display) -> Failed {
+    Failed::Nonsense(error.to_string())
+}
+
 fn answered(message: &Message) -> Result<Map> {
     let entries = message.read_map(MapSection::ApplicationProperties);
-    let entries = entries.map_err(broken)?;
+    let entries = entries.map_err(nonsense)?;
     let text = |name| {
         entries
             .get(name)
@@ -565,7 +574,7 @@ fn answered(message: &Message) -> Result<Map> {
             .unwrap_or_default()
     };
     match entries.get("statusCode") {
-        Some(Value::Int(200..300)) => match message.body.read_value().map_err(broken)? {
+        Some(Value::Int(200..300)) => match message.body.read_value().map_err(nonsense)? {
             Some(Value::Map(body)) => Ok(body),
             _ => Ok(Map::default()),
         },
@@ -573,7 +582,7 @@ fn answered(message: &Message) -> Result<Map> {
             text("errorCondition").to_owned(),
             text("statusDescription").to_owned(),
         )),
-        other => Err(Failed::Broken(format!(
+        other => Err(Failed::Nonsense(format!(
             "an answer with the status {other:?}"
         ))),
     }

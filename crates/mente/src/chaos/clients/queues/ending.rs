@@ -8,7 +8,7 @@ use mente_wire::amqp::{Map, Value};
 
 use super::receiver::messages;
 use super::sessions::Next;
-use super::{ALL, LATER, SESSIONS, Teller, annotation, value_of};
+use super::{ALL, LATER, SESSIONS, Teller, Told, annotation, value_of};
 use crate::chaos::clients::Hand;
 
 /// How long what is left may take to come to its end.
@@ -101,16 +101,21 @@ impl Teller {
 
     /// The first of what is there; `None` if that was not told.
     async fn peek(&mut self, queue: &str) -> Result<Option<Vec<Shown>>> {
-        let Some(peer) = self.peer().await else {
+        let Some(peer) = self.peer().await? else {
             return Ok(None);
         };
         let body = Map(vec![
             ("from-sequence-number".into(), Value::Long(0)),
             ("message-count".into(), Value::Int(100)),
         ]);
-        let Ok(answer) = peer.request(queue, "peek-message", body).await else {
-            self.leave();
-            return Ok(None);
+        let answer = peer.request(queue, "peek-message", body).await;
+        let answer = match self.told(answer).await? {
+            Told::Ok(answer) => answer,
+            Told::Refused(_) => {
+                self.leave();
+                return Ok(None);
+            }
+            Told::Unknown => return Ok(None),
         };
         let shown = messages(&answer)?.into_iter().map(|(message, _)| {
             let (value, number) = value_of(&message)?;

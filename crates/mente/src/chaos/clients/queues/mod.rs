@@ -98,7 +98,7 @@ impl Teller {
         if let Some((_, link)) = self.links.iter().find(|(of, _)| of == node) {
             return Ok(Some(*link));
         }
-        let Some(peer) = self.peer().await else {
+        let Some(peer) = self.peer().await? else {
             return Ok(None);
         };
         match peer.attach(wanted).await {
@@ -107,30 +107,53 @@ impl Teller {
                 Ok(Some(link))
             }
             Err(failed) => {
-                self.away(&failed).await;
+                self.away(&failed).await?;
                 Ok(None)
             }
         }
     }
 
     /// The connection, if there is one or can be.
-    async fn peer(&mut self) -> Option<&mut Peer> {
+    async fn peer(&mut self) -> Result<Option<&mut Peer>> {
         if self.peer.is_none() {
             let at = self.hand.at.load(std::sync::atomic::Ordering::Relaxed);
             let address = &self.addresses[at % self.addresses.len()];
             match Peer::connect(address).await {
                 Ok(peer) => self.peer = Some(peer),
-                Err(failed) => self.away(&failed).await,
+                Err(failed) => self.away(&failed).await?,
             }
         }
-        self.peer.as_mut()
+        Ok(self.peer.as_mut())
     }
 
-    /// The connection is of no use any more.
-    async fn away(&mut self, failed: &Failed) {
+    /// Whether there are links for requests about this node: before anything is told of one, since what fails while
+    /// they are made asked for nothing.
+    async fn has_links(&mut self, queue: &str) -> Result<bool> {
+        let Some(peer) = self.peer().await? else {
+            return Ok(false);
+        };
+        let one = Map(vec![
+            ("from-sequence-number".into(), Value::Long(0)),
+            ("message-count".into(), Value::Int(1)),
+        ]);
+        let shown = peer.request(queue, "peek-message", one).await;
+        match self.told(shown).await? {
+            Told::Ok(_) => return Ok(true),
+            Told::Refused(_) => self.leave(),
+            Told::Unknown => {}
+        }
+        Ok(false)
+    }
+
+    /// The connection is of no use any more; fails if the server is to blame.
+    async fn away(&mut self, failed: &Failed) -> Result<()> {
+        if let Failed::Nonsense(what) = failed {
+            bail!("the server says what nobody may say: {what}");
+        }
         tracing::debug!(?failed, "an AMQP client begins anew");
         self.leave();
         tokio::time::sleep(AWAY).await;
+        Ok(())
     }
 
     fn leave(&mut self) {
@@ -141,18 +164,18 @@ impl Teller {
     }
 
     /// What a call came to; whoever knows nothing has lost his connection too.
-    async fn told<T>(&mut self, came: std::result::Result<T, Failed>) -> Told<T> {
-        match came {
+    async fn told<T>(&mut self, came: std::result::Result<T, Failed>) -> Result<Told<T>> {
+        Ok(match came {
             Ok(came) => Told::Ok(came),
             Err(Failed::Refused(condition, words)) => {
                 tracing::debug!(condition, words, "an AMQP client is refused");
                 Told::Refused(condition)
             }
             Err(failed) => {
-                self.away(&failed).await;
+                self.away(&failed).await?;
                 Told::Unknown
             }
-        }
+        })
     }
 
     /// How a call that was refused is to be told: undone, or nobody knows.

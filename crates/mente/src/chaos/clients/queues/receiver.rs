@@ -114,7 +114,7 @@ impl Teller {
             bail!("a link without a connection");
         };
         let came = peer.take(link, AT_ONCE, WAIT).await;
-        match self.told(came).await {
+        match self.told(came).await? {
             Told::Ok(came) => {
                 let connection = self.connection;
                 let held = came.into_iter().map(|delivery| {
@@ -188,19 +188,13 @@ impl Teller {
             .map(|(held, ending)| (&held.delivery, outcome(ending)));
         let endings: Vec<_> = endings.collect();
         let answer = peer.end(&endings).await;
-        let told = self.told(answer).await;
+        let told = self.told(answer).await?;
         if matches!(told, Told::Refused(_)) {
             self.leave();
         }
         for lane in 0..all.len() {
             let (phase, held_on) = match &told {
-                Told::Ok(outcomes) => match &outcomes[lane] {
-                    Outcome::Rejected(Some(error)) => match error.condition.as_str() {
-                        condition if LOST.contains(&condition) => (Phase::Ok, false),
-                        condition => (Self::refused(condition), false),
-                    },
-                    _ => (Phase::Ok, true),
-                },
+                Told::Ok(answers) => answered(&all[lane].1, &answers[lane])?,
                 Told::Refused(_) | Told::Unknown => (Phase::Info, false),
             };
             note(phase, lane, held_on)?;
@@ -225,15 +219,7 @@ impl Teller {
             ("sequence-numbers".into(), Value::List(wanted)),
             ("receiver-settle-mode".into(), Value::Uint(1)),
         ]);
-        let Some(peer) = self.peer().await else {
-            return Ok(());
-        };
-        if peer
-            .request(queue, "peek-message", super::sender::peeked())
-            .await
-            .is_err()
-        {
-            self.leave();
+        if !self.has_links(queue).await? {
             return Ok(());
         }
         self.note(Phase::Invoke, queue, what(Vec::new()))?;
@@ -243,7 +229,7 @@ impl Teller {
         let answer = peer
             .request(queue, "receive-by-sequence-number", body)
             .await;
-        let answer = match self.told(answer).await {
+        let answer = match self.told(answer).await? {
             Told::Ok(answer) => answer,
             // None of them is there, or not any more.
             Told::Refused(condition) if condition == "com.microsoft:message-not-found" => {
@@ -293,7 +279,7 @@ impl Teller {
         };
         diary.note(Phase::Invoke, &Op::Messages(invoked))?;
         let answer = peer.request(queue, "update-disposition", body).await;
-        let (phase, held) = match self.told(answer).await {
+        let (phase, held) = match self.told(answer).await? {
             Told::Ok(_) => (Phase::Ok, true),
             Told::Refused(condition) if LOST.contains(&&*condition) => (Phase::Ok, false),
             Told::Refused(condition) => (Self::refused(&condition), false),
@@ -360,6 +346,23 @@ fn standard(mut tag: [u8; 16]) -> [u8; 16] {
     tag
 }
 
+/// How an answer to an ending is told, and whether the lock was held. There are a refusal and what was asked for, without
+/// what that carried: nothing else says that it was done.
+fn answered(ending: &Ending, answer: &Outcome) -> Result<(Phase, bool)> {
+    let done = match ending {
+        Ending::DeadLetter { .. } => Outcome::Rejected(None),
+        _ => outcome(ending),
+    };
+    match answer {
+        Outcome::Rejected(Some(error)) => Ok(match error.condition.as_str() {
+            condition if LOST.contains(&condition) => (Phase::Ok, false),
+            condition => (Teller::refused(condition), false),
+        }),
+        answer if *answer == done => Ok((Phase::Ok, true)),
+        other => bail!("{ending:?} is answered with {other:?}"),
+    }
+}
+
 fn outcome(ending: &Ending) -> Outcome {
     let modified = |undeliverable_here| {
         Outcome::Modified(Modified {
@@ -382,6 +385,37 @@ fn outcome(ending: &Ending) -> Outcome {
                 info: Some(info),
                 ..Error::new("com.microsoft:dead-letter", "")
             }))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ending_is_answered_with_itself_or_a_refusal() {
+        let given_up = Ending::DeadLetter { reason: "r".into() };
+        let endings = [Ending::Complete, Ending::Abandon, Ending::Defer, given_up];
+        let done = endings.each_ref().map(|ending| match ending {
+            Ending::DeadLetter { .. } => Outcome::Rejected(None),
+            _ => outcome(ending),
+        });
+        for (at, ending) in endings.iter().enumerate() {
+            for (other, answer) in done.iter().enumerate() {
+                let told = answered(ending, answer).ok();
+                let expected = (at == other).then_some((Phase::Ok, true));
+                assert_eq!(told, expected, "{ending:?} answered with {answer:?}");
+            }
+            assert!(answered(ending, &Outcome::Released).is_err());
+            for (condition, phase) in [
+                (LOST[0], Phase::Ok),
+                ("com.microsoft:server-busy", Phase::Unheard),
+                ("amqp:internal-error", Phase::Info),
+            ] {
+                let refused = Outcome::Rejected(Some(Error::new(condition, "")));
+                assert_eq!(answered(ending, &refused).ok(), Some((phase, false)));
+            }
         }
     }
 }

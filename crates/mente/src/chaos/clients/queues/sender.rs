@@ -52,7 +52,7 @@ impl Teller {
             bail!("a link without a connection");
         };
         let sent = peer.send(link, &messages).await;
-        let phase = match self.told(sent).await {
+        let phase = match self.told(sent).await? {
             Told::Ok(Outcome::Accepted) => Phase::Ok,
             Told::Ok(Outcome::Rejected(Some(error))) => Self::refused(error.condition.as_str()),
             Told::Ok(other) => bail!("a message is answered with {other:?}"),
@@ -123,12 +123,7 @@ impl Teller {
             delay_ms,
             numbers,
         };
-        let Some(peer) = self.peer().await else {
-            return Ok(None);
-        };
-        // The links are there before anything is told of it.
-        if peer.request(LATER, "peek-message", peeked()).await.is_err() {
-            self.leave();
+        if !self.has_links(LATER).await? {
             return Ok(None);
         }
         self.note(Phase::Invoke, LATER, what(Vec::new()))?;
@@ -146,7 +141,7 @@ impl Teller {
             bail!("links without a connection");
         };
         let answer = peer.request(LATER, "schedule-message", body).await;
-        match self.told(answer).await {
+        match self.told(answer).await? {
             Told::Ok(answer) => {
                 let number = match answer.get("sequence-numbers") {
                     Some(Value::Array(numbers)) => numbers.elements().first().cloned(),
@@ -175,11 +170,7 @@ impl Teller {
         let what = What::Cancel {
             value: value.to_owned(),
         };
-        let Some(peer) = self.peer().await else {
-            return Ok(());
-        };
-        if peer.request(LATER, "peek-message", peeked()).await.is_err() {
-            self.leave();
+        if !self.has_links(LATER).await? {
             return Ok(());
         }
         self.note(Phase::Invoke, LATER, what.clone())?;
@@ -189,7 +180,7 @@ impl Teller {
         let numbers = Value::List(vec![Value::Long(number)]);
         let body = Map(vec![("sequence-numbers".into(), numbers)]);
         let answer = peer.request(LATER, "cancel-scheduled-message", body).await;
-        let phase = match self.told(answer).await {
+        let phase = match self.told(answer).await? {
             Told::Ok(_) => Phase::Ok,
             // It was due already, or cancelled by a call that had no answer.
             Told::Refused(condition) if condition == "com.microsoft:message-not-found" => {
@@ -203,12 +194,4 @@ impl Teller {
         };
         self.note(phase, LATER, what)
     }
-}
-
-/// One message, from the beginning.
-pub(super) fn peeked() -> Map {
-    Map(vec![
-        ("from-sequence-number".into(), Value::Long(0)),
-        ("message-count".into(), Value::Int(1)),
-    ])
 }

@@ -61,16 +61,7 @@ impl Next {
 impl Teller {
     pub(super) async fn accept(&mut self) -> Result<Next> {
         let what = |session| What::Accept { session };
-        let Some(peer) = self.peer().await else {
-            return Ok(Next::Unknown);
-        };
-        // The links for its state are there before anything is told of it.
-        if peer
-            .request(SESSIONS, "peek-message", super::sender::peeked())
-            .await
-            .is_err()
-        {
-            self.leave();
+        if !self.has_links(SESSIONS).await? {
             return Ok(Next::Unknown);
         }
         self.note(Phase::Invoke, SESSIONS, what(None))?;
@@ -82,7 +73,7 @@ impl Teller {
             wait: NEXT_WAIT,
         };
         let accepted = peer.attach(next).await;
-        match self.told(accepted).await {
+        match self.told(accepted).await? {
             Told::Ok((link, Some(session))) => {
                 self.note(Phase::Ok, SESSIONS, what(Some(session.clone())))?;
                 Ok(Next::Session(link, session))
@@ -111,7 +102,7 @@ impl Teller {
         let phase = match self.peer.as_mut() {
             Some(peer) => {
                 let left = peer.detach(link).await;
-                match self.told(left).await {
+                match self.told(left).await? {
                     Told::Ok(()) => Phase::Ok,
                     Told::Refused(_) | Told::Unknown => Phase::Info,
                 }
@@ -136,7 +127,7 @@ impl Teller {
             return Ok(());
         }
         self.note(Phase::Invoke, SESSIONS, what.clone())?;
-        let phase = match self.ask("set-session-state", body).await {
+        let phase = match self.ask("set-session-state", body).await? {
             Told::Ok(_) => Phase::Ok,
             Told::Refused(condition) if super::LOST.contains(&&*condition) => Phase::Unheard,
             Told::Refused(condition) => Self::refused(&condition),
@@ -155,7 +146,7 @@ impl Teller {
             return Ok(());
         }
         self.note(Phase::Invoke, SESSIONS, what(None))?;
-        let (phase, state) = match self.ask("get-session-state", body).await {
+        let (phase, state) = match self.ask("get-session-state", body).await? {
             Told::Ok(answer) => match answer.get("session-state") {
                 Some(Value::Binary(state)) => {
                     let state = String::from_utf8_lossy(state).into_owned();
@@ -169,9 +160,9 @@ impl Teller {
         self.note(phase, SESSIONS, what(state))
     }
 
-    async fn ask(&mut self, operation: &str, body: Map) -> Told<Map> {
+    async fn ask(&mut self, operation: &str, body: Map) -> Result<Told<Map>> {
         let Some(peer) = self.peer.as_mut() else {
-            return Told::Unknown;
+            return Ok(Told::Unknown);
         };
         let answer = peer.request(SESSIONS, operation, body).await;
         self.told(answer).await
