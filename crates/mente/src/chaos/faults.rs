@@ -18,6 +18,11 @@ const CALM: [u64; 4] = [1, 1, 20, 60];
 /// What a pause or a step is left to bring about, in milliseconds: locks of a second run out, what was
 /// released for a second comes again.
 const AFTERMATH_MS: std::ops::Range<u64> = 500..1_500;
+/// What the last life has of quiet: longer than a lock of the clients of queues, and than they wait to end one too
+/// late. No other life need last as long as a lock does.
+const QUIET: Duration = Duration::from_secs(7);
+/// How calm it is then: many come to their locks, and the history stays small.
+const QUIET_CALM: u64 = 10;
 const STEP_SECONDS: std::ops::RangeInclusive<i64> = 300..=3_600;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +82,9 @@ impl Stage {
                 }
             }
         }
+        crowd.tempo.set(QUIET_CALM);
+        tokio::time::sleep(QUIET).await;
+        self.check(crowd)?;
         // Back, and no start comes behind it: what waits for the wall clock waits too long now.
         if let Left::Faults(faults) = &mut left
             && faults.steps > 0
