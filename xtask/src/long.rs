@@ -20,6 +20,8 @@ struct Proof {
 enum Program {
     /// The binary of the package of that name.
     Binary(&'static str),
+    /// The same with bugs that can be planted in it.
+    Planted(&'static str),
     /// A test of a package that is a program of its own.
     Test {
         package: &'static str,
@@ -34,7 +36,7 @@ enum Program {
     },
 }
 
-const PROOFS: [Proof; 14] = [
+const PROOFS: [Proof; 15] = [
     Proof {
         name: "chaos",
         program: Program::Binary("mente"),
@@ -43,6 +45,13 @@ const PROOFS: [Proof; 14] = [
             "--power", "--kills", "500", "--cuts", "500", "--pauses", "20", "--steps", "20",
         ],
         purpose: "Killed, stopped for up to a minute, its clock put an hour forward and back, and cut off from power on ext4 and XFS, while clients write down what they are told: what was acknowledged is still there, locks and delays are kept.",
+    },
+    Proof {
+        name: "planted",
+        program: Program::Planted("mente"),
+        words: &["chaos"],
+        flags: &["--planted"],
+        purpose: "Servers that have a bug on purpose, killed under load: the laws over what clients of their queues were told over AMQP find each.",
     },
     Proof {
         name: "cluster",
@@ -160,6 +169,11 @@ pub(crate) fn run(name: &str, flags: &[&str]) -> Outcome {
     let program = match proof.program {
         Program::Binary(package) => {
             command.args(["run", "--release", "--quiet", "--package", package, "--"]);
+            package.to_owned()
+        }
+        Program::Planted(package) => {
+            command.args(["run", "--release", "--quiet", "--package", package]);
+            command.args(["--features", "planted", "--"]);
             package.to_owned()
         }
         Program::Test { package, name } => {

@@ -24,12 +24,12 @@ cargo xtask COMMAND
   advisories DIR
                 write the table of what is known from a checkout of rustsec/advisory-db
   sim [ARGS]    broker and log in simulated worlds that lose power, rot, and a disk whose every call
-                fails once; then every planted bug hunted;
+                fails once; then every planted bug hunted, two of them in real servers;
                 ARGS go to `mente-sim all`, such as --seeds 20000 --minutes 5
   fuzz [--seconds N] [--jobs N] [WORD]
                 every decoder against other inputs each time, 60 s each, one for each core at a time;
                 with a word, those whose names hold it
-  long NAME     a long proof, its report in docs/proof: chaos, cluster, kill, git, sim, rot, faults, fuzz, soak,
+  long NAME     a long proof, its report in docs/proof: chaos, planted, cluster, kill, git, sim, rot, faults, fuzz, soak,
                 servicebus-live, bench, bench-cluster, bench-eventstore;
                 flags behind the name take the place of its own
 ";
@@ -115,6 +115,15 @@ fn sim(args: &[&str]) -> Outcome {
             .args(test)
             .arg("mente-broker")
             .args(nodes),
+    )?;
+    // Those that a server shows at once; `long planted` hunts all.
+    let server = ["run", "--quiet", "--package", "mente", "--features"];
+    let bugs = ["settle-not-journaled", "half-a-lock"];
+    execute(
+        Command::new("cargo")
+            .args(server)
+            .args(["planted", "--", "chaos", "--planted"])
+            .args(bugs),
     )
 }
 

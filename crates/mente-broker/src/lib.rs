@@ -78,7 +78,7 @@ pub use journal::{Definition, Topic};
 pub use name::{EntityName, StreamName, SubscriptionName};
 pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
-pub use planted::{Planted, plant};
+pub use planted::{Planted, plant, plant_everywhere};
 pub use queue::{
     Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing, Taking, WantedSession,
 };

@@ -1,4 +1,4 @@
-//! Bugs that the simulator, and the world of nodes in `tests/it/nodes`, plant to prove that their checkers find them. Without the feature
+//! Bugs that the simulator, the world of nodes in `tests/it/nodes`, and `mente chaos --planted` plant to prove that their checkers find them. Without the feature
 //! `planted` nothing can be chosen and no code is left of them.
 
 /// What goes wrong on purpose.
@@ -39,13 +39,23 @@ pub enum Planted {
     LettersUnread,
     /// The first round is decided on what was read ahead; only then the journal is claimed.
     ClaimAfterDeciding,
+    /// A record is a dead letter one failed delivery before it may be.
+    GiveUpEarly,
+    /// A lock is over after half of the time that was said.
+    HalfALock,
+    /// The messages of one batch are written one by one.
+    TearBatches,
 }
 
 #[cfg(feature = "planted")]
 mod chosen {
     use std::cell::Cell;
+    use std::sync::OnceLock;
 
     use super::Planted;
+
+    /// Of a whole process, for good.
+    static EVERYWHERE: OnceLock<Planted> = OnceLock::new();
 
     thread_local! {
         static CHOSEN: Cell<Option<Planted>> = const { Cell::new(None) };
@@ -56,15 +66,20 @@ mod chosen {
         CHOSEN.set(bug);
     }
 
+    /// Plants one bug in every broker of this process, whatever its threads; the first one stays.
+    pub fn plant_everywhere(bug: Planted) {
+        EVERYWHERE.get_or_init(|| bug);
+    }
+
     pub(crate) fn planted(bug: Planted) -> bool {
-        CHOSEN.get() == Some(bug)
+        CHOSEN.get() == Some(bug) || EVERYWHERE.get() == Some(&bug)
     }
 }
 
 #[cfg(feature = "planted")]
-pub use chosen::plant;
-#[cfg(feature = "planted")]
 pub(crate) use chosen::planted;
+#[cfg(feature = "planted")]
+pub use chosen::{plant, plant_everywhere};
 
 #[cfg(not(feature = "planted"))]
 pub(crate) const fn planted(_: Planted) -> bool {

@@ -16,6 +16,8 @@ mod demo;
 mod doctor;
 mod failure;
 mod output;
+#[cfg(feature = "planted")]
+mod planted;
 mod run;
 mod soak;
 mod verb;

@@ -7,6 +7,7 @@ use mente_engine::{Now, Offset};
 use super::partition::{Floor, State};
 use super::{Effects, Place, Queue, Timer, Verdict};
 use crate::name::EntityName;
+use crate::planted::{Planted, planted};
 
 /// Reasons of dead letters.
 const TOO_LATE: &str = "TimeToLiveExceeded";
@@ -105,7 +106,7 @@ impl Queue {
     ) {
         let most = match self.settings.messages().never_gives_up {
             true => u32::MAX,
-            false => self.settings.max_delivery_count,
+            false => self.settings.max_delivery_count - u32::from(planted(Planted::GiveUpEarly)),
         };
         let entry = self.entry(place);
         entry.attempts = entry.attempts.saturating_add(1);

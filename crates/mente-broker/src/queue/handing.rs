@@ -184,6 +184,9 @@ impl Queue {
         session: Option<&Arc<str>>,
     ) -> Duration {
         let mut until = now.monotone + self.settings.lock_duration();
+        if planted(Planted::HalfALock) {
+            until -= self.settings.lock_duration() / 2;
+        }
         match session {
             Some(name) => {
                 self.sessions.lend(name, lease);

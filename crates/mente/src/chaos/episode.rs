@@ -1,6 +1,7 @@
 //! One stretch of work on one medium: a fresh server, clients, faults (`faults.rs`), and at the end
 //! everything is read. What happened stands in the histories alone.
 
+use std::ffi::OsString;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -67,12 +68,14 @@ impl Left {
     }
 }
 
-/// How pauses and steps are made.
-#[derive(Clone, Debug)]
+/// How pauses and steps are made, and in what.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Means {
     pub(super) longest_pause: Duration,
     /// The library that steps clocks, if one is to be stepped.
     pub(super) library: Option<PathBuf>,
+    /// More of the server's environment.
+    pub(super) variables: Vec<(&'static str, OsString)>,
 }
 
 /// Runs an episode in `folder`, histories in `folder/history`; answers what is left then.
@@ -97,11 +100,13 @@ pub(super) async fn run(
     let library = means.library.as_deref().filter(|_| steps > 0);
     let clock = library.map(|library| WallClock::make(library, folder));
     let clock = clock.transpose()?;
+    let mut variables = means.variables.clone();
+    variables.extend(clock.iter().flat_map(WallClock::variables));
     let surroundings = Surroundings {
         // What holds a mount or stands still must not outlive us.
         is_tied: image.is_some() || pauses > 0,
         has_queues: true,
-        variables: clock.as_ref().map(WallClock::variables).unwrap_or_default(),
+        variables,
         ..Surroundings::default()
     };
     let data = image.as_ref().map_or(folder, Image::data).join("data");

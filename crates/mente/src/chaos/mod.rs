@@ -17,6 +17,8 @@ mod cluster;
 mod diary;
 mod episode;
 mod faults;
+#[cfg(feature = "planted")]
+mod hunt;
 mod network;
 mod power;
 mod report;
@@ -80,10 +82,18 @@ pub(crate) struct ChaosArgs {
     /// Judge the histories that an earlier run kept there, and do nothing else
     #[arg(long, value_name = "DIR", exclusive = true)]
     check: Option<PathBuf>,
+    /// Start servers with a bug each, all that there are or these, and demand that clients of their queues find it
+    #[cfg(feature = "planted")]
+    #[arg(long, value_name = "BUG", num_args = 0.., exclusive = true)]
+    planted: Option<Vec<String>>,
 }
 
 /// Succeeds if nothing was lost or invented and no other law was broken.
 pub(crate) fn run(args: &ChaosArgs) -> crate::failure::Result<()> {
+    #[cfg(feature = "planted")]
+    if let Some(bugs) = &args.planted {
+        return hunt::run(bugs);
+    }
     if let Some(folder) = &args.check {
         let mut report = Report::default();
         for episode in episodes(folder)? {
@@ -163,6 +173,7 @@ fn means(args: &ChaosArgs) -> Result<Means, String> {
     Ok(Means {
         longest_pause: args.longest_pause,
         library: library.map_err(of("its clock cannot be stepped"))?,
+        variables: Vec::new(),
     })
 }
 

@@ -242,6 +242,8 @@ fn webhooks(process: &Process, reach: Reach) -> Result<push::Options> {
 
 fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
     log_to_stderr(process.log_format)?;
+    #[cfg(feature = "planted")]
+    crate::planted::plant()?;
     if let Some(file) = &process.ports_file {
         ports::forget(file)?;
     }
