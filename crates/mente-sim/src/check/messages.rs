@@ -76,13 +76,14 @@ struct Queue<'a> {
     resends: bool,
     /// A message that failed so often is a dead letter.
     max_deliveries: Option<u32>,
+    has_nodes: bool,
     /// By value, each with the calls that sent it.
     sent: BTreeMap<&'a str, Vec<Sent<'a>>>,
     /// Calls that sent, and their values.
     sends: Vec<(&'a Call<'a>, &'a [String])>,
     cancels: BTreeMap<&'a str, Vec<&'a Call<'a>>>,
     deliveries: BTreeMap<&'a str, Vec<Delivery<'a>>>,
-    /// Under locks.
+    /// What is deleted as it comes is under a lock before.
     takes: Vec<&'a Call<'a>>,
     /// Takes that may have brought what nobody saw, and how many at the most.
     unseen: Vec<(&'a Call<'a>, Way, u64)>,
@@ -177,9 +178,10 @@ impl<'a> Queue<'a> {
                 lock_ms,
                 resends,
                 max_deliveries,
+                has_nodes,
             } => {
                 (self.lock, self.resends) = (lock_ms * MS, *resends);
-                self.max_deliveries = *max_deliveries;
+                (self.max_deliveries, self.has_nodes) = (*max_deliveries, *has_nodes);
             }
             What::Send { values, session } => self.send(call, values, session.as_deref(), None),
             What::Schedule {
@@ -193,9 +195,7 @@ impl<'a> Queue<'a> {
                 most,
             } => {
                 let most = most.map_or(u64::MAX, u64::from);
-                if *way != Way::Delete {
-                    self.takes.push(call);
-                }
+                self.takes.push(call);
                 if call.phase == Phase::Info {
                     self.unseen.push((call, *way, most));
                 }

@@ -132,6 +132,7 @@ fn good() -> Vec<Step> {
             lock_ms: 8_000,
             resends: false,
             max_deliveries: None,
+            has_nodes: false,
         };
         of(queue, what)
     };
@@ -464,6 +465,16 @@ fn what_nobody_saw_go_is_no_more_than_was_asked_for() {
 
 /// With such a queue, this end of `c`, and this dead letter of it.
 fn dies(max: Option<u32>, phase: Phase, ending: Ending, reason: &str) -> Vec<Law> {
+    dies_behind(false, max, phase, ending, reason)
+}
+
+fn dies_behind(
+    has_nodes: bool,
+    max: Option<u32>,
+    phase: Phase,
+    ending: Ending,
+    reason: &str,
+) -> Vec<Law> {
     let mut steps = good();
     let make = of(
         "q",
@@ -471,6 +482,7 @@ fn dies(max: Option<u32>, phase: Phase, ending: Ending, reason: &str) -> Vec<Law
             lock_ms: 8_000,
             resends: false,
             max_deliveries: max,
+            has_nodes,
         },
     );
     steps[0].3 = make;
@@ -504,6 +516,10 @@ fn what_is_dead_says_why() {
     // The lock of nobody else ran out in one life of the server.
     assert_eq!(dies(Some(2), Ok, Ending::Abandon, TOO_OFTEN), []);
     assert_eq!(dies(Some(3), Ok, Ending::Abandon, TOO_OFTEN), wrong);
+    // Between nodes one may have been lost, and run out before the restart.
+    let of_nodes = |max| dies_behind(true, Some(max), Ok, Ending::Abandon, TOO_OFTEN);
+    assert_eq!(of_nodes(3), []);
+    assert_eq!(of_nodes(4), wrong);
     assert_eq!(dies(Some(2), Ok, Ending::Abandon, "bad"), wrong);
     // Neither could have come again.
     let broken = dies(Some(1), Ok, Ending::Abandon, TOO_OFTEN);

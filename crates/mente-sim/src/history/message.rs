@@ -26,6 +26,9 @@ pub enum What {
         /// What failed so often is a dead letter, where that is told.
         #[serde(default)]
         max_deliveries: Option<u32>,
+        /// Behind several nodes a lock may be lost on its way from the one that decides: then it runs out.
+        #[serde(default)]
+        has_nodes: bool,
     },
     /// Values are unique in the whole history, but for resends; all or none.
     Send {

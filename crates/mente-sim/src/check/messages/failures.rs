@@ -72,16 +72,14 @@ impl<'a> Check<'a, '_> {
         }
         let sent = of.sent.get(value).and_then(|sent| sent.first());
         let has_time = sent.map_or(0, |sent| self.run_out(sent.call, call));
-        most += match sent {
-            // What stands in line is taken for late, and is under its lock all the same.
-            Some(sent)
-                if self
-                    .wall
-                    .may_have_stepped(sent.call.invoked_at, call.ended_at) =>
-            {
-                has_time
-            }
-            _ => has_time.min(run_out),
+        // What stands in line is taken for late after a step, and is under its lock all the same.
+        let may_have_stepped = sent.is_some_and(|sent| {
+            self.wall
+                .may_have_stepped(sent.call.invoked_at, call.ended_at)
+        });
+        most += match of.has_nodes || may_have_stepped {
+            true => has_time,
+            false => has_time.min(run_out),
         };
         let most = u32::try_from(most).unwrap_or(u32::MAX);
         Failed { least, most }

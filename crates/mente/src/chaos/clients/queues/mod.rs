@@ -195,7 +195,8 @@ pub(super) async fn begin(
     work: &mut JoinSet<Result<()>>,
     hand: impl Fn(u64, &str) -> Result<Hand>,
 ) -> Result<()> {
-    furnish(administration, &diaries.open(60, "queues")?).await?;
+    let diary = diaries.open(60, "queues")?;
+    furnish(administration, addresses.len() > 1, &diary).await?;
     let teller = |number, name| Ok::<_, anyhow::Error>(Teller::new(hand(number, name)?, addresses));
     for (number, queue) in (61..).zip([PLAIN, PLAIN, BRIEF, ONCE]) {
         work.spawn(sender::send(teller(number, "sender")?, queue));
@@ -214,7 +215,7 @@ pub(super) async fn begin(
     Ok(())
 }
 
-async fn furnish(administration: &str, diary: &Diary) -> Result<()> {
+async fn furnish(administration: &str, has_nodes: bool, diary: &Diary) -> Result<()> {
     let client = Client::new(&format!("http://{administration}"))?;
     for queue in ALL {
         let resends = queue == ONCE;
@@ -250,6 +251,7 @@ async fn furnish(administration: &str, diary: &Diary) -> Result<()> {
                 lock_ms: LOCK_MS,
                 resends,
                 max_deliveries,
+                has_nodes,
             };
             diary.tell(&Op::Messages(Messages { queue: name, what }))?;
         }
