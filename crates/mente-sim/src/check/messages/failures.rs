@@ -100,8 +100,12 @@ impl<'a> Check<'a, '_> {
     /// How many locks of this take, one after the other, may have run out before this call: with the server they
     /// are void.
     fn run_out_in_life(&self, take: &Call<'_>, before: &Call<'_>) -> u64 {
-        let away = self.restarts.partition_point(|c| c.invoked <= take.invoked);
-        let away = self.restarts.get(away).map_or(u64::MAX, |c| c.ended_at);
+        let next = self.restarts.partition_point(|c| c.invoked <= take.invoked);
+        // What broke off while the server was away was of the one that went.
+        let (past, coming) = self.restarts.split_at(next);
+        let of_past = |c: &&&Call<'_>| take.phase == Phase::Info && take.ended < c.ended;
+        let away = past.last().filter(of_past).or(coming.first());
+        let away = away.map_or(u64::MAX, |c| c.ended_at);
         let until = away.min(before.ended_at);
         until.saturating_sub(take.invoked_at) / self.queue.lock.max(1)
     }
