@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use crate::broker::CallId;
 use crate::error::{Error, Kind, Result};
 use crate::shard::{Command, Reply};
 
 /// Changes with every change of a command's or a reply's shape.
-const VERSION: u32 = 6;
+const VERSION: u32 = 7;
 
 pub type Answer = Pin<Box<dyn Future<Output = Result<Vec<u8>>> + Send>>;
 
@@ -41,11 +42,31 @@ pub(crate) struct Question<C> {
     v: u32,
     pub(crate) shard: usize,
     pub(crate) command: C,
+    /// Of a receive call.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) call: Option<CallId>,
+    /// Earlier ones of the same asker, whose answers it will not hear: what they got goes back first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) unheard: Vec<CallId>,
 }
 
 pub(crate) fn question(shard: usize, command: &Command) -> Vec<u8> {
-    let v = VERSION;
-    let question = Question { v, shard, command };
+    question_of(shard, command, None, Vec::new())
+}
+
+pub(crate) fn question_of(
+    shard: usize,
+    command: &Command,
+    call: Option<CallId>,
+    unheard: Vec<CallId>,
+) -> Vec<u8> {
+    let question = Question {
+        v: VERSION,
+        shard,
+        command,
+        call,
+        unheard,
+    };
     serde_json::to_vec(&question).expect("commands have a JSON form")
 }
 

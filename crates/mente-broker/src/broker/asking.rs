@@ -9,10 +9,12 @@ use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use mente_engine::limits;
 
+use super::unheard::CallId;
 use super::{Broker, CATALOGUE_SHARD};
 use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
-use crate::peers::{self, Peers};
+use crate::peers::{self, Peers, Question};
+use crate::queue::Settlement;
 use crate::runtime::Request;
 use crate::shard::{Ask, Command, Reply};
 
@@ -64,14 +66,23 @@ impl Broker {
     /// Answers what another node asked by [`Peers::ask`], if this one owns the shard.
     pub async fn answer(&self, question: &[u8]) -> Vec<u8> {
         let answer = match peers::read_question(question) {
-            Ok(question) => self.answer_here(question.shard, question.command).await,
+            Ok(question) => self.answer_here(question).await,
             Err(error) => Err(error),
         };
         peers::answer(&answer)
     }
 
-    async fn answer_here(&self, shard: usize, command: Command) -> Result<Reply> {
-        let mut command = command;
+    async fn answer_here(&self, question: Question<Command>) -> Result<Reply> {
+        let Question {
+            shard,
+            mut command,
+            call,
+            unheard,
+            ..
+        } = question;
+        for call in unheard {
+            self.take_back(call).await?;
+        }
         let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
         if let Command::Message {
             ask: Ask::AcceptSession { wait, .. },
@@ -84,11 +95,35 @@ impl Broker {
             return self.ask_here(shard, command).await;
         };
         taking.wait = taking.wait.min(longest);
+        if call.is_some_and(|call| self.unheard.is_void(call)) {
+            return Ok(Reply::Deliveries(Vec::new()));
+        }
         let name = name.clone();
         let mut receiving = self.receive_here(&name, shard, command).await?;
         let deliveries = receiving.deliveries().await?;
+        let tokens = deliveries.iter().map(|delivery| delivery.token).collect();
+        if let Some(call) = call
+            && !self.unheard.hand(call, shard, &name, tokens)
+        {
+            // Dropped, what was locked goes back.
+            return Ok(Reply::Deliveries(Vec::new()));
+        }
         receiving.hand_over(&[]);
         Ok(Reply::Deliveries(deliveries))
+    }
+
+    /// What an answer that nobody heard has brought is others' again.
+    async fn take_back(&self, call: CallId) -> Result<()> {
+        let Some(handed) = self.unheard.take_back(call) else {
+            return Ok(());
+        };
+        let command = Command::Settle {
+            name: handed.name,
+            tokens: handed.tokens,
+            how: Settlement::Return,
+            note: None,
+        };
+        self.tell(handed.shard, command).await.map(drop)
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {

@@ -25,6 +25,7 @@ mod telling;
 mod topics;
 mod trace;
 mod turns;
+mod unheard;
 mod verify;
 mod whole;
 
@@ -65,6 +66,8 @@ use turns::Turns;
 pub use branches::{Branch, Forked};
 pub use commands::{AskWebhook, Commanded, Decided};
 pub(crate) use telling::Teller;
+pub(crate) use unheard::CallId;
+use unheard::Unheard;
 
 pub use entities::MessageCounts;
 pub use idle::{Attached, Idle};
@@ -157,6 +160,8 @@ pub struct Broker {
     teller: Arc<Teller>,
     /// Logs beside topics that were asked for.
     holds: Arc<Holds>,
+    /// Receive calls between nodes whose answers nobody heard.
+    unheard: Arc<Unheard>,
     /// Of queue clients at this node.
     links: Arc<Links>,
     /// This handle reads events as they were written.
@@ -296,6 +301,7 @@ impl Broker {
             reducers,
             teller,
             holds: Arc::default(),
+            unheard: Arc::default(),
             links: Arc::default(),
             is_as_written: false,
             append_bytes: limits::APPEND_BYTES.min(batch_bytes / 2),

@@ -6,6 +6,7 @@ use std::time::Duration;
 use futures::channel::{mpsc, oneshot};
 
 use super::asking::lost;
+use super::unheard::{CallId, Unheard};
 use super::{Broker, unexpected};
 use crate::error::{Kind, Result};
 use crate::name::SubscriptionName;
@@ -19,6 +20,8 @@ pub(super) struct Receiving {
     owner: Owner,
     /// Leased and not handed over.
     tokens: Vec<LockToken>,
+    /// Refused, or handed over.
+    is_over: bool,
 }
 
 /// Whom the deliveries come from.
@@ -31,6 +34,10 @@ enum Owner {
         peers: Arc<dyn Peers>,
         shard: usize,
         answer: Answer,
+        call: CallId,
+        unheard: Arc<Unheard>,
+        /// Of which the owner is told with the call.
+        told: Vec<CallId>,
     },
 }
 
@@ -54,7 +61,7 @@ impl Broker {
             };
             let mut receiving = match &self.peers {
                 Some(peers) if !self.duties[shard].is_on() => {
-                    Self::receive_there(peers, name, shard, &command, left)
+                    self.receive_there(peers, name, shard, &command, left)
                 }
                 _ => self.receive_here(name, shard, command).await?,
             };
@@ -80,17 +87,21 @@ impl Broker {
             name: name.clone(),
             owner: Owner::Here { shard, reply },
             tokens: Vec::new(),
+            is_over: false,
         })
     }
 
     fn receive_there(
+        &self,
         peers: &Arc<dyn Peers>,
         name: &SubscriptionName,
         shard: usize,
         command: &Command,
         wait: Duration,
     ) -> Receiving {
-        let answer = peers.ask(shard as u32, peers::question(shard, command), wait);
+        let (call, told) = (self.unheard.begin(), self.unheard.of(name));
+        let question = peers::question_of(shard, command, Some(call), told.clone());
+        let answer = peers.ask(shard as u32, question, wait);
         let peers = Arc::clone(peers);
         Receiving {
             name: name.clone(),
@@ -98,8 +109,12 @@ impl Broker {
                 peers,
                 shard,
                 answer,
+                call,
+                unheard: Arc::clone(&self.unheard),
+                told,
             },
             tokens: Vec::new(),
+            is_over: false,
         }
     }
 }
@@ -108,7 +123,22 @@ impl Receiving {
     pub(super) async fn deliveries(&mut self) -> Result<Vec<Delivery>> {
         let reply = match &mut self.owner {
             Owner::Here { reply, .. } => reply.await.map_err(|_| lost())??,
-            Owner::There { answer, .. } => peers::read_answer(&answer.await?)?,
+            Owner::There {
+                answer,
+                unheard,
+                told,
+                ..
+            } => {
+                let answer = answer.await;
+                // Who cannot say whether it answered may have.
+                let is_known = !matches!(&answer, Err(error) if error.kind == Kind::Unknown);
+                let reply = answer.and_then(|answer| peers::read_answer(&answer));
+                self.is_over = is_known && reply.is_err();
+                if reply.is_ok() {
+                    unheard.told(told);
+                }
+                reply?
+            }
         };
         let deliveries = match reply {
             Reply::Deliveries(deliveries) => deliveries,
@@ -121,6 +151,7 @@ impl Receiving {
     /// The receiver has its events; only these go back.
     pub(super) fn hand_over(mut self, left: &[Delivery]) {
         self.tokens = left.iter().map(|delivery| delivery.token).collect();
+        self.is_over = true;
     }
 }
 
@@ -133,7 +164,14 @@ impl Drop for Receiving {
                 self.tokens.extend(deliveries.iter().map(|d| d.token));
             }
         }
-        if self.tokens.is_empty() {
+        let mut dropped = Vec::new();
+        if let Owner::There { call, unheard, .. } = &self.owner
+            && !self.is_over
+        {
+            unheard.drop_call(&self.name, *call);
+            dropped.push(*call);
+        }
+        if self.tokens.is_empty() && dropped.is_empty() {
             return;
         }
         let command = Command::Settle {
@@ -149,7 +187,8 @@ impl Drop for Receiving {
                 let _ = shard.try_send(Request { command, reply });
             }
             Owner::There { peers, shard, .. } => {
-                peers.tell(*shard as u32, peers::question(*shard, &command));
+                let question = peers::question_of(*shard, &command, None, dropped);
+                peers.tell(*shard as u32, question);
             }
         }
     }

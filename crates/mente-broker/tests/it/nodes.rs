@@ -6,6 +6,7 @@
 
 mod clients;
 mod traces;
+mod unheard;
 mod wire;
 mod world;
 
