@@ -62,7 +62,7 @@ fn run(page: &str) {
     let text = std::fs::read_to_string(pages().join(page)).unwrap();
     let blocks = blocks(&text);
     assert!(blocks.len() > 2, "{page} has no blocks");
-    let free = WRITTEN.map(|_| TcpListener::bind("127.0.0.1:0").unwrap());
+    let free = WRITTEN.map(|_| lasting());
     let addresses = free.map(|free| free.local_addr().unwrap().to_string());
     let placed = |shell: &str| {
         let addresses = WRITTEN.iter().zip(&addresses);
@@ -105,6 +105,16 @@ fn run(page: &str) {
         "{page}: {}\n{printed}",
         output.status
     );
+}
+
+/// A port that is still free when a server that was killed comes back to it: none of those that the system gives to
+/// whoever connects somewhere.
+fn lasting() -> TcpListener {
+    let mut ports = std::iter::repeat_with(|| fastrand::u16(10_000..32_000));
+    let mut bound = ports
+        .by_ref()
+        .map(|port| TcpListener::bind(("127.0.0.1", port)));
+    bound.find_map(Result::ok).unwrap()
 }
 
 fn blocks(text: &str) -> Vec<Block> {
