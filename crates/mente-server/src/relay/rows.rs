@@ -26,18 +26,24 @@ pub(super) async fn take(
     declaration: &Declaration,
 ) -> Result<Vec<Taken>, String> {
     let failed = |error| format!("taking rows of the outbox: {}", words(&error));
-    let rows = transaction.query(&statement(declaration), &[]).await;
-    let rows = rows.map_err(failed)?;
+    let taking = statement(declaration);
+    let mut rows = transaction.query(&taking, &[]).await.map_err(failed)?;
+    let mut any = 0;
+    if rows.is_empty() {
+        let sql = format!(
+            "SELECT count(*) FROM (SELECT FROM {} LIMIT 1) AS mente_any",
+            declaration.table
+        );
+        let row = transaction.query_one(&sql, &[]).await.map_err(failed)?;
+        any = row.try_get::<_, i64>(0).map_err(failed)?;
+        if any > 0 {
+            // It came between the two statements, if it can be taken.
+            rows = transaction.query(&taking, &[]).await.map_err(failed)?;
+        }
+    }
     let wanted = match rows.first() {
         Some(first) => first.try_get(0).map_err(failed)?,
-        None => {
-            let any = format!(
-                "SELECT count(*) FROM (SELECT FROM {} LIMIT 1) AS mente_any",
-                declaration.table
-            );
-            let row = transaction.query_one(&any, &[]).await.map_err(failed)?;
-            row.try_get::<_, i64>(0).map_err(failed)?
-        }
+        None => any,
     };
     // To pass one over would be to lose it, or to let a later one of its stream overtake it.
     if usize::try_from(wanted) != Ok(rows.len()) {
