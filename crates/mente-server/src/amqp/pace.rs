@@ -6,14 +6,14 @@ use std::time::Duration;
 use tokio::sync::{Mutex, MutexGuard};
 use tokio::time::{Instant, sleep_until};
 
-/// A message of 100 MB takes 3 s.
-const BYTES_A_SECOND: f64 = (32 << 20) as f64;
+/// A message of 100 MB takes 4 s.
+const BYTES_A_SECOND: f64 = (24 << 20) as f64;
 /// A log that is slow has rest between two pieces, so many times as long as it took for one,
 const REST: u32 = 3;
 /// but goes on at such a part of the pace, at least.
 const SLOWEST: u32 = 4;
 /// What is late, since sleepers wake up late, may come this much sooner afterwards.
-const CATCH_UP: Duration = Duration::from_millis(4);
+const CATCH_UP: Duration = Duration::from_millis(2);
 
 /// Gives turns, in the order in which they are asked for.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_pieces_together_keep_the_pace() {
         let (pace, began) = (Pace::default(), Instant::now());
-        let turns = (0..33).map(|_| async { drop(pace.turn(PIECE).await) });
+        let turns = (0..25).map(|_| async { drop(pace.turn(PIECE).await) });
         futures::future::join_all(turns).await;
         let took = began.elapsed();
         let second = Duration::from_secs(1);
@@ -81,7 +81,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_slow_log_has_rest_and_a_stuck_one_is_not_left_for_ever() {
         let pace = Pace::default();
-        for (takes_ms, until_next_ms) in [(10, 40), (1_000, 1_000), (20, 80)] {
+        for (takes_ms, until_next_ms) in [(20, 80), (1_000, 1_000), (30, 120)] {
             let turn = pace.turn(PIECE).await;
             let began = Instant::now();
             tokio::time::sleep(Duration::from_millis(takes_ms)).await;
