@@ -7,6 +7,7 @@
 //! ```
 
 mod asked;
+mod desk;
 mod large;
 mod transacting;
 
@@ -16,10 +17,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::{AbortHandle, Abortable};
+use futures::future::AbortHandle;
 use futures::stream::FuturesUnordered;
 use futures::{FutureExt, StreamExt};
-use mente_broker::{Body, Broker, Held, Principal, SubscriptionName, Written};
+use mente_broker::{Body, Held, Principal, SubscriptionName, Written};
 use mente_wire::amqp::machine::{
     Connection, Delivery, DeliveryId, Event, LinkId, Outgoing, SessionId,
 };
@@ -31,6 +32,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::asked::REQUESTS;
+pub(super) use self::desk::Desk;
 use self::large::{Lane, Moved, PIECES, SMALL_BYTES};
 use super::Door;
 use super::address::Place;
@@ -100,14 +102,6 @@ pub(super) enum Done {
     Kept(LinkId, u64, mente_broker::Result<Body>),
     Opened(LinkId, Box<Result<Opened, Failed>>),
     Piece(LinkId, mente_broker::Result<Bytes>),
-}
-
-/// From where work is begun.
-pub(super) struct Desk {
-    pub(super) door: Arc<Door>,
-    pub(super) work: FuturesUnordered<Pending>,
-    /// Whoever has a piece of a large message on its way to the log has this too, and so they are counted.
-    pub(super) pieces: Arc<()>,
 }
 
 pub(super) struct Client {
@@ -180,43 +174,6 @@ impl Link {
             },
             Self::Asked { .. } | Self::Coordinator { .. } => None,
         }
-    }
-}
-
-impl Desk {
-    pub(super) fn broker(&self) -> Broker {
-        self.door.broker.clone()
-    }
-
-    pub(super) fn begin(&self, work: impl Future<Output = Done> + Send + 'static) {
-        self.work.push(work.boxed());
-    }
-
-    /// Work that may hold up who polls it, as an append does that drives the log's commit (ADR 4): in a task of its
-    /// own, so that the connection goes on meanwhile, and what its other links append comes into the next commit.
-    pub(super) fn begin_apart(&self, work: impl Future<Output = Done> + Send + 'static) {
-        let work = tokio::spawn(work);
-        self.begin(async move {
-            match work.await {
-                Ok(done) => done,
-                Err(failed) => match failed.try_into_panic() {
-                    Ok(panic) => std::panic::resume_unwind(panic),
-                    // The executor ends, and nobody is told anything any more.
-                    Err(_) => Done::Nothing,
-                },
-            }
-        });
-    }
-
-    /// Work that is dropped where it stands when the handle says so.
-    pub(super) fn begin_abortable(
-        &self,
-        work: impl Future<Output = Done> + Send + 'static,
-    ) -> AbortHandle {
-        let (handle, registration) = AbortHandle::new_pair();
-        let work = Abortable::new(work, registration);
-        self.begin(work.map(|done| done.unwrap_or(Done::Nothing)));
-        handle
     }
 }
 

@@ -116,7 +116,7 @@ impl Download {
         }
         self.is_reading = true;
         let (door, body, index) = (Arc::clone(&desk.door), self.body.clone(), self.next);
-        desk.begin_apart(async move {
+        desk.begin_apart_while_here(async move {
             let turn = door.outward.turn(limits::PIECE_BYTES).await;
             let piece = door.broker.piece(&body, index).await;
             drop(turn);

@@ -152,7 +152,7 @@ impl Upload {
             let counted = Arc::clone(&desk.pieces);
             let door = Arc::clone(&desk.door);
             // Its turn does not wait for this connection's.
-            desk.begin_apart(async move {
+            desk.begin_apart_while_here(async move {
                 let turn = door.inward.turn(piece.len()).await;
                 let result = place(&broker, &who, &to, kept, piece).await;
                 drop((turn, counted));

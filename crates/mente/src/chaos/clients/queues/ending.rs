@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use mente_sim::history::{DEAD, Ending, Phase, Way, What};
-use mente_wire::amqp::{Map, Value};
 
 use super::receiver::messages;
 use super::sessions::Next;
@@ -104,11 +103,9 @@ impl Teller {
         let Some(peer) = self.peer().await? else {
             return Ok(None);
         };
-        let body = Map(vec![
-            ("from-sequence-number".into(), Value::Long(0)),
-            ("message-count".into(), Value::Int(100)),
-        ]);
-        let answer = peer.request(queue, "peek-message", body).await;
+        let answer = peer
+            .request(queue, "peek-message", super::the_first(100))
+            .await;
         let answer = match self.told(answer).await? {
             Told::Ok(answer) => answer,
             Told::Refused(_) => {

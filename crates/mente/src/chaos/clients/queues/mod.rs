@@ -132,11 +132,7 @@ impl Teller {
         let Some(peer) = self.peer().await? else {
             return Ok(false);
         };
-        let one = Map(vec![
-            ("from-sequence-number".into(), Value::Long(0)),
-            ("message-count".into(), Value::Int(1)),
-        ]);
-        let shown = peer.request(queue, "peek-message", one).await;
+        let shown = peer.request(queue, "peek-message", the_first(1)).await;
         match self.told(shown).await? {
             Told::Ok(_) => return Ok(true),
             Told::Refused(_) => self.leave(),
@@ -302,3 +298,11 @@ fn annotation(message: &Message, name: &str) -> Result<Option<i128>> {
 
 /// How long a receiver waits for the first message.
 const WAIT: Duration = Duration::from_millis(300);
+
+/// What a request to peek at so many messages says.
+fn the_first(count: i32) -> Map {
+    Map(vec![
+        ("from-sequence-number".into(), Value::Long(0)),
+        ("message-count".into(), Value::Int(count)),
+    ])
+}
