@@ -1,6 +1,7 @@
 //! Names that users give, checked once and carried as types of their own.
 
 use std::fmt;
+use std::sync::Arc;
 
 use mente_engine::{SetName, Shown, limits};
 use serde::de::Error as _;
@@ -16,7 +17,7 @@ pub const DEFAULT_NAMESPACE: &str = "default";
 /// `. _ - ~`, beginning with a letter or digit. Of what is no topic, 80 ([`EntityName::check_declared`]).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
-pub struct EntityName(String);
+pub struct EntityName(Arc<str>);
 
 /// Stands where a subscription names its topic, for the store: the events of all streams. The store's set
 /// has this name too, and is owned by the shard of it, as a topic's subscriptions are.
@@ -111,7 +112,7 @@ impl EntityName {
             .next()
             .is_some_and(|b| b.is_ascii_alphanumeric());
         if first && name.len() <= limits::ENTITY_NAME_BYTES && name.bytes().all(allowed) {
-            return Ok(Self(name));
+            return Ok(Self(name.into()));
         }
         if name == STORE {
             return Err(Error::invalid(format!(
@@ -147,11 +148,11 @@ impl EntityName {
     }
 
     pub fn store() -> Self {
-        Self(STORE.to_owned())
+        Self(STORE.into())
     }
 
     pub fn is_store(&self) -> bool {
-        self.0 == STORE
+        &*self.0 == STORE
     }
 
     pub fn as_str(&self) -> &str {
@@ -198,19 +199,19 @@ impl SubscriptionName {
     pub fn queue(name: EntityName) -> Self {
         Self {
             topic: name,
-            name: EntityName(QUEUE.to_owned()),
+            name: EntityName(QUEUE.into()),
         }
     }
 
     pub fn is_queue(&self) -> bool {
-        self.name.0 == QUEUE
+        &*self.name.0 == QUEUE
     }
 
     /// The view over what this one gave up on.
     pub fn dead_letters(&self) -> Self {
         Self {
             topic: self.topic.clone(),
-            name: EntityName(format!("{}{DEAD_LETTERS}", self.name)),
+            name: EntityName(format!("{}{DEAD_LETTERS}", self.name).into()),
         }
     }
 
@@ -218,7 +219,7 @@ impl SubscriptionName {
     pub(crate) fn hold(topic: EntityName) -> Self {
         Self {
             topic,
-            name: EntityName(HOLD.to_owned()),
+            name: EntityName(HOLD.into()),
         }
     }
 
@@ -228,12 +229,12 @@ impl SubscriptionName {
     }
 
     pub(crate) fn is_hold(&self) -> bool {
-        self.name.0 == HOLD
+        &*self.name.0 == HOLD
     }
 
     /// Whether it reads another set than that of its topic: `None` if it does not.
     pub(crate) fn own_set(&self) -> Option<SetName> {
-        if self.name.0 == HOLD {
+        if &*self.name.0 == HOLD {
             return Some(set_name(&format!("{}/{HOLD}", self.topic)));
         }
         self.buried_by().map(|view| view.dead_letter_set())
@@ -248,7 +249,7 @@ impl SubscriptionName {
     pub fn buried_by(&self) -> Option<Self> {
         Some(Self {
             topic: self.topic.clone(),
-            name: EntityName(self.name.0.strip_suffix(DEAD_LETTERS)?.to_owned()),
+            name: EntityName(self.name.0.strip_suffix(DEAD_LETTERS)?.into()),
         })
     }
 
@@ -275,7 +276,7 @@ fn view<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
     if of_users != QUEUE && name != HOLD {
         EntityName::new(of_users).map_err(D::Error::custom)?;
     }
-    Ok(EntityName(name))
+    Ok(EntityName(name.into()))
 }
 
 /// The same where there may be none.
@@ -302,7 +303,7 @@ impl TryFrom<String> for EntityName {
 
 impl From<EntityName> for String {
     fn from(name: EntityName) -> Self {
-        name.0
+        name.as_str().to_owned()
     }
 }
 

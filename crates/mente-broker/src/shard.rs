@@ -4,6 +4,7 @@
 //! of the round sees it, and leaves decisions and replies in an [`Outcome`]. [`Shard::apply`]
 //! folds a decision, live and on restore alike. No clock, no I/O, no hash-map order.
 
+mod arrival;
 mod command;
 mod durable;
 mod idle;
@@ -27,10 +28,10 @@ use crate::queue::{Effects, Queue, Remembered, Settings, Ticket, Verdict};
 use crate::rule::Rule;
 use crate::store::{Append, Decided, Facts, Sealed, Store};
 
+pub use arrival::Arrival;
 pub use command::{Command, Made, Need, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
-pub use reading::Arrival;
 pub use transaction::{Settling, Transacting, Written};
 pub use whereabouts::Heard;
 
@@ -159,12 +160,12 @@ impl Shard {
     }
 
     pub fn decide(&mut self, now: Now, ticket: Ticket, command: Command, out: &mut Outcome) {
-        for name in command.uses() {
+        command.uses(|name| {
             let view = self.names.get(name).and_then(|id| self.views.get_mut(id));
             if let Some(view) = view {
                 view.used = Some(now.monotone);
             }
-        }
+        });
         let reply = match command {
             Command::CreateTopic { name, topic } => self.create_topic(name, topic, out),
             Command::DeleteTopic { name } => self.delete_topic(name, out),

@@ -15,6 +15,7 @@ pub type ParseEvent = fn(&Bytes) -> Option<Event>;
 
 const CONTENT_TYPE: &str = "content-type";
 const SPECVERSION: &str = "ce_specversion";
+const ID: &[u8] = b"ce_id";
 const FORMAT: &[u8] = b"application/cloudevents+json";
 
 /// The extension attribute by which readers are told who published or appended an event, by the name of the
@@ -54,6 +55,15 @@ pub(crate) fn event_of(
         event.extensions.push((ACTOR.to_owned(), actor));
     }
     event
+}
+
+/// The id that [`event_of`] gives the event of a record in binary mode, where it needs not be made for it.
+pub(crate) fn binary_id(record: &Record) -> Option<&str> {
+    record.header(SPECVERSION)?;
+    // Of several the last one counts.
+    let said = record.headers.iter().rev().find(|(name, _)| name == ID);
+    let id = std::str::from_utf8(said?.1.as_ref()?).ok()?;
+    (!id.is_empty()).then_some(id)
 }
 
 /// What a client says of who it is.

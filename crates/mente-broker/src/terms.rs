@@ -9,13 +9,15 @@ use mente_engine::{Record, Timestamp};
 
 use crate::claim::Claim;
 
-const TIME_TO_LIVE: &str = "mente-ttl";
-const DUE: &str = "mente-due";
-const HOPS: &str = "mente-hops";
-const NOTE: &str = "mente-note";
-const ORIGIN: &str = "mente-origin";
-const TRANSACTION: &str = "mente-transaction";
-const CLAIM: &str = "mente-claim";
+const TIME_TO_LIVE: &[u8] = b"mente-ttl";
+const DUE: &[u8] = b"mente-due";
+const HOPS: &[u8] = b"mente-hops";
+const NOTE: &[u8] = b"mente-note";
+const ORIGIN_NAME: &str = "mente-origin";
+const ORIGIN: &[u8] = ORIGIN_NAME.as_bytes();
+const PREFIX: &[u8] = b"mente-";
+const TRANSACTION: &[u8] = b"mente-transaction";
+const CLAIM: &[u8] = b"mente-claim";
 
 /// Nothing is said by a record that has none of these headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,20 +40,29 @@ pub struct Terms {
 
 impl Terms {
     pub(crate) fn of(record: &Record) -> Self {
-        let text = |name: &str| {
-            let bytes = record.header(name)?;
-            std::str::from_utf8(bytes).ok()
-        };
-        Self {
-            time_to_live: text(TIME_TO_LIVE)
-                .and_then(|ms| ms.parse().ok().map(Duration::from_millis)),
-            due: text(DUE).and_then(|ms| ms.parse().ok().map(Timestamp)),
-            hops: text(HOPS).and_then(|hops| hops.parse().ok()).unwrap_or(0),
-            note: text(NOTE).map(str::to_owned),
-            origin: text(ORIGIN).map(str::to_owned),
-            transaction: text(TRANSACTION).map(str::to_owned),
-            claim: text(CLAIM).and_then(Claim::of_text),
+        let mut said = Self::default();
+        let own = |(name, _): &&(Bytes, _)| name.starts_with(PREFIX);
+        // Of several of a name the first one counts.
+        for (name, value) in record.headers.iter().filter(own).rev() {
+            let text = value
+                .as_deref()
+                .and_then(|value| std::str::from_utf8(value).ok());
+            let owned = || text.map(str::to_owned);
+            match &name[..] {
+                TIME_TO_LIVE => {
+                    let ms = text.and_then(|ms| ms.parse().ok());
+                    said.time_to_live = ms.map(Duration::from_millis);
+                }
+                DUE => said.due = text.and_then(|ms| ms.parse().ok().map(Timestamp)),
+                HOPS => said.hops = text.and_then(|hops| hops.parse().ok()).unwrap_or(0),
+                NOTE => said.note = owned(),
+                ORIGIN => said.origin = owned(),
+                TRANSACTION => said.transaction = owned(),
+                CLAIM => said.claim = text.and_then(Claim::of_text),
+                _ => {}
+            }
         }
+        said
     }
 
     pub(crate) fn headers(&self) -> Vec<(Bytes, Option<Bytes>)> {
@@ -66,16 +77,16 @@ impl Terms {
             (TRANSACTION, self.transaction.clone()),
             (CLAIM, self.claim.map(Claim::to_text)),
         ];
-        let header = |(name, value): (&'static str, Option<String>)| {
+        let header = |(name, value): (&'static [u8], Option<String>)| {
             let value = Bytes::from(value?);
-            Some((Bytes::from_static(name.as_bytes()), Some(value)))
+            Some((Bytes::from_static(name), Some(value)))
         };
         said.into_iter().filter_map(header).collect()
     }
 
     /// The header of a copy that names what it was made of.
     pub(crate) fn origin_header() -> &'static str {
-        ORIGIN
+        ORIGIN_NAME
     }
 }
 

@@ -53,6 +53,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// a caller that must run on every engine appends one batch a call, under its log's fence.
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>>;
 
+    /// Whether appends to several logs are taken in one call, and cost less so.
+    fn appends_together(&self) -> bool {
+        false
+    }
+
     /// Reads whole batches from the first one that ends at or after `from`, so the first may
     /// begin before it. Nothing there yet: no batches, and `next` is `from` or the end.
     fn read(&self, log: LogId, from: Offset, limit: Limit) -> Answer<Chunk>;

@@ -15,6 +15,8 @@
 //! Anybody may have written the record, so it is untrusted: a wrong checksum means that someone
 //! rewrote it, and the header is ignored.
 
+use std::ops::Range;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use crate::clock::Timestamp;
@@ -27,6 +29,8 @@ const VERSION: u8 = 1;
 const VERSION_WITH_REST: u8 = 2;
 /// Version and checksum.
 const HEAD_BYTES: usize = 5;
+/// Where the checksum lies.
+const SUM: Range<usize> = 1..HEAD_BYTES;
 const CONTENT_TYPE: &[u8] = b"content-type";
 const PREFIX: &str = "ce_";
 const INTEGER: u8 = 1;
@@ -74,21 +78,21 @@ impl Event {
             ));
         }
         let value = self.data.bytes().cloned();
-        if let Some(own) = self.own_header() {
-            headers.push((Bytes::from_static(OWN_HEADER), Some(own)));
+        if let Some(mut own) = self.own_header() {
+            let sum = checksum(value.as_ref(), &headers, &own);
+            own[SUM].copy_from_slice(&sum.to_be_bytes());
+            headers.push((Bytes::from_static(OWN_HEADER), Some(own.freeze())));
         }
-        let mut record = Record {
+        Record {
             timestamp,
             key: self.key.clone(),
             value,
             headers,
-        };
-        record.vouch();
-        record
+        }
     }
 
     /// The header of Mente's own, if the natural ones would not give everything back; its checksum is open.
-    fn own_header(&self) -> Option<Bytes> {
+    fn own_header(&self) -> Option<BytesMut> {
         let (form, types) = self.unsaid();
         let rest = match &self.rest {
             None if form == 0 && types.is_empty() => return None,
@@ -107,7 +111,7 @@ impl Event {
         }
         own.extend_from_slice(&types);
         own.extend_from_slice(rest);
-        Some(own.freeze())
+        Some(own)
     }
 
     /// Data form and extension types, 0 and none where the natural headers give them back.
@@ -268,6 +272,14 @@ impl Record {
         Some(vouched)
     }
 
+    /// Bytes of Mente's own header, of which an event's rest is most.
+    pub fn own_bytes(&self) -> usize {
+        match self.headers.last() {
+            Some((name, Some(own))) if name == OWN_HEADER => own.len(),
+            _ => 0,
+        }
+    }
+
     /// Makes Mente's own header, if there is one, the one of what stands before it.
     fn vouch(&mut self) {
         let Some(((name, Some(own)), natural)) = self.headers.split_last() else {
@@ -278,7 +290,7 @@ impl Record {
         }
         let sum = checksum(self.value.as_ref(), natural, own);
         let mut vouched = BytesMut::from(&own[..]);
-        vouched[1..5].copy_from_slice(&sum.to_be_bytes());
+        vouched[SUM].copy_from_slice(&sum.to_be_bytes());
         let own = (name.clone(), Some(vouched.freeze()));
         self.headers.pop();
         self.headers.push(own);
@@ -287,17 +299,25 @@ impl Record {
 
 /// Of value and headers, and of what follows the checksum in `own` where its version has that.
 fn checksum(value: Option<&Bytes>, headers: &[(Bytes, Option<Bytes>)], own: &[u8]) -> u32 {
-    let mut crc = crc32c::crc32c(value.map_or(&[], |v| &v[..]));
+    let crc = crc32c::crc32c(value.map_or(&[], |v| &v[..]));
+    let behind = match own.split_first_chunk::<HEAD_BYTES>() {
+        Some(([VERSION_WITH_REST, ..], behind)) => behind,
+        _ => &[],
+    };
+    // In one piece: most headers are shorter than what it costs to begin a sum.
+    let sized = |(name, value): &(Bytes, Option<Bytes>)| {
+        name.len() + value.as_ref().map_or(0, Bytes::len) + 2
+    };
+    let bytes = headers.iter().map(sized).sum::<usize>() + behind.len();
+    let mut said = Vec::with_capacity(bytes);
     for (name, value) in headers {
-        crc = crc32c::crc32c_append(crc, name);
-        crc = crc32c::crc32c_append(crc, &[0]);
-        crc = crc32c::crc32c_append(crc, value.as_ref().map_or(&[], |v| &v[..]));
-        crc = crc32c::crc32c_append(crc, &[0]);
+        said.extend_from_slice(name);
+        said.push(0);
+        said.extend_from_slice(value.as_ref().map_or(&[], |v| &v[..]));
+        said.push(0);
     }
-    match own.split_first_chunk::<HEAD_BYTES>() {
-        Some(([VERSION_WITH_REST, ..], behind)) => crc32c::crc32c_append(crc, behind),
-        _ => crc,
-    }
+    said.extend_from_slice(behind);
+    crc32c::crc32c_append(crc, &said)
 }
 
 #[cfg(test)]

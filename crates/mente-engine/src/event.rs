@@ -179,23 +179,27 @@ impl Event {
 /// `*/json`, `*/*+json`, with or without parameters, in any case (CloudEvents JSON format §3.1).
 pub fn is_json(content_type: &str) -> bool {
     let media = media_type(content_type);
-    media
-        .rsplit_once('/')
-        .is_some_and(|(_, sub)| sub == "json" || sub.ends_with("+json"))
+    let sub = media.rsplit_once('/').map(|(_, sub)| sub);
+    sub.is_some_and(|sub| sub.eq_ignore_ascii_case("json") || ends_with(sub, "+json"))
 }
 
 fn is_text(content_type: &str) -> bool {
     let media = media_type(content_type);
-    media.starts_with("text/") || media.ends_with("/xml") || media.ends_with("+xml")
+    let begin = media.as_bytes().first_chunk::<5>();
+    begin.is_some_and(|begin| begin.eq_ignore_ascii_case(b"text/"))
+        || ends_with(media, "/xml")
+        || ends_with(media, "+xml")
 }
 
-fn media_type(content_type: &str) -> String {
-    content_type
-        .split(';')
-        .next()
-        .unwrap_or_default()
-        .trim()
-        .to_ascii_lowercase()
+fn media_type(content_type: &str) -> &str {
+    content_type.split(';').next().unwrap_or_default().trim()
+}
+
+/// In any case.
+fn ends_with(media: &str, end: &str) -> bool {
+    let from = media.len().checked_sub(end.len());
+    let last = from.and_then(|from| media.as_bytes().get(from..));
+    last.is_some_and(|last| last.eq_ignore_ascii_case(end.as_bytes()))
 }
 
 fn check_name(name: &str) -> Result<(), InvalidEvent> {

@@ -164,6 +164,10 @@ impl Engine for MemoryEngine {
         done(self.lock().append(fences, batches))
     }
 
+    fn appends_together(&self) -> bool {
+        true
+    }
+
     fn read(&self, log: LogId, from: Offset, limit: Limit) -> Answer<Chunk> {
         done(self.lock().log(log).and_then(|log| log.read(from, limit)))
     }

@@ -240,6 +240,10 @@ impl Engine for Embedded {
         done(Ok(self.shared.index().list(prefix)))
     }
 
+    fn appends_together(&self) -> bool {
+        true
+    }
+
     fn append(&self, fences: &[Fence], batches: Vec<(LogId, Batch)>) -> Answer<Vec<Appended>> {
         if let Err(too_big) = self.shared.check_size(&batches) {
             let fenced = self.shared.queue.refuse(fences);

@@ -7,8 +7,7 @@ use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
 use super::{Io, Tenure};
 use crate::planted::{Planted, planted};
 use crate::shard::{Arrival, Outcome};
-use crate::structured::{ParseEvent, event_of, tell_stream};
-use crate::terms::Terms;
+use crate::structured::{ParseEvent, tell_stream};
 
 /// What is read at once of where a record lies that was given back: others may be near, or far away.
 const SOUGHT_BYTES: usize = 64 << 10;
@@ -110,15 +109,7 @@ fn arrivals(
         for record in records {
             match record {
                 Ok((offset, record)) if offset >= from => {
-                    let event = event_of(&record, "", log.index, offset, parse);
-                    found.push(Arrival {
-                        offset,
-                        time: record.timestamp,
-                        event,
-                        told: None,
-                        is_untold: false,
-                        terms: Terms::of(&record),
-                    });
+                    found.push(Arrival::of(log, offset, record, parse));
                 }
                 Ok(_) => {}
                 Err(error) => {

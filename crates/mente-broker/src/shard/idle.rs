@@ -8,22 +8,20 @@ use super::{Arrival, Command, Shard, Transacting, View};
 use crate::name::SubscriptionName;
 
 impl Command {
-    /// The views that somebody uses by it; looking at counts and settings is no use.
-    pub(super) fn uses(&self) -> impl Iterator<Item = &SubscriptionName> {
-        let mut used: Vec<&SubscriptionName> = Vec::new();
+    /// Calls `used` with the views that somebody uses by it; looking at counts and settings is no use.
+    pub(super) fn uses(&self, mut used: impl FnMut(&SubscriptionName)) {
         match self {
             Self::Receive { name, .. }
             | Self::Settle { name, .. }
             | Self::Message { name, .. }
-            | Self::ChangeSettings { name, .. } => used.push(name),
-            Self::Attached { names } => used.extend(names),
+            | Self::ChangeSettings { name, .. } => used(name),
+            Self::Attached { names } => names.iter().for_each(used),
             Self::Transact(Transacting { settlings, held }) => {
-                used.extend(settlings.iter().map(|settling| &settling.name));
-                used.extend(held.iter().map(|(name, _)| name));
+                settlings.iter().for_each(|settling| used(&settling.name));
+                held.iter().for_each(|(name, _)| used(name));
             }
             _ => {}
         }
-        used.into_iter()
     }
 }
 

@@ -3,62 +3,16 @@
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
 
-use mente_engine::{Event, LogId, Now, Offset, SetName, Timestamp};
+use mente_engine::{LogId, Now, Offset, SetName};
 
 use super::command::Need;
-use super::{Outcome, Shard, View};
+use super::{Arrival, Outcome, Shard, View};
 use crate::claim::records_of;
-use crate::filter::Filter;
 use crate::name::EntityName;
 use crate::properties::Properties;
-use crate::queue::{Arriving, Effects, Queue, Wanted, wanted};
+use crate::queue::{Effects, Queue, Wanted, wanted};
 use crate::rule::Message;
 use crate::runtime::Claiming;
-use crate::terms::Terms;
-
-/// One record of a log, read for the views.
-#[derive(Clone, Debug)]
-pub struct Arrival {
-    pub offset: Offset,
-    pub time: Timestamp,
-    /// As it was written.
-    pub event: Event,
-    /// What readers are told in its place, if that is something else.
-    pub told: Option<Vec<Event>>,
-    /// What readers are told is not known, since that failed.
-    pub is_untold: bool,
-    /// What the record says to queues.
-    pub terms: Terms,
-}
-
-impl Arrival {
-    /// Whether a subscription with this filter gets anything of it.
-    fn is_wanted(&self, filter: Option<&Filter>) -> bool {
-        let is_wanted = |event: &Event| filter.is_none_or(|filter| filter.matches(event));
-        match &self.told {
-            // It may be what the subscription wants: it is told again, or why not, when it is handed out.
-            _ if self.is_untold => true,
-            None => is_wanted(&self.event),
-            Some(told) => told.iter().any(is_wanted),
-        }
-    }
-
-    fn arriving(&self, is_unanswered: bool) -> Arriving<'_> {
-        Arriving {
-            offset: self.offset,
-            time: self.time,
-            key: self.event.key.as_deref(),
-            id: &self.event.id,
-            terms: &self.terms,
-            is_unanswered,
-        }
-    }
-
-    /// What filters see.
-    pub(crate) fn seen_mut(&mut self) -> impl Iterator<Item = &mut Event> {
-        std::iter::once(&mut self.event).chain(self.told.iter_mut().flatten())
-    }
-}
 
 impl Shard {
     /// Where views want to read on, to deliver or to count, and what they seek: each log and position once.
@@ -263,7 +217,7 @@ impl<'a> Asked<'a> {
     fn of(records: &'a [Arrival]) -> Vec<Self> {
         let mut bytes = 0;
         let asked = records.iter().map(|arrival| {
-            bytes += arrival.event.rest.as_ref().map_or(0, |rest| rest.len());
+            bytes += arrival.rest_bytes();
             Self {
                 arrival,
                 message: OnceCell::new(),
@@ -274,7 +228,7 @@ impl<'a> Asked<'a> {
     }
 
     fn ask<T>(&self, properties: &dyn Properties, what: impl FnOnce(&dyn Message) -> T) -> T {
-        let message = || properties.of(&self.arrival.event);
+        let message = || properties.of(self.arrival.event());
         match self.is_kept {
             true => what(&**self.message.get_or_init(message)),
             false => what(&*message()),
@@ -335,9 +289,12 @@ fn read_on(
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
 
+    use mente_engine::{Event, SetId, Timestamp};
+
     use super::*;
     use crate::properties::Natural;
     use crate::rule::{EvaluationError, Rule};
+    use crate::structured::no_format;
 
     #[derive(Debug, Default)]
     struct Counted(AtomicUsize);
@@ -355,16 +312,13 @@ mod tests {
 
     #[test]
     fn a_message_is_decoded_once_for_all_while_those_of_the_read_are_not_too_large() {
-        let arrival = |rest: usize| Arrival {
-            offset: Offset(0),
-            time: Timestamp(0),
-            event: Event {
+        let arrival = |rest: usize| {
+            let event = Event {
                 rest: Some(vec![0; rest].into()),
                 ..Event::default()
-            },
-            told: None,
-            is_untold: false,
-            terms: Terms::default(),
+            };
+            let record = event.to_record(Timestamp(0));
+            Arrival::of(SetId(1).log(0), Offset(0), record, no_format)
         };
         let counted = Counted::default();
         let read = [KEPT_DECODED_BYTES, 1, 0].map(arrival);
@@ -373,7 +327,7 @@ mod tests {
             let ids = asked
                 .iter()
                 .map(|of| of.ask(&counted, |message| message.new_id()));
-            let alone = read.iter().map(|of| Natural.of(&of.event).new_id());
+            let alone = read.iter().map(|of| Natural.of(of.event()).new_id());
             assert!(ids.eq(alone));
         }
         // Once for the first one, and each time for those behind it.

@@ -9,6 +9,7 @@ use crate::journal;
 use crate::queue::{Letter, Secret, Stop, Verdict};
 use crate::queue::{LockToken, Settlement, Taking};
 use crate::snapshot::{self, Replay};
+use crate::structured::no_format;
 
 #[derive(Clone, Debug)]
 enum Step {
@@ -318,14 +319,9 @@ impl World {
                         key,
                         ..Event::default()
                     };
-                    self.log.push(Arrival {
-                        offset,
-                        time: self.now.wall,
-                        event,
-                        told: None,
-                        is_untold: false,
-                        terms: Default::default(),
-                    });
+                    let record = event.to_record(self.now.wall);
+                    let log = SetId(9).log(0);
+                    self.log.push(Arrival::of(log, offset, record, no_format));
                     self.end = Offset(offset.0 + 1);
                 }
             }

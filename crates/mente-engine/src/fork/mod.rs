@@ -463,6 +463,10 @@ impl Engine for Fork {
         })
     }
 
+    fn appends_together(&self) -> bool {
+        self.inner.appends_together()
+    }
+
     fn takes_name(&self, name: &SetName) -> bool {
         let own = self.spaces.own(name);
         own.is_ok_and(|own| self.inner.takes_name(&own))

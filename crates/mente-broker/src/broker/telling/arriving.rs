@@ -25,10 +25,10 @@ impl Teller {
             true => offsets[each.len()],
             false => next,
         };
-        let told = each.into_iter().map(|(arrival, told)| Arrival {
-            is_untold: matches!(told, Some(Err(_))),
-            told: told.and_then(Result::ok),
-            ..arrival
+        let told = each.into_iter().map(|(mut arrival, told)| {
+            arrival.is_untold = matches!(told, Some(Err(_)));
+            arrival.told = told.and_then(Result::ok);
+            arrival
         });
         Ok((told.collect(), next))
     }
@@ -36,7 +36,7 @@ impl Teller {
 
 impl Carrier for Arrival {
     fn event(&self) -> &Event {
-        &self.event
+        self.event()
     }
 
     fn place(&self) -> String {
@@ -44,12 +44,6 @@ impl Carrier for Arrival {
     }
 
     fn with(&self, event: Event) -> Self {
-        Self {
-            event,
-            told: None,
-            is_untold: false,
-            terms: self.terms.clone(),
-            ..*self
-        }
+        self.with(event)
     }
 }
