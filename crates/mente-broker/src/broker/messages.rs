@@ -33,6 +33,7 @@ use crate::terms::Terms;
 
 pub use large::{Body, KeptBody, Pieces, Upload};
 pub(super) use scheduled::Holds;
+pub use sending::Sending;
 pub use transactions::{Settled, Transaction};
 
 /// How long messages may be looked for that were enqueued just now.

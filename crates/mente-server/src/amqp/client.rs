@@ -42,7 +42,7 @@ use super::download::{Failed, Opened};
 use super::management;
 use super::receiver::Receiver;
 use super::requests::Request;
-use super::sender::{Sender, Verdict};
+use super::sender::{self, Call, Sender, Verdict};
 use super::settle::Settlement;
 use super::tokens::Claims;
 use super::transactions::Transactions;
@@ -74,7 +74,7 @@ pub(super) enum Done {
     Led(LinkId, Box<Result<Lead, Refusal>>),
     Took(LinkId, mente_broker::Result<Vec<Held>>),
     Completed(LinkId, mente_broker::Result<Vec<Held>>),
-    Sent(LinkId, Vec<Verdict>),
+    Sent(Vec<(LinkId, Vec<Verdict>)>),
     Settled(LinkId, Vec<Settlement>, Result<Vec<bool>, Refusal>),
     /// To a request of this link.
     Answered {
@@ -367,7 +367,7 @@ impl Client {
                 requires_session,
             } => {
                 let _ = machine.bound(id, usize::try_from(bytes).unwrap_or(usize::MAX));
-                let _ = machine.grant(id, super::sender::CREDIT);
+                let _ = machine.grant(id, sender::CREDIT);
                 let attached = self
                     .desk
                     .door
@@ -406,7 +406,8 @@ impl Client {
         match self.links.get_mut(&id) {
             Some(Link::Receiver(receiver)) => receiver.credit(credit, drain, &self.desk),
             Some(Link::Replies { .. }) if drain => {
-                self.pump_link(machine, id);
+                // Replies have nothing for the broker.
+                let _ = self.pump_link(machine, id);
                 let _ = machine.drained(id);
             }
             // It waits for the broker to say what it is.
@@ -482,14 +483,14 @@ impl Client {
     /// Looks whether a link's token is over.
     pub(super) fn tick(&mut self, machine: &mut Connection) {
         let end = self.claims.next_end();
-        if end.is_some_and(|end| end <= self.desk.broker().now().wall) {
+        if end.is_some_and(|end| end <= self.desk.door.broker.now().wall) {
             self.review(machine);
         }
     }
 
     /// When to do so again, by the clock of the connection.
     pub(super) fn deadline(&self, now: Duration) -> Option<Duration> {
-        let left = self.claims.next_end()?.0 - self.desk.broker().now().wall.0;
+        let left = self.claims.next_end()?.0 - self.desk.door.broker.now().wall.0;
         let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
         Some(now + left.min(LOOK_AGAIN))
     }
@@ -522,10 +523,12 @@ impl Client {
                     self.received(machine, id, completed);
                 }
             }
-            Done::Sent(id, verdicts) => {
-                if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
-                    sender.sent(machine, id, verdicts);
-                    self.due.insert(id);
+            Done::Sent(all) => {
+                for (id, verdicts) in all {
+                    if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
+                        sender.sent(machine, id, verdicts);
+                        self.due.insert(id);
+                    }
                 }
             }
             Done::Settled(id, settlements, held) => {
@@ -606,12 +609,16 @@ impl Client {
         if machine.has_room() {
             due.append(&mut self.stuck);
         }
-        for id in due {
-            self.pump_link(machine, id);
-        }
+        let calls: Vec<_> = due
+            .into_iter()
+            .filter_map(|id| self.pump_link(machine, id))
+            .collect();
+        sender::begin(calls, &self.desk);
     }
 
-    fn pump_link(&mut self, machine: &mut Connection, id: LinkId) {
+    /// Gives what a sender has for the broker.
+    fn pump_link(&mut self, machine: &mut Connection, id: LinkId) -> Option<Call> {
+        let mut call = None;
         let is_stuck = match self.links.get_mut(&id) {
             Some(Link::Receiver(receiver)) => {
                 let is_stuck = receiver.pump(machine, id, &self.desk, self.is_leaving);
@@ -622,7 +629,7 @@ impl Client {
                 is_stuck
             }
             Some(Link::Sender(sender)) => {
-                sender.pump(machine, id, &self.desk);
+                call = sender.pump(machine, id, &self.desk);
                 if sender.pieces().is_none() {
                     self.uploads.remove(&id);
                 }
@@ -657,6 +664,7 @@ impl Client {
         if is_stuck {
             self.stuck.insert(id);
         }
+        call
     }
 
     fn window(&mut self, session: SessionId) {

@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use mente_broker::{Attached, Body, Broker, EntityName, Error, Kind, Message, Principal};
+use mente_broker::{Attached, Body, Broker, EntityName, Error, Kind, Message, Principal, Sending};
 use mente_engine::limits;
 use mente_wire::amqp::event::{self, Incoming};
 use mente_wire::amqp::machine::{Connection, Delivery, DeliveryId, LinkId, Part};
@@ -56,6 +56,14 @@ struct Sent {
 enum Taken {
     Messages(Vec<Message>),
     Large(Box<Upload>),
+}
+
+/// Deliveries of one link that go to the broker together.
+pub(super) struct Call {
+    link: LinkId,
+    who: Principal,
+    to: EntityName,
+    sent: Vec<Sent>,
 }
 
 /// What became of a delivery.
@@ -317,8 +325,13 @@ impl Sender {
         Ok(message.message)
     }
 
-    /// Sends on what waits, and lets the client send more.
-    pub(super) fn pump(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
+    /// Lets the client send more, and gives what is to be sent on of what waits.
+    pub(super) fn pump(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        desk: &Desk,
+    ) -> Option<Call> {
         // Most links never carry a large message, and are pumped at each turn.
         if self.uploads_begun > 0 {
             let waiting = self.waiting.iter_mut();
@@ -329,20 +342,19 @@ impl Sender {
             self.reject_failed(machine, id);
         }
         let is_next = |sent: &Sent| sent.upload.is_none();
-        if !self.is_calling && self.waiting.front().is_some_and(is_next) {
-            self.call(id, desk);
-        }
+        let calls = !self.is_calling && self.waiting.front().is_some_and(is_next);
+        let call = calls.then(|| Call {
+            link: id,
+            sent: self.next_call(),
+            who: self.who.clone(),
+            to: self.to.clone(),
+        });
+        self.is_calling |= calls;
         let is_low = machine.credit(id).is_ok_and(|left| left < CREDIT / 2);
         if is_low && self.waiting.len() < WAITING {
             let _ = machine.grant(id, CREDIT);
         }
-    }
-
-    fn call(&mut self, id: LinkId, desk: &Desk) {
-        let sent = self.next_call();
-        let (broker, who, to) = (desk.broker(), self.who.clone(), self.to.clone());
-        self.is_calling = true;
-        desk.begin_apart(async move { Done::Sent(id, send(&broker, &who, &to, sent).await) });
+        call
     }
 
     /// Tells of those whose data could not be kept.
@@ -426,6 +438,98 @@ fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::E
     let _ = machine.settle(link, id, Some(rejected));
 }
 
+/// Has the broker send these; those of several links together, where the engine has it so.
+pub(super) fn begin(calls: Vec<Call>, desk: &Desk) {
+    let together = desk.door.broker.sends_together();
+    let (mut group, mut size) = (Vec::new(), (0, 0));
+    for call in calls {
+        let (messages, bytes) = call.size();
+        let is_full = size.0 + messages > MESSAGES_PER_CALL || size.1 + bytes > BYTES_PER_CALL;
+        if !group.is_empty() && (!together || is_full) {
+            begin_group(std::mem::take(&mut group), desk);
+            size = (0, 0);
+        }
+        size = (size.0 + messages, size.1 + bytes);
+        group.push(call);
+    }
+    if !group.is_empty() {
+        begin_group(group, desk);
+    }
+}
+
+fn begin_group(mut group: Vec<Call>, desk: &Desk) {
+    let broker = desk.broker();
+    desk.begin_apart(async move {
+        if group.len() > 1 {
+            return Done::Sent(send_together(&broker, group).await);
+        }
+        let Some(Call {
+            link,
+            who,
+            to,
+            sent,
+        }) = group.pop()
+        else {
+            return Done::Nothing;
+        };
+        Done::Sent(vec![(link, send(&broker, &who, &to, sent).await)])
+    });
+}
+
+impl Call {
+    fn sending(&self) -> Sending<'_> {
+        Sending {
+            who: &self.who,
+            to: &self.to,
+            messages: self.sent.iter().flat_map(|sent| &sent.messages).collect(),
+        }
+    }
+
+    /// Messages and bytes.
+    fn size(&self) -> (usize, usize) {
+        let sum = |(messages, bytes), sent: &Sent| {
+            (messages + sent.messages.len().max(1), bytes + sent.bytes)
+        };
+        self.sent.iter().fold((0, 0), sum)
+    }
+}
+
+async fn send_together(broker: &Broker, calls: Vec<Call>) -> Vec<(LinkId, Vec<Verdict>)> {
+    let sendings: Vec<_> = calls.iter().map(Call::sending).collect();
+    let results = broker.send_together(&sendings).await;
+    drop(sendings);
+    let mut all = Vec::with_capacity(calls.len());
+    for (
+        Call {
+            link,
+            who,
+            to,
+            sent,
+        },
+        result,
+    ) in calls.into_iter().zip(results)
+    {
+        let verdicts = match result {
+            Err(error) if is_of_content(&error) && sent.len() > 1 => {
+                send_each(broker, &who, &to, sent).await
+            }
+            result => told(sent, &result.map_err(Refusal::from)),
+        };
+        all.push((link, verdicts));
+    }
+    all
+}
+
+/// The same of all of them.
+fn told(sent: Vec<Sent>, result: &Result<(), Refusal>) -> Vec<Verdict> {
+    let verdict = |sent: Sent| Verdict {
+        id: sent.id,
+        settled: sent.settled,
+        result: result.clone(),
+    };
+    sent.into_iter().map(verdict).collect()
+}
+
 /// With one call; each by itself if that is refused for what it holds, since one delivery is not answered with what
 /// is wrong with another.
 async fn send(broker: &Broker, who: &Principal, to: &EntityName, sent: Vec<Sent>) -> Vec<Verdict> {
@@ -441,12 +545,7 @@ async fn send(broker: &Broker, who: &Principal, to: &EntityName, sent: Vec<Sent>
         Err(Some(error)) if !is_of_content(&error) => Err(Refusal::from(error)),
         Err(_) => return send_each(broker, who, to, sent).await,
     };
-    let verdict = |sent: Sent| Verdict {
-        id: sent.id,
-        settled: sent.settled,
-        result: shared.clone(),
-    };
-    sent.into_iter().map(verdict).collect()
+    told(sent, &shared)
 }
 
 async fn send_each(

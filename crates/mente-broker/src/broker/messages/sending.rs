@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use mente_engine::{self as engine, BatchBuilder, LogId, Timestamp, limits};
+use mente_engine::{self as engine, Batch, BatchBuilder, LogId, Timestamp, limits};
 
 use super::super::Broker;
 use super::Message;
@@ -18,7 +18,52 @@ use crate::store::actor_header;
 use crate::structured::without_actor;
 use crate::terms::Terms;
 
+/// About what a record says beside the event's own values.
+const HEADERS_BYTES: usize = 160;
+
+/// What one sender has for a queue or topic.
+#[derive(Clone, Debug)]
+pub struct Sending<'a> {
+    pub who: &'a Principal,
+    pub to: &'a EntityName,
+    pub messages: Vec<&'a Message>,
+}
+
 impl Broker {
+    /// Whether [`send_together`](Self::send_together) is better than a call for each.
+    pub fn sends_together(&self) -> bool {
+        self.engine.appends_together()
+    }
+
+    /// What several senders send at one time: each as by [`send_all`](Self::send_all), and with one append.
+    pub async fn send_together(&self, sendings: &[Sending<'_>]) -> Vec<Result<()>> {
+        let laid = sendings
+            .iter()
+            .map(|sending| self.lay_out(sending.who, sending.to, &sending.messages));
+        let laid = futures::future::join_all(laid).await;
+        let batches: Vec<_> = laid.iter().flatten().flatten().cloned().collect();
+        let appended = match batches.is_empty() {
+            true => Ok(()),
+            false => self.engine.append(&[], batches).await.map(drop),
+        };
+        match appended {
+            Ok(()) | Err(engine::Error::Unknown(_) | engine::Error::Busy(_)) => {
+                let answer = |laid: Result<Vec<_>>| {
+                    laid?;
+                    Ok(appended.clone()?)
+                };
+                laid.into_iter().map(answer).collect()
+            }
+            // Nothing is there, and that may be because of one of them.
+            Err(_) => {
+                let alone = laid
+                    .into_iter()
+                    .map(async |laid| self.append_whole(laid?).await);
+                futures::future::join_all(alone).await
+            }
+        }
+    }
+
     /// Enqueues messages to a queue or topic, all or none, durable on return. Those that are due later wait aside.
     pub async fn send(
         &self,
@@ -37,6 +82,17 @@ impl Broker {
         to: &EntityName,
         messages: &[&Message],
     ) -> Result<()> {
+        let batches = self.lay_out(who, to, messages).await?;
+        self.append_whole(batches).await
+    }
+
+    /// The batches that messages come to, if they are taken.
+    async fn lay_out(
+        &self,
+        who: &Principal,
+        to: &EntityName,
+        messages: &[&Message],
+    ) -> Result<Vec<(LogId, Batch)>> {
         authorize(self.options.access, who, Action::Send, to)?;
         let (entity, topic) = self.topic_for_messages(who, to, messages).await?;
         let now = self.now().wall;
@@ -48,6 +104,10 @@ impl Broker {
         self.check_quota(to, &entity, &topic, bytes_kept(messages.iter().copied()))
             .await?;
         let mut batches: BTreeMap<LogId, BatchBuilder> = BTreeMap::new();
+        let sizes = messages
+            .iter()
+            .map(|message| message.event.size_bytes() + HEADERS_BYTES);
+        let room = sizes.sum::<usize>().min(limits::BATCH_BYTES);
         for message in messages {
             let log = match hold.filter(|_| is_later(message)) {
                 Some(hold) => hold,
@@ -55,24 +115,18 @@ impl Broker {
             };
             let record = self.record_of(who, message, now, None)?;
             if planted(Planted::TearBatches) && !batches.is_empty() {
-                self.append_whole(std::mem::take(&mut batches)).await?;
+                self.append_whole(finished(std::mem::take(&mut batches))?)
+                    .await?;
             }
-            batches.entry(log).or_default().push(&record);
+            let batch = batches.entry(log);
+            let batch = batch.or_insert_with(|| BatchBuilder::with_room(room));
+            batch.push(&record);
         }
-        self.append_whole(batches).await
+        finished(batches)
     }
 
     /// All or none, if the engine can: else log by log, and what fails after the first may be there in part.
-    pub(super) async fn append_whole(&self, batches: BTreeMap<LogId, BatchBuilder>) -> Result<()> {
-        if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
-            let message = format!(
-                "messages that are sent together have at most {} bytes",
-                limits::BATCH_BYTES
-            );
-            return Err(Error::new(Kind::TooLarge, message));
-        }
-        let batches = batches.into_iter();
-        let batches: Vec<_> = batches.map(|(log, batch)| (log, batch.finish())).collect();
+    pub(super) async fn append_whole(&self, batches: Vec<(LogId, Batch)>) -> Result<()> {
         match self.engine.append(&[], batches.clone()).await {
             Err(engine::Error::Unsupported(_)) if batches.len() > 1 => {
                 for batch in batches {
@@ -134,6 +188,19 @@ impl Broker {
         let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         Ok((entity, topic))
     }
+}
+
+/// Refuses more than one batch takes.
+pub(super) fn finished(batches: BTreeMap<LogId, BatchBuilder>) -> Result<Vec<(LogId, Batch)>> {
+    if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
+        let message = format!(
+            "messages that are sent together have at most {} bytes",
+            limits::BATCH_BYTES
+        );
+        return Err(Error::new(Kind::TooLarge, message));
+    }
+    let batches = batches.into_iter();
+    Ok(batches.map(|(log, batch)| (log, batch.finish())).collect())
 }
 
 /// The data of these messages that is kept already.

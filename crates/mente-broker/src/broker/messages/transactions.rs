@@ -12,6 +12,7 @@ use mente_engine::{BatchBuilder, LogId, Offset, Record};
 
 use super::super::{Broker, unexpected};
 use super::sending::bytes_kept;
+use super::sending::finished;
 use super::{Ending, LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -128,7 +129,8 @@ impl Broker {
     async fn append_one(&self, log: LogId, records: &[Record]) -> Result<()> {
         let mut batch = BatchBuilder::default();
         records.iter().for_each(|record| batch.push(record));
-        self.append_whole(BTreeMap::from([(log, batch)])).await
+        self.append_whole(finished(BTreeMap::from([(log, batch)]))?)
+            .await
     }
 
     async fn transact(

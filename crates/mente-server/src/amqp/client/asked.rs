@@ -182,7 +182,7 @@ impl Client {
             while owed.len() > REQUESTS || owed.len() > 1 && bytes(owed) > OWED_BYTES {
                 owed.pop_front();
             }
-            self.pump_link(machine, to);
+            let _ = self.pump_link(machine, to);
         }
     }
 }
