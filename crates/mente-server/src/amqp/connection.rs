@@ -17,8 +17,9 @@ use super::Door;
 use super::client::Client;
 use super::listen::Socket;
 
-/// Room for one read.
+/// Room for a read, and for one behind another that found as much as it had room for.
 const READ_BYTES: usize = 16 << 10;
+const NEXT_READ_BYTES: usize = 64 << 10;
 /// What is kept unread by the machine: a whole frame and what came with it.
 const INPUT_BYTES: usize = 128 << 10;
 /// Pieces of work that end at one time before the socket is looked at again.
@@ -188,9 +189,20 @@ impl Output {
     }
 }
 
+/// What has come, if that is no more than is kept of it: the more is read at once, the larger are the commits that it
+/// comes to.
 async fn read(reader: &mut ReadHalf<Stream>, input: &mut BytesMut) -> io::Result<usize> {
     input.reserve(READ_BYTES);
-    reader.read_buf(input).await
+    let first = reader.read_buf(input).await?;
+    while first > 0 && input.len() == input.capacity() && input.len() < INPUT_BYTES {
+        input.reserve(NEXT_READ_BYTES);
+        // The end, and an error, come again.
+        match reader.read_buf(input).now_or_never() {
+            Some(Ok(read)) if read > 0 => {}
+            _ => break,
+        }
+    }
+    Ok(first)
 }
 
 async fn sleep_until(at: Option<Instant>) {

@@ -59,7 +59,7 @@ impl From<mente_broker::Error> for Failed {
 /// Waits for room, and looks where the data is.
 pub(super) async fn open(
     budget: Arc<Semaphore>,
-    broker: Broker,
+    broker: Arc<Broker>,
     who: Principal,
     view: SubscriptionName,
     number: u64,

@@ -70,7 +70,7 @@ pub struct Amqp {
 /// What all connections share.
 #[derive(Debug)]
 struct Door {
-    broker: Broker,
+    broker: Arc<Broker>,
     tls: Option<Identity>,
     access: Access,
     keys: Vec<Key>,
@@ -106,7 +106,7 @@ impl Amqp {
     /// [`limits::HTTP_DRAIN_SECONDS`].
     pub async fn run(self, stop: watch::Receiver<bool>) {
         let door = Arc::new(Door {
-            broker: self.broker,
+            broker: Arc::new(self.broker),
             tls: self.options.tls,
             access: self.options.access,
             keys: self.options.keys,

@@ -466,7 +466,7 @@ impl Receiver {
 
     /// Whether there is more to send once something is written.
     fn send(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) -> bool {
-        let now = desk.broker().now().wall;
+        let now = desk.door.broker.now().wall;
         if let Some(Large::Sending(download)) = &mut self.large {
             return download.read_on(machine, id, desk);
         }

@@ -9,6 +9,7 @@
 //! a message that they sent within one.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -256,7 +257,7 @@ impl Open {
             );
             Refusal::new(condition::RESOURCE_LIMIT_EXCEEDED, 403, words)
         } else {
-            let all = std::sync::Arc::clone(&desk.door.transactions);
+            let all = Arc::clone(&desk.door.transactions);
             match all.try_acquire_many_owned(u32::try_from(bytes).unwrap_or(u32::MAX)) {
                 Ok(room) => {
                     self.bytes += bytes;
@@ -299,7 +300,7 @@ impl Open {
     }
 
     /// All of it, or nothing.
-    pub(super) async fn commit(self, broker: mente_broker::Broker) -> Result<(), Refusal> {
+    pub(super) async fn commit(self, broker: Arc<mente_broker::Broker>) -> Result<(), Refusal> {
         let Some(home) = &self.home else {
             return Ok(());
         };

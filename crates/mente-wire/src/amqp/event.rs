@@ -36,9 +36,9 @@ pub use self::kept::Kept;
 pub use self::large::{Packing, Unpacking};
 use self::rest::{Annotations, Rest};
 use super::error::{Malformed, condition};
-use super::message::{Body, Header, MapSection, Message, MessageId, Properties};
+use super::message::{Header, MapSection, Message, MessageId, Properties};
 use super::value::{Map, Symbol, Text, Uuid, Value};
-use super::{decode, encode};
+use super::{composite, decode, encode};
 
 /// The type of an event that came as a message and says no type of its own.
 pub const MESSAGE_TYPE: &str = "Mente.Message";
@@ -48,6 +48,9 @@ const ID_CHARS: usize = 128;
 /// Largest sections before the body, all together, and largest value of one application property.
 const HEAD_BYTES: usize = 64 << 10;
 const PROPERTY_BYTES: usize = 32 << 10;
+/// About what a queue adds to a message, and how many annotations at most.
+const ADDED_BYTES: usize = 256;
+const ADDED_ANNOTATIONS: usize = 5;
 /// Longest note, and most properties that it says.
 const NOTE_BYTES: usize = 32 << 10;
 const NOTE_PROPERTIES: usize = 256;
@@ -392,29 +395,25 @@ fn encoded(value: &Value) -> Vec<u8> {
 
 /// The message that a client gets. A rest that nobody here wrote counts as none.
 pub fn write(event: &Event, stamp: &Stamp<'_>) -> Bytes {
-    let (mut message, form) = head_of(event, stamp);
-    message.body = form.body(&event.data, event.datacontenttype.as_deref());
-    let mut out = Vec::with_capacity(message.size_bytes());
-    message.write(&mut out);
+    let kept = event.rest.as_ref().map_or(0, Bytes::len);
+    let data = event.data.bytes().map_or(0, Bytes::len);
+    let mut out = Vec::with_capacity(kept + data + ADDED_BYTES);
+    let (form, footer) = write_head(event, stamp, &mut out);
+    form.write_body(&event.data, event.datacontenttype.as_deref(), &mut out);
+    out.extend_from_slice(&footer);
     out.into()
 }
 
-/// The message without its body, and what the body is to be.
-fn head_of(event: &Event, stamp: &Stamp<'_>) -> (Message, Form) {
+/// Appends the sections before the body. What the body is to be, and the section behind it.
+fn write_head(event: &Event, stamp: &Stamp<'_>, out: &mut Vec<u8>) -> (Form, Bytes) {
     let kept = event.rest.as_ref().and_then(Rest::decode);
     let rest = kept.unwrap_or_else(|| Rest::of_stranger(event, stamp));
-    let message = Message {
-        header: Some(header(&rest.header, stamp).encode()),
-        delivery_annotations: delivery_annotations(rest.delivery, stamp),
-        message_annotations: Some({
-            MapSection::MessageAnnotations.encode(&annotations(&rest.annotations, stamp))
-        }),
-        properties: Some(properties(rest.properties, event, stamp).encode()),
-        application_properties: application_properties(rest.sent, event, stamp),
-        body: Body::default(),
-        footer: rest.footer,
-    };
-    (message, rest.form)
+    composite::write(&header(&rest.header, stamp), out);
+    write_delivery_annotations(rest.delivery, stamp, out);
+    MapSection::MessageAnnotations.write(&annotations(rest.annotations, stamp), out);
+    composite::write(&properties(rest.properties, event, stamp), out);
+    write_application_properties(rest.sent, event, stamp, out);
+    (rest.form, rest.footer.unwrap_or_default())
 }
 
 fn header(sent: &Header, stamp: &Stamp<'_>) -> Header {
@@ -427,27 +426,29 @@ fn header(sent: &Header, stamp: &Stamp<'_>) -> Header {
 }
 
 /// AMQP has them end at the next hop; Service Bus hands them on, and its clients count on that.
-fn delivery_annotations(mut sent: Map, stamp: &Stamp<'_>) -> Option<Bytes> {
+fn write_delivery_annotations(mut sent: Map, stamp: &Stamp<'_>, out: &mut Vec<u8>) {
     if let Some(lock) = stamp.lock {
         let token = (LOCK_TOKEN.into(), Value::Uuid(Uuid(lock)));
         sent.0.insert(0, token);
     }
-    (!sent.0.is_empty()).then(|| MapSection::DeliveryAnnotations.encode(&sent))
+    if !sent.0.is_empty() {
+        MapSection::DeliveryAnnotations.write(&sent, out);
+    }
 }
 
-fn annotations(sent: &Map, stamp: &Stamp<'_>) -> Map {
+fn annotations(sent: Map, stamp: &Stamp<'_>) -> Map {
     let number = i64::try_from(stamp.number).unwrap_or(i64::MAX);
-    let mut all = Map(vec![
-        (NUMBER.into(), Value::Long(number)),
-        (ENQUEUED.into(), Value::Timestamp(stamp.enqueued)),
-    ]);
+    let mut all = Map(Vec::with_capacity(ADDED_ANNOTATIONS + sent.0.len()));
+    all.0.push((NUMBER.into(), Value::Long(number)));
+    all.0
+        .push((ENQUEUED.into(), Value::Timestamp(stamp.enqueued)));
     if let Some(until) = stamp.locked_until {
         all.0.push((LOCKED_UNTIL.into(), Value::Timestamp(until)));
     }
     if let Some(state) = stamp.state {
         all.0.push((STATE.into(), Value::Int(state)));
     }
-    all.0.extend(sent.0.iter().cloned());
+    all.0.extend(sent.0);
     if let Some(due) = stamp.scheduled {
         all.set(SCHEDULED, Value::Timestamp(due));
     }
@@ -473,7 +474,12 @@ fn properties(mut sent: Properties, event: &Event, stamp: &Stamp<'_>) -> Propert
     sent
 }
 
-fn application_properties(mut sent: Map, event: &Event, stamp: &Stamp<'_>) -> Option<Bytes> {
+fn write_application_properties(
+    mut sent: Map,
+    event: &Event,
+    stamp: &Stamp<'_>,
+    out: &mut Vec<u8>,
+) {
     if let Some(changes) = stamp.note.and_then(read_note) {
         lay_over(&mut sent, changes);
     }
@@ -493,7 +499,9 @@ fn application_properties(mut sent: Map, event: &Event, stamp: &Stamp<'_>) -> Op
         });
         lay_over(&mut sent, Map(said.collect()));
     }
-    (!sent.0.is_empty()).then(|| MapSection::ApplicationProperties.encode(&sent))
+    if !sent.0.is_empty() {
+        MapSection::ApplicationProperties.write(&sent, out);
+    }
 }
 
 /// What Service Bus calls the reasons that the broker has itself.

@@ -303,16 +303,21 @@ impl BodyKind {
 impl MapSection {
     /// The section, to be put into a message.
     pub fn encode(self, map: &Map) -> Bytes {
+        let mut out = Vec::new();
+        self.write(map, &mut out);
+        out.into()
+    }
+
+    /// Appends the section.
+    pub(super) fn write(self, map: &Map, out: &mut Vec<u8>) {
         let code = match self {
             Self::DeliveryAnnotations => descriptor::DELIVERY_ANNOTATIONS,
             Self::MessageAnnotations => descriptor::MESSAGE_ANNOTATIONS,
             Self::ApplicationProperties => descriptor::APPLICATION_PROPERTIES,
             Self::Footer => descriptor::FOOTER,
         };
-        let mut out = Vec::new();
-        composite::describe(code, &mut out);
-        encode::map(map, &mut out);
-        out.into()
+        composite::describe(code, out);
+        encode::map(map, out);
     }
 }
 

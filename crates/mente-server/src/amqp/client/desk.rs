@@ -19,8 +19,8 @@ pub(in crate::amqp) struct Desk {
 }
 
 impl Desk {
-    pub(in crate::amqp) fn broker(&self) -> Broker {
-        self.door.broker.clone()
+    pub(in crate::amqp) fn broker(&self) -> Arc<Broker> {
+        Arc::clone(&self.door.broker)
     }
 
     pub(in crate::amqp) fn begin(&self, work: impl Future<Output = Done> + Send + 'static) {

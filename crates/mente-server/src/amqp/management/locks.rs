@@ -82,7 +82,7 @@ mod tests {
     #[tokio::test]
     async fn what_could_not_be_handed_out_again_is_not_put_aside_by_its_token_either() {
         let call = Call {
-            broker: crate::alone::broker().await,
+            broker: Arc::new(crate::alone::broker().await),
             who: Principal::Anonymous,
             place: place(),
             view: SubscriptionName::queue(EntityName::new("q").unwrap()),

@@ -12,6 +12,8 @@ mod messages;
 mod rules;
 mod sessions;
 
+use std::sync::Arc;
+
 use mente_broker::queue::LockToken;
 use mente_broker::{Broker, Ending, Message, Principal, SessionLock, SubscriptionName};
 use mente_engine::Timestamp;
@@ -27,7 +29,7 @@ const NAMED: usize = 5_000;
 
 /// Who asks about what.
 pub(super) struct Call {
-    pub(super) broker: Broker,
+    pub(super) broker: Arc<Broker>,
     pub(super) who: Principal,
     pub(super) place: Place,
     /// Where its messages are received from.

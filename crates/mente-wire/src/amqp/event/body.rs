@@ -11,6 +11,7 @@ use mente_engine::{Data, limits};
 use super::{Unfit, uuid_text};
 use crate::amqp::message::{Body, BodyKind};
 use crate::amqp::value::Value;
+use crate::amqp::{code, composite, descriptor, encode};
 use crate::json;
 
 /// Most data sections of one message.
@@ -65,29 +66,36 @@ impl Form {
         })
     }
 
-    /// The body again. Where the data is not what the form says (somebody else wrote it), it is a data section.
-    pub(super) fn body(&self, data: &Data, declared: Option<&str>) -> Body {
+    /// Appends the body again. Where the data is not what the form says (somebody else wrote it), it is a data
+    /// section.
+    pub(super) fn write_body(&self, data: &Data, declared: Option<&str>, out: &mut Vec<u8>) {
         let bytes = data.bytes().map_or(&[][..], |bytes| &bytes[..]);
         match self {
-            Self::None if *data == Data::None => return Body::default(),
-            Self::Data(lengths) => {
-                if let Some(sections) = cut(bytes, lengths) {
-                    return Body::of_data(sections);
-                }
+            Self::None if *data == Data::None => {}
+            Self::Data(lengths) if let Some(sections) = cut(bytes, lengths) => {
+                let sections = sections.into_iter();
+                sections.for_each(|section| {
+                    write_section(descriptor::DATA, code::BINARY_8, section, out)
+                });
             }
-            Self::Text => {
-                if let Ok(text) = std::str::from_utf8(bytes) {
-                    return Body::of_value(&text.into());
-                }
+            Self::Text if std::str::from_utf8(bytes).is_ok() => {
+                write_section(descriptor::VALUE, code::STRING_8, bytes, out);
             }
-            Self::Binary => {
-                return Body::of_value(&Value::Binary(data.bytes().cloned().unwrap_or_default()));
+            Self::Binary => write_section(descriptor::VALUE, code::BINARY_8, bytes, out),
+            Self::Whole(body) if shown(body, declared) == *data => {
+                out.extend_from_slice(body.bytes());
             }
-            Self::Whole(body) if shown(body, declared) == *data => return body.clone(),
-            Self::None | Self::Whole(_) => {}
+            Self::None | Self::Data(_) | Self::Text | Self::Whole(_) => {
+                write_section(descriptor::DATA, code::BINARY_8, bytes, out);
+            }
         }
-        Body::of_data([bytes])
     }
+}
+
+/// Appends a section that is bytes or a text; `code` is that of its short form.
+fn write_section(descriptor: u64, code: u8, bytes: &[u8], out: &mut Vec<u8>) {
+    composite::describe(descriptor, out);
+    encode::variable(code, bytes, out);
 }
 
 /// Parts of these lengths, and a last one of what is left.

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use mente_engine::{Data, Event};
 
 use super::body::{Form, SECTIONS};
-use super::{HEAD_BYTES, Incoming, Stamp, Unfit, head_of, incoming};
+use super::{HEAD_BYTES, Incoming, Stamp, Unfit, incoming, write_head};
 use crate::amqp::code;
 use crate::amqp::composite;
 use crate::amqp::descriptor;
@@ -235,16 +235,14 @@ pub struct Packing {
     head: Vec<u8>,
     /// The start of each section of the body, and how much of the data it holds.
     sections: VecDeque<(Vec<u8>, u64)>,
-    footer: Option<Bytes>,
+    footer: Bytes,
 }
 
 impl Packing {
     /// Of an event with so many bytes of data that is not with it.
     pub fn of(event: &Event, stamp: &Stamp<'_>, bytes: u64) -> Self {
-        let (mut message, form) = head_of(event, stamp);
-        let footer = message.footer.take();
-        let mut head = Vec::with_capacity(message.size_bytes());
-        message.write(&mut head);
+        let mut head = Vec::new();
+        let (form, footer) = write_head(event, stamp, &mut head);
         let sections = match form {
             Form::Text => vec![start(descriptor::VALUE, code::STRING_8, bytes)],
             Form::Binary => vec![start(descriptor::VALUE, code::BINARY_8, bytes)],
@@ -287,7 +285,7 @@ impl Packing {
 
     /// What goes behind all data.
     pub fn end(self) -> Bytes {
-        self.footer.unwrap_or_default()
+        self.footer
     }
 
     /// Begins the next section, and those before it that hold nothing.
