@@ -5,16 +5,19 @@ use std::fmt;
 use std::io;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
+use crate::Options;
 use crate::commit::BLOCK;
 use crate::disk::{Disk, DiskFile};
 use crate::file_header::FileHeader;
 use crate::planted::{Planted, planted};
 use crate::space::Space;
 
-/// Zeros go out in pieces of this size, each synced: a commit that is synced meanwhile waits for one
-/// piece, not for all that the system would keep for later (ADR 3 has the figures).
+/// Zeros go out in pieces, each synced: a commit that is synced meanwhile waits for one piece, not for all that the
+/// system would keep for later (ADR 3 has the figures). While there is time they are small.
 const PIECE_BYTES: usize = 256 << 10;
+const EARLY_PIECE_BYTES: usize = 64 << 10;
 
 /// A file that is ready for commits.
 #[derive(Clone, Debug)]
@@ -77,6 +80,10 @@ pub(crate) struct Spares {
     space: Arc<Space>,
     file_bytes: u32,
     seed: u64,
+    /// What a file that is made ahead leaves to commits after each piece.
+    piece_rest: Duration,
+    /// How far the file is used that commits go to.
+    used_bytes: AtomicU32,
     /// Of the next file, WAL or pack. A number is never used again.
     next_number: AtomicU32,
     /// Held while a file is made, so that who needs one waits instead of making it twice.
@@ -103,7 +110,7 @@ impl Preparer {
         if !ready.is_empty() {
             return Ok(false);
         }
-        self.spares.make(&mut ready)?;
+        self.spares.make(&mut ready, true)?;
         Ok(true)
     }
 }
@@ -112,8 +119,7 @@ impl Spares {
     pub(crate) fn new(
         disk: Arc<dyn Disk>,
         space: Arc<Space>,
-        file_bytes: u32,
-        seed: u64,
+        options: &Options,
         next_number: u32,
         ready: VecDeque<WalFile>,
     ) -> Self {
@@ -122,8 +128,10 @@ impl Spares {
         Self {
             disk,
             space,
-            file_bytes,
-            seed,
+            file_bytes: options.file_bytes,
+            seed: options.seed,
+            piece_rest: options.piece_rest,
+            used_bytes: AtomicU32::new(0),
             next_number: AtomicU32::new(next_number),
             ready: Mutex::new(ready),
         }
@@ -147,7 +155,7 @@ impl Spares {
     pub(crate) fn ensure(&self) -> io::Result<()> {
         let mut ready = self.lock();
         if ready.is_empty() {
-            self.make(&mut ready)?;
+            self.make(&mut ready, false)?;
         }
         Ok(())
     }
@@ -155,7 +163,7 @@ impl Spares {
     pub(crate) fn take(&self) -> io::Result<WalFile> {
         let mut ready = self.lock();
         if ready.is_empty() {
-            self.make(&mut ready)?;
+            self.make(&mut ready, false)?;
         }
         let taken = ready.pop_front().expect("one was just made");
         self.space.set_ready(ready.len());
@@ -181,7 +189,12 @@ impl Spares {
         self.next_number.load(Ordering::Relaxed)
     }
 
-    fn make(&self, ready: &mut VecDeque<WalFile>) -> io::Result<()> {
+    /// The file that commits go to is used so far.
+    pub(crate) fn set_used(&self, bytes: u32) {
+        self.used_bytes.store(bytes, Ordering::Relaxed);
+    }
+
+    fn make(&self, ready: &mut VecDeque<WalFile>, is_ahead: bool) -> io::Result<()> {
         self.look();
         if !self.space.holds_file() {
             // To try would take what room others have left.
@@ -194,11 +207,13 @@ impl Spares {
             salt: mix(self.seed, number),
         };
         let unfinished = FileName::Wal(number).unfinished();
-        let file = self.fill(&unfinished, &header).inspect_err(|error| {
-            self.space.set_denied(is_full(error));
-            // What stays is removed by the next opening.
-            let _ = self.disk.remove(&unfinished);
-        })?;
+        let file = self
+            .fill(&unfinished, &header, is_ahead)
+            .inspect_err(|error| {
+                self.space.set_denied(is_full(error));
+                // What stays is removed by the next opening.
+                let _ = self.disk.remove(&unfinished);
+            })?;
         ready.push_back(WalFile { header, file });
         self.space.set_denied(false);
         self.space.set_ready(ready.len());
@@ -207,18 +222,32 @@ impl Spares {
     }
 
     /// The name that counts appears only when every zero and the header are on the disk.
-    fn fill(&self, unfinished: &str, header: &FileHeader) -> io::Result<Arc<dyn DiskFile>> {
+    fn fill(
+        &self,
+        unfinished: &str,
+        header: &FileHeader,
+        is_ahead: bool,
+    ) -> io::Result<Arc<dyn DiskFile>> {
         let file = self.disk.create(unfinished)?;
         let zeros = vec![0; PIECE_BYTES.min(self.file_bytes as usize)];
         let mut at = 0;
         loop {
-            let count = zeros.len().min(self.file_bytes as usize - at);
+            let is_early = is_ahead && self.is_early(at);
+            let most = if is_early {
+                EARLY_PIECE_BYTES
+            } else {
+                PIECE_BYTES
+            };
+            let count = most.min(zeros.len()).min(self.file_bytes as usize - at);
             file.write_at(&zeros[..count], at as u64)?;
             at += count;
             if at == self.file_bytes as usize {
                 break;
             }
             file.sync_data()?;
+            if is_early && !self.piece_rest.is_zero() {
+                std::thread::sleep(self.piece_rest);
+            }
         }
         file.write_at(&header.encode(), 0)?;
         file.sync_data()?;
@@ -228,6 +257,13 @@ impl Spares {
             self.disk.sync_dir()?;
         }
         Ok(file)
+    }
+}
+
+impl Spares {
+    /// There is time as long as a file is made twice as fast as the one before it is used.
+    fn is_early(&self, made_bytes: usize) -> bool {
+        made_bytes / 2 >= self.used_bytes.load(Ordering::Relaxed) as usize
     }
 }
 

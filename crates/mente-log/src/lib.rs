@@ -35,6 +35,7 @@ mod walk;
 
 mod index;
 mod maxima;
+mod newest;
 mod queue;
 mod read;
 mod recent;
@@ -65,6 +66,7 @@ pub use retire::Packer;
 pub use writer::{Stopped, Writer};
 
 use std::io;
+use std::time::Duration;
 
 use mente_engine::limits;
 
@@ -84,6 +86,8 @@ pub struct Options {
     /// What data may not take of the disk, so that consumers and deletions go on when it is full;
     /// one file at least.
     pub reserve_bytes: u64,
+    /// How long a file that is made ahead leaves the disk to commits after each piece of zeros, while there is time.
+    pub piece_rest: Duration,
     /// Files open at one time for readers.
     pub open_files: usize,
     /// Salts of new files come from this; random in production, so that bytes of another
@@ -100,6 +104,7 @@ impl Default for Options {
             recent_bytes: 32 << 20,
             wal_files: limits::LOG_WAL_FILES,
             reserve_bytes: 0,
+            piece_rest: Duration::ZERO,
             open_files: limits::LOG_OPEN_FILES,
             seed: 0,
         }

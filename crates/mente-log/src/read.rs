@@ -84,11 +84,11 @@ impl Plan {
                 Err(error) => return (chunk, Some(Failed::of(error))),
             };
             let start = steps[0].run.position.at;
-            for Step { run, .. } in &steps[..count] {
+            for Step { run, source } in &steps[..count] {
                 let from = (run.position.at - start) as usize;
                 let walk = Walk::new(run, fetched.slice(from..from + run.bytes as usize));
                 for piece in walk {
-                    match self.take(piece, &mut chunk, &mut bytes, limit) {
+                    match self.take(piece, source, &mut chunk, &mut bytes, limit) {
                         Ok(true) => {}
                         Ok(false) => return (chunk, None),
                         Err(at) => {
@@ -108,6 +108,7 @@ impl Plan {
     fn take(
         &self,
         piece: Result<Piece, Offset>,
+        source: &Source,
         chunk: &mut Chunk,
         bytes: &mut usize,
         limit: Limit,
@@ -125,7 +126,11 @@ impl Plan {
             chunk.next = piece.base;
             return Ok(false);
         }
-        chunk.batches.push(piece.verified().ok_or(piece.base)?);
+        let batch = match source {
+            Source::Memory(_) => piece.known(),
+            Source::File(_) => piece.verified(),
+        };
+        chunk.batches.push(batch.ok_or(piece.base)?);
         Ok(true)
     }
 }

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use crate::newest;
 use crate::run::Position;
 
 #[derive(Debug)]
@@ -36,7 +37,7 @@ impl Recent {
 
     /// The bytes at `position`, if they are still here.
     pub(crate) fn get(&self, position: Position, bytes: u32) -> Option<Bytes> {
-        let after = self.commits.partition_point(|(at, _)| *at <= position);
+        let after = newest::partition_point(&self.commits, |(at, _)| *at <= position);
         let (start, commit) = self.commits.get(after.checked_sub(1)?)?;
         if start.file != position.file {
             return None;

@@ -150,14 +150,7 @@ pub(crate) fn recover(
     let next_number = next_number.max(beyond_file);
     let (current, ready) = usable_files(&found, tail, lost_tail)?;
     let space = Space::new(options.reserve_bytes, options.file_bytes);
-    let spares = Spares::new(
-        disk.clone(),
-        Arc::new(space),
-        options.file_bytes,
-        options.seed,
-        next_number,
-        ready,
-    );
+    let spares = Spares::new(disk.clone(), Arc::new(space), options, next_number, ready);
     let (current, at) = match current {
         Some(current) => (current, tail.at),
         None => {

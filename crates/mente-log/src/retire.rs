@@ -239,7 +239,8 @@ impl Packer {
     /// A commit that is synced meanwhile waits for one piece, not for all that the system would
     /// keep for later.
     fn piece_bytes(&self) -> usize {
-        (self.options.file_bytes as usize / 128).clamp(4 << 10, 1 << 20)
+        let pieces = if self.is_behind() { 128 } else { 512 };
+        (self.options.file_bytes as usize / pieces).clamp(4 << 10, 1 << 20)
     }
 
     /// The files whose live runs move now, kept from going away meanwhile. A pack needs room before it

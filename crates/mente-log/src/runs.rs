@@ -7,6 +7,7 @@ use std::collections::vec_deque::Iter;
 use mente_engine::{Offset, Timestamp};
 
 use crate::maxima::Maxima;
+use crate::newest;
 use crate::run::Run;
 
 #[derive(Debug, Default)]
@@ -71,7 +72,7 @@ impl Runs {
     }
 
     fn index_of(&self, offset: Offset) -> usize {
-        self.runs.partition_point(|run| run.end() <= offset)
+        newest::partition_point(&self.runs, |run| run.end() <= offset)
     }
 
     /// The first run that reaches beyond `offset` and has a record of `time` or later.

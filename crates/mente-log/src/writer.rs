@@ -411,6 +411,7 @@ impl Writer {
 
     fn move_to(&mut self, at: u32) {
         self.at = at;
+        self.spares.set_used(at);
         self.shared.space.set_tail_short(self.is_tail_short());
     }
 

@@ -26,8 +26,9 @@ use super::reserve::Reserve;
 const PREPARE_PAUSE: Duration = Duration::from_secs(1);
 /// How often the log is asked whether something should be retired.
 const PACK_PAUSE: Duration = Duration::from_secs(1);
-/// Wait between two pieces of a retirement, whose syncs the appends feel.
-const PIECE_PAUSE: Duration = Duration::from_millis(10);
+/// Wait between two pieces of a retirement, whose syncs the appends feel, and between two of a file that is made ahead.
+const PIECE_PAUSE: Duration = Duration::from_micros(2_500);
+const PIECE_REST: Duration = Duration::from_millis(1);
 /// Wait after a retirement failed, on a full disk as a rule: each try writes.
 const PACK_FAILURE_PAUSE: Duration = Duration::from_secs(30);
 /// How often retention by age and size is looked at, beside whenever it was changed.
@@ -50,6 +51,7 @@ pub(crate) fn open(directory: &Path, reserve: Reserve) -> Result<Driven> {
     let options = mente_log::Options {
         reserve_bytes: reserve_bytes.with_context(|| format!("cannot tell the size of {shown}"))?,
         seed: uuid::Uuid::new_v4().as_u64_pair().0,
+        piece_rest: PIECE_REST,
         ..mente_log::Options::default()
     };
     let seat: Arc<Seat> = Arc::default();
