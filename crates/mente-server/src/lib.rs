@@ -13,6 +13,7 @@
 mod alone;
 pub mod amqp;
 pub mod branches;
+pub(crate) mod described;
 #[cfg(feature = "fuzz")]
 #[doc(hidden)]
 pub mod fuzz;

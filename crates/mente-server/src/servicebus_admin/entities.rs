@@ -15,7 +15,7 @@ use super::caller::check_forwards;
 use super::error::{Refusal, Result};
 use super::page::Page;
 use super::request::{Request, entry, feed, read};
-use super::{queue, topic};
+use crate::described::{queue, topic};
 
 pub(super) async fn get(request: &Request<'_>, path: &str) -> Result<Response> {
     let (name, entity) = find(request, path).await?;

@@ -4,7 +4,7 @@
 //! ```text
 //! connection.rs ─▶ path.rs · caller.rs ─▶ entities.rs · subscriptions.rs · rules.rs ─▶ broker
 //!  first byte,      what is meant,         with page.rs, and from descriptions to properties and back
-//!  limits           who asks               in queue.rs · topic.rs · subscription.rs · rule.rs
+//!  limits           who asks               in described/
 //! ```
 //! .NET comes over HTTP where it is told of an emulator, all others over HTTPS always: the port takes both where it
 //! has an identity.
@@ -28,20 +28,12 @@ mod rules;
 mod subscriptions;
 
 mod page;
-mod properties;
-mod queue;
-mod rule;
-mod subscription;
-mod topic;
 
 mod caller;
 mod connection;
 mod error;
 mod path;
 mod request;
-
-#[cfg(test)]
-mod tests;
 
 use std::io;
 use std::net::SocketAddr;

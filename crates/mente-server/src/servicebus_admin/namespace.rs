@@ -6,7 +6,8 @@ use mente_wire::servicebus::NamespaceInfo;
 
 use super::Door;
 use super::error::{Refusal, Result};
-use super::request::{Request, UNKNOWN, entry};
+use super::request::{Request, entry};
+use crate::described::UNKNOWN;
 
 /// As Service Bus' emulator says it.
 pub(super) async fn health(door: &Door) -> Result<Response> {

@@ -3,7 +3,8 @@
 use mente_wire::servicebus::atom::{Description, Entry, Feed};
 
 use super::error::{Refusal, Result};
-use super::request::{Request, UNKNOWN};
+use super::request::Request;
+use crate::described::UNKNOWN;
 
 /// Entries of a page at most, and where the client says no number.
 const TOP: usize = 100;
@@ -64,4 +65,19 @@ fn number(request: &Request<'_>, name: &str) -> Result<Option<usize>> {
         .parse()
         .map_err(|_| Refusal::bad_request(format!("the parameter {name} is no whole number")));
     number.map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pages_end_with_the_list() {
+        let page = |skip, top| Page { skip, top }.cut((0..5).collect::<Vec<_>>());
+        assert_eq!(page(0, 5), ((0..5).collect(), false));
+        assert_eq!(page(0, 4), ((0..4).collect(), true));
+        assert_eq!(page(4, 4), (vec![4], false));
+        assert_eq!(page(9, 4), (vec![], false));
+        assert_eq!(page(usize::MAX, 4), (vec![], false));
+    }
 }

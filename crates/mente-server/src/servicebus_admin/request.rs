@@ -15,9 +15,6 @@ use mente_wire::servicebus::atom::{self, Description, Entry, Feed};
 use super::error::{Refusal, Result};
 use super::{Door, Way};
 
-/// The year 1: .NET's way to say that nobody knows when.
-pub(super) const UNKNOWN: Timestamp = Timestamp(-62_135_596_800_000);
-
 /// Longest name of a host (RFC 1035, with a port behind it).
 const HOST_BYTES: usize = 262;
 

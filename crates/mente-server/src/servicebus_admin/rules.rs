@@ -11,8 +11,8 @@ use super::error::{Refusal, Result};
 use super::page::Page;
 use super::path::Of;
 use super::request::{Request, entry, feed, read};
-use super::rule;
 use super::subscriptions::name;
+use crate::described::rule;
 
 pub(super) async fn list(request: &Request<'_>, of: &Of) -> Result<Response> {
     let page = Page::of(request)?;

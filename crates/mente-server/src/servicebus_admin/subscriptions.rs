@@ -13,7 +13,7 @@ use super::error::{Refusal, Result};
 use super::page::Page;
 use super::path::Of;
 use super::request::{Request, entry, feed, read};
-use super::{rule, subscription};
+use crate::described::{rule, subscription};
 
 pub(super) async fn list(request: &Request<'_>, topic: &str) -> Result<Response> {
     let page = Page::of(request)?;

@@ -1,17 +1,15 @@
 //! A rule's description and the rule.
 
 use jiff::civil::DateTime;
-use mente_broker::rule::{
-    CorrelationFilter, Parameters, Rule, RuleFilter, SqlAction, SqlFilter, Value,
-};
+use mente_broker::rule::{CorrelationFilter, Parameters, Rule, RuleFilter, SqlFilter, Value};
+use mente_broker::{Error, Result};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{Correlation, Filter, RuleDescription, Span, Sql, Typed};
 
-use super::error::{Refusal, Result};
 use crate::rules;
 
 /// The rule that a new subscription has, of which not even the name need be said.
-pub(super) fn first(said: Option<RuleDescription>, now_ms: i64) -> Result<Rule> {
+pub(crate) fn first(said: Option<RuleDescription>, now_ms: i64) -> Result<Rule> {
     let all = Rule::all(now_ms);
     match said {
         None => Ok(all),
@@ -23,13 +21,9 @@ pub(super) fn first(said: Option<RuleDescription>, now_ms: i64) -> Result<Rule> 
 }
 
 /// Without a filter it takes everything.
-pub(super) fn rule(said: RuleDescription, name: String, created_ms: i64) -> Result<Rule> {
-    let action = said.action.map(
-        |Sql {
-             expression,
-             parameters: said,
-         }| { Ok::<SqlAction, Refusal>(rules::action(expression, parameters(said)?)?) },
-    );
+pub(crate) fn rule(said: RuleDescription, name: String, created_ms: i64) -> Result<Rule> {
+    let action = said.action;
+    let action = action.map(|sql| rules::action(sql.expression, parameters(sql.parameters)?));
     let filter = match said.filter {
         None | Some(Filter::True) => RuleFilter::True,
         Some(Filter::False) => RuleFilter::False,
@@ -66,14 +60,14 @@ fn parameters(said: Vec<(String, Typed)>) -> Result<Parameters> {
         let value = value(&name, typed)?;
         if all.insert(name.clone(), value).is_some() {
             let detail = format!("the value {name:?} is there twice");
-            return Err(Refusal::bad_request(detail));
+            return Err(Error::invalid(detail));
         }
     }
     Ok(all)
 }
 
 fn value(name: &str, typed: Typed) -> Result<Value<'static>> {
-    let wrong = |what: &str| Refusal::bad_request(format!("the value {name:?} is no {what}"));
+    let wrong = |what: &str| Error::invalid(format!("the value {name:?} is no {what}"));
     Ok(match typed {
         Typed::String(text) => Value::from(text),
         Typed::Int(number) => Value::Int(number),
@@ -89,9 +83,8 @@ fn value(name: &str, typed: Typed) -> Result<Value<'static>> {
                 Some(length) => (-1, length),
                 None => (1, text.trim()),
             };
-            let ms = Span::parse(length)?
-                .ms()
-                .and_then(|ms| i64::try_from(ms).ok());
+            let span = Span::parse(length).map_err(|wrong| Error::invalid(wrong.0))?;
+            let ms = span.ms().and_then(|ms| i64::try_from(ms).ok());
             Value::Duration(sign * ms.unwrap_or(i64::MAX))
         }
     })
@@ -108,7 +101,7 @@ fn moment(text: &str) -> Option<i64> {
     at.map(jiff::Timestamp::as_millisecond)
 }
 
-pub(super) fn description(rule: &Rule) -> RuleDescription {
+pub(crate) fn description(rule: &Rule) -> RuleDescription {
     let filter = match &rule.filter {
         RuleFilter::True => Filter::True,
         RuleFilter::False => Filter::False,

@@ -1,14 +1,11 @@
-//! What the properties of queues, topics and subscriptions have in common: the words of the administration, and
-//! what they are to the broker.
+//! What the properties of queues, topics and subscriptions have in common: their words, and what they are to
+//! the broker.
 
-use mente_broker::EntityName;
 use mente_broker::entity::{Rights, SasRule, Status};
+use mente_broker::{EntityName, Error, Kind, MessageCounts, Result};
 use mente_wire::servicebus::sas::entity_path;
 use mente_wire::servicebus::{AuthorizationRule, Counts, Span};
 use ring::rand::{SecureRandom, SystemRandom};
-
-use super::error::{Refusal, Result};
-use mente_broker::MessageCounts;
 
 /// What the administration says of an entity that is there.
 pub(super) const AVAILABLE: &str = "Available";
@@ -32,7 +29,7 @@ pub(super) fn status(said: Option<&str>) -> Result<Status> {
         .find(|(name, _)| name.eq_ignore_ascii_case(said));
     found.map(|(_, status)| *status).ok_or_else(|| {
         let names = STATUSES.map(|(name, _)| name).join(", ");
-        Refusal::bad_request(format!("Status is one of {names}"))
+        Error::invalid(format!("Status is one of {names}"))
     })
 }
 
@@ -46,7 +43,7 @@ pub(super) fn small(name: &str, said: Option<u64>, default: u32) -> Result<u32> 
     let Some(said) = said else {
         return Ok(default);
     };
-    u32::try_from(said).map_err(|_| Refusal::bad_request(format!("{name} is too large: {said}")))
+    u32::try_from(said).map_err(|_| Error::invalid(format!("{name} is too large: {said}")))
 }
 
 /// A length of time that has an end.
@@ -54,7 +51,7 @@ pub(super) fn bounded(name: &str, said: Option<Span>, default_ms: u64) -> Result
     match said.map(Span::ms) {
         None => Ok(default_ms),
         Some(Some(ms)) => Ok(ms),
-        Some(None) => Err(Refusal::bad_request(format!("{name} must have an end"))),
+        Some(None) => Err(Error::invalid(format!("{name} must have an end"))),
     }
 }
 
@@ -71,9 +68,13 @@ pub(super) fn forward(said: Option<&str>) -> Result<Option<EntityName>> {
     Ok(Some(EntityName::of_path(&entity_path(said))?))
 }
 
-/// The same as it is told: as a URL.
-pub(super) fn forwarded(host: &str, to: Option<&EntityName>) -> Option<String> {
-    to.map(|to| format!("sb://{host}/{}", to.as_path()))
+/// The same as it is told: as a URL, or as a name where there is no host.
+pub(super) fn forwarded(host: Option<&str>, to: Option<&EntityName>) -> Option<String> {
+    let path = to?.as_path();
+    Some(match host {
+        Some(host) => format!("sb://{host}/{path}"),
+        None => path,
+    })
 }
 
 /// Keys that a request leaves out are made.
@@ -90,13 +91,13 @@ fn rule(said: AuthorizationRule) -> Result<SasRule> {
             "Manage" => rights.manage = true,
             other => {
                 let detail = format!("the right {other:?} is none of Listen, Send and Manage");
-                return Err(Refusal::bad_request(detail));
+                return Err(Error::invalid(detail));
             }
         }
     }
     if rights.manage && !(rights.listen && rights.send) {
         let detail = "the right Manage goes with Listen and Send: say all three";
-        return Err(Refusal::bad_request(detail));
+        return Err(Error::invalid(detail));
     }
     Ok(SasRule {
         name: said.name,
@@ -110,7 +111,8 @@ fn key() -> Result<String> {
     use base64::Engine as _;
     let mut bytes = [0; KEY_BYTES];
     let filled = SystemRandom::new().fill(&mut bytes);
-    filled.map_err(|_| Refusal::not_ready("the system gives no random numbers for a key"))?;
+    let message = "the system gives no random numbers for a key";
+    filled.map_err(|_| Error::new(Kind::Throttled, message))?;
     Ok(base64::engine::general_purpose::STANDARD.encode(bytes))
 }
 

@@ -1,16 +1,15 @@
 //! A topic's description and its properties.
 
 use mente_broker::entity::{Entity, Sending, TopicProperties};
-use mente_broker::{MessageCounts, Usage};
+use mente_broker::{MessageCounts, Result, Usage};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{Span, TopicDescription};
 
-use super::error::Result;
+use super::UNKNOWN;
 use super::properties::*;
-use super::request::UNKNOWN;
 
 /// What a client leaves out is as Service Bus has it.
-pub(super) fn properties(said: TopicDescription) -> Result<TopicProperties> {
+pub(crate) fn properties(said: TopicDescription) -> Result<TopicProperties> {
     let sending = Sending::default();
     Ok(TopicProperties {
         sending: Sending {
@@ -43,12 +42,8 @@ pub(super) fn properties(said: TopicDescription) -> Result<TopicProperties> {
     })
 }
 
-pub(super) fn description(
-    entity: &Entity,
-    topic: &TopicProperties,
-    subscriptions: u64,
-    usage: Usage,
-) -> TopicDescription {
+/// What whoever declares a topic may say of it.
+pub(crate) fn declared(topic: &TopicProperties) -> TopicDescription {
     let sending = &topic.sending;
     TopicDescription {
         default_time_to_live: Some(Span::of(sending.default_time_to_live_ms)),
@@ -56,25 +51,35 @@ pub(super) fn description(
         requires_duplicate_detection: Some(sending.requires_duplicate_detection),
         duplicate_window: Some(Span::of(Some(sending.duplicate_window_ms))),
         enable_batched_operations: Some(sending.enable_batched_operations),
-        size_bytes: Some(usage.bytes.unwrap_or(0)),
-        filtering_before_publishing: Some(false),
-        is_anonymous_accessible: Some(false),
         authorization: rules(&sending.authorization),
         status: Some(status_name(sending.status)),
-        created: Some(Timestamp(entity.created_ms)),
-        updated: Some(Timestamp(entity.updated_ms)),
-        accessed: Some(usage.accessed_ms.map_or(UNKNOWN, Timestamp)),
         support_ordering: Some(topic.support_ordering),
-        counts: Some(counts(MessageCounts::default())),
-        subscription_count: Some(subscriptions),
-        sql_filter_count: None,
-        correlation_filter_count: None,
         auto_delete_on_idle: Some(Span::of(sending.auto_delete_on_idle_ms)),
         enable_partitioning: Some(sending.enable_partitioning),
-        availability: Some(AVAILABLE.to_owned()),
-        enable_subscription_partitioning: Some(false),
         enable_express: Some(sending.enable_express),
         user_metadata: sending.user_metadata.clone(),
         max_message_kilobytes: Some(sending.max_message_kilobytes.into()),
+        ..TopicDescription::default()
+    }
+}
+
+pub(crate) fn description(
+    entity: &Entity,
+    topic: &TopicProperties,
+    subscriptions: u64,
+    usage: Usage,
+) -> TopicDescription {
+    TopicDescription {
+        size_bytes: Some(usage.bytes.unwrap_or(0)),
+        filtering_before_publishing: Some(false),
+        is_anonymous_accessible: Some(false),
+        created: Some(Timestamp(entity.created_ms)),
+        updated: Some(Timestamp(entity.updated_ms)),
+        accessed: Some(usage.accessed_ms.map_or(UNKNOWN, Timestamp)),
+        counts: Some(counts(MessageCounts::default())),
+        subscription_count: Some(subscriptions),
+        availability: Some(AVAILABLE.to_owned()),
+        enable_subscription_partitioning: Some(false),
+        ..declared(topic)
     }
 }

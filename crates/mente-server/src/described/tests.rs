@@ -1,4 +1,4 @@
-//! Descriptions as properties and back; pages.
+//! Descriptions as properties and back.
 
 use mente_broker::entity::{Entity, EntityKind, Rights, SasRule, Status};
 use mente_broker::entity::{
@@ -12,7 +12,6 @@ use mente_wire::servicebus::{
     SubscriptionDescription, TopicDescription, Typed,
 };
 
-use super::page::Page;
 use super::{properties, queue, rule, subscription, topic};
 
 fn sending() -> Sending {
@@ -155,8 +154,12 @@ fn forwarding_is_told_as_a_url_and_heard_in_any_spelling() {
     for said in ["sb://h:5300/A/b", "https://other/a/b/", "a/B"] {
         assert_eq!(properties::forward(Some(said)).unwrap(), to, "{said}");
     }
-    let told = properties::forwarded("h:5300", to.as_ref());
+    let told = properties::forwarded(Some("h:5300"), to.as_ref());
     assert_eq!(told.as_deref(), Some("sb://h:5300/a/b"));
+    assert_eq!(
+        properties::forwarded(None, to.as_ref()).as_deref(),
+        Some("a/b")
+    );
     assert!(properties::forward(Some("sb://h/a?b")).is_ok());
     assert!(properties::forward(Some("sb://h/")).is_err());
 }
@@ -283,14 +286,4 @@ fn the_first_rule_takes_everything_unless_another_is_said() {
     assert_eq!(first(Some(named)).name, "mine");
     let broken = filter(Filter::Sql(Sql::default()));
     assert!(rule::first(Some(broken), 5).is_err());
-}
-
-#[test]
-fn pages_end_with_the_list() {
-    let page = |skip, top| Page { skip, top }.cut((0..5).collect::<Vec<_>>());
-    assert_eq!(page(0, 5), ((0..5).collect(), false));
-    assert_eq!(page(0, 4), ((0..4).collect(), true));
-    assert_eq!(page(4, 4), (vec![4], false));
-    assert_eq!(page(9, 4), (vec![], false));
-    assert_eq!(page(usize::MAX, 4), (vec![], false));
 }

@@ -1,16 +1,15 @@
 //! A subscription's description and its properties.
 
 use mente_broker::entity::{Receiving, SubscriptionProperties};
-use mente_broker::{MessageCounts, SubscriptionEntity};
+use mente_broker::{MessageCounts, Result, SubscriptionEntity};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{Span, SubscriptionDescription};
 
-use super::error::Result;
+use super::UNKNOWN;
 use super::properties::*;
-use super::request::UNKNOWN;
 
 /// What a client leaves out is as Service Bus has it.
-pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionProperties> {
+pub(crate) fn properties(said: SubscriptionDescription) -> Result<SubscriptionProperties> {
     let receiving = Receiving::default();
     Ok(SubscriptionProperties {
         receiving: Receiving {
@@ -38,13 +37,12 @@ pub(super) fn properties(said: SubscriptionDescription) -> Result<SubscriptionPr
     })
 }
 
-pub(super) fn description(
-    host: &str,
-    subscription: &SubscriptionEntity,
-    stand: MessageCounts,
-    accessed_ms: Option<i64>,
+/// What whoever declares a subscription may say of it; where it forwards to is a URL of this host, or a name without
+/// one.
+pub(crate) fn declared(
+    host: Option<&str>,
+    properties: &SubscriptionProperties,
 ) -> SubscriptionDescription {
-    let properties = &subscription.properties;
     let receiving = &properties.receiving;
     SubscriptionDescription {
         lock_duration: Some(Span::of(Some(receiving.lock_duration_ms))),
@@ -52,19 +50,30 @@ pub(super) fn description(
         default_time_to_live: Some(Span::of(properties.default_time_to_live_ms)),
         dead_lettering_on_expiration: Some(receiving.dead_letter_on_expiry),
         dead_lettering_on_filter_errors: Some(properties.dead_letter_on_filter_error),
-        default_rule: None,
-        message_count: Some(sum(&stand)),
         max_delivery_count: Some(receiving.max_delivery_count.into()),
         enable_batched_operations: Some(properties.enable_batched_operations),
         status: Some(status_name(properties.status)),
         forward_to: forwarded(host, receiving.forward_to.as_ref()),
+        forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
+        auto_delete_on_idle: Some(Span::of(properties.auto_delete_on_idle_ms)),
+        user_metadata: properties.user_metadata.clone(),
+        ..SubscriptionDescription::default()
+    }
+}
+
+pub(crate) fn description(
+    host: &str,
+    subscription: &SubscriptionEntity,
+    stand: MessageCounts,
+    accessed_ms: Option<i64>,
+) -> SubscriptionDescription {
+    SubscriptionDescription {
+        message_count: Some(sum(&stand)),
         created: Some(Timestamp(subscription.created_ms)),
         updated: Some(Timestamp(subscription.updated_ms)),
         accessed: Some(accessed_ms.map_or(UNKNOWN, Timestamp)),
         counts: Some(counts(stand)),
-        forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
-        auto_delete_on_idle: Some(Span::of(properties.auto_delete_on_idle_ms)),
         availability: Some(AVAILABLE.to_owned()),
-        user_metadata: properties.user_metadata.clone(),
+        ..declared(Some(host), &subscription.properties)
     }
 }

@@ -1,16 +1,15 @@
 //! A queue's description and its properties.
 
 use mente_broker::entity::{Entity, QueueProperties, Receiving, Sending};
-use mente_broker::{MessageCounts, Usage};
+use mente_broker::{MessageCounts, Result, Usage};
 use mente_engine::Timestamp;
 use mente_wire::servicebus::{QueueDescription, Span};
 
-use super::error::Result;
+use super::UNKNOWN;
 use super::properties::*;
-use super::request::UNKNOWN;
 
 /// What a client leaves out is as Service Bus has it.
-pub(super) fn properties(said: QueueDescription) -> Result<QueueProperties> {
+pub(crate) fn properties(said: QueueDescription) -> Result<QueueProperties> {
     let receiving = Receiving::default();
     let sending = Sending::default();
     Ok(QueueProperties {
@@ -59,13 +58,8 @@ pub(super) fn properties(said: QueueDescription) -> Result<QueueProperties> {
     })
 }
 
-pub(super) fn description(
-    host: &str,
-    entity: &Entity,
-    queue: &QueueProperties,
-    stand: MessageCounts,
-    usage: Usage,
-) -> QueueDescription {
+/// What whoever declares a queue may say of it; where it forwards to is a URL of this host, or a name without one.
+pub(crate) fn declared(host: Option<&str>, queue: &QueueProperties) -> QueueDescription {
     let QueueProperties { receiving, sending } = queue;
     QueueDescription {
         lock_duration: Some(Span::of(Some(receiving.lock_duration_ms))),
@@ -77,23 +71,36 @@ pub(super) fn description(
         duplicate_window: Some(Span::of(Some(sending.duplicate_window_ms))),
         max_delivery_count: Some(receiving.max_delivery_count.into()),
         enable_batched_operations: Some(sending.enable_batched_operations),
-        size_bytes: Some(usage.bytes.unwrap_or(0)),
-        message_count: Some(sum(&stand)),
-        is_anonymous_accessible: Some(false),
         authorization: rules(&sending.authorization),
         status: Some(status_name(sending.status)),
         forward_to: forwarded(host, receiving.forward_to.as_ref()),
         user_metadata: sending.user_metadata.clone(),
+        auto_delete_on_idle: Some(Span::of(sending.auto_delete_on_idle_ms)),
+        enable_partitioning: Some(sending.enable_partitioning),
+        forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
+        enable_express: Some(sending.enable_express),
+        max_message_kilobytes: Some(sending.max_message_kilobytes.into()),
+        ..QueueDescription::default()
+    }
+}
+
+pub(crate) fn description(
+    host: &str,
+    entity: &Entity,
+    queue: &QueueProperties,
+    stand: MessageCounts,
+    usage: Usage,
+) -> QueueDescription {
+    QueueDescription {
+        size_bytes: Some(usage.bytes.unwrap_or(0)),
+        message_count: Some(sum(&stand)),
+        is_anonymous_accessible: Some(false),
         created: Some(Timestamp(entity.created_ms)),
         updated: Some(Timestamp(entity.updated_ms)),
         accessed: Some(usage.accessed_ms.map_or(UNKNOWN, Timestamp)),
         support_ordering: Some(true),
         counts: Some(counts(stand)),
-        auto_delete_on_idle: Some(Span::of(sending.auto_delete_on_idle_ms)),
-        enable_partitioning: Some(sending.enable_partitioning),
         availability: Some(AVAILABLE.to_owned()),
-        forward_dead_letters_to: forwarded(host, receiving.forward_dead_letters_to.as_ref()),
-        enable_express: Some(sending.enable_express),
-        max_message_kilobytes: Some(sending.max_message_kilobytes.into()),
+        ..declared(Some(host), queue)
     }
 }
