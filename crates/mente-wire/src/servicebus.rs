@@ -3,9 +3,10 @@
 //!
 //! Texts in, values out, and back; which keys and entities there are is nobody's knowledge here.
 //!
-//! Start reading at [`sas`] and [`atom`]; each description has a file.
+//! Start reading at [`sas`] and [`atom`]; each description has a file. [`config`] has the same descriptions in another form.
 
 pub mod atom;
+pub mod config;
 pub mod sas;
 
 mod authorization;

@@ -137,7 +137,7 @@ impl Sql {
 
 impl Correlation {
     /// In the order of the service.
-    fn texts(&mut self) -> [(&'static str, &mut Option<String>); 8] {
+    pub(super) fn texts(&mut self) -> [(&'static str, &mut Option<String>); 8] {
         [
             ("CorrelationId", &mut self.correlation_id),
             ("MessageId", &mut self.message_id),
@@ -212,16 +212,19 @@ fn write_values(out: &mut String, name: &str, values: &[(String, Typed)]) {
 
 impl Typed {
     fn read(element: &Element) -> Result<Self, Wrong> {
-        let text = &element.text;
-        let kind = kind(element)?;
+        Self::parse(kind(element)?, &element.text)
+    }
+
+    /// The value of this type that has the text.
+    pub(super) fn parse(kind: &str, text: &str) -> Result<Self, Wrong> {
         let read = match kind {
-            "string" => Some(Self::String(text.clone())),
+            "string" => Some(Self::String(text.to_owned())),
             "int" => text.trim().parse().ok().map(Self::Int),
             "long" => text.trim().parse().ok().map(Self::Long),
             "double" => text.trim().parse().ok().map(Self::Double),
             "boolean" => text.trim().parse().ok().map(Self::Boolean),
-            "dateTime" => Some(Self::DateTime(text.clone())),
-            "duration" => Some(Self::Duration(text.clone())),
+            "dateTime" => Some(Self::DateTime(text.to_owned())),
+            "duration" => Some(Self::Duration(text.to_owned())),
             other => {
                 return Err(Wrong(format!(
                     "Value: the type {} is not known",
@@ -232,7 +235,7 @@ impl Typed {
         read.ok_or_else(|| Wrong(format!("Value: no {kind}")))
     }
 
-    fn told(&self) -> (&'static str, String) {
+    pub(super) fn told(&self) -> (&'static str, String) {
         match self {
             Self::String(text) => ("string", text.clone()),
             Self::Int(number) => ("int", number.to_string()),
