@@ -19,6 +19,7 @@ from openapi_spec_validator.validation.exceptions import OpenAPIValidationError
 STRUCTURED = "application/cloudevents+json"
 BATCH = "application/cloudevents-batch+json"
 BINARY = "text/plain"
+RULE = {"Name": "r", "Properties": {"FilterType": "Sql", "SqlFilter": {"SqlExpression": "a = 1"}}}
 JSON = "application/json"
 
 
@@ -366,6 +367,15 @@ def streams_and_views(call):
     call("get", "/relays/{relay}", 200, relay="shop")
     call("get", "/relays", 200)
     call("delete", "/relays/{relay}", 204, relay="shop")
+
+    topic = {"Name": "declared", "Subscriptions": [{"Name": "s", "Rules": [RULE]}]}
+    config = {"UserConfig": {"Namespaces": [{"Queues": [{"Name": "made"}], "Topics": [topic]}]}}
+    call("put", "/topology", 200, config)
+    config["UserConfig"]["Namespaces"][0]["Queues"][0]["Properties"] = {"MaxDeliveryCount": 3, "ForwardTo": "declared"}
+    call("post", "/topology/diff", 200, config)
+    call("put", "/topology", 200, config)
+    call("post", "/topology/diff", 400, {})
+    call("get", "/topology", 200)
 
     saga = {"on": {"stuck": "stream"}, "javascript": "function react(state, event) { return state.a.b; }"}
     call("put", "/sagas/{saga}", 200, saga, saga="stand")

@@ -32,3 +32,4 @@ pub mod saga;
 pub mod servicebus_admin;
 pub(crate) mod sql;
 pub mod tls;
+pub mod topology;

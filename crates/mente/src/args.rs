@@ -6,6 +6,7 @@ mod saga;
 mod schema;
 mod sql;
 mod stream;
+mod topology;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ pub(crate) use saga::Saga;
 pub(crate) use schema::Schema;
 pub(crate) use sql::{Sql, Waiting};
 pub(crate) use stream::{Alternative, Decider, Fold, Stream, When};
+pub(crate) use topology::Topology;
 
 /// Where a server listens unless told otherwise.
 pub(crate) const HTTP_DEFAULT: &str = "127.0.0.1:8480";
@@ -286,6 +288,11 @@ pub(crate) struct Process {
     /// least and 1G at most, but no more than a quarter of it
     #[arg(long, value_name = "SIZE", env = "MENTE_DISK_RESERVE")]
     pub(crate) disk_reserve: Option<crate::run::Reserve>,
+    /// Have the queues and topics of this file when the server begins, or do not begin: the Config.json of Service Bus'
+    /// emulator as it is (see mente topology apply --help). Without it, /ServiceBus_Emulator/ConfigFiles/Config.json if
+    /// that is there. On the embedded engine
+    #[arg(long, value_name = "FILE", env = "MENTE_TOPOLOGY")]
+    pub(crate) topology: Option<PathBuf>,
     /// Write the addresses there, as JSON, once the server is ready
     #[arg(long, value_name = "FILE", env = "MENTE_PORTS_FILE")]
     pub(crate) ports_file: Option<PathBuf>,
@@ -336,6 +343,9 @@ pub(crate) enum Verb {
     /// Keyed copies of topics of other servers, which answer while those do not
     #[command(subcommand)]
     Replica(Replica),
+    /// Queues, topics, subscriptions and rules of Service Bus, declared in one file
+    #[command(subcommand)]
+    Topology(Topology),
     /// Ask events, states and projections by one SELECT
     Sql(Sql),
     /// Everything forked at a moment: an alternative for a whole system

@@ -151,7 +151,7 @@ impl Broker {
     }
 
     /// Refuses a view for whose sets the engine's names are too short: that would be found out by its first dead letter.
-    pub(super) fn check_fits(&self, view: &SubscriptionName) -> Result<()> {
+    pub fn check_fits(&self, view: &SubscriptionName) -> Result<()> {
         let set = view.longest_set();
         if self.engine.takes_name(&set) {
             return Ok(());

@@ -28,6 +28,7 @@ mod store;
 mod streams;
 mod subscriptions;
 mod topics;
+mod topology;
 mod trace;
 
 mod admin;
@@ -350,6 +351,8 @@ fn routes() -> Vec<(&'static str, MethodRouter<Arc<Door>>)> {
         ),
         ("/replicas/{replica}/items", get(replicas::items)),
         ("/replicas/{replica}/items/{key}", get(replicas::item)),
+        ("/topology", get(topology::get).put(topology::put)),
+        ("/topology/diff", post(topology::diff)),
         ("/sql", post(sql::ask)),
         ("/branches", get(branches::list)),
         (

@@ -14,6 +14,7 @@ mod keys;
 mod nodes;
 mod ports;
 mod reserve;
+mod topology;
 mod verify;
 
 use std::net::SocketAddr;
@@ -50,6 +51,7 @@ pub(crate) use clock::TokioClock;
 use engine::Running;
 
 pub(crate) use reserve::Reserve;
+use topology::Topology;
 pub(crate) use verify::{noted, verify};
 
 /// Between two looks whether a node of a cluster is ready.
@@ -247,6 +249,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
     if let Some(file) = &process.ports_file {
         ports::forget(file)?;
     }
+    let topology = Topology::read(plan.choice.engine, process.topology.as_deref())?;
     let began = Instant::now();
     allow_files();
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -259,7 +262,7 @@ fn run(plan: &Plan, data_dir: &Path, process: &Process) -> Result<()> {
         engine::open(&plan.choice, data_dir, reserve)?
     };
     backup::remove_leftovers(data_dir).context("cannot tidy the data directory")?;
-    let served = runtime.block_on(serve(plan, &running, data_dir, process, began));
+    let served = runtime.block_on(serve(plan, &running, data_dir, process, topology, began));
     // Every task that could still call the engine ends here, before the log is closed.
     runtime.shutdown_timeout(SHARDS_STOP_WAIT);
     let closed = running.close();
@@ -290,6 +293,7 @@ async fn serve(
     running: &Running,
     data_dir: &Path,
     process: &Process,
+    topology: Option<Topology>,
     began: Instant,
 ) -> Result<()> {
     let clock = Arc::new(TokioClock::new());
@@ -388,7 +392,7 @@ async fn serve(
     };
     let is_alone = part.is_none();
     tokio::select! {
-        ready = until_ready(&broker, is_alone) => ready?,
+        ready = until_made(&broker, is_alone, topology) => ready?,
         error = failure(&mut shards) => return Err(error.into()),
         signal = signal() => {
             tracing::info!(signal = signal?, "stopping");
@@ -522,8 +526,23 @@ async fn serve(
     failed.map_or(Ok(()), |error| Err(error.into()))
 }
 
+/// Waits until shards are ready, then until what was declared is there.
+async fn until_made(broker: &Broker, is_alone: bool, topology: Option<Topology>) -> Result<()> {
+    let is_ready = until_ready(broker, is_alone).await?;
+    match topology {
+        Some(topology) if is_ready => topology.apply(broker).await,
+        Some(_) => {
+            tracing::error!(
+                "what the topology declares may not be there: apply it when there is room"
+            );
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
 /// Waits for every shard of this node; of those in a cluster, also for its place there.
-async fn until_ready(broker: &Broker, is_alone: bool) -> Result<()> {
+async fn until_ready(broker: &Broker, is_alone: bool) -> Result<bool> {
     loop {
         match broker.ready().await {
             // Others come and go, and shards with them.
@@ -533,9 +552,12 @@ async fn until_ready(broker: &Broker, is_alone: bool) -> Result<()> {
             // The door is open all the same: what makes room comes in there.
             Err(error) if error.kind == Kind::Throttled => {
                 tracing::error!(%error, "not ready");
-                return Ok(());
+                return Ok(false);
             }
-            ready => return Ok(ready.context("a shard did not start")?),
+            ready => {
+                ready.context("a shard did not start")?;
+                return Ok(true);
+            }
         }
     }
 }

@@ -16,6 +16,7 @@ mod stream;
 mod subscription;
 mod tail;
 mod topic;
+mod topology;
 mod trace;
 mod trial;
 
@@ -63,6 +64,7 @@ pub(crate) fn run(verb: Verb) -> Result<()> {
             Verb::Projection(projection) => projection::run(projection).await,
             Verb::Replica(replica) => replica::run(replica).await,
             Verb::Saga(saga) => saga::run(saga).await,
+            Verb::Topology(verb) => topology::run(verb).await,
             Verb::Sql(asked) => sql::sql(asked).await,
             Verb::Branch(branch) => branch::run(branch).await,
             Verb::Verify {

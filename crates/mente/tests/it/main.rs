@@ -56,6 +56,7 @@ mod store;
 mod store_subscriptions;
 mod tail;
 mod tls;
+mod topology;
 mod trace;
 mod verbs;
 mod webhooks;
