@@ -348,6 +348,46 @@ impl Broker {
         self.change_view(name, settings).await
     }
 
+    /// Refuses rules that a subscription, there or not yet, cannot come to have: more than one record of its journal
+    /// holds, or more with actions than there are places for.
+    pub async fn check_rules(
+        &self,
+        name: &SubscriptionName,
+        subscription: SubscriptionEntity,
+        of: &Sending,
+        rules: &[Rule],
+    ) -> Result<()> {
+        let there = self
+            .view(name)
+            .await?
+            .and_then(|view| view.settings.messages().rules.clone());
+        let mut placed = there.unwrap_or_default();
+        let is_kept = |p: &PlacedRule| p.until.is_some() || rules.contains(&p.rule);
+        for old in placed.iter_mut().filter(|placed| !is_kept(placed)) {
+            old.until = Some(0);
+        }
+        let there: Vec<_> = placed
+            .iter()
+            .filter(|p| p.until.is_none())
+            .map(|p| p.rule.clone())
+            .collect();
+        let new = rules.iter().filter(|rule| !there.contains(rule));
+        placed.extend(new.map(|rule| PlacedRule {
+            rule: rule.clone(),
+            slot: None,
+            from: 0,
+            until: None,
+        }));
+        let mut settings = subscription_settings(subscription, of);
+        if let Some(messages) = &mut settings.messages {
+            messages.rules = Some(placed);
+        }
+        let placed = settings.place(Offset(0), 1);
+        // Later there is no more room than now.
+        placed.map_err(|error| Error::invalid(error.message))?;
+        settings.validate()
+    }
+
     async fn placed_rules(&self, name: &SubscriptionName) -> Result<(Settings, Vec<PlacedRule>)> {
         let view = self.view(name).await?;
         let settings = view.map(|view| view.settings);

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use mente_broker::entity::{
-    Entity, EntityKind, QueueProperties, Receiving, SubscriptionProperties, TopicProperties,
+    Entity, EntityKind, QueueProperties, Receiving, Sending, SubscriptionProperties,
+    TopicProperties,
 };
 use mente_broker::rule::{Rule, same_name};
 use mente_broker::{
@@ -128,7 +129,7 @@ impl Plan {
 
 fn refused<T>(place: &Place<'_>, result: Result<T>) -> Result<T> {
     result.map_err(|error| match error.kind {
-        Kind::Invalid | Kind::Unsupported => {
+        Kind::Invalid | Kind::Unsupported | Kind::TooLarge => {
             Error::new(error.kind, place.refused(&error.message).0)
         }
         _ => error,
@@ -233,7 +234,7 @@ impl Looking<'_> {
             true => self.broker.message_subscriptions(self.who, &name).await?,
             false => Vec::new(),
         };
-        let topic = name.clone();
+        let (topic, sending) = (name.clone(), properties.sending.clone());
         let deed = |is_new: bool| match is_new {
             true => Deed::MakeTopic(stated.name.clone(), properties),
             false => Deed::ChangeTopic(name, properties),
@@ -262,8 +263,8 @@ impl Looking<'_> {
             }
             let known = there.iter().find(|(known, _)| *known == name);
             let known = known.map(|(_, subscription)| subscription);
-            self.subscription(subscription, &of.stated.name, name, known)
-                .await?;
+            let topic = (&*of.stated.name, &sending);
+            self.subscription(subscription, topic, name, known).await?;
         }
         Ok(())
     }
@@ -297,7 +298,7 @@ impl Looking<'_> {
     async fn subscription(
         &mut self,
         of: &StatedSubscription<'_>,
-        topic: &str,
+        (topic, sending): (&str, &Sending),
         name: SubscriptionName,
         known: Option<&SubscriptionEntity>,
     ) -> Result<()> {
@@ -315,9 +316,10 @@ impl Looking<'_> {
             &told(subscription::declared(None, &before)),
             &told(subscription::declared(None, &properties)),
         );
-        let rules = self.stated_rules(&of.rules)?;
+        let mut rules = self.stated_rules(&of.rules)?;
+        let mut there = Vec::new();
         if known.is_some() {
-            let there = match self.broker.rules(self.who, &name).await {
+            there = match self.broker.rules(self.who, &name).await {
                 Err(error) if error.kind == Kind::Invalid => {
                     return wrong(
                         &stated.place,
@@ -326,6 +328,24 @@ impl Looking<'_> {
                 }
                 there => there?,
             };
+            for rule in &mut rules {
+                let known = there
+                    .iter()
+                    .find(|known| same_name(&known.name, &rule.name));
+                known.into_iter().for_each(|known| keep(known, rule));
+            }
+        }
+        if !rules.is_empty() {
+            let entity = SubscriptionEntity {
+                title: stated.name.clone(),
+                properties: properties.clone(),
+                created_ms: self.now_ms,
+                updated_ms: self.now_ms,
+            };
+            let checked = self.broker.check_rules(&name, entity, sending, &rules);
+            refused(&stated.place, checked.await)?;
+        }
+        if known.is_some() {
             let deed = |_| Deed::ChangeSubscription(name.clone(), properties);
             self.entity("subscription", title.clone(), false, fields, deed);
             if !rules.is_empty() {
@@ -384,7 +404,7 @@ impl Looking<'_> {
     fn rules(&mut self, title: &str, name: &SubscriptionName, there: &[Rule], stated: Vec<Rule>) {
         let is_stated = |rule: &&Rule| !stated.iter().any(|s| same_name(&s.name, &rule.name));
         let removed: Vec<_> = there.iter().filter(is_stated).collect();
-        for mut rule in stated {
+        for rule in stated {
             let Some(before) = there
                 .iter()
                 .find(|known| same_name(&known.name, &rule.name))
@@ -395,7 +415,6 @@ impl Looking<'_> {
                 ));
                 continue;
             };
-            (rule.name, rule.created_ms) = (before.name.clone(), before.created_ms);
             let fields = Field::between(&told_of(before), &told_of(&rule));
             let path = format!("{title}/{}", rule.name);
             self.entity("rule", path, false, fields, |_| {
@@ -454,6 +473,14 @@ impl Looking<'_> {
             fields,
         };
         self.steps.push((change, deed));
+    }
+}
+
+/// A rule that is there is itself where the file says the same; what differs has its name and age.
+fn keep(known: &Rule, stated: &mut Rule) {
+    match told_of(known) == told_of(stated) {
+        true => known.clone_into(stated),
+        false => (stated.name, stated.created_ms) = (known.name.clone(), known.created_ms),
     }
 }
 

@@ -51,7 +51,7 @@ impl Topology {
         let applied = topology::apply(broker, &own, &self.text).await;
         let changes = applied.map_err(|error| {
             let code = match error.kind {
-                Kind::Invalid | Kind::Unsupported => Code::Usage,
+                Kind::Invalid | Kind::Unsupported | Kind::TooLarge => Code::Usage,
                 Kind::Conflict => Code::Conflict,
                 _ => Code::Failed,
             };

@@ -281,6 +281,49 @@ async fn what_is_wrong_is_named_and_nothing_is_done() {
     assert_eq!(exported(&server), before);
 }
 
+/// A subscription has so many rules at most as one record of its journal holds, and 63 with actions, of its whole life.
+#[test]
+fn rules_that_there_is_no_room_for_are_refused_before_any_is_made() {
+    let server = Server::start_with(&[]);
+    let written = Written::new();
+    let rules = |count: usize, sql: &str, action: bool| {
+        let rules = (0..count).map(|at| {
+            let mut rule = json!({ "FilterType": "Sql", "SqlFilter": { "SqlExpression": sql } });
+            if action {
+                rule["Action"] = json!({ "SqlExpression": "SET a = 1" });
+            }
+            json!({ "Name": format!("r{at}"), "Properties": rule })
+        });
+        let subscription = json!({ "Name": "s", "Rules": rules.collect::<Vec<_>>() });
+        written.of(
+            json!([]),
+            json!([{ "Name": "t", "Subscriptions": [subscription] }]),
+        )
+    };
+    let refused = |file: &Path, words: &str| {
+        for verb in ["diff", "apply"] {
+            let (code, _, err) = run(&server, verb, file);
+            assert_eq!((code, err.contains(words)), (2, true), "{err}");
+            assert!(
+                err.contains("Topics[0].Subscriptions[0] is refused: "),
+                "{err}"
+            );
+        }
+    };
+    let long = format!("a = '{}'", "x".repeat(900));
+    refused(
+        &rules(70, &long, false),
+        "the settings of a subscription have at most 65536 bytes",
+    );
+    refused(&rules(64, "a = 1", true), "has had 64 rules with actions");
+    assert!(named(&exported(&server), TOPICS).is_empty());
+    works(&server, "apply", &rules(63, "a = 1", true));
+    // None of those places is free again.
+    refused(&rules(1, "a = 2", true), "has had 64 rules with actions");
+    works(&server, "apply", &rules(1, "a = 2", false));
+    assert_eq!(run(&server, "diff", &rules(1, "a = 2", false)).0, 0);
+}
+
 #[test]
 fn what_is_fixed_is_said_and_nothing_is_done() {
     let server = Server::start_with(&[]);

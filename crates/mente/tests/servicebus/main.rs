@@ -15,6 +15,7 @@ mod peer;
 mod server;
 
 mod clients;
+mod declared;
 mod entities;
 mod judge;
 mod kills;
