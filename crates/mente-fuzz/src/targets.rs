@@ -261,6 +261,16 @@ pub const TARGETS: &[Target] = &[
         floor: FLOOR,
     },
     Target {
+        name: "emulator-config",
+        seeds: servicebus::config_seeds,
+        decode: servicebus::config,
+        repair: nothing,
+        words: servicebus::CONFIG,
+        // Each value knows its path.
+        factor: TREE_FACTOR,
+        floor: FLOOR,
+    },
+    Target {
         name: "shared-access",
         seeds: servicebus::signature_seeds,
         decode: servicebus::signature,

@@ -2,11 +2,13 @@
 
 use mente_engine::Timestamp;
 use mente_wire::servicebus::atom::{Description, Entry, read_entry};
+use mente_wire::servicebus::config::{Config, Stated, plain, told, told_rule};
 use mente_wire::servicebus::sas::{Signature, entity_path, sign};
 use mente_wire::servicebus::{
     AuthorizationRule, Filter, QueueDescription, RuleDescription, Span, Sql,
     SubscriptionDescription, TopicDescription, Typed,
 };
+use serde_json::{Value, json};
 
 pub(super) const XML: &[&str] = &[
     "<",
@@ -38,6 +40,30 @@ pub(super) const XML: &[&str] = &[
     "PT1M",
     "P10675199DT2H48M5.4775807S",
     "\u{0}",
+];
+pub(super) const CONFIG: &[&str] = &[
+    "//",
+    "/*",
+    "*/",
+    "\n",
+    "\"",
+    "\\",
+    ",",
+    ",]",
+    ",}",
+    "{",
+    "[",
+    "null",
+    "true",
+    "1e400",
+    "-0.0",
+    "18446744073709551615",
+    "\"Name\": \"a\"",
+    "\"Queues\": [",
+    "\"FilterType\": \"True\"",
+    "{\"Type\": \"double\", \"Value\": \"NaN\"}",
+    "\"P10675199DT2H48M5.4775807S\"",
+    "\u{feff}",
 ];
 pub(super) const FIELDS: &[&str] = &[
     "sr=", "sig=", "se=", "skn=", "&", "%", "%00", "%ff", "://", "/",
@@ -113,6 +139,51 @@ pub(super) fn entry(input: &[u8]) {
         let again = read_entry::<RuleDescription>(&written(rule));
         again.expect("a rule is written that is none");
     }
+}
+
+/// The emulator's own, with each of its properties.
+pub(super) fn config_seeds() -> Vec<Vec<u8>> {
+    let file = include_bytes!("../../../../tests/servicebus/Config.json");
+    vec![file.to_vec()]
+}
+
+pub(super) fn config(input: &[u8]) {
+    let Ok(text) = plain(input) else {
+        return;
+    };
+    assert_eq!(text.len(), input.len(), "a comment moves what is behind it");
+    let Some(told) = Config::read(&text).ok().and_then(|config| said(&config)) else {
+        return;
+    };
+    let text = told.to_string();
+    let again = Config::read(&text).ok().and_then(|config| said(&config));
+    assert_eq!(again, Some(told), "a file changes");
+}
+
+/// All that a file says, as another file; none if a property is wrong.
+fn said(config: &Config<'_>) -> Option<Value> {
+    fn entity<T: Description>(stated: &Stated<'_>) -> Option<Value> {
+        let mut description = T::default();
+        stated.put_over(&mut description).ok()?;
+        Some(json!({ "Name": stated.name, "Properties": told(description) }))
+    }
+    let queues = config.queues.iter().map(entity::<QueueDescription>);
+    let queues: Vec<_> = queues.collect::<Option<_>>()?;
+    let mut topics = Vec::new();
+    for topic in &config.topics {
+        let mut subscriptions = Vec::new();
+        for subscription in &topic.subscriptions {
+            let mut said = entity::<SubscriptionDescription>(&subscription.stated)?;
+            let rules = subscription.rules.iter();
+            let rules = rules.map(|rule| json!({ "Name": rule.name, "Properties": told_rule(rule.description.clone()) }));
+            said["Rules"] = rules.collect();
+            subscriptions.push(said);
+        }
+        let mut said = entity::<TopicDescription>(&topic.stated)?;
+        said["Subscriptions"] = subscriptions.into();
+        topics.push(said);
+    }
+    Some(json!({ "UserConfig": { "Namespaces": [{ "Queues": queues, "Topics": topics }] } }))
 }
 
 pub(super) fn signature_seeds() -> Vec<Vec<u8>> {
