@@ -3,26 +3,25 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::Instant;
+use std::process::Child;
 
 use hyper::HeaderMap;
 use mente::client::{Client, Response};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::server::{SOON, command, eventually, parsed, wait_for_ports};
+use crate::namespaces::{Namespaces, is_root};
+use crate::server::{command, eventually, parsed, wait_for_ports};
 
 const EVENT_BYTES: usize = 512 << 10;
 const IMAGE_BYTES: u64 = 448 << 20;
 const RESERVE: &str = "160M";
 
-/// A small file system, in a mount namespace that lives as long as this value.
+/// A small file system, mounted for whom it is shown to.
 struct Disk {
     folder: TempDir,
-    holder: Child,
+    namespaces: Namespaces,
 }
 
 impl Disk {
@@ -31,55 +30,13 @@ impl Disk {
         let image = folder.path().join("image");
         File::create(&image).unwrap().set_len(IMAGE_BYTES).unwrap();
         fs::create_dir(folder.path().join("disk")).unwrap();
-        let script = "mkfs.ext4 -q -m 0 image && mount -o loop,nodev,nosuid,noexec image disk && : > mounted && exec sleep infinity";
-        let holder = Command::new("unshare")
-            .args(["--mount", "--propagation", "private", "--"])
-            .args(["setpriv", "--pdeathsig", "KILL", "--", "sh", "-c", script])
-            .current_dir(folder.path())
-            .stdin(Stdio::null())
-            .spawn();
-        let mut disk = Self {
-            folder,
-            holder: holder.expect("unshare (util-linux)"),
-        };
-        let began = Instant::now();
-        while !disk.folder.path().join("mounted").exists() {
-            let ended = disk.holder.try_wait().unwrap();
-            assert!(ended.is_none(), "no file system can be mounted here");
-            assert!(began.elapsed() < SOON, "the file system does not come");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        disk
+        let script = "mkfs.ext4 -q -m 0 image; mount -o loop,nodev,nosuid,noexec image disk";
+        let namespaces = Namespaces::unshare(&["--mount"], folder.path(), script);
+        Self { folder, namespaces }
     }
 
     fn at(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
-    }
-
-    /// The same program, seeing this file system.
-    fn inside(&self, verb: &str) -> Command {
-        let plain = command(verb);
-        let mut inside = Command::new("nsenter");
-        inside
-            .arg(format!("--mount=/proc/{}/ns/mnt", self.holder.id()))
-            .arg("--")
-            .arg(plain.get_program())
-            .args(plain.get_args())
-            .stdin(Stdio::null());
-        for (name, value) in plain.get_envs() {
-            match value {
-                Some(value) => inside.env(name, value),
-                None => inside.env_remove(name),
-            };
-        }
-        inside
-    }
-}
-
-impl Drop for Disk {
-    fn drop(&mut self) {
-        let _ = self.holder.kill();
-        let _ = self.holder.wait();
     }
 }
 
@@ -96,14 +53,17 @@ impl Server {
             .create(true)
             .append(true)
             .open(disk.at("log"));
-        let mut process = disk
-            .inside("server")
+        let mut server = command("server");
+        server
             .args(["--http", "127.0.0.1:0", "--disk-reserve", RESERVE])
             .arg("--data-dir")
             .arg(disk.at("disk").join("data"))
             .arg("--ports-file")
             .arg(&ports)
-            .env("MENTE_LOG", "info")
+            .env("MENTE_LOG", "info");
+        let mut process = disk
+            .namespaces
+            .inside(&server)
             .stderr(log.unwrap())
             .spawn()
             .unwrap();
@@ -210,7 +170,7 @@ fn said(log: &Path, words: &str) -> usize {
 
 #[tokio::test]
 async fn consumers_work_through_a_full_disk_and_publishing_resumes_alone() {
-    if !fs::metadata("/proc/self").is_ok_and(|me| me.uid() == 0) {
+    if !is_root() {
         eprintln!("NOT TRIED: only root may mount the small file system of this test");
         return;
     }

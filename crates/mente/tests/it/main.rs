@@ -6,6 +6,7 @@ mod engine;
 mod hooks;
 mod inbox;
 mod inline;
+mod namespaces;
 mod postgres;
 mod repositories;
 mod server;
