@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 use crate::{Outcome, execute, root};
 
 /// Program, its Debian packages, and what needs it.
-const PROGRAMS: [(&str, &str, &str); 11] = [
+const PROGRAMS: [(&str, &str, &str); 12] = [
     (
         "java",
         "openjdk-17-jdk-headless",
@@ -27,6 +27,11 @@ const PROGRAMS: [(&str, &str, &str); 11] = [
     ("faketime", "faketime", "the clock steps of mente chaos"),
     ("ip", "iproute2", "the nodes that mente chaos cuts off"),
     ("m4", "m4", "the journals of the ledger's test"),
+    (
+        "python3-config",
+        "python3-dev",
+        "the test of Qpid Proton, which pip builds",
+    ),
 ];
 
 /// Debian has its programs beside the path, by version.

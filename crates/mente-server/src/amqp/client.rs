@@ -386,8 +386,9 @@ impl Client {
                 let session = session.map(|(lock, _)| lock);
                 let name = attach.name.as_str().to_owned();
                 let attached = self.desk.door.broker.attach(view.clone());
+                let modes = (mode, attach.receiver_settles);
                 let receiver =
-                    Receiver::new(name, who, view, mode, has_sessions, session, attached);
+                    Receiver::new(name, who, view, modes, has_sessions, session, attached);
                 Link::Receiver(Box::new(receiver))
             }
         };

@@ -13,6 +13,7 @@ use mente_broker::{
 use mente_engine::limits;
 use mente_wire::amqp::event::{self, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
+use mente_wire::amqp::performative::ReceiverSettleMode;
 use mente_wire::amqp::{DeliveryState, Outcome, condition};
 use tokio::time::timeout;
 
@@ -43,6 +44,9 @@ pub(super) struct Receiver {
     pub(super) who: Principal,
     pub(super) view: SubscriptionName,
     mode: Mode,
+    /// What is out when the link goes keeps its locks: a client of Service Bus may still settle it, by requests. One
+    /// that settles first, as AMQP's own clients do, knows of no locks.
+    keeps_locks: bool,
     /// Whether events of other doors are shown in sessions.
     has_sessions: bool,
     pub(super) session: Option<SessionLock>,
@@ -91,7 +95,7 @@ impl Receiver {
         name: String,
         who: Principal,
         view: SubscriptionName,
-        mode: Mode,
+        (mode, settles): (Mode, ReceiverSettleMode),
         has_sessions: bool,
         session: Option<SessionLock>,
         attached: Attached,
@@ -101,6 +105,7 @@ impl Receiver {
             who,
             view,
             mode,
+            keeps_locks: settles == ReceiverSettleMode::Second,
             has_sessions,
             session,
             taking: None,
@@ -690,8 +695,7 @@ impl Receiver {
         }
     }
 
-    /// The link is gone. What was sent under locks keeps them, as with Service Bus; what was not sent is others'
-    /// again, and so is a session.
+    /// The link is gone. What was sent may keep its locks; what was not is others' again, and so is a session.
     pub(super) fn leave(mut self, desk: &Desk) {
         self.stop();
         let mut endings: Vec<(Ending, Vec<LockToken>)> = Vec::new();
@@ -712,8 +716,12 @@ impl Receiver {
             // Its end has not been sent.
             held.extend(self.out.remove(&download.delivery()).map(|out| out.token));
         }
-        if !held.is_empty() && self.session.is_none() {
-            endings.push((Ending::Return, held));
+        if !self.keeps_locks {
+            held.extend(self.out.values().map(|out| out.token));
+        }
+        if self.session.is_none() {
+            let parts = held.chunks(limits::LOCK_TOKENS_PER_SETTLE);
+            endings.extend(parts.map(|part| (Ending::Return, part.to_vec())));
         }
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         let session = self.session.take();

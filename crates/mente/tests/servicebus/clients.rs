@@ -85,6 +85,13 @@ pub(crate) fn python() -> [&'static str; 2] {
         .map(String::as_str)
 }
 
+/// A client of no service's: AMQP as its standard has it.
+#[tokio::test]
+async fn qpid_proton_works() {
+    let program = tests().join("proton/run.py").display().to_string();
+    prove(&[python()[0], &program], "run").await;
+}
+
 #[tokio::test]
 async fn the_client_of_javascript_works() {
     let program = tests().join("js/run.mjs").display().to_string();

@@ -1,7 +1,7 @@
 //! The real binary against Azure's own clients of Service Bus, unmodified, with nothing changed but the connection
 //! string: Python (blocking and asyncio), JavaScript, Go and Java. Their programs in `tests/servicebus` have the same
 //! cases by the same names, each with queues and topics of its own; what one prints is what is judged here. Then Celery,
-//! whose transport is one of these clients.
+//! whose transport is one of these clients, and Qpid Proton, which is none.
 
 #[path = "../it/certificates.rs"]
 mod certificates;
