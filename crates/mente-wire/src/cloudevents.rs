@@ -22,6 +22,7 @@ use std::fmt;
 
 use mente_engine::{Attribute, Event, InvalidEvent};
 
+pub(crate) use binary::content_type;
 pub use binary::{Binary, from_binary, to_binary};
 pub use read::{parse_batch, parse_event};
 pub use write::{write_batch, write_event};

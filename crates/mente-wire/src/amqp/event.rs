@@ -6,6 +6,9 @@
 //! attributes (the AMQP binding of CloudEvents), and the body the data. A message that says no type has
 //! [`MESSAGE_TYPE`], one that says no source its entity.
 //!
+//! A message whose content type is `application/cloudevents+json` is the event that its body is (structured mode):
+//! attributes and data are those of the body.
+//!
 //! All else is the event's rest (`rest.rs`), with which [`write`] makes the message again: its body by bytes
 //! and kind, its properties by value and type. Events of other doors have no such rest, and are messages made of
 //! their attributes.
@@ -31,7 +34,7 @@ use bytes::Bytes;
 use mente_engine::{Attribute, Data, Event, Timestamp};
 
 use self::attributes::{is_attribute, natural_attributes};
-use self::body::Form;
+use self::body::{Form, enveloped};
 pub use self::kept::Kept;
 pub use self::large::{Packing, Unpacking};
 use self::rest::{Annotations, Rest};
@@ -238,9 +241,18 @@ fn incoming(
         }
     };
 
-    let mut event = natural_event(&properties, &sent, entity)?;
-    let (form, data) = body(event.datacontenttype.as_deref())?;
-    event.data = data;
+    let declared = properties.content_type.as_ref();
+    let (mut event, form) = match enveloped(&message.body, declared.map(Symbol::as_str)) {
+        Some(event) => {
+            let form = Form::Whole(message.body.clone());
+            (told(event, &properties, entity)?, form)
+        }
+        None => {
+            let event = natural_event(&properties, &sent, entity)?;
+            let (form, data) = body(event.datacontenttype.as_deref())?;
+            (Event { data, ..event }, form)
+        }
+    };
     let key = session.as_ref().or(partition_key.as_ref());
     event.key = key.map(|key| Bytes::from(key.clone()));
     let annotations = Annotations {
@@ -267,6 +279,13 @@ fn incoming(
 
 fn natural_event(properties: &Properties, sent: &Map, entity: &str) -> Result<Event, Unfit> {
     let mut event = natural_attributes(sent)?;
+    let declared = properties.content_type.as_ref();
+    event.datacontenttype = declared.and_then(|declared| plain(declared.as_str()));
+    told(event, properties, entity)
+}
+
+/// With what the properties say of it, and its entity.
+fn told(mut event: Event, properties: &Properties, entity: &str) -> Result<Event, Unfit> {
     if let Some(id) = &properties.message_id {
         let id = id_text(id);
         check_chars("the message id", Some(&id))?;
@@ -284,13 +303,10 @@ fn natural_event(properties: &Properties, sent: &Map, entity: &str) -> Result<Ev
     if event.kind.is_empty() {
         MESSAGE_TYPE.clone_into(&mut event.kind);
     }
-    let plain = |text: &str| is_attribute(text).then(|| text.to_owned());
     if event.subject.is_none() {
         let label = properties.subject.as_ref();
         event.subject = label.and_then(|label| plain(label.as_str()));
     }
-    let declared = properties.content_type.as_ref();
-    event.datacontenttype = declared.and_then(|declared| plain(declared.as_str()));
     if let Some(MessageId::String(id)) = &properties.correlation_id
         && event.extension("correlationid").is_none()
         && let Some(id) = plain(id.as_str())
@@ -299,6 +315,10 @@ fn natural_event(properties: &Properties, sent: &Map, entity: &str) -> Result<Ev
         event.extensions.push(("correlationid".to_owned(), id));
     }
     Ok(event)
+}
+
+fn plain(text: &str) -> Option<String> {
+    is_attribute(text).then(|| text.to_owned())
 }
 
 fn check_sizes(message: &Message, sent: &Map) -> Result<(), Unfit> {

@@ -155,7 +155,7 @@ fn is_token(byte: u8) -> bool {
 /// The declared content type, unless it would make the message something else. Clients of
 /// Event Grid namespaces declare `application/cloudevents+json` for the *data*; on a binary
 /// message that says structured mode, and its receiver would look for an event in the body.
-fn content_type(event: &Event) -> Option<String> {
+pub(crate) fn content_type(event: &Event) -> Option<String> {
     if let Some(declared) = event.datacontenttype.as_deref() {
         let fits_header = declared.bytes().all(|byte| (b' '..=b'~').contains(&byte));
         if fits_header && !declared.trim().is_empty() && !is_cloudevents(declared) {

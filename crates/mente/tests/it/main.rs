@@ -7,6 +7,9 @@ mod hooks;
 mod inbox;
 mod inline;
 mod namespaces;
+#[path = "../../../mente-server/tests/amqp/peer.rs"]
+#[expect(dead_code, reason = "the door's tests use the rest")]
+mod peer;
 mod postgres;
 mod repositories;
 mod server;
@@ -20,6 +23,7 @@ mod cloudevents_sdks;
 mod commands;
 mod demo;
 mod doctor;
+mod doors;
 mod eventgrid_sdk;
 mod events;
 mod faults;

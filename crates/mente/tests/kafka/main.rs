@@ -15,6 +15,9 @@ mod certificates;
 mod cutting;
 #[path = "../it/hooks.rs"]
 mod hooks;
+#[path = "../../../mente-server/tests/amqp/peer.rs"]
+#[expect(dead_code, reason = "the door's tests use the rest")]
+mod peer;
 #[path = "../it/postgres.rs"]
 mod postgres;
 #[path = "../it/repositories.rs"]
@@ -32,6 +35,8 @@ mod cloudevents_sdks;
 mod commands;
 #[path = "../it/demo.rs"]
 mod demo;
+#[path = "../it/doors.rs"]
+mod doors;
 #[path = "../it/eventgrid_sdk.rs"]
 mod eventgrid_sdk;
 #[path = "../it/events.rs"]

@@ -6,17 +6,19 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use mente_engine::event::is_json;
-use mente_engine::{Data, limits};
+use mente_engine::{Data, Event, limits};
 
 use super::{Unfit, uuid_text};
 use crate::amqp::message::{Body, BodyKind};
 use crate::amqp::value::Value;
 use crate::amqp::{code, composite, descriptor, encode};
+use crate::cloudevents::{self, Mode};
 use crate::json;
 
 /// Most data sections of one message.
 pub(super) const SECTIONS: usize = limits::EVENTS_PER_BATCH;
-/// Largest value that other doors are shown in JSON.
+/// Largest value that other doors are shown in JSON, and largest body that an event is taken out of: it is kept beside
+/// the event's data, since those who receive it get it as it came.
 const JSON_BYTES: usize = 256 << 10;
 
 /// What a body was, beside its bytes, which are the event's data.
@@ -98,6 +100,19 @@ fn write_section(descriptor: u64, code: u8, bytes: &[u8], out: &mut Vec<u8>) {
     encode::variable(code, bytes, out);
 }
 
+/// The event that a body is by what it declares (CloudEvents' structured mode), if it is one. What claims to be one and
+/// is none, or is too large, stays a message like any other.
+pub(super) fn enveloped(body: &Body, declared: Option<&str>) -> Option<Event> {
+    (Mode::of(declared) == Some(Mode::Structured)).then(|| envelope(body))?
+}
+
+fn envelope(body: &Body) -> Option<Event> {
+    let sections: Vec<Bytes> = body.data().take(SECTIONS).collect();
+    let size: usize = sections.iter().map(Bytes::len).sum();
+    let bytes = (size <= JSON_BYTES).then(|| Bytes::from(sections.concat()))?;
+    cloudevents::parse_event(&bytes).ok()
+}
+
 /// Parts of these lengths, and a last one of what is left.
 fn cut<'a>(mut bytes: &'a [u8], lengths: &[u32]) -> Option<Vec<&'a [u8]>> {
     let mut parts = Vec::with_capacity(lengths.len());
@@ -125,8 +140,12 @@ fn text(bytes: Bytes, declared: Option<&str>) -> Data {
     }
 }
 
-/// What other doors are shown of values that are neither bytes nor text: JSON if it can say them, else nothing.
+/// What other doors are shown of a body that is kept whole: the data of the event that it is; of values that are
+/// neither bytes nor text, JSON if it can say them, else nothing.
 fn shown(body: &Body, declared: Option<&str>) -> Data {
+    if body.kind() == BodyKind::Data {
+        return envelope(body).map_or(Data::None, |event| event.data);
+    }
     let mut out = Vec::new();
     let written = match body.kind() {
         BodyKind::Value => match body.read_value() {

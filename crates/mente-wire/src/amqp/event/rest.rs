@@ -8,13 +8,14 @@
 //! Anybody may have written the record that it lies in: what cannot be read counts as no rest.
 
 use bytes::{Buf, Bytes};
-use mente_engine::{Data, Event};
+use mente_engine::Event;
 
 use super::Stamp;
 use super::attributes::properties_of;
 use super::body::Form;
 use crate::amqp::message::{Body, Header, MapSection, Message, MessageId, Properties};
 use crate::amqp::value::{Map, Symbol, Text};
+use crate::cloudevents;
 
 const AMQP: u8 = 1;
 const NONE: u8 = 0;
@@ -102,10 +103,7 @@ impl Rest {
 
     /// What there is to say of an event that came through another door.
     pub(super) fn of_stranger(event: &Event, stamp: &Stamp<'_>) -> Self {
-        let is_json = matches!(event.data, Data::Json(_));
-        let declared = event.datacontenttype.as_deref();
-        let declared = declared.or(is_json.then_some("application/json"));
-        let declared = declared.map(|declared| Bytes::copy_from_slice(declared.as_bytes()));
+        let declared = cloudevents::content_type(event).map(Bytes::from);
         let key = event.key.as_ref().filter(|_| stamp.has_sessions).cloned();
         let properties = Properties {
             message_id: Some(MessageId::String(event.id.as_str().into())),
