@@ -16,6 +16,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::time::Duration;
 
@@ -79,10 +80,11 @@ pub trait Engine: Send + Sync + fmt::Debug {
     /// of an older term lands after that. The caller reads on to `at` before it decides.
     fn claim(&self, log: LogId) -> Answer<Fence>;
 
-    /// Bytes of the batches with records at `from` or beyond, cheap enough to ask before every append: what
-    /// lies before `from` costs time. `None`: this engine cannot tell.
-    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
-        let _ = (log, from);
+    /// About how many bytes lie at these offsets, which may be more than the log has: a batch, or a few small ones,
+    /// of which a part lies there counts by its share of offsets. Costs little for a whole log, else time by what
+    /// lies there. `None`: this engine cannot tell, or not now.
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
+        let _ = (log, offsets);
         Box::pin(std::future::ready(Ok(None)))
     }
 

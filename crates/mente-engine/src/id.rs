@@ -2,6 +2,7 @@
 
 use std::borrow::Borrow;
 use std::fmt;
+use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
@@ -58,6 +59,21 @@ impl SetName {
 
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+}
+
+impl Offset {
+    /// From here to whatever comes last.
+    pub fn on(self) -> Range<Self> {
+        self..Self(u64::MAX)
+    }
+
+    /// Of so many bytes at the offsets `there`, those at `wanted`, if each offset has as many.
+    pub fn share(bytes: u64, there: &Range<Self>, wanted: &Range<Self>) -> u64 {
+        let within = there.start.max(wanted.start).0..there.end.min(wanted.end).0;
+        let width = |range: Range<u64>| u128::from(range.end.saturating_sub(range.start));
+        let all = width(there.start.0..there.end.0).max(1);
+        (u128::from(bytes) * width(within) / all) as u64
     }
 }
 

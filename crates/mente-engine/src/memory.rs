@@ -2,6 +2,7 @@
 //! and is hard on whoever trusts more than those: offsets have random holes.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::batch::Batch;
@@ -176,10 +177,13 @@ impl Engine for MemoryEngine {
         done(self.lock().log(log).map(|log| log.bounds()))
     }
 
-    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
         done(self.lock().log(log).map(|log| {
-            let there = log.batches.iter().filter(|b| b.last_offset() >= from);
-            Some(there.map(|batch| batch.size() as u64).sum())
+            let share = |batch: &Batch| {
+                let there = batch.base_offset()..Offset(batch.last_offset().0 + 1);
+                Offset::share(batch.size() as u64, &there, &offsets)
+            };
+            Some(log.batches.iter().map(share).sum())
         }))
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::future::Future;
+use std::ops::Range;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll};
@@ -268,8 +269,8 @@ impl Engine for Embedded {
         done(self.shared.index().bounds(log))
     }
 
-    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
-        done(self.shared.index().size(log, from).map(Some))
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
+        done(self.shared.index().size(log, &offsets).map(Some))
     }
 
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {

@@ -4,7 +4,7 @@
 mod log;
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Range};
 
 use bytes::Bytes;
 use mente_engine::{
@@ -311,8 +311,8 @@ impl Index {
         self.log(id).map(Log::bounds)
     }
 
-    pub(crate) fn size(&self, id: LogId, from: Offset) -> Result<u64, Error> {
-        self.log(id).map(|log| log.size(from))
+    pub(crate) fn size(&self, id: LogId, offsets: &Range<Offset>) -> Result<u64, Error> {
+        self.log(id).map(|log| log.size(offsets))
     }
 
     pub(crate) fn watch(&mut self, id: LogId, seen: Offset) -> Result<Answer<Offset>, Error> {

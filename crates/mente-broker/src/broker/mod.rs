@@ -79,6 +79,7 @@ pub use past::{
     on_the_spot,
 };
 pub use publish::Position;
+use quota::Counts;
 pub use quota::Usage;
 pub use reacting::saga_principal;
 pub use read::{Start, StoredEvent};
@@ -160,6 +161,8 @@ pub struct Broker {
     teller: Arc<Teller>,
     /// Logs beside topics that were asked for.
     holds: Arc<Holds>,
+    /// What queues hold that have a quota.
+    counts: Arc<Counts>,
     /// Receive calls between nodes whose answers nobody heard.
     unheard: Arc<Unheard>,
     /// Of queue clients at this node.
@@ -301,6 +304,7 @@ impl Broker {
             reducers,
             teller,
             holds: Arc::default(),
+            counts: Arc::default(),
             unheard: Arc::default(),
             links: Arc::default(),
             is_as_written: false,

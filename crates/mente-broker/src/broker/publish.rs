@@ -73,12 +73,12 @@ impl Broker {
             open.events.push(index);
             if open.batch.size() > limits::BATCH_BYTES - 2 * limits::EVENT_BYTES {
                 let full = std::mem::take(open);
-                appends.push(self.append(topic.set.log(partition), full));
+                appends.push(self.append(name, topic.set.log(partition), full));
             }
         }
         for (partition, open) in pending {
             if !open.batch.is_empty() {
-                appends.push(self.append(topic.set.log(partition), open));
+                appends.push(self.append(name, topic.set.log(partition), open));
             }
         }
         for (partition, events, appended) in futures::future::join_all(appends).await {
@@ -97,6 +97,7 @@ impl Broker {
 
     fn append(
         &self,
+        name: &EntityName,
         log: LogId,
         full: Pending,
     ) -> impl Future<
@@ -106,6 +107,7 @@ impl Broker {
             std::result::Result<Offset, mente_engine::Error>,
         ),
     > + use<> {
+        self.counts.sent(name, full.batch.size());
         let append = self.engine.append(&[], vec![(log, full.batch.finish())]);
         async move {
             let appended = append.await.and_then(|appended| {

@@ -1,10 +1,20 @@
 //! How much a queue or topic holds, and how much it may.
 //!
-//! The bytes of a queue are those of its log from the first message on that is not settled, with those of its dead
-//! letters and of what waits until it is due: what is settled behind that first message is among them. Those of a
-//! topic are its whole log, which keeps what its retention says. The data of large messages counts from the first
-//! piece on that one of them claims: what is on its way to be claimed is among them, too. Where an engine cannot tell the size
-//! of a log, as Kafka, and on a branch, nothing is known and nothing refused.
+//! The bytes of a queue are those of what is not settled in its log, with its dead letters and what waits until it is
+//! due. The engine tells them by offsets: of a batch, or of a few small ones, in which some are settled the others count
+//! by their share. The widest ranges of what is settled are left out one by one ([`Need`]), and all narrower ones by
+//! their share of what lies between. The bytes of a topic are its whole log, which keeps what its retention says. The
+//! data of large messages counts from the first piece on that one of them claims: what is on its way to be claimed is
+//! among them, too.
+//!
+//! Kafka tells what the files of a log have, a second late, which are taken to have equally large records; on a branch,
+//! and where Kafka does not answer soon, nothing is known and nothing refused.
+//!
+//! Hardly any send has it counted: [`Counts`].
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use mente_engine::{Limit, LogId, Offset, SetInfo};
 
@@ -27,6 +37,80 @@ pub struct Usage {
     pub accessed_ms: Option<i64>,
 }
 
+/// For so long a count is good, with what this node sent meanwhile on top; others may send as well.
+const GOOD: Duration = Duration::from_secs(1);
+/// The same while less than half of what a queue may hold is there.
+const GOOD_FAR_BELOW: Duration = Duration::from_secs(10);
+/// Queues of which that is remembered; others are counted at each send.
+const COUNTS: usize = 10_000;
+
+/// What queues were found to hold: nearly all sends find here that there is room, and count nothing.
+#[derive(Debug, Default)]
+pub(super) struct Counts(Mutex<BTreeMap<EntityName, Count>>);
+
+#[derive(Clone, Copy, Debug)]
+struct Count {
+    /// On the monotone clock.
+    at: Duration,
+    /// None: the engine could not tell.
+    held: Option<u64>,
+    /// What this node sent since.
+    sent: u64,
+}
+
+impl Counts {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<EntityName, Count>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// None: it holds less than `most`, as far as need be known. Else it is to be counted, and so much that was sent
+    /// will be in that.
+    fn due(&self, name: &EntityName, now: Duration, most: u64) -> Option<u64> {
+        let mut counts = self.lock();
+        let Some(count) = counts.get_mut(name) else {
+            return Some(0);
+        };
+        let there = count.held.map(|held| held.saturating_add(count.sent));
+        if there.is_some_and(|there| there >= most) {
+            return Some(count.sent);
+        }
+        let good = match there {
+            Some(there) if there < most / 2 => GOOD_FAR_BELOW,
+            _ => GOOD,
+        };
+        if now.saturating_sub(count.at) < good {
+            return None;
+        }
+        // One counts again, and the others go on meanwhile.
+        count.at = now;
+        Some(count.sent)
+    }
+
+    /// It was counted, with so much of what was sent.
+    fn know(&self, name: &EntityName, at: Duration, held: Option<u64>, sent: u64) {
+        let mut counts = self.lock();
+        if let Some(count) = counts.get_mut(name) {
+            let sent = count.sent.saturating_sub(sent);
+            *count = Count { at, held, sent };
+            return;
+        }
+        if counts.len() >= COUNTS {
+            counts.retain(|_, count| at.saturating_sub(count.at) < GOOD_FAR_BELOW);
+        }
+        if counts.len() < COUNTS {
+            let sent = 0;
+            counts.insert(name.clone(), Count { at, held, sent });
+        }
+    }
+
+    /// So many bytes are on their way to the log of what may be a queue, or to one beside it.
+    pub(super) fn sent(&self, name: &EntityName, bytes: usize) {
+        if let Some(count) = self.lock().get_mut(name) {
+            count.sent = count.sent.saturating_add(bytes as u64);
+        }
+    }
+}
+
 impl Broker {
     pub async fn usage(&self, who: &Principal, name: &EntityName) -> Result<Usage> {
         authorize(self.options.access, who, Action::Manage, name)?;
@@ -34,8 +118,7 @@ impl Broker {
         let log = topic.set.log(0);
         let mut needs = self.needs(name).await?;
         if needs.iter().all(|need| need.log != log) {
-            let (from, trims) = (Offset(0), false);
-            needs.push(Need { log, from, trims });
+            needs.push(Need::of(log, Vec::new(), false));
         }
         let beside = self.engine.list(&name.dead_letter_sets()).await?;
         let bytes = self.bytes_held(name, &topic, &needs, &beside).await?;
@@ -66,7 +149,8 @@ impl Broker {
     }
 
     /// Refuses what is sent to a queue that holds what it may. Who asks at one time sees the same, so that what all
-    /// of them send may come on top. `own` is data that is kept for it already, which was asked about before.
+    /// of them send may come on top. `own` is data that is kept for it already, which was asked about before. Who then
+    /// sends says so ([`Counts::sent`]).
     pub(super) async fn check_quota(
         &self,
         name: &EntityName,
@@ -79,24 +163,12 @@ impl Broker {
         }
         let megabytes = entity.sending().max_size_megabytes;
         let most = u64::from(megabytes) << 20;
-        let log = topic.set.log(0);
-        let Some(mut all) = self.engine.size(log, Offset(0)).await? else {
+        let now = self.now().monotone;
+        let Some(sent) = self.counts.due(name, now, most.saturating_add(own)) else {
             return Ok(());
         };
-        let beside = self.engine.list(&name.dead_letter_sets()).await?;
-        for info in &beside {
-            let size = self.engine.size(info.id.log(0), Offset(0)).await?;
-            all += size.unwrap_or(0);
-        }
-        if all < most {
-            return Ok(());
-        }
-        let needs = self.needs(name).await?;
-        // A topic that was there before it became a queue keeps what its retention says.
-        if !needs.iter().any(|need| need.log == log && need.trims) {
-            return Ok(());
-        }
-        let held = self.bytes_held(name, topic, &needs, &beside).await?;
+        let held = self.held_of(name, topic, most).await?;
+        self.counts.know(name, now, held, sent);
         let held = held.unwrap_or(0).saturating_sub(own);
         if held < most {
             return Ok(());
@@ -106,6 +178,28 @@ impl Broker {
             entity.title
         );
         Err(Error::new(Kind::Full, message))
+    }
+
+    /// What a queue holds; where all that there is of it is less than `most`, that.
+    async fn held_of(&self, name: &EntityName, topic: &Topic, most: u64) -> Result<Option<u64>> {
+        let log = topic.set.log(0);
+        let Some(mut all) = self.engine.size(log, Offset(0).on()).await? else {
+            return Ok(None);
+        };
+        let beside = self.engine.list(&name.dead_letter_sets()).await?;
+        for info in &beside {
+            let size = self.engine.size(info.id.log(0), Offset(0).on()).await?;
+            all += size.unwrap_or(0);
+        }
+        if all < most {
+            return Ok(Some(all));
+        }
+        let needs = self.needs(name).await?;
+        // A topic that was there before it became a queue keeps what its retention says.
+        if !needs.iter().any(|need| need.log == log && need.trims) {
+            return Ok(None);
+        }
+        self.bytes_held(name, topic, &needs, &beside).await
     }
 
     /// The bytes of what is needed, with the data that it claims in the sets beside the topic.
@@ -143,40 +237,64 @@ impl Broker {
                 first = first.into_iter().chain(claimed).min();
             }
             if let Some(first) = first {
-                add(self.engine.size(parts, first).await?);
+                add(self.engine.size(parts, first.on()).await?);
             }
         }
         Ok(bytes)
     }
 
-    /// Where the pieces begin that are claimed from the first record on that is needed; none if none are. Looks at
-    /// one read's records: where there are more and none of those claims any, at all pieces that there are.
+    /// Where the pieces begin that are claimed by records that are needed; none if none are. Looks at one read's
+    /// records of each range: where there are more and none of those claims any, at all pieces that there are.
     async fn first_claimed(&self, need: &Need, parts: LogId) -> Result<Option<Offset>> {
         let bounds = self.engine.bounds(need.log).await?;
-        let from = match need.trims {
-            true => need.from.max(bounds.start),
-            false => bounds.start,
+        let needed: Vec<_> = match need.trims {
+            true => need.needed().collect(),
+            false => vec![Offset(0).on()],
         };
-        if from >= bounds.end {
-            return Ok(None);
-        }
-        let chunk = self.engine.read(need.log, from, Limit::default()).await?;
-        for record in records(&chunk, from) {
-            if let Some(claim) = Terms::of(&record?.1).claim {
-                let manifest = read_manifest(&*self.engine, parts, claim.at, claim.word).await?;
-                let first = manifest.and_then(|manifest| manifest.pieces.first().copied());
-                return Ok(Some(first.unwrap_or(claim.at)));
+        for needed in needed {
+            let (from, end) = (needed.start.max(bounds.start), needed.end.min(bounds.end));
+            if from >= end {
+                continue;
+            }
+            let chunk = self.engine.read(need.log, from, Limit::default()).await?;
+            for record in records(&chunk, from) {
+                let (offset, record) = record?;
+                let claim = Terms::of(&record).claim.filter(|_| offset < end);
+                if let Some(claim) = claim {
+                    let manifest =
+                        read_manifest(&*self.engine, parts, claim.at, claim.word).await?;
+                    let first = manifest.and_then(|manifest| manifest.pieces.first().copied());
+                    return Ok(Some(first.unwrap_or(claim.at)));
+                }
+            }
+            if chunk.next < end {
+                return Ok(Some(Offset(0)));
             }
         }
-        Ok((chunk.next < bounds.end).then_some(Offset(0)))
+        Ok(None)
     }
 
     async fn size_of(&self, need: &Need) -> Result<Option<u64>> {
-        let from = match need.trims {
-            true => need.from,
-            false => Offset(0),
+        if !need.trims {
+            return Ok(self.engine.size(need.log, Offset(0).on()).await?);
+        }
+        let behind = self.engine.size(need.log, need.settled_upto.on()).await?;
+        let among = need.from..need.settled_upto;
+        let (Some(behind), Some(mut among_bytes)) =
+            (behind, self.engine.size(need.log, among.clone()).await?)
+        else {
+            return Ok(None);
         };
-        Ok(self.engine.size(need.log, from).await?)
+        let mut offsets = among.end.0 - among.start.0;
+        for settled in &need.settled {
+            let bytes = self.engine.size(need.log, settled.clone()).await?;
+            among_bytes = among_bytes.saturating_sub(bytes.unwrap_or(0));
+            offsets = offsets.saturating_sub(settled.end.0 - settled.start.0);
+        }
+        // The others count by their share of what is left.
+        let others = Offset(0)..Offset(need.settled_besides);
+        let besides = Offset::share(among_bytes, &(Offset(0)..Offset(offsets)), &others);
+        Ok(Some(behind + among_bytes - besides))
     }
 
     async fn needs(&self, topic: &EntityName) -> Result<Vec<Need>> {
@@ -187,5 +305,50 @@ impl Broker {
             Reply::Needs(needs) => Ok(needs),
             other => Err(unexpected(&other)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn a_count_is_good_for_a_while_with_what_was_sent_since_on_top() {
+        let (counts, name) = (Counts::default(), EntityName::new("q").unwrap());
+        let due = |seconds: u32| counts.due(&name, SECOND * seconds, 100);
+        // Nobody asked about it.
+        counts.sent(&name, 1_000);
+        assert_eq!(due(0), Some(0));
+        counts.know(&name, Duration::ZERO, Some(40), 0);
+        assert_eq!((due(0), due(9)), (None, None), "less than half");
+        assert_eq!(due(10), Some(0));
+        assert_eq!(due(11), None, "it is being counted");
+        counts.sent(&name, 20);
+        counts.know(&name, SECOND * 10, Some(40), 0);
+        assert_eq!(due(10), None, "what was sent meanwhile may not be in it");
+        assert_eq!(due(11), Some(20));
+        counts.know(&name, SECOND * 11, Some(60), 20);
+        counts.sent(&name, 39);
+        assert_eq!(due(11), None);
+        counts.sent(&name, 1);
+        // Who may be refused is counted at each call.
+        assert_eq!((due(11), due(11)), (Some(40), Some(40)));
+        counts.know(&name, SECOND * 11, None, 40);
+        assert_eq!((due(11), due(12)), (None, Some(0)));
+    }
+
+    #[test]
+    fn no_more_is_remembered_than_may_be() {
+        let counts = Counts::default();
+        let name = |id: usize| EntityName::new(format!("q{id}")).unwrap();
+        for id in 0..COUNTS + 1 {
+            counts.know(&name(id), Duration::ZERO, Some(0), 0);
+        }
+        assert_eq!(counts.lock().len(), COUNTS);
+        assert_eq!(counts.due(&name(COUNTS), Duration::ZERO, 1), Some(0));
+        counts.know(&name(COUNTS), SECOND * 10, Some(0), 0);
+        assert_eq!(counts.lock().len(), 1, "what is too old is forgotten");
     }
 }

@@ -11,11 +11,12 @@
 //! ever asks for it; how many matches a range has is kept, since it is told from its width no more.
 
 use std::collections::BTreeMap;
+use std::iter::once;
 
 use mente_engine::Offset;
 use serde::{Deserialize, Serialize};
 
-use super::partition::{Partition, SETTLED_PER_VERDICT};
+use super::partition::{Durable, Partition, SETTLED_PER_VERDICT};
 use super::{Effects, Queue, Verdict};
 
 /// So many ranges are looked through for some to be joined.
@@ -129,6 +130,21 @@ impl Ranges {
 
     pub(super) fn retell(&self, partition: u32) -> Vec<Verdict> {
         verdicts(partition, self.0.values().copied().collect())
+    }
+}
+
+impl Durable {
+    /// What is needed of the log, in no order: all that is not settled, what is still to be copied from where it lies,
+    /// and what was given back.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = std::ops::Range<Offset>> {
+        let settled = &self.settled.0;
+        let starts = once(self.floor.0).chain(settled.values().map(|range| range.upto));
+        let ends = settled.keys().copied().chain(once(u64::MAX));
+        let between = starts.zip(ends).filter(|(start, end)| start < end);
+        let alone = self.dying.keys().chain(self.revived.keys());
+        let alone = alone.map(|offset| (offset.0, offset.0.saturating_add(1)));
+        let needed = between.chain(alone);
+        needed.map(|(start, end)| Offset(start)..Offset(end))
     }
 }
 

@@ -1,5 +1,8 @@
 //! What a shard is asked, and what it answers.
 
+use std::cmp::Reverse;
+use std::ops::Range;
+
 use mente_engine::{Bounds, LogId, Offset, Takes};
 use serde::{Deserialize, Serialize};
 
@@ -200,13 +203,66 @@ pub enum Reply {
 }
 
 /// What is needed of a log that views of one topic read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Need {
     pub log: LogId,
     /// Nothing before is.
     pub from: Offset,
     /// What is settled goes from it.
     pub trims: bool,
+    /// Of what lies behind this is not needed either: the widest ranges, at most [`SETTLED_TOLD`].
+    #[serde(default)]
+    pub settled: Vec<Range<Offset>>,
+    /// So many offsets more, in narrower ranges.
+    #[serde(default)]
+    pub settled_besides: u64,
+    /// Nothing is settled from here on.
+    #[serde(default)]
+    pub settled_upto: Offset,
+}
+
+/// A message that is put aside makes one range, and receivers that overtake each other make narrow ones.
+const SETTLED_TOLD: usize = 32;
+
+impl Need {
+    /// Of what is needed, in any order.
+    pub(crate) fn of(log: LogId, mut needed: Vec<Range<Offset>>, trims: bool) -> Self {
+        needed.sort_unstable_by_key(|range| range.start);
+        let from = needed.first().map(|range| range.start).unwrap_or_default();
+        let mut upto = from;
+        let mut settled: Vec<Range<Offset>> = Vec::new();
+        for range in needed {
+            if range.start > upto {
+                settled.push(upto..range.start);
+            }
+            upto = upto.max(range.end);
+        }
+        let settled_upto = settled.last().map_or(from, |range| range.end);
+        let width = |range: &Range<Offset>| range.end.0 - range.start.0;
+        let mut settled_besides = 0;
+        if settled.len() > SETTLED_TOLD {
+            settled.select_nth_unstable_by_key(SETTLED_TOLD, |range| Reverse(width(range)));
+            settled_besides = settled.drain(SETTLED_TOLD..).map(|r| width(&r)).sum();
+            settled.sort_unstable_by_key(|range| range.start);
+        }
+        Self {
+            log,
+            from,
+            trims,
+            settled,
+            settled_besides,
+            settled_upto,
+        }
+    }
+
+    /// Between what is told to be settled, in order; the last one has no end.
+    pub(crate) fn needed(&self) -> impl Iterator<Item = Range<Offset>> {
+        let ends = self.settled.iter().map(|range| range.start);
+        let starts = self.settled.iter().map(|range| range.end);
+        let ends = ends.chain([Offset(u64::MAX)]);
+        let starts = [self.from].into_iter().chain(starts);
+        starts.zip(ends).map(|(start, end)| start..end)
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -223,4 +279,50 @@ pub struct SubscriptionInfo {
     /// For so long nobody asked it for anything, as far as this owner knows.
     #[serde(default)]
     pub idle_ms: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use mente_engine::SetId;
+
+    use super::*;
+
+    fn need(needed: &[(u64, u64)]) -> Need {
+        let needed = needed
+            .iter()
+            .map(|(from, upto)| Offset(*from)..Offset(*upto));
+        Need::of(SetId(1).log(0), needed.collect(), true)
+    }
+
+    #[test]
+    fn what_no_view_needs_is_settled() {
+        // One that is put aside at 3, another view that has come to 20, and a letter that was given back at 12.
+        let need = need(&[(20, u64::MAX), (3, 4), (30, u64::MAX), (12, 13), (15, 18)]);
+        assert_eq!(need.from, Offset(3));
+        let settled = [(4, 12), (13, 15), (18, 20)].map(|(a, b)| Offset(a)..Offset(b));
+        assert_eq!(need.settled, settled);
+        assert_eq!((need.settled_besides, need.settled_upto), (0, Offset(20)));
+        let between = [(3, 4), (12, 13), (15, 18), (20, u64::MAX)];
+        let between = between.map(|(a, b)| Offset(a)..Offset(b));
+        assert!(need.needed().eq(between));
+    }
+
+    #[test]
+    fn the_widest_ranges_are_told_and_the_others_counted() {
+        let mut needed: Vec<_> = (0..100).map(|at| (at * 10, at * 10 + 9)).collect();
+        needed.push((2_000, u64::MAX));
+        let need = need(&needed);
+        assert_eq!(need.settled.len(), SETTLED_TOLD);
+        assert!(need.settled.is_sorted_by_key(|range| range.start));
+        assert_eq!(need.settled.last(), Some(&(Offset(999)..Offset(2_000))));
+        assert_eq!(need.settled_besides, 100 - SETTLED_TOLD as u64);
+        assert_eq!(need.settled_upto, Offset(2_000));
+    }
+
+    #[test]
+    fn of_what_nobody_reads_all_is_needed() {
+        let need = need(&[]);
+        assert_eq!((need.from, need.settled_upto), (Offset(0), Offset(0)));
+        assert_eq!(need.settled, []);
+    }
 }

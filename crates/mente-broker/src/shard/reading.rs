@@ -165,18 +165,16 @@ impl Shard {
 
     /// What the views of this topic need, of its log and of those beside it.
     pub(crate) fn needs(&self, topic: &EntityName) -> Vec<Need> {
-        let mut logs: BTreeMap<LogId, Need> = BTreeMap::new();
+        let mut logs: BTreeMap<LogId, (Vec<_>, bool)> = BTreeMap::new();
         for view in self.views.values().filter(|view| view.name.topic == *topic) {
-            let log = view.topic.set.log(0);
-            let partitions = partitions_over(&view.queue, 0);
-            let from = partitions.filter_map(|partition| view.queue.needs_from(partition));
-            let from = from.min().unwrap_or_default();
-            let trims = view.queue.settings().messages().trims;
-            let need = logs.entry(log).or_insert(Need { log, from, trims });
-            need.from = need.from.min(from);
-            need.trims |= trims;
+            let (needed, trims) = logs.entry(view.topic.set.log(0)).or_default();
+            let over = (0..).zip(view.queue.durable());
+            let over = over.filter(|(partition, _)| view.queue.log_index(*partition) == 0);
+            needed.extend(over.flat_map(|(_, durable)| durable.needed()));
+            *trims |= view.queue.settings().messages().trims;
         }
-        logs.into_values().collect()
+        let need = |(log, (needed, trims))| Need::of(log, needed, trims);
+        logs.into_iter().map(need).collect()
     }
 
     /// A record cannot be read: whoever seeks just it gives it up again. Gives how many views that concerns.

@@ -1,5 +1,6 @@
 //! States that are kept: they answer as a fold from the first event does, and read less.
 
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -48,8 +49,8 @@ impl Engine for Counting {
     fn bounds(&self, log: LogId) -> Answer<Bounds> {
         self.engine.bounds(log)
     }
-    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
-        self.engine.size(log, from)
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
+        self.engine.size(log, offsets)
     }
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
         self.engine.watch(log, seen)

@@ -1,5 +1,7 @@
 //! One log as readers see it.
 
+use std::ops::Range;
+
 use mente_engine::engine::Retention;
 use mente_engine::watch::Watchers;
 use mente_engine::{Bounds, Offset, Timestamp};
@@ -24,11 +26,16 @@ impl Log {
         }
     }
 
-    /// Bytes of the runs with something at `from` or beyond; those before are looked at.
-    pub(super) fn size(&self, from: Offset) -> u64 {
-        let before = self.runs.iter().take_while(|run| run.end() <= from);
-        let before: u64 = before.map(|run| u64::from(run.bytes)).sum();
-        self.runs.bytes() - before
+    /// Bytes of the runs at these offsets; one of which a part lies there counts by its share.
+    pub(super) fn size(&self, offsets: &Range<Offset>) -> u64 {
+        let first = self.runs.front().map(|run| run.base);
+        if first.is_none_or(|first| offsets.start <= first) && offsets.end >= self.end {
+            return self.runs.bytes();
+        }
+        let runs = self.runs.from(offsets.start);
+        let there = runs.take_while(|run| run.base < offsets.end);
+        let share = |run: &Run| Offset::share(run.bytes.into(), &(run.base..run.end()), offsets);
+        there.map(share).sum()
     }
 
     /// Whether each run begins where the one before it ends.

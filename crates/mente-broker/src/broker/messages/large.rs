@@ -123,6 +123,7 @@ impl Broker {
     /// Durable on return; gives its place. At most [`limits::PIECE_BYTES`].
     pub async fn put_piece(&self, upload: &Upload, piece: Bytes) -> Result<Offset> {
         self.check_upload(upload.began)?;
+        self.counts.sent(&upload.to, piece.len());
         let now = self.now().wall;
         let put = claim::put_piece(&*self.engine, upload.parts, now, piece).await;
         self.put(upload, put)

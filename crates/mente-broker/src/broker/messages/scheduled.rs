@@ -121,6 +121,7 @@ impl Broker {
             );
             return Err(Error::new(Kind::TooLarge, message));
         }
+        self.counts.sent(to, batch.size());
         if records.is_empty() {
             return Ok(Vec::new());
         }

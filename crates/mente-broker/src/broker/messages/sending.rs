@@ -115,14 +115,33 @@ impl Broker {
             };
             let record = self.record_of(who, message, now, None)?;
             if planted(Planted::TearBatches) && !batches.is_empty() {
-                self.append_whole(finished(std::mem::take(&mut batches))?)
-                    .await?;
+                let first = self.finished(to, std::mem::take(&mut batches))?;
+                self.append_whole(first).await?;
             }
             let batch = batches.entry(log);
             let batch = batch.or_insert_with(|| BatchBuilder::with_room(room));
             batch.push(&record);
         }
-        finished(batches)
+        self.finished(to, batches)
+    }
+
+    /// What is on its way to a queue or topic from now on, unless it is more than one batch takes.
+    pub(super) fn finished(
+        &self,
+        to: &EntityName,
+        batches: BTreeMap<LogId, BatchBuilder>,
+    ) -> Result<Vec<(LogId, Batch)>> {
+        if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
+            let message = format!(
+                "messages that are sent together have at most {} bytes",
+                limits::BATCH_BYTES
+            );
+            return Err(Error::new(Kind::TooLarge, message));
+        }
+        let bytes = batches.values().map(BatchBuilder::size).sum();
+        self.counts.sent(to, bytes);
+        let batches = batches.into_iter();
+        Ok(batches.map(|(log, batch)| (log, batch.finish())).collect())
     }
 
     /// All or none, if the engine can: else log by log, and what fails after the first may be there in part.
@@ -188,19 +207,6 @@ impl Broker {
         let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         Ok((entity, topic))
     }
-}
-
-/// Refuses more than one batch takes.
-pub(super) fn finished(batches: BTreeMap<LogId, BatchBuilder>) -> Result<Vec<(LogId, Batch)>> {
-    if batches.values().any(|b| b.size() > limits::BATCH_BYTES) {
-        let message = format!(
-            "messages that are sent together have at most {} bytes",
-            limits::BATCH_BYTES
-        );
-        return Err(Error::new(Kind::TooLarge, message));
-    }
-    let batches = batches.into_iter();
-    Ok(batches.map(|(log, batch)| (log, batch.finish())).collect())
 }
 
 /// The data of these messages that is kept already.

@@ -12,7 +12,6 @@ use mente_engine::{BatchBuilder, LogId, Offset, Record};
 
 use super::super::{Broker, unexpected};
 use super::sending::bytes_kept;
-use super::sending::finished;
 use super::{Ending, LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
@@ -113,7 +112,7 @@ impl Broker {
             self.check_quota(home, entity, topic, own).await?;
         }
         if let Some(log) = together {
-            return self.append_one(log, &records).await;
+            return self.append_one(home, log, &records).await;
         }
         let mut soon = Vec::new();
         if let Some((_, topic)) = &place {
@@ -126,11 +125,11 @@ impl Broker {
         self.transact(home, settlings, held.clone(), soon).await
     }
 
-    async fn append_one(&self, log: LogId, records: &[Record]) -> Result<()> {
+    async fn append_one(&self, to: &EntityName, log: LogId, records: &[Record]) -> Result<()> {
         let mut batch = BatchBuilder::default();
         records.iter().for_each(|record| batch.push(record));
-        self.append_whole(finished(BTreeMap::from([(log, batch)]))?)
-            .await
+        let batch = self.finished(to, BTreeMap::from([(log, batch)]))?;
+        self.append_whole(batch).await
     }
 
     async fn transact(

@@ -1,6 +1,7 @@
 //! A broker on an engine that may die over an append, and what is done to its queues.
 
 use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -79,8 +80,8 @@ impl Engine for Mortal {
     fn bounds(&self, log: LogId) -> Answer<Bounds> {
         self.engine.bounds(log)
     }
-    fn size(&self, log: LogId, from: Offset) -> Answer<Option<u64>> {
-        self.engine.size(log, from)
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
+        self.engine.size(log, offsets)
     }
     fn watch(&self, log: LogId, seen: Offset) -> Answer<Offset> {
         self.engine.watch(log, seen)
