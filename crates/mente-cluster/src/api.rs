@@ -34,6 +34,7 @@ requests! {
     21 DeleteRecordsRequest DeleteRecordsResponse,
     22 InitProducerIdRequest InitProducerIdResponse,
     32 DescribeConfigsRequest DescribeConfigsResponse,
+    35 DescribeLogDirsRequest DescribeLogDirsResponse,
     37 CreatePartitionsRequest CreatePartitionsResponse,
     44 IncrementalAlterConfigsRequest IncrementalAlterConfigsResponse,
     61 DescribeProducersRequest DescribeProducersResponse,

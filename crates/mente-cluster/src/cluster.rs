@@ -37,6 +37,8 @@ pub(crate) struct Topic {
 pub(crate) enum Role {
     Question,
     Read,
+    /// A broker looks through all of its logs for that.
+    Size,
     /// One of [`limits::APPEND_CONNECTIONS`].
     Append(u8),
 }

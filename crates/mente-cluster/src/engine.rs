@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::ops::Range;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,6 +18,7 @@ use crate::cluster::{Cluster, ask_again};
 use crate::lane::{self, Append, Command, Lane, Reply, State};
 use crate::name::Prefix;
 use crate::safety::{self, Faults};
+use crate::size::Sizes;
 use crate::{limits, read, sets};
 
 /// Where the cluster is, and how to be its client.
@@ -39,6 +41,7 @@ pub struct ClusterEngine {
     options: Options,
     runtime: Handle,
     lanes: Arc<Mutex<HashMap<LogId, Lane>>>,
+    sizes: Arc<Sizes>,
 }
 
 impl Options {
@@ -70,6 +73,7 @@ impl ClusterEngine {
             options,
             runtime: Handle::current(),
             lanes: Arc::default(),
+            sizes: Arc::default(),
         }
     }
 
@@ -229,7 +233,22 @@ impl Engine for ClusterEngine {
     }
 
     fn trim(&self, log: LogId, before: Offset) -> Answer<()> {
+        if self.sizes.is_first_trim(log.set) {
+            // Beside it: without that it only goes later.
+            drop(
+                self.change(
+                    move |cluster| async move { sets::make_small(&cluster, log.set).await },
+                ),
+            );
+        }
         self.change(move |cluster| async move { read::trim(&cluster, log, before).await })
+    }
+
+    fn size(&self, log: LogId, offsets: Range<Offset>) -> Answer<Option<u64>> {
+        let (sizes, runtime) = (Arc::clone(&self.sizes), self.runtime.clone());
+        self.ask(
+            move |cluster| async move { Ok(sizes.size(&cluster, &runtime, log, offsets).await) },
+        )
     }
 
     fn claim(&self, log: LogId) -> Answer<Fence> {

@@ -3,7 +3,7 @@
 //! ```text
 //!   Engine call --> lane (one per log, call order) --> produce --+
 //!        |             claim, renew: fence                       +--> connection --> broker
-//!        +-------> read, sets (questions, asked again) ----------+
+//!        +-------> read, sets, size (questions, asked again) ----+
 //! ```
 //! Sets are topics (`name.rs` has the table of names), logs are partitions, a fence is the
 //! epoch of a producer. Batches pass as they are, but for the twelve bytes that a broker patches
@@ -27,6 +27,7 @@ mod read;
 mod safety;
 mod sets;
 mod settings;
+mod size;
 
 mod api;
 mod cluster;

@@ -14,6 +14,16 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 pub(crate) const BROKER_MS: i32 = 20_000;
 /// How long a question without effects is asked again while brokers move or restart.
 pub(crate) const ASK: Duration = Duration::from_secs(15);
+/// How long what a broker said of the size of a log is good: it is asked no more often.
+pub(crate) const SIZE_GOOD: Duration = Duration::from_secs(1);
+/// How long somebody waits to be told it.
+pub(crate) const SIZE_WAIT: Duration = Duration::from_millis(100);
+/// After so long without a look files may have gone unseen: twice the time after which brokers look for some to delete.
+pub(crate) const SIZE_REMEMBERED: Duration = Duration::from_secs(600);
+/// Logs whose size is known.
+pub(crate) const SIZES: usize = 10_000;
+/// Of a log that is trimmed: a file goes as a whole.
+pub(crate) const TRIMMED_FILE_BYTES: u32 = 16 << 20;
 /// First and last pause between two tries.
 pub(crate) const PAUSE_MIN: Duration = Duration::from_millis(10);
 pub(crate) const PAUSE_MAX: Duration = Duration::from_millis(250);

@@ -154,9 +154,12 @@ pub(crate) async fn alter(cluster: &Cluster, set: SetId, change: Change) -> Resu
                 .map_err(unknown_if_busy)?;
             usable(cluster, set, logs).await
         }
-        Change::Retention(retention) => ask_again(|| retain(cluster, set, retention))
-            .await
-            .map_err(unknown_if_busy),
+        Change::Retention(retention) => {
+            let settings = settings_of(retention);
+            ask_again(|| configure(cluster, set, &settings))
+                .await
+                .map_err(unknown_if_busy)
+        }
     }
 }
 
@@ -183,13 +186,24 @@ async fn grow(cluster: &Cluster, set: SetId, logs: u32) -> Result<(), Again> {
     Err(Again::Later("the new logs do not show yet".into()))
 }
 
-async fn retain(cluster: &Cluster, set: SetId, retention: Retention) -> Result<(), Again> {
+/// Has the set's files be small from now on: what is trimmed goes with whole files.
+pub(crate) async fn make_small(cluster: &Cluster, set: SetId) -> Result<(), Error> {
+    let bytes = limits::TRIMMED_FILE_BYTES.to_string();
+    let settings = [("segment.bytes", bytes)];
+    ask_again(|| configure(cluster, set, &settings)).await
+}
+
+async fn configure(
+    cluster: &Cluster,
+    set: SetId,
+    settings: &[(&'static str, String)],
+) -> Result<(), Again> {
     let topic = cluster.refresh(set).await?;
-    let settings = settings_of(retention).into_iter().map(|(name, value)| {
+    let settings = settings.iter().map(|(name, value)| {
         AlterableConfig::default()
             .with_name(StrBytes::from_static_str(name))
             .with_config_operation(SET_VALUE)
-            .with_value(Some(StrBytes::from_string(value)))
+            .with_value(Some(StrBytes::from_string(value.clone())))
     });
     let resource = AlterConfigsResource::default()
         .with_resource_type(OF_TOPIC)

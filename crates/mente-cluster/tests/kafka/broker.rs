@@ -90,6 +90,9 @@ impl Broker {
                 "transaction.remove.expired.transaction.cleanup.interval.ms",
                 CHECK,
             ),
+            // Files of what was trimmed.
+            ms("log.retention.check.interval.ms", CHECK),
+            ms("log.initial.task.delay.ms", CHECK),
         ];
         let bootstrap = format!("127.0.0.1:{port}");
         let broker = Self {
@@ -123,6 +126,10 @@ impl Broker {
             .arg(self.directory.path())
             .status();
         stopped.is_ok_and(|status| status.success())
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
+        self.directory.path().join("data")
     }
 
     pub(crate) fn restart(&self) {

@@ -12,6 +12,7 @@ mod group;
 mod identity;
 mod proxy;
 mod raw;
+mod size;
 
 use std::sync::Arc;
 

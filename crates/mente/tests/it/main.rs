@@ -41,6 +41,7 @@ mod process;
 mod projection_test;
 mod projections;
 mod pull;
+mod quota;
 mod reducers;
 mod refusals;
 mod relays;

@@ -22,5 +22,8 @@ pub(crate) fn flags() -> Vec<String> {
     flags.map(str::to_owned).to_vec()
 }
 
+/// Whether what a log holds is known exactly and at once; Kafka tells of its files, once a second.
+pub(crate) const TELLS_SIZES_EXACTLY: bool = false;
+
 /// Whether another retention takes events at once; Kafka looks every five minutes.
 pub(crate) const TRIMS_AT_ONCE: bool = false;

@@ -61,6 +61,8 @@ mod process;
 mod projections;
 #[path = "../it/pull.rs"]
 mod pull;
+#[path = "../it/quota.rs"]
+mod quota;
 #[path = "../it/reducers.rs"]
 mod reducers;
 #[path = "../it/refusals.rs"]
