@@ -2,12 +2,14 @@
 //! there when a server begins.
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use mente::client::Client;
 use serde_json::{Map, Value, json};
 
 use crate::certificates::text;
-use crate::server::{Server, command};
+use crate::server::{SOON, Server, command};
 use crate::verbs::{mente, ok};
 
 /// In the shape of the emulator's own file, with each of its properties.
@@ -638,6 +640,22 @@ fn only_who_manages_everything_declares() {
     assert_eq!(with("secret", "diff"), Some(0));
 }
 
+/// The exit code of a server that must not begin, and what it said.
+fn ended(mut server: Command) -> (Option<i32>, String) {
+    let mut process = server.stderr(Stdio::piped()).spawn().unwrap();
+    let began = Instant::now();
+    while process.try_wait().unwrap().is_none() {
+        if began.elapsed() > SOON {
+            process.kill().unwrap();
+            panic!("the server began");
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = process.wait_with_output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), said)
+}
+
 #[test]
 fn a_server_begins_with_what_is_declared_or_not_at_all() {
     let written = Written::new();
@@ -663,11 +681,8 @@ fn a_server_begins_with_what_is_declared_or_not_at_all() {
             text(file),
             "--data-dir",
         ]);
-        let output = command.arg(data.path()).args(more).output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        command.arg(data.path()).args(more);
+        ended(command)
     };
     let missing = written.directory.path().join("missing.json");
     let (code, err) = begin(&missing, &[]);
@@ -702,13 +717,10 @@ fn a_server_whose_queues_are_others_does_not_begin() {
     server.terminate();
     server.wait();
     written.of(session(false), json!([]));
-    let output = server
-        .rival()
-        .args(["--http", "127.0.0.1:0"])
-        .output()
-        .unwrap();
-    let err = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(6), "{err}");
+    let mut rival = server.rival();
+    rival.args(["--http", "127.0.0.1:0"]);
+    let (code, err) = ended(rival);
+    assert_eq!(code, Some(6), "{err}");
     assert!(
         err.contains("RequiresSession of queue q is fixed when it is made"),
         "{err}"
