@@ -24,6 +24,8 @@ pub(super) const WORDS: &[&str] = &[
     "x-opt-scheduled-enqueue-time",
     "deadletterreason",
     "application/json",
+    "application/cloudevents+json",
+    r#"{"specversion":"1.0","id":"1","source":"/s","type":"t","data":1}"#,
 ];
 
 fn kept(event: &Event) -> Event {

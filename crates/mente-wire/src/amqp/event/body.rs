@@ -107,9 +107,10 @@ pub(super) fn enveloped(body: &Body, declared: Option<&str>) -> Option<Event> {
 }
 
 fn envelope(body: &Body) -> Option<Event> {
-    let sections: Vec<Bytes> = body.data().take(SECTIONS).collect();
+    let sections: Vec<Bytes> = body.data().take(SECTIONS + 1).collect();
     let size: usize = sections.iter().map(Bytes::len).sum();
-    let bytes = (size <= JSON_BYTES).then(|| Bytes::from(sections.concat()))?;
+    let fits = sections.len() <= SECTIONS && size <= JSON_BYTES;
+    let bytes = fits.then(|| Bytes::from(sections.concat()))?;
     cloudevents::parse_event(&bytes).ok()
 }
 
