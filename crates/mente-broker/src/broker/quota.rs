@@ -13,6 +13,7 @@
 //! Hardly any send has it counted: [`Counts`].
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -278,18 +279,22 @@ impl Broker {
         if !need.trims {
             return Ok(self.engine.size(need.log, Offset(0).on()).await?);
         }
-        let behind = self.engine.size(need.log, need.settled_upto.on()).await?;
-        let among = need.from..need.settled_upto;
+        // An older Mente at another node tells of no ranges.
+        let upto = need.settled_upto.max(need.from);
+        let (among, width) = (need.from..upto, |r: &Range<Offset>| {
+            r.end.0.saturating_sub(r.start.0)
+        });
+        let behind = self.engine.size(need.log, upto.on()).await?;
         let (Some(behind), Some(mut among_bytes)) =
             (behind, self.engine.size(need.log, among.clone()).await?)
         else {
             return Ok(None);
         };
-        let mut offsets = among.end.0 - among.start.0;
+        let mut offsets = width(&among);
         for settled in &need.settled {
             let bytes = self.engine.size(need.log, settled.clone()).await?;
             among_bytes = among_bytes.saturating_sub(bytes.unwrap_or(0));
-            offsets = offsets.saturating_sub(settled.end.0 - settled.start.0);
+            offsets = offsets.saturating_sub(width(settled));
         }
         // The others count by their share of what is left.
         let others = Offset(0)..Offset(need.settled_besides);

@@ -55,7 +55,8 @@ async fn what_is_trimmed_is_not_of_the_size_and_its_files_go() {
     while files().len() < 4 {
         append(&engine, log).await;
         count += 1;
-        soon("a fourth file");
+        // Kafka's own would be of 1 GiB.
+        assert!(count < 500, "the files stay large");
     }
     let whole = (count * MIB)..=(count * MIB + FILE);
     while size(Offset(0))

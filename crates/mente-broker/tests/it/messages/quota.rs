@@ -113,7 +113,10 @@ fn what_is_settled_here_and_there_is_not_of_the_size() {
     world.end(&every_third, Ending::Complete);
     // All are of one size; a third of them went. Holes between offsets, which this engine leaves, count as messages do.
     let left = world.bytes();
-    assert!((all * 65 / 100..all * 3 / 4).contains(&left), "{left} of {all}");
+    assert!(
+        (all * 65 / 100..all * 3 / 4).contains(&left),
+        "{left} of {all}"
+    );
     assert_eq!(world.crash().bytes(), left);
 }
 
