@@ -12,8 +12,9 @@ use super::partition::{Entry, State};
 use super::taking::SessionLock;
 use super::{Effects, Queue, Verdict};
 
-/// Records that one decision names; those that nobody has read go as a range behind them.
-pub const NAMED_PER_DELETION: usize = 4_000;
+/// Records that one decision names; those that nobody has read go as a range behind them. More than a window holds and
+/// what one read adds to it, since the next ones are read as soon as there is room for them.
+pub const NAMED_PER_DELETION: usize = if cfg!(test) { 4_000 } else { 32_000 };
 
 impl Queue {
     /// Deletes up to `max` records that nobody has and that were written before; `None` if the session is lost.
