@@ -98,7 +98,7 @@ impl Said {
     }
 
     /// An empty body that declares nothing is no data.
-    fn from_headers(mut self, event: &str) -> Self {
+    fn out_of_headers(mut self, event: &str) -> Self {
         self = self.in_headers(event);
         if self.text("datacontenttype").is_none() {
             self.data = self.data.filter(|data| !data.is_empty());
@@ -134,7 +134,7 @@ impl In {
         let said = Said::structured(event);
         match self {
             Self::Structured | Self::Envelope => said,
-            Self::Headers => said.from_headers(event),
+            Self::Headers => said.out_of_headers(event),
             Self::Properties(_) => said.in_binary_mode(event),
         }
     }
