@@ -451,7 +451,7 @@ fn ends(world: &World, id: u64, filter: Option<&Filter>) -> BTreeMap<u64, u32> {
     let matching = world
         .log
         .iter()
-        .filter(|a| filter.is_none_or(|f| f.matches(&a.event)));
+        .filter(|a| filter.is_none_or(|f| f.matches(a.event())));
     let mut ends: BTreeMap<u64, u32> = matching.map(|a| (a.offset.0, 0)).collect();
     let mut count = |offset, by: u32| {
         let ends = ends.get_mut(&offset).expect("published and matching");

@@ -69,6 +69,8 @@ mod tests {
     use mente_broker::{EntityName, Principal, SubscriptionName};
     use mente_wire::amqp::Uuid;
 
+    use std::sync::Arc;
+
     use super::*;
     use crate::amqp::address::{Address, Place};
 
