@@ -32,10 +32,23 @@ impl Log {
         if first.is_none_or(|first| offsets.start <= first) && offsets.end >= self.end {
             return self.runs.bytes();
         }
-        let runs = self.runs.from(offsets.start);
-        let there = runs.take_while(|run| run.base < offsets.end);
-        let share = |run: &Run| Offset::share(run.bytes.into(), &(run.base..run.end()), offsets);
-        there.map(share).sum()
+        let share = |run: &Run, offsets: &Range<Offset>| {
+            Offset::share(run.bytes.into(), &(run.base..run.end()), offsets)
+        };
+        let within = |offsets: &Range<Offset>| -> u64 {
+            let runs = self.runs.from(offsets.start);
+            let there = runs.take_while(|run| run.base < offsets.end);
+            there.map(|run| share(run, offsets)).sum()
+        };
+        // Of what reaches to the end, the shorter side is added up: a full queue is asked at each send.
+        let first = first.unwrap_or_default();
+        match offsets.end >= self.end && offsets.start.0 - first.0 < self.end.0 - offsets.start.0 {
+            true => self
+                .runs
+                .bytes()
+                .saturating_sub(within(&(first..offsets.start))),
+            false => within(offsets),
+        }
     }
 
     /// Whether each run begins where the one before it ends.

@@ -42,7 +42,7 @@ use super::download::{Failed, Opened};
 use super::management;
 use super::receiver::Receiver;
 use super::requests::Request;
-use super::sender::{self, Call, Sender, Verdict};
+use super::sender::{self, Call, Sender};
 use super::settle::Settlement;
 use super::tokens::Claims;
 use super::transactions::Transactions;
@@ -74,7 +74,8 @@ pub(super) enum Done {
     Led(LinkId, Box<Result<Lead, Refusal>>),
     Took(LinkId, mente_broker::Result<Vec<Held>>),
     Completed(LinkId, mente_broker::Result<Vec<Held>>),
-    Sent(Vec<(LinkId, Vec<Verdict>)>),
+    /// With those that are to be sent again, by themselves.
+    Sent(Vec<sender::Answered>, Vec<Call>),
     Settled(LinkId, Vec<Settlement>, Result<Vec<bool>, Refusal>),
     /// To a request of this link.
     Answered {
@@ -160,6 +161,15 @@ pub(super) enum Node {
         /// Whether its messages are in sessions.
         has_sessions: bool,
     },
+}
+
+/// How a link came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Left {
+    /// One of both said so.
+    Said,
+    /// With its connection.
+    Broken,
 }
 
 impl Link {
@@ -294,11 +304,11 @@ impl Client {
                     }
                 }
             }
-            Event::Detached { link, .. } => self.drop_link(link),
+            Event::Detached { link, .. } => self.drop_link(link, Left::Said),
             Event::Ended { session, .. } => {
                 let gone = self.links.keys().filter(|link| link.session == session);
                 for link in gone.copied().collect::<Vec<_>>() {
-                    self.drop_link(link);
+                    self.drop_link(link, Left::Said);
                 }
             }
             Event::Closed { error, .. } => {
@@ -475,7 +485,7 @@ impl Client {
                 (Ok(_), None) => {}
                 (Err(refusal), _) => {
                     let _ = machine.detach(id, Some(refusal.to_error()));
-                    self.drop_link(id);
+                    self.drop_link(id, Left::Said);
                 }
             }
         }
@@ -502,7 +512,7 @@ impl Client {
             Ok(()) => drop(self.due.insert(id)),
             Err(refusal) => {
                 let _ = machine.detach(id, Some(refusal.to_error()));
-                self.drop_link(id);
+                self.drop_link(id, Left::Said);
             }
         }
     }
@@ -524,7 +534,8 @@ impl Client {
                     self.received(machine, id, completed);
                 }
             }
-            Done::Sent(all) => {
+            Done::Sent(all, again) => {
+                sender::begin_apart(again, &self.desk);
                 for (id, verdicts) in all {
                     if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
                         sender.sent(machine, id, verdicts);
@@ -680,7 +691,7 @@ impl Client {
         }
     }
 
-    fn drop_link(&mut self, id: LinkId) {
+    fn drop_link(&mut self, id: LinkId, left: Left) {
         self.due.remove(&id);
         self.stuck.remove(&id);
         self.claims.let_go(id);
@@ -688,7 +699,7 @@ impl Client {
         self.downloads.remove(&id);
         match self.links.remove(&id) {
             Some(Link::Asked { work, .. }) => work.abort(),
-            Some(Link::Receiver(receiver)) => receiver.leave(&self.desk),
+            Some(Link::Receiver(receiver)) => receiver.leave(left, &self.desk),
             Some(Link::Coordinator { .. }) => self.transactions.leave(id, &self.desk),
             Some(Link::Sender(_) | Link::Requests { .. } | Link::Replies { .. }) | None => {}
         }
@@ -696,11 +707,15 @@ impl Client {
 
     /// No link is there any more.
     pub(super) fn forget(&mut self) {
+        self.forget_all(Left::Said);
+    }
+
+    fn forget_all(&mut self, left: Left) {
         self.is_leaving = false;
         self.stalled = None;
         self.lane = Lane::Free;
         for id in self.links.keys().copied().collect::<Vec<_>>() {
-            self.drop_link(id);
+            self.drop_link(id, left);
         }
     }
 
@@ -727,7 +742,8 @@ impl Client {
 
     /// Gives back what the client had, and lets what it asked for come to its end.
     pub(super) async fn leave(&mut self) {
-        self.forget();
+        // Links that are there still were not ended by anybody.
+        self.forget_all(Left::Broken);
         let rest = async { while self.desk.work.next().await.is_some() {} };
         if timeout(LEAVE_WAIT, rest).await.is_err() {
             tracing::debug!("what an AMQP client left behind was not done in time");

@@ -17,7 +17,7 @@ use mente_wire::amqp::performative::ReceiverSettleMode;
 use mente_wire::amqp::{DeliveryState, Outcome, condition};
 use tokio::time::timeout;
 
-use super::client::{Desk, Done};
+use super::client::{Desk, Done, Left};
 use super::condition::Refusal;
 use super::download::{self, Download, Failed, Opened};
 use super::settle::{self, Out, Settlement};
@@ -696,7 +696,7 @@ impl Receiver {
     }
 
     /// The link is gone. What was sent may keep its locks; what was not is others' again, and so is a session.
-    pub(super) fn leave(mut self, desk: &Desk) {
+    pub(super) fn leave(mut self, left: Left, desk: &Desk) {
         self.stop();
         let mut endings: Vec<(Ending, Vec<LockToken>)> = Vec::new();
         for settlement in std::mem::take(&mut self.settling) {
@@ -716,12 +716,21 @@ impl Receiver {
             // Its end has not been sent.
             held.extend(self.out.remove(&download.delivery()).map(|out| out.token));
         }
+        let mut failed = Vec::new();
         if !self.keeps_locks {
-            held.extend(self.out.values().map(|out| out.token));
+            let out = self.out.values().map(|out| out.token);
+            match left {
+                Left::Said => held.extend(out),
+                // It may be what the client died of.
+                Left::Broken => failed.extend(out),
+            }
         }
         if self.session.is_none() {
-            let parts = held.chunks(limits::LOCK_TOKENS_PER_SETTLE);
-            endings.extend(parts.map(|part| (Ending::Return, part.to_vec())));
+            let abandoned = Ending::Abandon { note: None };
+            for (tokens, ending) in [(held, Ending::Return), (failed, abandoned)] {
+                let parts = tokens.chunks(limits::LOCK_TOKENS_PER_SETTLE);
+                endings.extend(parts.map(|part| (ending.clone(), part.to_vec())));
+            }
         }
         let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
         let session = self.session.take();

@@ -438,6 +438,16 @@ fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::E
     let _ = machine.settle(link, id, Some(rejected));
 }
 
+/// What became of the deliveries of one link.
+pub(super) type Answered = (LinkId, Vec<Verdict>);
+
+/// Has the broker send each of these by itself: others do not wait for them.
+pub(super) fn begin_apart(calls: Vec<Call>, desk: &Desk) {
+    for call in calls {
+        begin_group(vec![call], desk);
+    }
+}
+
 /// Has the broker send these; those of several links together, where the engine has it so.
 pub(super) fn begin(calls: Vec<Call>, desk: &Desk) {
     let together = desk.door.broker.sends_together();
@@ -461,7 +471,8 @@ fn begin_group(mut group: Vec<Call>, desk: &Desk) {
     let broker = desk.broker();
     desk.begin_apart(async move {
         if group.len() > 1 {
-            return Done::Sent(send_together(&broker, group).await);
+            let (answered, again) = send_together(&broker, group).await;
+            return Done::Sent(answered, again);
         }
         let Some(Call {
             link,
@@ -472,7 +483,10 @@ fn begin_group(mut group: Vec<Call>, desk: &Desk) {
         else {
             return Done::Nothing;
         };
-        Done::Sent(vec![(link, send(&broker, &who, &to, sent).await)])
+        Done::Sent(
+            vec![(link, send(&broker, &who, &to, sent).await)],
+            Vec::new(),
+        )
     });
 }
 
@@ -494,30 +508,22 @@ impl Call {
     }
 }
 
-async fn send_together(broker: &Broker, calls: Vec<Call>) -> Vec<(LinkId, Vec<Verdict>)> {
+/// What became of them, and those of which each delivery is to be sent by itself, which takes longer.
+async fn send_together(broker: &Broker, calls: Vec<Call>) -> (Vec<Answered>, Vec<Call>) {
     let sendings: Vec<_> = calls.iter().map(Call::sending).collect();
     let results = broker.send_together(&sendings).await;
     drop(sendings);
-    let mut all = Vec::with_capacity(calls.len());
-    for (
-        Call {
-            link,
-            who,
-            to,
-            sent,
-        },
-        result,
-    ) in calls.into_iter().zip(results)
-    {
-        let verdicts = match result {
-            Err(error) if is_of_content(&error) && sent.len() > 1 => {
-                send_each(broker, &who, &to, sent).await
+    let (mut answered, mut again) = (Vec::with_capacity(calls.len()), Vec::new());
+    for (call, result) in calls.into_iter().zip(results) {
+        match result {
+            Err(error) if is_of_content(&error) && call.sent.len() > 1 => again.push(call),
+            result => {
+                let verdicts = told(call.sent, &result.map_err(Refusal::from));
+                answered.push((call.link, verdicts));
             }
-            result => told(sent, &result.map_err(Refusal::from)),
-        };
-        all.push((link, verdicts));
+        }
     }
-    all
+    (answered, again)
 }
 
 /// The same of all of them.

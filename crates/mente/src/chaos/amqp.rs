@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use mente_wire::amqp::message::{BATCH_FORMAT, Body, MapSection, Message, MessageId, Properties};
 use mente_wire::amqp::performative::{
-    Attach, Begin, Disposition, Flow, Open, Role, SenderSettleMode, Transfer,
+    Attach, Begin, Disposition, Flow, Open, ReceiverSettleMode, Role, SenderSettleMode, Transfer,
 };
 use mente_wire::amqp::sasl::{Init, SaslCode};
 use mente_wire::amqp::{
@@ -206,6 +206,8 @@ impl Peer {
             }
             Wanted::Sender(_) | Wanted::Receiver { .. } => {}
         }
+        // As the SDKs: what is sent under locks keeps them when the link goes.
+        attach.receiver_settles = ReceiverSettleMode::Second;
         attach.source = Some(source);
         (handle, attach)
     }

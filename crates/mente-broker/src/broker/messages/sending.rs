@@ -39,7 +39,13 @@ impl Broker {
     pub async fn send_together(&self, sendings: &[Sending<'_>]) -> Vec<Result<()>> {
         let laid = sendings
             .iter()
-            .map(|sending| self.lay_out(sending.who, sending.to, &sending.messages));
+            .map(async |sending| match sending.messages.is_empty() {
+                true => Ok(Vec::new()),
+                false => {
+                    self.lay_out(sending.who, sending.to, &sending.messages)
+                        .await
+                }
+            });
         let laid = futures::future::join_all(laid).await;
         let batches: Vec<_> = laid.iter().flatten().flatten().cloned().collect();
         let appended = match batches.is_empty() {
@@ -107,7 +113,7 @@ impl Broker {
         let sizes = messages
             .iter()
             .map(|message| message.event.size_bytes() + HEADERS_BYTES);
-        let room = sizes.sum::<usize>().min(limits::BATCH_BYTES);
+        let room = sizes.sum::<usize>().min(limits::BATCH_BYTES) / topic.partitions.max(1) as usize;
         for message in messages {
             let log = match hold.filter(|_| is_later(message)) {
                 Some(hold) => hold,
@@ -146,6 +152,9 @@ impl Broker {
 
     /// All or none, if the engine can: else log by log, and what fails after the first may be there in part.
     pub(super) async fn append_whole(&self, batches: Vec<(LogId, Batch)>) -> Result<()> {
+        if batches.is_empty() {
+            return Ok(());
+        }
         match self.engine.append(&[], batches.clone()).await {
             Err(engine::Error::Unsupported(_)) if batches.len() > 1 => {
                 for batch in batches {

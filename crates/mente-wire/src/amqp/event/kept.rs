@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mente_engine::{Event, Timestamp};
+use mente_engine::{Attribute, Event, Timestamp};
 
 use super::attributes::PREFIXES;
 use super::rest::Rest;
@@ -123,7 +123,8 @@ impl Kept {
             natural_event(&kept.rest.properties, &kept.rest.sent, "").unwrap_or_default()
         };
         let (was, is) = (natural(&before), natural(&self));
-        if !is.id.is_empty() {
+        // Of one whose attributes are in its body only what changes is another.
+        if was.id != is.id && !is.id.is_empty() {
             event.id = is.id;
         }
         if was.subject != is.subject {
@@ -132,9 +133,20 @@ impl Kept {
         if was.datacontenttype != is.datacontenttype {
             event.datacontenttype = is.datacontenttype;
         }
-        let known = |name: &String| was.extensions.iter().any(|(known, _)| known == name);
-        event.extensions.retain(|(name, _)| !known(name));
-        event.extensions.extend(is.extensions);
+        let is_in = |all: &[(String, Attribute)], one| all.contains(one);
+        let (gone, come): (Vec<_>, Vec<_>) = (
+            was.extensions
+                .iter()
+                .filter(|one| !is_in(&is.extensions, one))
+                .collect(),
+            is.extensions
+                .iter()
+                .filter(|one| !is_in(&was.extensions, one))
+                .collect(),
+        );
+        let changes = |name: &String| gone.iter().chain(&come).any(|(changed, _)| changed == name);
+        event.extensions.retain(|(name, _)| !changes(name));
+        event.extensions.extend(come.into_iter().cloned());
         let group = &mut self.rest.properties.group_id;
         // Which session a stranger is in, its queue says.
         if self.is_strange && *group == before.rest.properties.group_id {
