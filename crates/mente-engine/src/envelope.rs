@@ -29,6 +29,8 @@ const VERSION: u8 = 1;
 const VERSION_WITH_REST: u8 = 2;
 /// Version and checksum.
 const HEAD_BYTES: usize = 5;
+/// With the form of data and the count of types.
+const BEFORE_REST: usize = HEAD_BYTES + 3;
 /// Where the checksum lies.
 const SUM: Range<usize> = 1..HEAD_BYTES;
 const CONTENT_TYPE: &[u8] = b"content-type";
@@ -272,10 +274,10 @@ impl Record {
         Some(vouched)
     }
 
-    /// Bytes of Mente's own header, of which an event's rest is most.
-    pub fn own_bytes(&self) -> usize {
+    /// About so many bytes has the rest of its event.
+    pub fn rest_bytes(&self) -> usize {
         match self.headers.last() {
-            Some((name, Some(own))) if name == OWN_HEADER => own.len(),
+            Some((name, Some(own))) if name == OWN_HEADER => own.len().saturating_sub(BEFORE_REST),
             _ => 0,
         }
     }

@@ -78,9 +78,9 @@ def a_drain_after_waiting(client, queue):
 def a_drain_of_a_full_queue_delivers_what_credit_allows(client, queue):
     client.send(client.sender(queue), *range(5))
     link = client.receiver(queue)
-    same(bodies(client.drain(link, 3)), [0, 1, 2])
+    same(bodies(client.drain_for(link, 3, 3)), [0, 1, 2])
     same(link.credit, 0)
-    same(bodies(client.drain(link, 10)), [3, 4])
+    same(bodies(client.drain_for(link, 10, 2)), [3, 4])
     same(link.credit, 0)
 
 
@@ -153,7 +153,7 @@ def outcomes_of_many_at_once(client, queue):
     client.wait(lambda: all(delivery.settled for _, delivery in came), "answers to outcomes")
     for _, delivery in came:
         delivery.settle()
-    same(bodies(client.drain(link, 50)), [9, 19, 29, 39, 49])
+    same(bodies(client.drain_for(link, 50, 5)), [9, 19, 29, 39, 49])
 
 
 @case("plain")
@@ -168,7 +168,7 @@ def what_is_sent_settled(client, queue):
         client.close(sender)
     sent = client.send(client.sender(queue, Link.SND_UNSETTLED), "three")
     same([delivery.remote_state for delivery in sent], [Delivery.ACCEPTED])
-    same(bodies(client.drain(client.receiver(queue), 5)), ["three"])
+    same(bodies(client.drain_for(client.receiver(queue), 5, 1)), ["three"])
 
 
 @case("plain")
@@ -180,7 +180,7 @@ def what_is_received_settled(client, queue):
     came = client.take(link, 3)
     same([delivery.settled for _, delivery in came], [True] * 3)
     client.close(link)
-    same(bodies(client.drain(client.receiver(queue), 10)), [3, 4])
+    same(bodies(client.drain_for(client.receiver(queue), 10, 2)), [3, 4])
 
 
 @case("plain")
@@ -211,7 +211,7 @@ def a_link_that_settles_second_leaves_locks(client, queue):
     link = client.receiver(queue, settles=Link.RCV_SECOND, credit=1)
     same(bodies(client.take(link, 1)), ["locked"])
     client.close(link)
-    same(bodies(client.drain(client.receiver(queue), 5)), ["free"])
+    same(bodies(client.drain_for(client.receiver(queue), 5, 1)), ["free"])
 
 
 @case("plain")

@@ -66,7 +66,7 @@ impl Arrival {
 
     /// Bytes of what only the door can read that the record came through.
     pub(super) fn rest_bytes(&self) -> usize {
-        self.record.own_bytes()
+        self.record.rest_bytes()
     }
 
     /// Whether a subscription with this filter gets anything of it.

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use mente_broker::Access;
 use mente_wire::amqp::message::{Body, Message};
-use mente_wire::amqp::performative::{Disposition, Performative, Role};
+use mente_wire::amqp::performative::{Disposition, Performative, ReceiverSettleMode, Role};
 use mente_wire::amqp::{DeliveryState, Error, Modified, Outcome};
 
 use crate::door;
@@ -161,4 +161,20 @@ async fn what_was_taken_and_could_not_be_sent_is_anothers_at_once() {
         panic!("others have what is locked");
     };
     assert_eq!(flow.link_credit, Some(0));
+}
+
+#[tokio::test]
+async fn what_a_client_may_have_died_of_counts_as_a_failed_delivery() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["poison"]).await;
+    for failed in 0..3 {
+        let answer = peer.attach(1, Role::Receiver, node("q")).await;
+        assert_eq!(answer.receiver_settles, ReceiverSettleMode::First);
+        peer.credit(1, 1, false).await;
+        let (_, text, count) = take(&mut peer).await;
+        assert_eq!((&*text, count), ("poison", failed));
+        // Its connection breaks.
+        peer = Peer::begin(door.tcp().await).await;
+    }
 }
