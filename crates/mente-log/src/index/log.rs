@@ -42,11 +42,10 @@ impl Log {
         };
         // Of what reaches to the end, the shorter side is added up: a full queue is asked at each send.
         let first = first.unwrap_or_default();
-        match offsets.end >= self.end && offsets.start.0 - first.0 < self.end.0 - offsets.start.0 {
-            true => self
-                .runs
-                .bytes()
-                .saturating_sub(within(&(first..offsets.start))),
+        let before = offsets.start.0.saturating_sub(first.0);
+        let behind = self.end.0.saturating_sub(offsets.start.0);
+        match offsets.end >= self.end && before < behind {
+            true => self.runs.bytes() - within(&(first..offsets.start)),
             false => within(offsets),
         }
     }
