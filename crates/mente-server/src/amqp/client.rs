@@ -535,7 +535,7 @@ impl Client {
                 }
             }
             Done::Sent(all, again) => {
-                sender::begin_apart(again, &self.desk);
+                sender::begin_each(again, &self.desk);
                 for (id, verdicts) in all {
                     if let Some(Link::Sender(sender)) = self.links.get_mut(&id) {
                         sender.sent(machine, id, verdicts);

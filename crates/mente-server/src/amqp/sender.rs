@@ -442,7 +442,7 @@ fn reject(machine: &mut Connection, link: LinkId, id: DeliveryId, error: amqp::E
 pub(super) type Answered = (LinkId, Vec<Verdict>);
 
 /// Has the broker send each of these by itself: others do not wait for them.
-pub(super) fn begin_apart(calls: Vec<Call>, desk: &Desk) {
+pub(super) fn begin_each(calls: Vec<Call>, desk: &Desk) {
     for call in calls {
         begin_group(vec![call], desk);
     }
