@@ -14,6 +14,8 @@ pub(crate) const ANSWER: Duration = Duration::from_secs(30);
 pub(crate) const BROKER_MS: i32 = 20_000;
 /// How long a question without effects is asked again while brokers move or restart.
 pub(crate) const ASK: Duration = Duration::from_secs(15);
+/// How long a change of settings that is made is waited for to show at every broker.
+pub(crate) const SHOWN: Duration = Duration::from_secs(5);
 /// How long what a broker said of the size of a log is good: it is asked no more often.
 pub(crate) const SIZE_GOOD: Duration = Duration::from_secs(1);
 /// How long somebody waits to be told it.

@@ -18,6 +18,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use mente_engine::engine::{self, Retention};
 use mente_engine::{Change, Error, LogConfig, SetId, SetInfo, SetName};
+use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::cluster::{Again, Cluster, Role, Topic, ask_again, check};
@@ -158,7 +159,11 @@ pub(crate) async fn alter(cluster: &Cluster, set: SetId, change: Change) -> Resu
             let settings = settings_of(retention);
             ask_again(|| configure(cluster, set, &settings))
                 .await
-                .map_err(unknown_if_busy)
+                .map_err(unknown_if_busy)?;
+            // It is made whether or not it shows in time: one that another call changed meanwhile never does.
+            let shown = ask_again(|| shows(cluster, set, &settings));
+            let _ = timeout(limits::SHOWN, shown).await;
+            Ok(())
         }
     }
 }
@@ -191,6 +196,33 @@ pub(crate) async fn make_small(cluster: &Cluster, set: SetId) -> Result<(), Erro
     let bytes = limits::TRIMMED_FILE_BYTES.to_string();
     let settings = [("segment.bytes", bytes)];
     ask_again(|| configure(cluster, set, &settings)).await
+}
+
+/// A broker tells of a change once the controller's log brought it there, a moment after the controller answered. Who
+/// changes one setting and keeps the others, as they are told, would undo what was changed a moment before.
+async fn shows(
+    cluster: &Cluster,
+    set: SetId,
+    wanted: &[(&'static str, String)],
+) -> Result<(), Again> {
+    let topic = cluster.refresh(set).await?;
+    let names = [topic.name.to_string()];
+    let keys: Vec<_> = wanted.iter().map(|(key, _)| *key).collect();
+    for broker in cluster.broker_ids() {
+        // One that is away catches up before it answers again.
+        let Ok(connection) = cluster.broker(broker, Role::Question).await else {
+            continue;
+        };
+        let told = settings(&connection, OF_TOPIC, &names, &keys).await?;
+        let told = told.get(topic.name.as_str());
+        let is_told = |(key, value): &(&str, String)| told.and_then(|of| of.get(*key)) == Some(value);
+        if !wanted.iter().all(is_told) {
+            return Err(Again::Later(format!(
+                "broker {broker} does not show the change yet"
+            )));
+        }
+    }
+    Ok(())
 }
 
 async fn configure(

@@ -6,12 +6,13 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 
 use crate::batch::{Batch, BatchBuilder};
 use crate::clock::Timestamp;
-use crate::engine::{Change, Engine, Limit, LogConfig};
+use crate::engine::{Change, Engine, Limit, LogConfig, Retention};
 use crate::error::Error;
 use crate::id::{LogId, Offset, SetName};
 use crate::limits;
@@ -38,6 +39,7 @@ const CASES: &[Case] = cases![
     a_watch_wakes_for_the_next_append,
     a_time_is_found,
     logs_of_a_set_are_apart_and_grow_in_number,
+    a_retention_is_told_once_it_is_changed,
     appends_land_in_call_order,
     an_owned_log_needs_its_fence,
     a_later_claim_shuts_out_the_earlier_one,
@@ -347,6 +349,26 @@ async fn logs_of_a_set_are_apart_and_grow_in_number(world: World<'_>) {
     assert!(matches!(fewer, Err(Error::NotDone(_))), "{fewer:?}");
     for (index, value) in ["zero", "one", "two"].into_iter().enumerate() {
         assert_eq!(values(&*engine, set.log(index as u32)).await, [value]);
+    }
+}
+
+/// Often, since a change that takes a moment to show would be seen at most calls only.
+async fn a_retention_is_told_once_it_is_changed(world: World<'_>) {
+    let engine = world.open();
+    let name = world.name("a");
+    let set = engine.create(&name, 1, LogConfig::default()).await.unwrap();
+    for round in 1..=40 {
+        let retention = Retention {
+            age: (round % 3 > 0).then(|| Duration::from_hours(round)),
+            bytes: (round % 3 > 1).then_some(round << 20),
+        };
+        engine
+            .alter(set, Change::Retention(retention))
+            .await
+            .unwrap();
+        let listed = engine.list(name.as_str()).await.unwrap();
+        let told = listed.iter().find(|info| info.id == set);
+        assert_eq!(told.unwrap().config.retention, retention, "change {round}");
     }
 }
 
