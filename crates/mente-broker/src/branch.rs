@@ -117,7 +117,8 @@ pub(crate) fn sets_named(told: &[Told]) -> (HashSet<SetId>, BTreeSet<String>) {
         match decision {
             Decision::TopicCreated { topic, .. } => drop(topics.insert(topic.set)),
             Decision::SubscriptionCreated { name, .. } => {
-                letters.insert(name.dead_letter_set().as_str().to_owned());
+                let sets = [name.dead_letter_set(), name.moved_set()];
+                letters.extend(sets.map(|set| set.as_str().to_owned()));
             }
             _ => {}
         }

@@ -219,8 +219,13 @@ pub(crate) async fn read_piece(
     Ok(record.and_then(|record| record.value))
 }
 
-async fn read_one(engine: &dyn Engine, parts: LogId, at: Offset) -> Result<Option<Record>, Error> {
-    let chunk = match engine.read(parts, at, Limit { bytes: 1 }).await {
+/// `None`: it lies there no more.
+pub(crate) async fn read_one(
+    engine: &dyn Engine,
+    log: LogId,
+    at: Offset,
+) -> Result<Option<Record>, Error> {
+    let chunk = match engine.read(log, at, Limit { bytes: 1 }).await {
         Err(Error::Trimmed(_) | Error::Gone) => return Ok(None),
         chunk => chunk?,
     };

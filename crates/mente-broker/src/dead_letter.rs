@@ -17,7 +17,7 @@ use mente_engine::{
     Offset, Record, SetName,
 };
 
-use crate::claim::{self, Claim, records_of, refer};
+use crate::claim::{self, Claim, read_one, records_of, refer};
 use crate::planted::{Planted, planted};
 use crate::properties::Properties;
 use crate::shard::Burial;
@@ -238,24 +238,30 @@ pub(crate) fn letter_of(event: &mut Event, burial: &Burial, origin: String) {
     ]);
 }
 
+/// The record itself, wherever it lies; `None` if retention was faster.
+pub(crate) async fn record_of(
+    engine: &dyn Engine,
+    burial: &Burial,
+) -> Result<Option<Record>, Error> {
+    match burial.moved_to {
+        None => read_one(engine, burial.log, burial.offset).await,
+        Some(at) => {
+            let set = burial.name.moved_set();
+            let set = engine.create(&set, 1, LogConfig::default()).await?;
+            read_one(engine, set.log(0), at).await
+        }
+    }
+}
+
 async fn original(
     engine: &dyn Engine,
     burial: &Burial,
     parse: ParseEvent,
 ) -> Result<Option<(Event, Terms)>, Error> {
-    let chunk = match engine
-        .read(burial.log, burial.offset, Limit { bytes: 1 })
-        .await
-    {
-        Err(Error::Trimmed(_) | Error::Gone) => return Ok(None),
-        chunk => chunk?,
-    };
-    let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
-    let found = records
-        .flatten()
-        .find(|(offset, _)| *offset == burial.offset);
+    let found = record_of(engine, burial).await?;
     let topic = format!("/topics/{}", burial.name.topic);
-    Ok(found.map(|(offset, record)| {
+    Ok(found.map(|record| {
+        let offset = burial.offset;
         let mut event = event_of(&record, &topic, burial.log.index, offset, parse);
         if burial.name.topic.is_store() {
             tell_place(&mut event, offset, &record);
@@ -361,6 +367,7 @@ mod tests {
             rule: None,
             log,
             offset: Offset(offset),
+            moved_to: None,
             attempts: 1,
             reason: "Rejected".into(),
             detail: String::new(),

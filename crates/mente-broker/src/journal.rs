@@ -409,25 +409,42 @@ mod tests {
 
     /// As it lies on the disk: never with a second meaning.
     #[test]
-    fn what_was_given_back_is_written_so() {
-        let line = r#"{"v":1,"seq":9,"decision":{"view":{"view":4,"verdict":{"revived":{"partition":1,"offsets":[3,5],"at_ms":1764504000000,"upto":17}}}}}"#;
-        let record = Record {
-            value: Some(line.into()),
-            ..Record::default()
-        };
-        let Entry::Decided(9, decision) = decode(&record).unwrap() else {
-            panic!("not a decision")
-        };
-        let verdict = Verdict::Revived {
+    fn what_was_given_back_or_moved_is_written_so() {
+        let revived = Verdict::Revived {
             partition: 1,
             offsets: vec![3, 5],
             at_ms: 1_764_504_000_000,
             upto: 17,
         };
-        assert_eq!(decision, Decision::View { view: 4, verdict });
-        let again = encode(9, &[decision], Timestamp(1), 1_000);
-        let (_, again) = again[0].records().next().unwrap().unwrap();
-        assert_eq!(again.value, record.value);
+        let moved = Verdict::Moved {
+            partition: 0,
+            offset: 3,
+            at: 7,
+            number: 9,
+        };
+        let lines = [
+            (
+                revived,
+                r#"{"v":1,"seq":9,"decision":{"view":{"view":4,"verdict":{"revived":{"partition":1,"offsets":[3,5],"at_ms":1764504000000,"upto":17}}}}}"#,
+            ),
+            (
+                moved,
+                r#"{"v":1,"seq":9,"decision":{"view":{"view":4,"verdict":{"moved":{"partition":0,"offset":3,"at":7,"number":9}}}}}"#,
+            ),
+        ];
+        for (verdict, line) in lines {
+            let record = Record {
+                value: Some(line.into()),
+                ..Record::default()
+            };
+            let Entry::Decided(9, decision) = decode(&record).unwrap() else {
+                panic!("not a decision")
+            };
+            assert_eq!(decision, Decision::View { view: 4, verdict });
+            let again = encode(9, &[decision], Timestamp(1), 1_000);
+            let (_, again) = again[0].records().next().unwrap().unwrap();
+            assert_eq!(again.value, record.value);
+        }
     }
 
     /// As it lies on the disk: never with a second meaning.

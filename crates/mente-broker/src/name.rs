@@ -191,6 +191,8 @@ impl EntityName {
 const QUEUE: &str = "$queue";
 /// The view of what waits until it is due.
 const HOLD: &str = "$hold";
+/// What the name of a set of moved records ends with.
+const MOVED: &str = "/$moved";
 /// What the name of a view over dead letters ends with.
 const DEAD_LETTERS: &str = "$dead";
 
@@ -258,10 +260,20 @@ impl SubscriptionName {
         parts_of(&self.dead_letter_set())
     }
 
+    /// The set that holds what was moved out of the way of all that is settled in what this view reads.
+    pub(crate) fn moved_set(&self) -> SetName {
+        set_name(&format!("{}/{}{MOVED}", self.topic, self.name))
+    }
+
     /// The set that holds what this subscription gave up on.
     pub fn dead_letter_set(&self) -> SetName {
         set_name(&format!("{}/{}/$deadletter", self.topic, self.name))
     }
+}
+
+/// Whether the set holds what was moved.
+pub(crate) fn is_moved_set(name: &SetName) -> bool {
+    name.as_str().ends_with(MOVED)
 }
 
 /// Reads what a subscription is of; everywhere else a name that is read is no store's.

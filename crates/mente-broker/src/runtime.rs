@@ -14,10 +14,12 @@
 
 mod burials;
 mod inlining;
+mod moving;
 mod parts;
 mod reading;
 mod sealing;
 mod standby;
+mod storing;
 mod transfers;
 mod trimming;
 
@@ -28,14 +30,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
-use mente_engine::{
-    self as engine, Batch, BatchBuilder, Clock, Engine, Fence, LogId, Offset, Record, Takes,
-};
+use mente_engine::{self as engine, Batch, Clock, Engine, Fence, LogId, Offset, Takes};
 
 use crate::bell::Bell;
 use crate::broker::{Lent, Teller};
@@ -51,12 +50,13 @@ use crate::planted::{Planted, planted};
 use crate::properties::Properties;
 use crate::queue::{Accepted, Remembered, Settlement, Ticket};
 use crate::restore::{self, Logs, Restored, StoreFences, Warm};
-use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard, StoreAppend};
+use crate::shard::{Arrival, Ask, Burial, Command, Outcome, Reply, Shard};
 use crate::snapshot::{self, Written};
 use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
 use crate::transfer::Transferred;
 use inlining::Waiting;
+use moving::{MovedIo, Movings};
 pub(crate) use parts::Claiming;
 use parts::Parts;
 use transfers::Ways;
@@ -149,6 +149,8 @@ struct Tenure<'a> {
     trimmed: BTreeMap<LogId, Offset>,
     /// Decisions since that was looked at.
     untrimmed: usize,
+    /// What was moved out of the way of what is settled.
+    moving: Movings,
     /// Pieces of large messages; none while they are looked at.
     parts: Option<Parts>,
     /// Some may be started once this round is durable.
@@ -198,6 +200,8 @@ enum Io {
     },
     /// What was settled need not be kept any more.
     Trimmed,
+    /// Stragglers were copied, or read again.
+    Moved(Box<MovedIo>),
     /// Pieces of large messages were looked at.
     Parts(Box<Parts>),
     /// What went on to another topic.
@@ -309,6 +313,7 @@ impl<'a> Tenure<'a> {
             transferring: Ways::new(),
             trimmed: BTreeMap::new(),
             untrimmed: 0,
+            moving: Movings::new(),
             parts: Some(Parts::default()),
             burials_wait: false,
             failed: BTreeMap::new(),
@@ -528,6 +533,7 @@ impl<'a> Tenure<'a> {
                 self.awaits_room = false;
                 self.burials_wait = true;
             }
+            Wake::Io(Io::Moved(io)) => self.moved(*io, out),
             Wake::Io(Io::Parts(parts)) => self.parts = Some(*parts),
             Wake::Io(Io::Trimmed) | Wake::Timer | Wake::Stop | Wake::Relieved => {}
         }
@@ -670,63 +676,6 @@ impl<'a> Tenure<'a> {
         Ok(())
     }
 
-    /// Appends to the store, several appends to a batch but each one whole; answers the offset
-    /// of each append's first event. Batches are small: events of a stream lie everywhere, and each that is
-    /// read is read with its batch.
-    fn append_to_store(
-        &self,
-        appends: &[StoreAppend],
-    ) -> impl Future<Output = Result<Vec<Offset>, engine::Error>> + use<> {
-        let mut calls = Vec::new();
-        let mut batch = BatchBuilder::default();
-        // Records that precede each append in its batch.
-        let mut before: Vec<u64> = Vec::new();
-        let mut count = 0;
-        let mut close = |batch: BatchBuilder, before: Vec<u64>| {
-            if let Some(StoreFences { events: fence, .. }) = self.store_fences
-                && !batch.is_empty()
-            {
-                let append = self
-                    .runtime
-                    .engine
-                    .append(&[fence], vec![(fence.log, batch.finish())]);
-                calls.push((append, before));
-            }
-        };
-        for append in appends {
-            let bytes: usize = append.records.iter().map(weight).sum();
-            if batch.size() + bytes > self.runtime.store_bytes {
-                close(std::mem::take(&mut batch), std::mem::take(&mut before));
-                count = 0;
-            }
-            before.push(count);
-            for record in &append.records {
-                batch.push(record);
-                count += 1;
-                if planted(Planted::TearAppends) {
-                    close(std::mem::take(&mut batch), std::mem::take(&mut before));
-                    count = 0;
-                }
-            }
-        }
-        close(batch, before);
-        async move {
-            let mut bases = Vec::new();
-            for (append, before) in calls {
-                let appended = append.await?;
-                let first = appended
-                    .first()
-                    .ok_or(engine::Error::Unknown("no answer".into()))?;
-                bases.extend(
-                    before
-                        .into_iter()
-                        .map(|before| Offset(first.base.0 + before)),
-                );
-            }
-            Ok(bases)
-        }
-    }
-
     /// The outcome is not known, so no reply of this round may claim one; but of a round that was
     /// one append, and was refused, it is: nothing was done.
     fn disown(
@@ -785,14 +734,4 @@ impl<'a> Tenure<'a> {
 fn not_owner() -> Error {
     let message = "this node does not decide that now";
     Error::new(Kind::NotOwner, message)
-}
-
-/// What a record takes in a batch, or somewhat more.
-fn weight(record: &Record) -> usize {
-    let length = |bytes: &Option<Bytes>| bytes.as_ref().map_or(0, Bytes::len);
-    let headers = record.headers.iter();
-    let headers: usize = headers
-        .map(|(name, value)| name.len() + length(value) + 10)
-        .sum();
-    length(&record.key) + length(&record.value) + headers + 32
 }

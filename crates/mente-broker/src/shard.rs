@@ -9,6 +9,7 @@ mod command;
 mod durable;
 mod idle;
 mod messages;
+mod moving;
 mod reading;
 mod transaction;
 mod whereabouts;
@@ -32,6 +33,7 @@ pub use arrival::Arrival;
 pub use command::{Command, Made, Need, Reply, SubscriptionInfo};
 pub use durable::Digest;
 pub use messages::Ask;
+pub(crate) use moving::Straggling;
 pub use transaction::{Settling, Transacting, Written};
 pub use whereabouts::Heard;
 
@@ -64,6 +66,8 @@ pub struct Burial {
     pub rule: Option<Rule>,
     pub log: LogId,
     pub offset: Offset,
+    /// Where it lies if it was moved.
+    pub moved_to: Option<Offset>,
     pub attempts: u32,
     pub reason: String,
     pub detail: String,
@@ -456,6 +460,7 @@ impl Shard {
                     rule: view.queue.rule_of((partition, *offset)).cloned(),
                     log,
                     offset: *offset,
+                    moved_to: obituary.moved_to,
                     attempts: obituary.attempts,
                     reason: obituary.reason.clone(),
                     detail: obituary.detail.clone(),

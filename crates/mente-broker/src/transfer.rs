@@ -13,7 +13,7 @@ use mente_engine::{
 };
 
 use crate::claim::{self, Claim, records_of, refer};
-use crate::dead_letter::{change, letter_of};
+use crate::dead_letter::{change, letter_of, record_of};
 use crate::journal::Topic;
 use crate::partition;
 use crate::properties::Properties;
@@ -219,16 +219,10 @@ fn copy(
 
 /// `None` if retention was faster.
 async fn original(engine: &dyn Engine, burial: &Burial) -> Result<Option<Record>, Error> {
-    let read = engine.read(burial.log, burial.offset, Limit { bytes: 1 });
-    let chunk = match read.await {
-        Err(Error::Trimmed(_) | Error::Gone | Error::Corrupt(_)) => return Ok(None),
-        chunk => chunk?,
-    };
-    let records = chunk.batches.iter().flat_map(mente_engine::Batch::records);
-    let found = records
-        .flatten()
-        .find(|(offset, _)| *offset == burial.offset);
-    Ok(found.map(|(_, record)| record))
+    match record_of(engine, burial).await {
+        Err(Error::Corrupt(_)) => Ok(None),
+        found => found,
+    }
 }
 
 /// Which of these are copied there already, as far back as copies of them may lie.

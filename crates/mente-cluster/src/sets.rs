@@ -215,7 +215,8 @@ async fn shows(
         };
         let told = settings(&connection, OF_TOPIC, &names, &keys).await?;
         let told = told.get(topic.name.as_str());
-        let is_told = |(key, value): &(&str, String)| told.and_then(|of| of.get(*key)) == Some(value);
+        let is_told =
+            |(key, value): &(&str, String)| told.and_then(|of| of.get(*key)) == Some(value);
         if !wanted.iter().all(is_told) {
             return Err(Again::Later(format!(
                 "broker {broker} does not show the change yet"

@@ -25,7 +25,7 @@ use crate::claim::{read_manifest, records_beside};
 use crate::entity::Entity;
 use crate::error::{Error, Kind, Result};
 use crate::journal::Topic;
-use crate::name::{EntityName, SubscriptionName};
+use crate::name::{EntityName, SubscriptionName, is_moved_set};
 use crate::shard::{Command, Need, Reply};
 use crate::terms::Terms;
 
@@ -215,6 +215,9 @@ impl Broker {
         let mut add = |size| bytes = bytes.zip(size).map(|(bytes, size)| bytes + size);
         for need in needs {
             add(self.size_of(need).await?);
+        }
+        for moved in beside.iter().filter(|info| is_moved_set(&info.name)) {
+            add(self.engine.size(moved.id.log(0), Offset(0).on()).await?);
         }
         let hold = SubscriptionName::hold(name.clone()).own_set();
         for pieces in beside {

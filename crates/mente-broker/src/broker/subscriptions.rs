@@ -50,17 +50,27 @@ pub(super) struct Fetched<D, T> {
 /// What names a record of a view.
 pub(super) trait Located {
     fn place(&self) -> (u32, Offset);
+    /// Where it lies if it was moved.
+    fn moved_to(&self) -> Option<Offset>;
 }
 
 impl Located for Delivery {
     fn place(&self) -> (u32, Offset) {
         (self.partition, self.offset)
     }
+
+    fn moved_to(&self) -> Option<Offset> {
+        self.moved_to
+    }
 }
 
 impl Located for PeekedAt {
     fn place(&self) -> (u32, Offset) {
         (self.partition, self.offset)
+    }
+
+    fn moved_to(&self) -> Option<Offset> {
+        self.moved_to
     }
 }
 
@@ -135,6 +145,9 @@ impl Broker {
         }
         self.holds.forget(name.dead_letter_set().as_str());
         // Its full name: no other set's begins with it.
+        let moved = name.dead_letters().moved_set();
+        self.holds.forget(moved.as_str());
+        self.delete_dead_letters(moved.as_str()).await?;
         self.delete_dead_letters(name.dead_letter_set().as_str())
             .await
     }
@@ -265,6 +278,15 @@ impl Broker {
         mut deliveries: Vec<D>,
         make: impl Fn(&D, LogId, Offset, &Record) -> T,
     ) -> Result<Fetched<D, T>> {
+        let moved = match deliveries.iter().any(|d| d.moved_to().is_some()) {
+            true => Some(self.own_set(&name.moved_set()).await?.log(0)),
+            false => None,
+        };
+        let lies = |d: &D| {
+            let (partition, offset) = d.place();
+            let moved = moved.zip(d.moved_to());
+            moved.unwrap_or_else(|| (topic.set.log(partition), offset))
+        };
         deliveries.sort_by_key(Located::place);
         let mut received = Vec::with_capacity(deliveries.len());
         let mut left = deliveries.into_iter().peekable();
@@ -274,12 +296,11 @@ impl Broker {
             && failed.is_none()
             && let Some(first) = left.peek()
         {
-            let (partition, from) = first.place();
-            let log = topic.set.log(partition);
+            let (log, from) = lies(first);
             let chunk = match self.engine.read(log, from, near(left.len())).await {
                 // Retention took these while they waited; the others are still to be had.
                 Err(engine::Error::Trimmed(start)) if start > from => {
-                    let below = |d: &D| d.place().0 == log.index && d.place().1 < start;
+                    let below = |d: &D| lies(d).0 == log && lies(d).1 < start;
                     while left.next_if(below).is_some() {}
                     is_gone = true;
                     continue;
@@ -302,9 +323,10 @@ impl Broker {
                     ) {
                         left.next();
                     }
-                    if let (engine::Error::Gone, Some(set)) = (&error, name.own_set()) {
+                    if error == engine::Error::Gone {
                         // It was made anew at another node.
-                        self.holds.forget(set.as_str());
+                        let own = name.own_set().into_iter().chain([name.moved_set()]);
+                        own.for_each(|set| self.holds.forget(set.as_str()));
                     }
                     tracing::warn!(subscription = %name, %log, offset = %from, %error, "not delivered now");
                     failed = Some(error.into());
@@ -314,14 +336,17 @@ impl Broker {
             };
             let next = chunk.next;
             let mut records = records(&chunk, from).peekable();
-            let is_here = |d: &D| {
-                let (partition, offset) = d.place();
-                partition == log.index && (offset < next || offset == from)
+            // What was moved twice lies behind those that it is before.
+            let mut reached = from;
+            let is_here = |d: &D, reached: Offset| {
+                let (of, offset) = lies(d);
+                of == log && offset >= reached && (offset < next || offset == from)
             };
             while room > 0
-                && let Some(delivery) = left.next_if(is_here)
+                && let Some(delivery) = left.next_if(|d| is_here(d, reached))
             {
-                let wanted_at = delivery.place().1;
+                let (wanted_at, (partition, place)) = (lies(&delivery).1, delivery.place());
+                reached = wanted_at;
                 // Only what is delivered becomes an event.
                 let before = |r: &Result<(Offset, Record)>| {
                     r.as_ref().is_ok_and(|(offset, _)| *offset < wanted_at)
@@ -332,7 +357,8 @@ impl Broker {
                 match records.peek() {
                     Some(Ok((offset, record))) if *offset == wanted_at => {
                         room = room.saturating_sub(record.value.as_ref().map_or(0, Bytes::len));
-                        received.push(make(&delivery, log, *offset, record));
+                        let log = topic.set.log(partition);
+                        received.push(make(&delivery, log, place, record));
                     }
                     Some(Err(error)) => return Err(error.clone()),
                     Some(Ok(_)) | None => {}

@@ -172,6 +172,7 @@ impl Queue {
             },
             note,
             rule: self.rule_of(place).cloned(),
+            moved_to: self.moved_to(place),
         }
     }
 

@@ -50,6 +50,10 @@ enum Step {
     Forward(bool),
     /// What goes elsewhere arrives there.
     Bury,
+    /// Stragglers are copied.
+    Copy,
+    /// The copies are durable.
+    Move,
     Pass {
         ms: u64,
     },
@@ -86,6 +90,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => prop_oneof![1..4usize, 1..40usize].prop_map(|max| Step::Delete { max }),
         1 => any::<bool>().prop_map(Step::Forward),
         2 => Just(Step::Bury),
+        2 => Just(Step::Copy),
+        3 => Just(Step::Move),
         2 => (0..6_000u64).prop_map(|ms| Step::Pass { ms }),
         1 => any::<bool>().prop_map(|from_snapshot| Step::Restart { from_snapshot }),
     ]
@@ -101,6 +107,7 @@ fn settings(has_sessions: bool, drops: bool, forwards: bool) -> Settings {
             duplicate_window_ms: drops.then_some(20_000),
             duplicate_windows: drops.then_some((0, 20_000)).into_iter().collect(),
             forward_to: forwards.then_some(next),
+            trims: true,
             ..Messages::default()
         })),
         ..Settings::default()
@@ -110,6 +117,12 @@ fn settings(has_sessions: bool, drops: bool, forwards: bool) -> Settings {
 struct World {
     queue: Queue,
     log: Vec<Sent>,
+    /// Where the log begins.
+    start: Offset,
+    /// The log of what was moved: of which records it holds copies.
+    moved: Vec<Offset>,
+    /// Copies of which nobody has said so.
+    copied: Vec<(Offset, Offset)>,
     now: Now,
     verdicts: Vec<Verdict>,
     tokens: Vec<LockToken>,
@@ -123,6 +136,9 @@ impl World {
         Self {
             queue: Queue::new(settings, Term(1), 7, &[Offset(0)]),
             log: Vec::new(),
+            start: Offset(0),
+            moved: Vec::new(),
+            copied: Vec::new(),
             now: Now::default(),
             verdicts: Vec::new(),
             tokens: Vec::new(),
@@ -147,8 +163,25 @@ impl World {
 
     /// Reads what the queue wants, a few records at a time, and counts what it does not.
     fn scan(&mut self) {
+        while let Some(at) = self.queue.sought_moved() {
+            assert_eq!(self.queue.wants(0), None, "what was moved comes before");
+            for nth in at.0..self.moved.len() as u64 {
+                let offset = self.moved[nth as usize];
+                let sent = self.log.iter().find(|sent| sent.offset == offset);
+                let copy = Sent {
+                    offset: Offset(nth),
+                    ..sent.unwrap().clone()
+                };
+                self.hand(&copy, |queue, arriving, now| {
+                    queue.revisit_moved(arriving, now);
+                });
+            }
+            self.act(|queue, now, effects| queue.revisited_moved(now, effects));
+            self.act(|queue, now, effects| queue.lost_moved(at, now, effects));
+        }
         let end = self.end();
         while let Some(from) = self.queue.wants(0).filter(|from| *from < end) {
+            assert!(from >= self.start, "{from} is trimmed");
             let from = self.log.partition_point(|sent| sent.offset < from);
             let read: Vec<_> = self.log.iter().skip(from).take(3).cloned().collect();
             for sent in &read {
@@ -168,6 +201,10 @@ impl World {
     }
 
     fn arrive(&mut self, sent: &Sent) {
+        self.hand(sent, |queue, arriving, now| queue.arrive(0, arriving, now));
+    }
+
+    fn hand(&mut self, sent: &Sent, hand: impl FnOnce(&mut Queue, &Arriving<'_>, Now)) {
         let (id, session) = (sent.id.to_string(), sent.session.to_string());
         let arriving = Arriving {
             offset: sent.offset,
@@ -177,7 +214,7 @@ impl World {
             terms: &sent.terms,
             is_unanswered: false,
         };
-        self.queue.arrive(0, &arriving, self.now);
+        hand(&mut self.queue, &arriving, self.now);
     }
 
     fn session(&self, nth: usize) -> Option<SessionLock> {
@@ -271,12 +308,30 @@ impl World {
             }
             Step::Bury => {
                 let dying = self.queue.durable().flat_map(|d| d.dying.iter());
-                let dying: Vec<_> = dying.map(|(at, o)| (*at, o.to.clone())).collect();
-                for (offset, to) in dying {
+                let dying: Vec<_> = dying.map(|(at, o)| (*at, o.clone())).collect();
+                for (offset, Obituary { to, moved_to, .. }) in dying {
+                    match moved_to {
+                        None => assert!(offset >= self.start, "{offset} is trimmed"),
+                        Some(at) => assert_eq!(self.moved[at.0 as usize], offset),
+                    }
                     self.buried += 1;
                     let at = Some(Offset(self.buried));
                     self.act(|q, _, out| q.buried(0, offset, at, to, out));
                 }
+            }
+            Step::Copy => {
+                let end = Some(Offset(self.moved.len() as u64));
+                self.copied = Vec::new();
+                for straggler in self.queue.stragglers(end) {
+                    let at = Offset(self.moved.len() as u64);
+                    self.copied.push((straggler.offset, at));
+                    self.moved.push(straggler.offset);
+                }
+            }
+            Step::Move => {
+                let copied = std::mem::take(&mut self.copied);
+                self.act(|q, _, out| q.moved(&copied, out));
+                self.start = self.queue.needs_from(0).unwrap().max(self.start);
             }
             Step::Pass { ms } => {
                 let time = Duration::from_millis(ms);
@@ -291,6 +346,7 @@ impl World {
                 };
                 self.tokens.clear();
                 self.sessions.clear();
+                self.copied.clear();
             }
         }
         self.scan();
@@ -331,6 +387,8 @@ impl World {
     fn with(&self, verdicts: &[Verdict]) -> Self {
         let mut other = Self {
             log: self.log.clone(),
+            start: self.start,
+            moved: self.moved.clone(),
             now: self.now,
             ..Self::new(self.queue.settings().clone())
         };
@@ -394,6 +452,92 @@ proptest! {
             world.check(&world.verdicts)?;
             world.check(&world.snapshot())?;
         }
+    }
+}
+
+/// Four messages that nobody is done with, of each of which this was said, and sixteen behind them that are settled.
+fn before_settled_ones(drops: bool, said: [(Settlement, Option<u8>); 4]) -> World {
+    let mut world = World::new(settings(false, drops, false));
+    let send = |world: &mut World, ids: Vec<u8>| {
+        let (max, lives_ms) = (ids.len(), None);
+        world.step(Step::Send { ids, lives_ms });
+        world.step(Step::Receive { max });
+    };
+    send(&mut world, (0..4).collect());
+    let first = world.tokens.clone();
+    for ids in [4..12, 12..20] {
+        send(&mut world, ids.collect());
+        for nth in 0..8 {
+            let (how, note) = (Settlement::Complete, None);
+            world.step(Step::Settle { nth, how, note });
+        }
+    }
+    world.tokens = first;
+    for (nth, (how, note)) in said.into_iter().enumerate() {
+        world.step(Step::Settle { nth, how, note });
+    }
+    world
+}
+
+fn not_done() -> impl Strategy<Value = (Settlement, Option<u8>)> {
+    let delay = Duration::from_secs(3);
+    let detail = String::new();
+    let later = Settlement::Release { delay, detail };
+    let how = prop_oneof![
+        Just(Settlement::Defer),
+        Just(later),
+        Just(Settlement::Return)
+    ];
+    (how, prop::option::of(0..9u8))
+}
+
+proptest! {
+    #[test]
+    fn what_is_moved_is_what_it_was(
+        drops: bool, twice: bool, said in [not_done(), not_done(), not_done(), not_done()],
+        steps in prop::collection::vec(step(), 0..30),
+    ) {
+        let mut world = before_settled_ones(drops, said);
+        let all = |world: &World| world.queue.peek(0, 99, None).found.into_iter().map(|at| PeekedAt { moved_to: None, ..at });
+        let before: Vec<_> = all(&world).collect();
+        let counts = world.queue.counts();
+        world.step(Step::Copy);
+        world.step(Step::Move);
+        prop_assert_eq!(world.moved.len(), 4);
+        if twice {
+            // Copies of which nobody says so, for which the others are too old.
+            world.moved.extend_from_within(..);
+            world.moved.extend_from_within(..);
+            world.step(Step::Copy);
+            world.step(Step::Move);
+            prop_assert_eq!(world.queue.needs_moved(), Some(Offset(16)));
+        }
+        let needed: Vec<_> = world.queue.durable().flat_map(Durable::needed).collect();
+        prop_assert_eq!(needed, [world.end().on()], "nothing of the log is needed but what comes");
+        prop_assert_eq!(all(&world).collect::<Vec<_>>(), before);
+        prop_assert_eq!(world.queue.counts(), counts);
+        world.check(&world.verdicts)?;
+        world.check(&world.snapshot())?;
+        for step in steps {
+            world.step(step);
+            world.check(&world.verdicts)?;
+            world.check(&world.snapshot())?;
+        }
+        // All of it comes to its end in the end, and nothing is needed any more.
+        let forward = Step::Restart { from_snapshot: true };
+        world.step(forward);
+        for _ in 0..60 {
+            let from = world.queue.peek(0, 1, None).found.first().map_or(0, |at| at.number);
+            world.step(Step::ReceiveDeferred { from });
+            world.step(Step::Receive { max: 9 });
+            for nth in 0..13 {
+                world.step(Step::Settle { nth, how: Settlement::Complete, note: None });
+            }
+            world.step(Step::Bury);
+            world.step(Step::Pass { ms: 3_000 });
+        }
+        prop_assert_eq!(world.queue.open().count(), 0);
+        prop_assert_eq!(world.queue.needs_moved(), None);
     }
 }
 

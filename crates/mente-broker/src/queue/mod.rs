@@ -18,6 +18,7 @@ mod ending;
 mod handing;
 mod lease;
 mod message;
+mod moving;
 mod partition;
 mod purge;
 mod ranges;
@@ -49,6 +50,7 @@ use handing::Waiter;
 use lease::Lease;
 pub use lease::LockToken;
 pub use message::NOTE_BYTES;
+pub use moving::{Moved, Straggler};
 pub use partition::{Durable, Failure, Obituary};
 use partition::{Entry, Partition, SETTLED_PER_VERDICT, State};
 pub use purge::NAMED_PER_DELETION;
@@ -276,7 +278,9 @@ impl Queue {
     pub(crate) fn needs_from(&self, partition: u32) -> Option<Offset> {
         let durable = &self.partitions.get(partition as usize)?.durable;
         // A record is copied from where it lies.
-        let dying = durable.dying.keys().next().copied();
+        let mut dying = durable.dying.iter();
+        let dying = dying.find(|(_, dying)| dying.moved_to.is_none());
+        let dying = dying.map(|(offset, _)| *offset);
         let revived = durable.revived.keys().next().copied();
         let needed = [Some(durable.floor), durable.ids_from, dying, revived];
         needed.into_iter().flatten().min()
@@ -304,7 +308,8 @@ impl Queue {
     pub fn counts_from(&self, partition: u32) -> Option<Offset> {
         let waits = self.wants(partition).is_none();
         let p = self.partitions.get(partition as usize);
-        p.filter(|_| waits).map(Partition::counted)
+        p.filter(|p| waits && !p.seeks_moved())
+            .map(Partition::counted)
     }
 
     /// Everything below is in [`Queue::counts`].

@@ -9,7 +9,7 @@ use mente_engine::{Offset, Timestamp};
 use super::ahead::{Ahead, Stretch, Stretches};
 use super::ranges::{RANGES, Range, Ranges};
 use super::session::{SessionState, weight};
-use super::{NOWHERE, Verdict};
+use super::{Moved, NOWHERE, Verdict};
 use crate::name::EntityName;
 use crate::planted::{Planted, planted};
 
@@ -59,6 +59,8 @@ pub struct Durable {
     pub ids_from: Option<Offset>,
     /// Of transactions that are committed, and not gone on yet.
     pub committed: BTreeSet<Offset>,
+    /// Not settled, and lying elsewhere: the floor says nothing of them.
+    pub moved: BTreeMap<Offset, Moved>,
 }
 
 /// The last failed attempt of a record.
@@ -81,6 +83,8 @@ pub struct Obituary {
     /// The topic that it goes to in place of the dead letters.
     pub to: Option<EntityName>,
     pub note: Option<String>,
+    /// Where it lies if it was moved.
+    pub moved_to: Option<Offset>,
 }
 
 #[derive(Debug)]
@@ -186,6 +190,7 @@ impl Durable {
                     since: Offset(*since),
                     to: to.clone(),
                     note: self.notes.get(&Offset(*offset)).cloned(),
+                    moved_to: self.moved.get(&Offset(*offset)).map(|moved| moved.at),
                 };
                 self.dying.insert(Offset(*offset), obituary);
                 self.settle(Offset(*offset));
@@ -255,8 +260,18 @@ impl Durable {
             }
             Verdict::Committed { offsets, .. } => {
                 let offsets = offsets.iter().copied().map(Offset);
-                self.committed
-                    .extend(offsets.filter(|offset| *offset >= self.floor));
+                let waits =
+                    |offset: &Offset| *offset >= self.floor || self.moved.contains_key(offset);
+                self.committed.extend(offsets.filter(waits));
+            }
+            Verdict::Moved {
+                offset, at, number, ..
+            } => {
+                let (offset, at, number) = (Offset(*offset), Offset(*at), *number);
+                self.moved.insert(offset, Moved { at, number });
+                if offset >= self.floor {
+                    self.settled.insert(offset);
+                }
             }
         }
     }
@@ -265,6 +280,7 @@ impl Durable {
         self.failed.remove(&offset);
         self.deferred.remove(&offset);
         self.committed.remove(&offset);
+        self.moved.remove(&offset);
         let note = self.notes.remove(&offset);
         self.notes_bytes -= note.map_or(0, |note| note.len());
         if !planted(Planted::ReviveAgain) {
@@ -280,19 +296,23 @@ impl Durable {
         if floor > self.floor {
             self.floor = floor;
             self.settled.forget_below(floor);
-            self.committed = self.committed.split_off(&floor);
-            let above = self.failed.split_off(&floor);
-            let below = std::mem::replace(&mut self.failed, above).into_iter();
-            let revived = below.filter(|(offset, _)| self.revived.contains_key(offset));
-            self.failed.extend(revived);
             self.counted.forget_below(floor);
-            let revived = &self.revived;
-            let stays = |offset: &Offset| *offset >= floor || revived.contains_key(offset);
-            if self.notes.keys().next().is_some_and(|first| *first < floor) {
+            let (revived, moved) = (&self.revived, &self.moved);
+            let stays = |offset: &Offset| {
+                *offset >= floor || revived.contains_key(offset) || moved.contains_key(offset)
+            };
+            let is_below = |first: Option<&Offset>| first.is_some_and(|first| *first < floor);
+            if is_below(self.committed.first()) {
+                self.committed.retain(stays);
+            }
+            if is_below(self.failed.keys().next()) {
+                self.failed.retain(|offset, _| stays(offset));
+            }
+            if is_below(self.notes.keys().next()) {
                 self.notes.retain(|offset, _| stays(offset));
                 self.notes_bytes = self.notes.values().map(String::len).sum();
             }
-            if self.deferred.first().is_some_and(|first| *first < floor) {
+            if is_below(self.deferred.first()) {
                 self.deferred.retain(stays);
             }
         }
@@ -309,6 +329,13 @@ impl Durable {
         let mut verdicts = vec![floor];
         verdicts.extend(self.settled.retell(partition));
         verdicts.extend(self.retell_revived(partition));
+        let moved = self.moved.iter();
+        verdicts.extend(moved.map(|(offset, moved)| Verdict::Moved {
+            partition,
+            offset: offset.0,
+            at: moved.at.0,
+            number: moved.number,
+        }));
         verdicts.extend(self.failed.iter().map(|(offset, failure)| Verdict::Failed {
             partition,
             offset: offset.0,
@@ -318,6 +345,14 @@ impl Durable {
         }));
         for (offset, obituary) in &self.dying {
             let offset = offset.0;
+            if let Some(Offset(at)) = obituary.moved_to {
+                verdicts.push(Verdict::Moved {
+                    partition,
+                    offset,
+                    at,
+                    number: 0,
+                });
+            }
             if let Some(note) = obituary.note.clone() {
                 verdicts.push(Verdict::Noted {
                     partition,
@@ -440,9 +475,16 @@ impl Partition {
         if let Verdict::Revived { offsets, .. } = verdict {
             self.sought.extend(offsets.iter().map(|o| Offset(*o)));
         }
+        if let Verdict::Moved { offset, .. } = verdict
+            && !self.entries.contains_key(&Offset(*offset))
+        {
+            // Whoever restores is to read it.
+            self.sought.insert(Offset(*offset));
+        }
         if !self.sought.is_empty() {
-            let revived = &self.durable.revived;
-            self.sought.retain(|offset| revived.contains_key(offset));
+            let (revived, moved) = (&self.durable.revived, &self.durable.moved);
+            self.sought
+                .retain(|offset| revived.contains_key(offset) || moved.contains_key(offset));
         }
         // A restored view begins at its floor; a live one has scanned beyond it.
         self.ahead.begin_at(self.durable.floor);
@@ -463,6 +505,10 @@ impl Partition {
 
     /// `share` bounds the entries of this partition.
     pub(super) fn wants(&self, share: usize) -> Option<Offset> {
+        if self.seeks_moved() {
+            // All that was moved comes before.
+            return None;
+        }
         let room = self.ready.len() < WINDOW
             && self.entries.len() < share
             // What dies must be copied before more can die.
@@ -554,7 +600,8 @@ impl Partition {
     pub(super) fn is_at_its_end(&self, offset: Offset) -> bool {
         let durable = &self.durable;
         let is_settled = offset < durable.floor || durable.settled.contains(offset);
-        is_settled && !durable.revived.contains_key(&offset)
+        let is_back = durable.revived.contains_key(&offset) || durable.moved.contains_key(&offset);
+        is_settled && !is_back
     }
 
     /// What was given back and lies below `start`, where the log begins now, unless somebody has it.
@@ -590,11 +637,12 @@ impl Partition {
         self.ahead.begin_at(start);
     }
 
-    /// The first record below `start` that waits for a receiver, or for its next try.
+    /// The first record below `start` that waits for a receiver, or for its next try, and lies there.
     pub(super) fn first_waiting(&self, start: Offset) -> Option<Offset> {
-        let mut below = self.entries.range(..start);
+        let below = self.entries.range(..start);
+        let mut here = below.filter(|(offset, _)| !self.durable.moved.contains_key(offset));
         let waiting =
-            below.find(|(_, e)| matches!(e.state, State::Ready | State::Delayed | State::Deferred));
+            here.find(|(_, e)| matches!(e.state, State::Ready | State::Delayed | State::Deferred));
         waiting.map(|(offset, _)| *offset)
     }
 
@@ -648,10 +696,17 @@ impl Partition {
         range.matches.saturating_sub(settled)
     }
 
-    /// Nothing below is needed any more, but for what was given back.
+    /// Whether the floor does not rise above a record that has an entry.
+    pub(super) fn keeps_floor(&self, offset: Offset) -> bool {
+        let durable = &self.durable;
+        !durable.revived.contains_key(&offset) && !durable.moved.contains_key(&offset)
+    }
+
+    /// Nothing below is needed any more, but for what was given back or moved.
     pub(super) fn floor(&self) -> Floor {
-        let is_revived = |offset: &Offset| self.durable.revived.contains_key(offset);
-        let first = self.entries.iter().find(|(offset, _)| !is_revived(offset));
+        // Of what lies below the one that is known it is all settled, given back or moved.
+        let mut entries = self.entries.range(self.durable.floor..);
+        let first = entries.find(|(offset, _)| self.keeps_floor(**offset));
         first.map_or(
             Floor {
                 at: self.scanned,

@@ -141,7 +141,11 @@ impl Durable {
         let starts = once(self.floor.0).chain(settled.values().map(|range| range.upto));
         let ends = settled.keys().copied().chain(once(u64::MAX));
         let between = starts.zip(ends).filter(|(start, end)| start < end);
-        let alone = self.dying.keys().chain(self.revived.keys());
+        let dying = self
+            .dying
+            .iter()
+            .filter(|(_, dying)| dying.moved_to.is_none());
+        let alone = dying.map(|(offset, _)| offset).chain(self.revived.keys());
         let alone = alone.map(|offset| (offset.0, offset.0.saturating_add(1)));
         let needed = between.chain(alone);
         needed.map(|(start, end)| Offset(start)..Offset(end))

@@ -109,12 +109,19 @@ impl Queue {
     /// [`Queue::wants`]: a place that cannot be read now holds up nothing else.
     pub fn sought(&self, partition: u32) -> Option<Offset> {
         let p = self.partitions.get(partition as usize)?;
-        p.sought.first().copied()
+        let mut sought = p.sought.iter();
+        sought
+            .find(|offset| !p.durable.moved.contains_key(offset))
+            .copied()
     }
 
     /// A record that lies behind one that is sought, or is it.
     pub fn revisit(&mut self, partition: u32, arriving: &Arriving<'_>, now: Now) {
         let offset = arriving.offset;
+        if self.moved_to((partition, offset)).is_some() {
+            // It is read where it lies now.
+            return;
+        }
         let p = self.partitions.get(partition as usize);
         let since = p.and_then(|p| p.revived_since(offset));
         // It has its whole time to live again.
@@ -132,7 +139,11 @@ impl Queue {
     /// Everything below `next` was read: what is still sought there is not to be had, and given up again.
     pub fn revisited(&mut self, partition: u32, next: Offset, now: Now, effects: &mut Effects) {
         let p = self.partitions.get(partition as usize);
-        let missing = p.map(|p| p.sought.range(..next).copied().collect::<Vec<_>>());
+        let missing = p.map(|p| {
+            let sought = p.sought.range(..next).copied();
+            let here = sought.filter(|offset| !p.durable.moved.contains_key(offset));
+            here.collect::<Vec<_>>()
+        });
         for offset in missing.unwrap_or_default() {
             self.unreadable(partition, offset, effects);
         }
@@ -150,7 +161,7 @@ impl Queue {
             offset: offset.0,
             attempts: 0,
             reason: UNREADABLE.to_owned(),
-            detail: "its record could not be read when its dead letter was replayed".to_owned(),
+            detail: "its record could not be read again".to_owned(),
             floor: p.floor().at.0,
             passed: p.floor().passed,
             since: self.next_letter(),

@@ -87,6 +87,9 @@ pub struct Delivery {
     /// The rule that makes it what it is.
     #[serde(default)]
     pub rule: Option<Rule>,
+    /// Where it lies if it was moved.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Offset>,
 }
 
 /// Records of a view that are not settled, without a lease.
@@ -108,6 +111,8 @@ pub struct PeekedAt {
     pub note: Option<String>,
     #[serde(default)]
     pub rule: Option<Rule>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub moved_to: Option<Offset>,
 }
 
 impl Taking {

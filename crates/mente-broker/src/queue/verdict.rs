@@ -87,6 +87,13 @@ pub enum Verdict {
     Joined { partition: u32, ranges: Vec<Range> },
     /// The transaction that these wait for is committed: they go on when they are due.
     Committed { partition: u32, offsets: Vec<u64> },
+    /// Copied to `at` in the log of what was moved, and settled where it lay; its number goes with it.
+    Moved {
+        partition: u32,
+        offset: u64,
+        at: u64,
+        number: u64,
+    },
 }
 
 /// An offset that no record has.
@@ -110,7 +117,8 @@ impl Verdict {
             | Self::SessionSet { partition, .. }
             | Self::IdsFrom { partition, .. }
             | Self::Joined { partition, .. }
-            | Self::Committed { partition, .. } => *partition,
+            | Self::Committed { partition, .. }
+            | Self::Moved { partition, .. } => *partition,
         }
     }
 }

@@ -10,10 +10,11 @@ use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, tell_stream};
 
 /// What is read at once of where a record lies that was given back: others may be near, or far away.
-const SOUGHT_BYTES: usize = 64 << 10;
+pub(super) const SOUGHT_BYTES: usize = 64 << 10;
 
 impl Tenure<'_> {
     pub(super) fn start_reads(&mut self) {
+        self.start_seeking_moved();
         for (log, from) in self.shard.wants() {
             if self.reading.insert((log, from)) {
                 let limit = match self.shard.seeks(log, from) {
@@ -90,7 +91,7 @@ impl Tenure<'_> {
 }
 
 /// The events of a chunk from `from` on.
-fn arrivals(
+pub(super) fn arrivals(
     log: LogId,
     from: Offset,
     chunk: &engine::Chunk,

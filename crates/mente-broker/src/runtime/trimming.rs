@@ -17,6 +17,8 @@ impl Tenure<'_> {
             return;
         }
         self.untrimmed = 0;
+        self.move_stragglers();
+        self.trim_moved();
         for (log, from) in self.shard.settled_logs() {
             let before = self.trimmed.entry(log).or_insert(Offset(0));
             let is_lent = self.runtime.lent.holds(log.set);

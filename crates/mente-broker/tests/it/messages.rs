@@ -67,6 +67,7 @@ macro_rules! call {
 mod idle;
 mod large;
 mod long_names;
+mod moving;
 mod quota;
 mod rules;
 mod transactions;
