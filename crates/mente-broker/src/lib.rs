@@ -80,7 +80,8 @@ pub use peers::{Answer, Peers, show};
 #[cfg(feature = "planted")]
 pub use planted::{Planted, plant, plant_everywhere};
 pub use queue::{
-    Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Standing, Taking, WantedSession,
+    Mode, NOTE_BYTES, SESSION_STATE_BYTES, SessionLock, Shelf, Shelved, Standing, Taking,
+    WantedSession,
 };
 pub use shard::{Made, SubscriptionInfo, Written};
 pub use store::{

@@ -78,9 +78,17 @@ pub const JOURNAL_SNAPSHOT_BYTES: usize = 1 << 20;
 pub const SHARD_MAILBOX: usize = 4_096;
 /// Subscriptions of one topic.
 pub const SUBSCRIPTIONS_PER_TOPIC: usize = 2_000;
-/// Ids of messages that all views of a broker remember together, of 20 bytes, before those that have more than an equal
-/// share forget some; there may be twice as many where nothing comes to the largest ones. A branch counts its own.
-pub const DUPLICATE_IDS: usize = 32_000_000;
+/// Ids of messages that one view remembers, so that duplicates are dropped.
+pub const DUPLICATE_IDS_PER_VIEW: usize = 50_000_000;
+/// Memory that they take: 2.25 bytes for each that is on the disk, 20 more for others.
+pub const DUPLICATE_BYTES_PER_VIEW: usize = 128 << 20;
+/// Memory that those of all views of a broker take, before those that have more than an equal share forget some; there
+/// may be twice as much where nothing comes to the largest ones. A branch counts its own.
+pub const DUPLICATE_BYTES: usize = 512 << 20;
+/// What ids take of the disk, those of branches too.
+pub const SHELF_BYTES: u64 = 4 << 30;
+/// Files in which they lie there.
+pub const SHELF_FILES: u64 = 1_000;
 /// Records that one queue view may have out or waiting for another try.
 pub const TOUCHED_PER_VIEW: usize = 100_000;
 /// Events that one receive call hands out.

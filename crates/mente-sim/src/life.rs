@@ -126,7 +126,7 @@ impl Life {
         self.tasks.spawn(async move {
             let (broker, tasks) = loop {
                 // On a full disk whoever operates it tries again.
-                match Broker::open(engine.clone(), clock.clone(), options).await {
+                match Broker::open(engine.clone(), clock.clone(), options.clone()).await {
                     Ok(opened) => break opened,
                     Err(_) => clock.sleep_until(clock.now().monotone + RETRY).await,
                 }

@@ -257,7 +257,8 @@ impl Broker {
         let fork = Fork::open(engine, name.as_str(), DEFAULT_NAMESPACE).await?;
         self.lent.lend(name, fork.clone());
         let engine = Arc::new(fork.clone());
-        let (broker, shards) = Self::open(engine, Arc::clone(&self.clock), self.options).await?;
+        let (broker, shards) =
+            Self::open(engine, Arc::clone(&self.clock), self.options.clone()).await?;
         Ok(Branch {
             broker,
             shards,

@@ -50,6 +50,7 @@ use crate::name::{EntityName, STORE, set_name};
 use crate::partition;
 use crate::peers::Peers;
 use crate::properties::{Natural, Properties};
+use crate::queue::{Remembered, Shelf};
 use crate::restore::{Logs, StoreLogs};
 use crate::runtime::{Request, Runtime};
 use crate::shard::{Command, Reply};
@@ -101,7 +102,7 @@ const INDEX: &str = "$index";
 /// A future that runs one shard; the caller brings the executor.
 pub type ShardTask = Pin<Box<dyn Future<Output = Result<()>> + Send>>;
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Fixed at birth: data made with another number is refused.
     pub shards: u32,
@@ -118,6 +119,8 @@ pub struct Options {
     pub aside: Aside,
     /// What rules of subscriptions ask of events, and change in them.
     pub properties: &'static dyn Properties,
+    /// Where ids that are remembered for duplicates wait; in memory without.
+    pub shelf: Option<Arc<dyn Shelf>>,
 }
 
 impl Default for Options {
@@ -131,6 +134,7 @@ impl Default for Options {
             parse_event: no_format,
             aside: on_the_spot,
             properties: &Natural,
+            shelf: None,
         }
     }
 }
@@ -243,7 +247,7 @@ impl Broker {
         let duties: Vec<_> = (0..shards).map(|_| Duty::new(peers.is_none())).collect();
         let mut senders = Vec::new();
         let mut tasks: Vec<ShardTask> = Vec::new();
-        let remembered = Arc::default();
+        let remembered = Arc::new(Remembered::on(options.shelf.clone()));
         for shard in 0..shards {
             let (sender, mailbox) = mpsc::channel(limits::SHARD_MAILBOX);
             let runtime = Runtime {

@@ -15,26 +15,19 @@ use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
+use super::id_block::{Digest, IdBlock, later};
 use super::remembered::{Remembered, Share};
 
-/// Ids that one view remembers, 20 bytes each but for the newest block; beyond, the oldest block is forgotten before
-/// its time. With ten million they are 200 MB.
-pub(super) const IDS: usize = if cfg!(test) { 400 } else { 10_000_000 };
-/// Of one block at most, so that closing one holds up its shard for milliseconds only.
-const IDS_PER_BLOCK: usize = if cfg!(test) { 40 } else { 256 << 10 };
 /// A block has a part of the window, and is forgotten as a whole.
 const BLOCKS_PER_WINDOW: u32 = 8;
-/// And of no more than that part of what the view may remember.
+/// And no more than that part of the memory that the view may take.
 const BLOCKS_AT_LEAST: usize = 10;
-/// How far an id may lie from where a block is looked at first, to be looked for nearby.
-const NEARBY: usize = if cfg!(test) { 4 } else { 1_024 };
+/// What an id takes before its block is closed: nodes of the tree are three quarters full.
+const OPEN_ID_BYTES: usize = 40;
 /// Marks of the log's time that are kept, to find where a window begins.
 const MARKS: usize = 4_096;
 /// Offsets that `IdsFrom` may lie behind where it could.
-pub(super) const SLACK: u64 = 1_000;
-
-/// Of an id, so wide that no two of a view are the same.
-type Digest = [u32; 4];
+const SLACK: u64 = 1_000;
 
 /// Ids that came within the window before where the view has read to.
 #[derive(Debug)]
@@ -44,8 +37,10 @@ pub(super) struct Ids {
     /// The newest ids, with how long after `since` each came.
     open: BTreeMap<Digest, u32>,
     since: Timestamp,
-    /// The older ones, the oldest block first.
-    closed: VecDeque<Block>,
+    /// The older ones, the oldest block first, and how many and how much of memory they are.
+    closed: VecDeque<IdBlock>,
+    closed_ids: usize,
+    closed_bytes: usize,
     /// The log's own clock never goes back.
     time: Timestamp,
     /// Where the log was at which time, every now and then.
@@ -55,42 +50,6 @@ pub(super) struct Ids {
     share: Share,
 }
 
-/// Ids of a piece of time, sorted.
-#[derive(Debug)]
-struct Block {
-    since: Timestamp,
-    upto: Timestamp,
-    ids: Vec<Seen>,
-}
-
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    id: Digest,
-    after_ms: u32,
-}
-
-const _: () = assert!(size_of::<Seen>() == 20);
-
-impl Block {
-    fn find(&self, id: Digest) -> Option<Timestamp> {
-        // Hashes lie evenly: it is near where one of so many would be.
-        let guess = ((u64::from(id[0]) * self.ids.len() as u64) >> 32) as usize;
-        let low = guess.saturating_sub(NEARBY);
-        let high = (guess + NEARBY).min(self.ids.len());
-        let nearby = self.ids.get(low..high).unwrap_or_default();
-        let is_within = nearby.first().is_some_and(|first| first.id <= id)
-            && nearby.last().is_some_and(|last| id <= last.id);
-        let among = if is_within { nearby } else { &self.ids };
-        let found = among.binary_search_by(|seen| seen.id.cmp(&id)).ok()?;
-        let after = among.get(found)?.after_ms;
-        Some(later(self.since, after))
-    }
-}
-
-fn later(since: Timestamp, after_ms: u32) -> Timestamp {
-    Timestamp(since.0.saturating_add(i64::from(after_ms)))
-}
-
 impl Ids {
     pub(super) fn new(windows: Vec<(Offset, Duration)>, all: &Arc<Remembered>) -> Self {
         Self {
@@ -98,6 +57,8 @@ impl Ids {
             open: BTreeMap::new(),
             since: Timestamp(i64::MIN),
             closed: VecDeque::new(),
+            closed_ids: 0,
+            closed_bytes: 0,
             time: Timestamp(i64::MIN),
             marks: VecDeque::new(),
             from: Offset(0),
@@ -107,14 +68,13 @@ impl Ids {
 
     /// All ids that it is one of, from now on.
     pub(super) fn share(&mut self, all: &Arc<Remembered>) {
-        let known = self.known();
         self.share = Share::of(all);
-        self.share.set(known);
+        self.share.set(self.bytes());
     }
 
-    fn known(&self) -> usize {
-        let closed = self.closed.iter().map(|block| block.ids.len());
-        self.open.len() + closed.sum::<usize>()
+    /// Memory that they take.
+    fn bytes(&self) -> usize {
+        self.closed_bytes + self.open.len() * OPEN_ID_BYTES
     }
 
     /// The window may change from some place on.
@@ -150,36 +110,62 @@ impl Ids {
     }
 
     /// When it came last.
-    fn find(&self, id: Digest) -> Option<Timestamp> {
-        let open = self.open.get(&id).map(|after| later(self.since, *after));
-        open.or_else(|| self.closed.iter().rev().find_map(|block| block.find(id)))
+    fn find(&mut self, id: Digest) -> Option<Timestamp> {
+        if let Some(after) = self.open.get(&id) {
+            return Some(later(self.since, *after));
+        }
+        for at in (0..self.closed.len()).rev() {
+            match self.closed[at].find(id) {
+                Ok(None) => {}
+                Ok(found) => return found,
+                Err(error) => {
+                    let ids = self.closed[at].len();
+                    tracing::warn!(%error, ids, "ids of messages cannot be read and are forgotten: duplicates of them are not dropped");
+                    self.forget(at);
+                }
+            }
+        }
+        None
     }
 
     /// Closes the newest block when it has enough, and forgets the oldest ones.
     fn make_room(&mut self) {
         let longest = self.longest();
         let is_long = self.time.since(self.since) >= longest / BLOCKS_PER_WINDOW;
+        let limits = self.share.limits();
         // Smaller ones where there is room for few.
-        let per_block = IDS_PER_BLOCK.min(self.share.most() / BLOCKS_AT_LEAST);
+        let room = self.share.most_bytes() / BLOCKS_AT_LEAST;
+        let per_block = limits.ids_per_block.min(room / OPEN_ID_BYTES);
         if self.open.is_empty() {
             self.since = self.time;
         } else if is_long || self.open.len() >= per_block {
-            let (since, upto) = (self.since, self.time);
-            let ids = std::mem::take(&mut self.open).into_iter();
-            let ids = ids.map(|(id, after_ms)| Seen { id, after_ms }).collect();
-            self.closed.push_back(Block { since, upto, ids });
-            self.since = self.time;
+            self.close();
         }
-        let mut known = self.known();
-        let open = self.open.len();
-        self.share.set(known);
+        self.share.set(self.bytes());
         while let Some(oldest) = self.closed.front()
             && (self.time.since(oldest.upto) > longest
-                || known - open + per_block > self.share.most())
+                || self.closed_ids + per_block > limits.ids
+                || self.closed_bytes + per_block * OPEN_ID_BYTES > self.share.most_bytes())
         {
-            known -= oldest.ids.len();
-            self.closed.pop_front();
-            self.share.set(known);
+            self.forget(0);
+            self.share.set(self.bytes());
+        }
+    }
+
+    fn close(&mut self) {
+        let ids = std::mem::take(&mut self.open);
+        let shelf = self.share.shelf(ids.len());
+        let block = IdBlock::close(self.since, self.time, ids, shelf);
+        self.closed_ids += block.len();
+        self.closed_bytes += block.bytes();
+        self.closed.push_back(block);
+        self.since = self.time;
+    }
+
+    fn forget(&mut self, at: usize) {
+        if let Some(block) = self.closed.remove(at) {
+            self.closed_ids -= block.len();
+            self.closed_bytes -= block.bytes();
         }
     }
 
@@ -220,94 +206,183 @@ fn hash(id: &str) -> Digest {
     let half = |salt: u8| {
         let mut hasher = DefaultHasher::new();
         (salt, id).hash(&mut hasher);
-        let hash = hasher.finish();
-        [(hash >> 32) as u32, hash as u32]
+        Digest::from(hasher.finish())
     };
-    let ([a, b], [c, d]) = (half(0), half(1));
-    [a, b, c, d]
+    half(0) << 64 | half(1)
 }
 
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
+    use super::super::Shelf;
+    use super::super::id_block::ID_BYTES;
+    use super::super::remembered::Limits;
+    use super::super::shelf::tests::Fickle;
     use super::*;
 
+    /// Some twelve blocks in memory, or twenty-five on a shelf.
+    const SMALL: Limits = Limits {
+        ids: 1_000,
+        bytes: 16_000,
+        together_bytes: 24_000,
+        ids_per_block: 40,
+        shelved_ids_min: 4,
+    };
+    const WINDOW: Duration = Duration::from_secs(20);
+
+    fn within_small(shelf: Option<Arc<Fickle>>) -> Arc<Remembered> {
+        let shelf = shelf.map(|shelf| shelf as Arc<dyn Shelf>);
+        Arc::new(Remembered::within(SMALL, shelf))
+    }
+
     fn ids_of(windows: Vec<(Offset, Duration)>) -> Ids {
-        Ids::new(windows, &Arc::default())
+        Ids::new(windows, &within_small(None))
+    }
+
+    fn ids_on(shelf: Arc<Fickle>) -> (Ids, Arc<Fickle>) {
+        let all = within_small(Some(Arc::clone(&shelf)));
+        (Ids::new(vec![(Offset(0), WINDOW)], &all), shelf)
     }
 
     fn is_new_at(ids: &mut Ids, id: &str, offset: u64, time: i64) -> bool {
         ids.is_new(id, Offset(offset), Timestamp(time))
     }
 
+    /// All of them at one moment, and all new.
+    fn come(ids: &mut Ids, all: std::ops::Range<usize>) {
+        for id in all {
+            assert!(is_new_at(ids, &id.to_string(), 0, 0), "{id}");
+        }
+    }
+
+    fn known(ids: &Ids) -> usize {
+        ids.open.len() + ids.closed_ids
+    }
+
     proptest! {
-        /// Against a list of all that came; fewer than are remembered.
+        /// Against a list of all that came; fewer than are remembered. Wherever the ids lie.
         #[test]
         fn blocks_are_a_plain_list(
             came in prop::collection::vec((0..60u8, prop_oneof![9 => 0..400i64, 1 => 0..30_000i64]), 1..300),
             changes in 0..300u64,
+            takes in prop::collection::vec(any::<bool>(), 1..9),
         ) {
             let second = Duration::from_secs(1);
             let windows = vec![(Offset(0), 20 * second), (Offset(changes), 30 * second)];
-            let mut ids = ids_of(windows);
+            let [all, some] = [vec![], takes].map(Fickle::taking);
+            let shelves = [None, Some(Arc::clone(&all)), Some(some)];
+            let mut ids = shelves.map(|shelf| Ids::new(windows.clone(), &within_small(shelf)));
             let mut list: BTreeMap<u8, i64> = BTreeMap::new();
             let mut now = 0;
             for (offset, (id, pause)) in (0..).zip(came) {
                 now += pause;
                 let window = if offset < changes { 20_000 } else { 30_000 };
                 let due = list.insert(id, now).is_none_or(|then| now - then > window);
-                let is_new = is_new_at(&mut ids, &id.to_string(), offset, now);
-                prop_assert_eq!(is_new, due, "{} at {}", id, offset);
+                for (place, ids) in ids.iter_mut().enumerate() {
+                    let is_new = is_new_at(ids, &id.to_string(), offset, now);
+                    prop_assert_eq!(is_new, due, "{} at {}, shelf {}", id, offset, place);
+                }
             }
+            drop(ids);
+            prop_assert_eq!(all.held_bytes(), 0);
         }
     }
 
     #[test]
-    fn beyond_the_limit_the_oldest_are_forgotten() {
-        let mut ids = ids_of(vec![(Offset(0), Duration::from_secs(20))]);
-        let is_new = |ids: &mut Ids, id: usize| is_new_at(ids, &id.to_string(), 0, 0);
-        for id in 0..3 * IDS {
-            assert!(is_new(&mut ids, id));
-            let known = ids.known();
-            assert!(known <= IDS, "{known} are known");
+    fn beyond_the_memory_the_oldest_are_forgotten() {
+        let mut ids = ids_of(vec![(Offset(0), WINDOW)]);
+        for id in 0..3_000 {
+            come(&mut ids, id..id + 1);
+            assert!(ids.bytes() <= SMALL.bytes, "{} bytes", ids.bytes());
         }
-        // But for two blocks all that may be remembered is.
-        for id in 2 * IDS + 2 * IDS_PER_BLOCK..3 * IDS {
+        // But for two blocks as many as there is room for.
+        let block = ids.closed[0].bytes();
+        let many = (SMALL.bytes / block - 2) * SMALL.ids_per_block;
+        for id in 3_000 - many..3_000 {
             assert!(ids.find(hash(&id.to_string())).is_some(), "{id}");
         }
-        assert!(is_new(&mut ids, 0));
+        come(&mut ids, 0..1);
+    }
+
+    #[test]
+    fn on_a_shelf_there_are_as_many_as_one_view_may_have() {
+        let (mut ids, shelf) = ids_on(Arc::default());
+        for id in 0..3 * SMALL.ids {
+            come(&mut ids, id..id + 1);
+            assert!(known(&ids) <= SMALL.ids, "{} are known", known(&ids));
+            assert!(ids.bytes() <= SMALL.bytes, "{} bytes", ids.bytes());
+            assert_eq!(shelf.held_bytes(), ids.closed_ids * ID_BYTES, "after {id}");
+        }
+        // What is new hardly ever has the shelf asked.
+        assert!(shelf.reads() < 20, "{} reads", shelf.reads());
+        for id in 2 * SMALL.ids + 2 * SMALL.ids_per_block..3 * SMALL.ids {
+            assert!(ids.find(hash(&id.to_string())).is_some(), "{id}");
+        }
+        assert!(shelf.reads() < SMALL.ids + 20, "{} reads", shelf.reads());
+        come(&mut ids, 0..1);
+        // They go with their window.
+        assert!(is_new_at(&mut ids, "last", 0, 20_001));
+        assert_eq!((known(&ids), shelf.held_bytes()), (2, 0));
+    }
+
+    #[test]
+    fn few_ids_are_worth_no_file() {
+        let (mut ids, shelf) = ids_on(Arc::default());
+        // A block is closed by the first one that comes an eighth of the window later.
+        for (time, came, held) in [(0, 3, 0), (2_500, 4, 0), (5_000, 1, 4)] {
+            for id in 0..came {
+                assert!(is_new_at(&mut ids, &format!("{time} {id}"), 0, time));
+            }
+            assert_eq!(shelf.held_bytes(), held * ID_BYTES, "at {time}");
+        }
+    }
+
+    /// An id that came is taken for new then, and never the other way round.
+    #[test]
+    fn ids_that_cannot_be_read_are_forgotten() {
+        let (mut ids, shelf) = ids_on(Fickle::broken());
+        come(&mut ids, 0..10 * SMALL.ids_per_block + 1);
+        let blocks = ids.closed.len();
+        // The block of the first one goes, and with it what it took.
+        come(&mut ids, 0..1);
+        assert_eq!(ids.closed.len(), blocks - 1);
+        assert_eq!(shelf.held_bytes(), ids.closed_ids * ID_BYTES);
+        assert_eq!(
+            ids.bytes(),
+            ids.closed.iter().map(IdBlock::bytes).sum::<usize>() + ids.open.len() * OPEN_ID_BYTES
+        );
+        let reads = shelf.reads();
+        come(&mut ids, 1..2);
+        assert_eq!(shelf.reads(), reads, "what is forgotten is not read again");
+        assert!(!is_new_at(&mut ids, "0", 0, 0));
     }
 
     #[test]
     fn views_share_what_all_may_remember() {
-        let all = Arc::default();
-        let windows = vec![(Offset(0), Duration::from_secs(20))];
+        let all = within_small(None);
+        let windows = vec![(Offset(0), WINDOW)];
         let mut views: Vec<_> = (0..3).map(|_| Ids::new(windows.clone(), &all)).collect();
-        let come = |ids: &mut Ids, from: usize, upto: usize| {
-            for id in from..upto {
-                assert!(is_new_at(ids, &id.to_string(), 0, 0));
-            }
-        };
-        let known = |views: &[Ids]| views.iter().map(Ids::known).collect::<Vec<_>>();
-        // One alone has all that one may have.
-        come(&mut views[0], 0, 2 * IDS);
-        assert!(known(&views)[0] > IDS - 2 * IDS_PER_BLOCK);
-        for id in 0..2 * IDS {
+        let bytes = |views: &[Ids]| views.iter().map(Ids::bytes).collect::<Vec<_>>();
+        // One alone has all that one may have, but for what a block takes before it is closed and after.
+        let nearly = SMALL.bytes - 3_000;
+        come(&mut views[0], 0..1_000);
+        assert!(bytes(&views)[0] > nearly, "{:?}", bytes(&views));
+        for id in 0..1_000 {
             for ids in &mut views {
-                come(ids, 3 * IDS + id, 3 * IDS + id + 1);
+                come(ids, 3_000 + id..3_001 + id);
             }
         }
-        let three = known(&views);
-        // Of 600 for three all have about 200.
+        // Of 24,000 for three all have about 8,000.
+        let three = bytes(&views);
         assert!(
-            three.iter().all(|known| (140..=240).contains(known)),
+            three.iter().all(|bytes| (5_000..=9_000).contains(bytes)),
             "{three:?}"
         );
         // What one had that is gone others may have.
         views.truncate(1);
-        come(&mut views[0], 9 * IDS, 11 * IDS);
-        assert!(known(&views)[0] > IDS - 2 * IDS_PER_BLOCK);
+        come(&mut views[0], 9_000..10_000);
+        assert!(bytes(&views)[0] > nearly, "{:?}", bytes(&views));
     }
 
     #[test]

@@ -4,6 +4,8 @@
 use proptest::prelude::*;
 
 use super::partition::WINDOW;
+use super::remembered::Limits;
+use super::shelf::tests::Fickle;
 use super::*;
 use crate::name::EntityName;
 
@@ -131,10 +133,23 @@ struct World {
     buried: u64,
 }
 
+/// Ids of which some lie on a shelf and some do not; those of who restores are all in memory.
+fn partly_shelved() -> Arc<Remembered> {
+    let limits = Limits {
+        ids_per_block: 3,
+        shelved_ids_min: 1,
+        ..Limits::default()
+    };
+    let shelf = Fickle::taking(vec![true, true, false]);
+    Arc::new(Remembered::within(limits, Some(shelf)))
+}
+
 impl World {
     fn new(settings: Settings) -> Self {
+        let mut queue = Queue::new(settings, Term(1), 7, &[Offset(0)]);
+        queue.remember_within(&partly_shelved());
         Self {
-            queue: Queue::new(settings, Term(1), 7, &[Offset(0)]),
+            queue,
             log: Vec::new(),
             start: Offset(0),
             moved: Vec::new(),

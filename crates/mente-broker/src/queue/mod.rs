@@ -16,10 +16,12 @@ mod ahead;
 mod duplicates;
 mod ending;
 mod handing;
+mod id_block;
 mod lease;
 mod message;
 mod moving;
 mod partition;
+mod prints;
 mod purge;
 mod ranges;
 mod remembered;
@@ -28,6 +30,7 @@ mod rules;
 mod secret;
 mod session;
 mod settings;
+mod shelf;
 mod taking;
 mod transaction;
 mod verdict;
@@ -65,6 +68,7 @@ use session::Sessions;
 pub(crate) use session::session_lost;
 pub(crate) use settings::UNPLACED;
 pub use settings::{Messages, Push, RetrySchedule, Settings};
+pub use shelf::{Shelf, Shelved};
 pub use taking::{
     Accepted, Delivery, Mode, Peeked, PeekedAt, SessionLock, Standing, Taking, WantedSession,
 };

@@ -1,57 +1,110 @@
 //! Ids that all views of a broker remember together, so that many of them take no more memory than a few.
 //!
-//! While there is room each may have as many as one view may. Beyond, whoever has more than an equal share forgets its
-//! oldest ones when the next comes. A view to which nothing comes forgets nothing, so there may be twice as many.
+//! While there is room each may have as much as one view may. Beyond, whoever has more than an equal share forgets its
+//! oldest ids when the next comes. A view to which nothing comes forgets nothing, so there may be twice as much.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use mente_engine::limits;
 
-use super::duplicates::IDS;
+use super::shelf::Shelf;
 
-const TOGETHER: usize = if cfg!(test) {
-    600
-} else {
-    limits::DUPLICATE_IDS
-};
+/// What views may have, and how they have it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits {
+    /// Ids of one view, wherever they lie.
+    pub(super) ids: usize,
+    /// Memory of one view.
+    pub(super) bytes: usize,
+    /// Memory of all.
+    pub(super) together_bytes: usize,
+    /// Of one block at most, so that closing one holds up its shard for milliseconds only.
+    pub(super) ids_per_block: usize,
+    /// Fewer of a block are not worth a file.
+    pub(super) shelved_ids_min: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            ids: limits::DUPLICATE_IDS_PER_VIEW,
+            bytes: limits::DUPLICATE_BYTES_PER_VIEW,
+            together_bytes: limits::DUPLICATE_BYTES,
+            ids_per_block: 256 << 10,
+            shelved_ids_min: 8 << 10,
+        }
+    }
+}
 
 /// Of all views that drop duplicates.
 #[derive(Debug, Default)]
 pub struct Remembered {
-    ids: AtomicUsize,
+    bytes: AtomicUsize,
     views: AtomicUsize,
+    limits: Limits,
+    shelf: Option<Arc<dyn Shelf>>,
+}
+
+impl Remembered {
+    /// On this shelf, if there is one.
+    pub(crate) fn on(shelf: Option<Arc<dyn Shelf>>) -> Self {
+        Self::within(Limits::default(), shelf)
+    }
+
+    pub(super) fn within(limits: Limits, shelf: Option<Arc<dyn Shelf>>) -> Self {
+        Self {
+            limits,
+            shelf,
+            ..Self::default()
+        }
+    }
 }
 
 /// What one of them has.
 #[derive(Debug)]
 pub(super) struct Share {
     all: Arc<Remembered>,
-    ids: usize,
+    bytes: usize,
 }
 
 impl Share {
     pub(super) fn of(all: &Arc<Remembered>) -> Self {
         all.views.fetch_add(1, Ordering::Relaxed);
         let all = Arc::clone(all);
-        Self { all, ids: 0 }
+        Self { all, bytes: 0 }
     }
 
-    pub(super) fn set(&mut self, ids: usize) {
-        match ids.checked_sub(self.ids) {
-            Some(more) => self.all.ids.fetch_add(more, Ordering::Relaxed),
-            None => self.all.ids.fetch_sub(self.ids - ids, Ordering::Relaxed),
+    pub(super) fn set(&mut self, bytes: usize) {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => self.all.bytes.fetch_add(more, Ordering::Relaxed),
+            None => (self.all.bytes).fetch_sub(self.bytes - bytes, Ordering::Relaxed),
         };
-        self.ids = ids;
+        self.bytes = bytes;
     }
 
-    /// The most that the view may remember just now.
-    pub(super) fn most(&self) -> usize {
-        if self.all.ids.load(Ordering::Relaxed) <= TOGETHER {
-            return IDS;
+    /// The most memory that the view may take just now.
+    pub(super) fn most_bytes(&self) -> usize {
+        let Limits {
+            bytes,
+            together_bytes,
+            ..
+        } = self.all.limits;
+        if self.all.bytes.load(Ordering::Relaxed) <= together_bytes {
+            return bytes;
         }
         let views = self.all.views.load(Ordering::Relaxed);
-        IDS.min(TOGETHER / views.max(1))
+        bytes.min(together_bytes / views.max(1))
+    }
+
+    pub(super) fn limits(&self) -> Limits {
+        self.all.limits
+    }
+
+    /// Where a block of so many ids goes.
+    pub(super) fn shelf(&self, ids: usize) -> Option<&dyn Shelf> {
+        let shelf = self.all.shelf.as_deref();
+        shelf.filter(|_| ids >= self.all.limits.shelved_ids_min)
     }
 }
 

@@ -70,6 +70,7 @@ mod long_names;
 mod moving;
 mod quota;
 mod rules;
+mod shelved;
 mod transactions;
 mod ways;
 

@@ -49,20 +49,15 @@ pub(crate) fn event(id: usize) -> Event {
 }
 
 fn open(engine: MemoryEngine, clock: HandClock) -> World {
-    let mut world = start(engine, clock);
+    let mut world = start(engine, clock, World::options());
     world.pool.run_until(world.broker.ready()).unwrap();
     world
 }
 
 /// Its shards may not have come up.
-fn start(engine: MemoryEngine, clock: HandClock) -> World {
+fn start(engine: MemoryEngine, clock: HandClock, options: Options) -> World {
     let mut pool = LocalPool::new();
     let spawner: LocalSpawner = pool.spawner();
-    let options = Options {
-        shards: 4,
-        create_topics: true,
-        ..Options::default()
-    };
     let shared: Arc<dyn Engine> = Arc::new(engine.clone());
     let (broker, tasks) = pool
         .run_until(Broker::open(shared, Arc::new(clock.clone()), options))
@@ -79,6 +74,19 @@ fn start(engine: MemoryEngine, clock: HandClock) -> World {
 }
 
 impl World {
+    pub(crate) fn options() -> Options {
+        Options {
+            shards: 4,
+            create_topics: true,
+            ..Options::default()
+        }
+    }
+
+    /// Without anything.
+    pub(crate) fn opened(seed: u64, options: Options) -> Self {
+        start(MemoryEngine::new(seed), HandClock::default(), options)
+    }
+
     pub(crate) fn new(seed: u64) -> Self {
         let mut world = open(MemoryEngine::new(seed), HandClock::default());
         let settings = Settings {
@@ -103,7 +111,7 @@ impl World {
     pub(crate) fn crash_and_start(self) -> Self {
         let (engine, clock) = (self.engine.clone(), self.clock.clone());
         drop(self);
-        start(engine, clock)
+        start(engine, clock, Self::options())
     }
 
     pub(crate) fn publish(&mut self, ids: std::ops::Range<usize>) {

@@ -14,6 +14,7 @@ mod keys;
 mod nodes;
 mod ports;
 mod reserve;
+mod shelf;
 mod topology;
 mod verify;
 
@@ -51,6 +52,7 @@ pub(crate) use clock::TokioClock;
 use engine::Running;
 
 pub(crate) use reserve::Reserve;
+use shelf::Files;
 use topology::Topology;
 pub(crate) use verify::{noted, verify};
 
@@ -306,7 +308,11 @@ async fn serve(
         }
     };
     let peers = nodes.clone().map(|nodes| nodes as Arc<dyn Peers>);
-    let (broker, tasks) = Broker::open_among(running.engine(), clock, plan.broker, peers)
+    let options = mente_broker::Options {
+        shelf: Some(Arc::new(Files::new(data_dir.to_owned(), running.engine()))),
+        ..plan.broker.clone()
+    };
+    let (broker, tasks) = Broker::open_among(running.engine(), clock, options, peers)
         .await
         .context("cannot open the broker on this data")?;
     running.check_views(&Broker::journals(), data_dir).await?;
