@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use mente_engine::{Offset, Timestamp};
 
-use super::id_block::{Digest, IdBlock, later};
+use super::id_blocks::{Bundle, Digest, later};
 use super::remembered::{Remembered, Share};
 
 /// A block has a part of the window, and is forgotten as a whole.
@@ -37,8 +37,8 @@ pub(super) struct Ids {
     /// The newest ids, with how long after `since` each came.
     open: BTreeMap<Digest, u32>,
     since: Timestamp,
-    /// The older ones, the oldest block first, and how many and how much of memory they are.
-    closed: VecDeque<IdBlock>,
+    /// The older ones, the oldest first, and how many and how much of memory they are.
+    closed: VecDeque<Bundle>,
     closed_ids: usize,
     closed_bytes: usize,
     /// The log's own clock never goes back.
@@ -111,21 +111,13 @@ impl Ids {
 
     /// When it came last.
     fn find(&mut self, id: Digest) -> Option<Timestamp> {
-        if let Some(after) = self.open.get(&id) {
-            return Some(later(self.since, *after));
-        }
-        for at in (0..self.closed.len()).rev() {
-            match self.closed[at].find(id) {
-                Ok(None) => {}
-                Ok(found) => return found,
-                Err(error) => {
-                    let ids = self.closed[at].len();
-                    tracing::warn!(%error, ids, "ids of messages cannot be read and are forgotten: duplicates of them are not dropped");
-                    self.forget(at);
-                }
-            }
-        }
-        None
+        let open = self.open.get(&id).map(|after| later(self.since, *after));
+        open.or_else(|| {
+            self.closed
+                .iter_mut()
+                .rev()
+                .find_map(|bundle| bundle.find(id))
+        })
     }
 
     /// Closes the newest block when it has enough, and forgets the oldest ones.
@@ -142,12 +134,12 @@ impl Ids {
             self.close();
         }
         self.share.set(self.bytes());
-        while let Some(oldest) = self.closed.front()
-            && (self.time.since(oldest.upto) > longest
+        while let Some(oldest) = self.closed.front().map(Bundle::oldest)
+            && (oldest.is_none_or(|upto| self.time.since(upto) > longest)
                 || self.closed_ids + per_block > limits.ids
                 || self.closed_bytes + per_block * OPEN_ID_BYTES > self.share.most_bytes())
         {
-            self.forget(0);
+            self.forget_oldest();
             self.share.set(self.bytes());
         }
     }
@@ -155,18 +147,36 @@ impl Ids {
     fn close(&mut self) {
         let ids = std::mem::take(&mut self.open);
         let shelf = self.share.shelf(ids.len());
-        let block = IdBlock::close(self.since, self.time, ids, shelf);
-        self.closed_ids += block.len();
-        self.closed_bytes += block.bytes();
+        let block = Bundle::close(self.since, self.time, ids, shelf);
+        let fitting = self
+            .closed
+            .iter()
+            .rev()
+            .take_while(|other| other.fits(&block));
+        let fitting = fitting.count() + 1;
         self.closed.push_back(block);
+        if fitting >= self.share.limits().blocks_per_bundle {
+            let from = self.closed.len() - fitting;
+            let bundle = Bundle::together(self.closed.drain(from..));
+            self.closed.push_back(bundle);
+        }
+        self.count();
         self.since = self.time;
     }
 
-    fn forget(&mut self, at: usize) {
-        if let Some(block) = self.closed.remove(at) {
-            self.closed_ids -= block.len();
-            self.closed_bytes -= block.bytes();
+    fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.closed.front_mut() {
+            oldest.forget_oldest();
+            if oldest.oldest().is_none() {
+                self.closed.pop_front();
+            }
         }
+        self.count();
+    }
+
+    fn count(&mut self) {
+        self.closed_ids = self.closed.iter().map(Bundle::len).sum();
+        self.closed_bytes = self.closed.iter().map(Bundle::bytes).sum();
     }
 
     fn mark(&mut self, offset: Offset) {
@@ -216,7 +226,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::super::Shelf;
-    use super::super::id_block::ID_BYTES;
+    use super::super::id_blocks::ID_BYTES;
     use super::super::remembered::Limits;
     use super::super::shelf::tests::Fickle;
     use super::*;
@@ -227,6 +237,7 @@ mod tests {
         bytes: 16_000,
         together_bytes: 24_000,
         ids_per_block: 40,
+        blocks_per_bundle: 3,
         shelved_ids_min: 4,
     };
     const WINDOW: Duration = Duration::from_secs(20);
@@ -297,7 +308,7 @@ mod tests {
             assert!(ids.bytes() <= SMALL.bytes, "{} bytes", ids.bytes());
         }
         // But for two blocks as many as there is room for.
-        let block = ids.closed[0].bytes();
+        let block = SMALL.ids_per_block * (ID_BYTES + 10);
         let many = (SMALL.bytes / block - 2) * SMALL.ids_per_block;
         for id in 3_000 - many..3_000 {
             assert!(ids.find(hash(&id.to_string())).is_some(), "{id}");
@@ -343,15 +354,13 @@ mod tests {
     fn ids_that_cannot_be_read_are_forgotten() {
         let (mut ids, shelf) = ids_on(Fickle::broken());
         come(&mut ids, 0..10 * SMALL.ids_per_block + 1);
-        let blocks = ids.closed.len();
+        let known_before = known(&ids);
         // The block of the first one goes, and with it what it took.
         come(&mut ids, 0..1);
-        assert_eq!(ids.closed.len(), blocks - 1);
+        ids.count();
+        let lost = SMALL.ids_per_block;
+        assert_eq!(known(&ids), known_before + 1 - lost);
         assert_eq!(shelf.held_bytes(), ids.closed_ids * ID_BYTES);
-        assert_eq!(
-            ids.bytes(),
-            ids.closed.iter().map(IdBlock::bytes).sum::<usize>() + ids.open.len() * OPEN_ID_BYTES
-        );
         let reads = shelf.reads();
         come(&mut ids, 1..2);
         assert_eq!(shelf.reads(), reads, "what is forgotten is not read again");

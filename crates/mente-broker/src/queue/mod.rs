@@ -16,7 +16,7 @@ mod ahead;
 mod duplicates;
 mod ending;
 mod handing;
-mod id_block;
+mod id_blocks;
 mod lease;
 mod message;
 mod moving;

@@ -21,6 +21,8 @@ pub(super) struct Limits {
     pub(super) together_bytes: usize,
     /// Of one block at most, so that closing one holds up its shard for milliseconds only.
     pub(super) ids_per_block: usize,
+    /// So many blocks of one size are looked at together.
+    pub(super) blocks_per_bundle: usize,
     /// Fewer of a block are not worth a file.
     pub(super) shelved_ids_min: usize,
 }
@@ -32,6 +34,7 @@ impl Default for Limits {
             bytes: limits::DUPLICATE_BYTES_PER_VIEW,
             together_bytes: limits::DUPLICATE_BYTES,
             ids_per_block: 256 << 10,
+            blocks_per_bundle: 16,
             shelved_ids_min: 8 << 10,
         }
     }

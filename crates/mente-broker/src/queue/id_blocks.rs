@@ -11,6 +11,7 @@
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use mente_engine::Timestamp;
 
@@ -24,18 +25,26 @@ pub(super) const ID_BYTES: usize = size_of::<Digest>() + size_of::<u32>();
 /// What a block takes in memory besides, with the handle of what is shelved.
 const BLOCK_BYTES: usize = 256;
 
+/// Blocks of about as many ids, one after the other, whose prints lie together.
 #[derive(Debug)]
-pub(super) struct IdBlock {
+pub(super) struct Bundle {
+    prints: Prints,
+    /// The oldest first; those that were forgotten leave their place.
+    blocks: Vec<Option<Block>>,
+}
+
+#[derive(Debug)]
+struct Block {
     since: Timestamp,
     /// When the last one came.
-    pub(super) upto: Timestamp,
-    prints: Prints,
+    upto: Timestamp,
+    len: usize,
     ids: Box<dyn Shelved>,
     is_shelved: bool,
 }
 
-impl IdBlock {
-    /// Of ids with how many milliseconds after `since` each came.
+impl Bundle {
+    /// Of one block: ids with how many milliseconds after `since` each came.
     pub(super) fn close(
         since: Timestamp,
         upto: Timestamp,
@@ -49,19 +58,82 @@ impl IdBlock {
         }
         let (entries, _) = bytes.as_chunks();
         let prints = Prints::of(entries.iter().map(|entry| print_of(split(entry).0)));
+        let len = entries.len();
         let shelved = shelf.and_then(|shelf| shelf.put(&bytes));
-        Self {
+        let block = Block {
             since,
             upto,
-            prints,
+            len,
             is_shelved: shelved.is_some(),
             ids: shelved.unwrap_or_else(|| Box::new(Kept(bytes.into()))),
+        };
+        Self {
+            prints,
+            blocks: vec![Some(block)],
         }
     }
 
-    /// When the id came last. Fails where it cannot be read.
-    pub(super) fn find(&self, id: Digest) -> io::Result<Option<Timestamp>> {
-        let mut places = self.prints.places(print_of(id));
+    /// Whether it is one block, and another one of these is as well and fits beside it.
+    pub(super) fn fits(&self, other: &Self) -> bool {
+        let are_single = self.blocks.len() == 1 && other.blocks.len() == 1;
+        are_single && self.prints.pieces() == other.prints.pieces()
+    }
+
+    /// One of all, each of which fits.
+    pub(super) fn together(all: impl Iterator<Item = Self>) -> Self {
+        let (prints, blocks): (Vec<_>, Vec<_>) = all.map(|one| (one.prints, one.blocks)).unzip();
+        Self {
+            prints: Prints::together(&prints),
+            blocks: blocks.into_iter().flatten().collect(),
+        }
+    }
+
+    /// When the id came last. A block that cannot be read is forgotten.
+    pub(super) fn find(&mut self, id: Digest) -> Option<Timestamp> {
+        let mut last = None;
+        let blocks = &mut self.blocks;
+        for (at, places) in self.prints.places(print_of(id)) {
+            match blocks[at].as_ref().map(|block| block.find(id, places)) {
+                None | Some(Ok(None)) => {}
+                Some(Ok(found)) => last = found,
+                Some(Err(error)) => {
+                    tracing::warn!(%error, "ids of messages cannot be read and are forgotten: duplicates of them are not dropped");
+                    blocks[at] = None;
+                }
+            }
+        }
+        last
+    }
+
+    /// When the last one of the oldest block came; nothing is left without.
+    pub(super) fn oldest(&self) -> Option<Timestamp> {
+        self.blocks().next().map(|block| block.upto)
+    }
+
+    pub(super) fn forget_oldest(&mut self) {
+        if let Some(oldest) = self.blocks.iter_mut().find(|block| block.is_some()) {
+            *oldest = None;
+        }
+    }
+
+    /// How many ids there are.
+    pub(super) fn len(&self) -> usize {
+        self.blocks().map(|block| block.len).sum()
+    }
+
+    /// Memory that it takes: all prints, until the last block goes.
+    pub(super) fn bytes(&self) -> usize {
+        self.prints.bytes() + self.blocks().map(Block::bytes).sum::<usize>()
+    }
+
+    fn blocks(&self) -> impl Iterator<Item = &Block> {
+        self.blocks.iter().flatten()
+    }
+}
+
+impl Block {
+    /// When the id came, which is at one of these places if it did.
+    fn find(&self, id: Digest, mut places: Range<usize>) -> io::Result<Option<Timestamp>> {
         while !places.is_empty() {
             let middle = places.start.midpoint(places.end);
             let mut entry = [0; ID_BYTES];
@@ -76,14 +148,9 @@ impl IdBlock {
         Ok(None)
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.prints.len()
-    }
-
-    /// Memory that it takes.
-    pub(super) fn bytes(&self) -> usize {
+    fn bytes(&self) -> usize {
         let kept = if self.is_shelved { 0 } else { ID_BYTES };
-        BLOCK_BYTES + self.prints.bytes() + kept * self.len()
+        BLOCK_BYTES + kept * self.len
     }
 }
 
