@@ -159,6 +159,9 @@ impl Partition {
     fn stragglers(&self) -> Vec<Straggler> {
         let durable = &self.durable;
         let floor = durable.floor;
+        if self.reach().0.0 < floor.0.saturating_add(FREED) {
+            return Vec::new();
+        }
         // These keep the log too.
         let kept = durable
             .dying

@@ -12,6 +12,7 @@ use super::reading::{SOUGHT_BYTES, arrivals};
 use super::{Io, Tenure};
 use crate::claim::read_one;
 use crate::shard::{Arrival, Outcome, Straggling};
+use crate::structured::ParseEvent;
 use crate::terms::Terms;
 
 /// Offsets of a log of what was moved that are let go of at once, at least.
@@ -71,11 +72,11 @@ impl Tenure<'_> {
                 continue;
             }
             moving.is_busy = true;
-            let engine = Arc::clone(&self.runtime.engine);
+            let (engine, known) = (Arc::clone(&self.runtime.engine), moving.log);
             let pause = self.pause();
             self.io.push(Box::pin(async move {
                 let (view, first) = (straggling.view, straggling.stragglers[0].offset);
-                let result = copy(&*engine, straggling).await;
+                let result = copy(&*engine, known, straggling).await;
                 if let Err(error) = &result {
                     tracing::warn!(%first, %error, "what keeps settled messages in their log stays there for now");
                     pause.await;
@@ -93,10 +94,10 @@ impl Tenure<'_> {
             if std::mem::replace(&mut moving.is_busy, true) {
                 continue;
             }
-            let engine = Arc::clone(&self.runtime.engine);
+            let (engine, known) = (Arc::clone(&self.runtime.engine), moving.log);
             let (parse, pause) = (self.runtime.parse, self.pause());
             self.io.push(Box::pin(async move {
-                let result = read(&*engine, &set, at, parse).await;
+                let result = read(&*engine, known, &set, at, parse).await;
                 if let Err(error) = &result {
                     tracing::warn!(%set, %at, %error, "what was moved cannot be read now");
                     pause.await;
@@ -161,10 +162,25 @@ impl Tenure<'_> {
     }
 }
 
+/// The log of what a view moved, made if it is not known and not there.
+async fn made(
+    engine: &dyn Engine,
+    known: Option<LogId>,
+    set: &SetName,
+) -> Result<LogId, engine::Error> {
+    match known {
+        Some(log) => Ok(log),
+        None => Ok(engine.create(set, 1, LogConfig::default()).await?.log(0)),
+    }
+}
+
 /// As many of the first ones as can be moved, durable on return.
-async fn copy(engine: &dyn Engine, straggling: Straggling) -> Result<Copied, engine::Error> {
-    let to = engine.create(&straggling.to, 1, LogConfig::default());
-    let to = to.await?.log(0);
+async fn copy(
+    engine: &dyn Engine,
+    known: Option<LogId>,
+    straggling: Straggling,
+) -> Result<Copied, engine::Error> {
+    let to = made(engine, known, &straggling.to).await?;
     let mut copied = Copied {
         log: to,
         first: straggling.stragglers[0].offset,
@@ -204,11 +220,12 @@ async fn copy(engine: &dyn Engine, straggling: Straggling) -> Result<Copied, eng
 
 async fn read(
     engine: &dyn Engine,
+    known: Option<LogId>,
     set: &SetName,
     at: Offset,
-    parse: crate::structured::ParseEvent,
+    parse: ParseEvent,
 ) -> Result<Done, engine::Error> {
-    let log = engine.create(set, 1, LogConfig::default()).await?.log(0);
+    let log = made(engine, known, set).await?;
     let limit = Limit {
         bytes: SOUGHT_BYTES,
     };

@@ -99,6 +99,8 @@ mod store_subscriptions;
 mod tail;
 #[path = "../it/tls.rs"]
 mod tls;
+#[path = "../it/topology.rs"]
+mod topology;
 #[path = "../it/trace.rs"]
 mod trace;
 #[path = "../it/verbs.rs"]
