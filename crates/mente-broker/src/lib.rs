@@ -61,7 +61,7 @@ pub use broker::{
     Verified, WhatIf, saga_principal,
 };
 pub use broker::{Body, Ending, Held, KeptBody, Lock, Message, MessageCounts, Pieces, Settled};
-pub use broker::{Sending, Transaction, Upload, Usage};
+pub use broker::{Sending, Sent, Transaction, Upload, Usage};
 pub use catalogue::Catalogue;
 pub use claim::Claim;
 pub use deciding::DecidingWebhook;

@@ -225,6 +225,11 @@ impl SubscriptionName {
         }
     }
 
+    /// The view over what transactions of a queue or topic sent elsewhere and could not hand over.
+    pub fn transfer_letters(topic: EntityName) -> Self {
+        Self::hold(topic).dead_letters()
+    }
+
     /// Whether it reads something else than its topic.
     pub(crate) fn is_letters(&self) -> bool {
         self.own_set().is_some()
@@ -285,7 +290,7 @@ pub(crate) fn source<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D
 fn view<'de, D: Deserializer<'de>>(from: D) -> Result<EntityName, D::Error> {
     let name = String::deserialize(from)?;
     let of_users = name.replace(DEAD_LETTERS, "");
-    if of_users != QUEUE && name != HOLD {
+    if of_users != QUEUE && of_users != HOLD {
         EntityName::new(of_users).map_err(D::Error::custom)?;
     }
     Ok(EntityName(name.into()))

@@ -446,10 +446,12 @@ impl Shard {
                     .durable()
                     .flat_map(|durable| durable.dying.values())
             };
-            let look_from = all()
-                .map(|obituary| obituary.since)
-                .min()
-                .unwrap_or_default();
+            // One that goes on to a topic may find none, and says nothing of where its letter lies then.
+            let letter_from = |obituary: &crate::queue::Obituary| match obituary.to {
+                Some(_) => Offset(0),
+                None => obituary.since,
+            };
+            let look_from = all().map(letter_from).min().unwrap_or_default();
             let of_log = |(index, durable): (usize, &crate::queue::Durable)| {
                 let partition = index as u32;
                 let log = view.topic.set.log(view.queue.log_index(partition));

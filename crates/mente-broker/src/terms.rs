@@ -5,9 +5,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mente_engine::{Record, Timestamp};
+use mente_engine::{Offset, Record, Timestamp};
 
 use crate::claim::Claim;
+use crate::name::EntityName;
 
 const TIME_TO_LIVE: &[u8] = b"mente-ttl";
 const DUE: &[u8] = b"mente-due";
@@ -18,6 +19,7 @@ const ORIGIN: &[u8] = ORIGIN_NAME.as_bytes();
 const PREFIX: &[u8] = b"mente-";
 const TRANSACTION: &[u8] = b"mente-transaction";
 const CLAIM: &[u8] = b"mente-claim";
+const TARGET: &[u8] = b"mente-target";
 
 /// Nothing is said by a record that has none of these headers.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,6 +38,29 @@ pub struct Terms {
     pub transaction: Option<String>,
     /// Where its data is, if that is not with it.
     pub claim: Option<Claim>,
+    /// Where it goes on to, if that is not the topic that it waits beside: of one that waits for its transaction.
+    pub target: Option<Box<Target>>,
+}
+
+/// A topic that records of a view go on to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    pub topic: EntityName,
+    /// No copy of the record lies below this there.
+    pub copies_from: Offset,
+}
+
+impl Target {
+    fn of_text(text: &str) -> Option<Self> {
+        let (from, topic) = text.split_once(' ')?;
+        let copies_from = Offset(from.parse().ok()?);
+        let topic = EntityName::new(topic).ok()?;
+        Some(Self { topic, copies_from })
+    }
+
+    fn to_text(&self) -> String {
+        format!("{} {}", self.copies_from, self.topic)
+    }
 }
 
 impl Terms {
@@ -59,6 +84,7 @@ impl Terms {
                 ORIGIN => said.origin = owned(),
                 TRANSACTION => said.transaction = owned(),
                 CLAIM => said.claim = text.and_then(Claim::of_text),
+                TARGET => said.target = text.and_then(Target::of_text).map(Box::new),
                 _ => {}
             }
         }
@@ -76,6 +102,7 @@ impl Terms {
             (ORIGIN, self.origin.clone()),
             (TRANSACTION, self.transaction.clone()),
             (CLAIM, self.claim.map(Claim::to_text)),
+            (TARGET, self.target.as_deref().map(Target::to_text)),
         ];
         let header = |(name, value): (&'static [u8], Option<String>)| {
             let value = Bytes::from(value?);
@@ -104,6 +131,10 @@ mod tests {
             origin: Some("1-2-3".into()),
             transaction: Some("t".into()),
             claim: Claim::of_text("1 2 3 000000000000000000000000000000ab"),
+            target: Some(Box::new(Target {
+                topic: EntityName::new("a~b").unwrap(),
+                copies_from: Offset(9),
+            })),
         };
         let record = Record {
             headers: terms.headers(),
@@ -116,6 +147,7 @@ mod tests {
             "mente-hops",
             "mente-note",
             "mente-claim",
+            "mente-target",
         ];
         let foreign = foreign.map(|name| {
             (

@@ -209,6 +209,7 @@ fn copy(
     terms.note = burial.note.clone().or(terms.note);
     terms.origin = Some(origin);
     terms.transaction = None;
+    terms.target = None;
     let mut headers = terms.headers();
     // Who published it is told of the copy as well.
     let actor = event.extension(ACTOR).map(mente_engine::Attribute::to_text);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use mente_engine::{LogConfig, Offset};
+use mente_engine::{LogConfig, Offset, SetId};
 use serde::{Deserialize, Serialize};
 
 use super::Broker;
@@ -436,13 +436,12 @@ impl Broker {
         let counts = self.view_counts(view).await?;
         let counts = counts.ok_or_else(|| Error::not_found("entity", &view.to_string()))?;
         let letters = self.view_counts(&view.dead_letters()).await?;
-        let hold = match view.is_queue() {
-            true => {
-                let hold = SubscriptionName::hold(view.topic.clone());
-                self.view_counts(&hold).await?
-            }
-            false => None,
+        let beside = async |of: fn(EntityName) -> SubscriptionName| match view.is_queue() {
+            true => self.view_counts(&of(view.topic.clone())).await,
+            false => Ok(None),
         };
+        let hold = beside(SubscriptionName::hold).await?;
+        let not_handed_over = beside(SubscriptionName::transfer_letters).await?;
         let waiting =
             |counts: Counts| counts.ready + counts.leased + counts.delayed + counts.deferred;
         Ok(MessageCounts {
@@ -450,7 +449,7 @@ impl Broker {
             dead_letters: letters.map_or(0, waiting),
             scheduled: hold.map_or(0, waiting),
             transfer: 0,
-            transfer_dead_letters: 0,
+            transfer_dead_letters: not_handed_over.map_or(0, waiting),
         })
     }
 
@@ -580,16 +579,27 @@ impl Broker {
         if let Some(messages) = &mut settings.messages {
             messages.copies_from = self.copies_from(messages).await?;
         }
-        let letters = name.dead_letters();
+        self.make_letters(name, settings.lock_duration_ms, settings.max_delivery_count)
+            .await?;
+        self.make_view(name, source, start, settings).await
+    }
+
+    /// The view over what a view gives up on; gives what it reads.
+    pub(super) async fn make_letters(
+        &self,
+        name: &SubscriptionName,
+        lock_duration_ms: u64,
+        max_delivery_count: u32,
+    ) -> Result<SetId> {
         let config = LogConfig {
             owned: self.peers.is_some(),
             ..LogConfig::default()
         };
         let set = name.dead_letter_set();
         let set = self.engine.create(&set, 1, config).await?;
-        let of_letters = Settings {
-            lock_duration_ms: settings.lock_duration_ms,
-            max_delivery_count: settings.max_delivery_count,
+        let settings = Settings {
+            lock_duration_ms,
+            max_delivery_count,
             messages: Some(Box::new(Messages {
                 never_gives_up: true,
                 trims: true,
@@ -597,10 +607,10 @@ impl Broker {
             })),
             ..Settings::default()
         };
-        let of_set = Topic { set, partitions: 1 };
-        self.make_view(&letters, of_set, Offset(0), of_letters)
+        let source = Topic { set, partitions: 1 };
+        self.make_view(&name.dead_letters(), source, Offset(0), settings)
             .await?;
-        self.make_view(name, source, start, settings).await
+        Ok(set)
     }
 
     /// Where copies of what a new view forwards lie at the earliest.

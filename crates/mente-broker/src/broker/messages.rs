@@ -34,7 +34,7 @@ use crate::terms::Terms;
 pub use large::{Body, KeptBody, Pieces, Upload};
 pub(super) use scheduled::Holds;
 pub use sending::Sending;
-pub use transactions::{Settled, Transaction};
+pub use transactions::{Sent, Settled, Transaction};
 
 /// How long messages may be looked for that were enqueued just now.
 const LOOK_WAIT: Duration = Duration::from_secs(2);

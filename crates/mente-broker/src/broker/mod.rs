@@ -73,7 +73,8 @@ use unheard::Unheard;
 pub use entities::MessageCounts;
 pub use idle::{Attached, Idle};
 pub use messages::{
-    Body, Ending, Held, KeptBody, Lock, Message, Pieces, Sending, Settled, Transaction, Upload,
+    Body, Ending, Held, KeptBody, Lock, Message, Pieces, Sending, Sent, Settled, Transaction,
+    Upload,
 };
 pub use past::{
     Alternative, AsOf, Aside, Blamed, Cause, Effect, Effects, Promoted, Step, StreamState, WhatIf,

@@ -8,6 +8,7 @@ use super::partition::{Floor, State};
 use super::{Effects, Place, Queue, Timer, Verdict};
 use crate::name::EntityName;
 use crate::planted::{Planted, planted};
+use crate::terms::Target;
 
 /// Reasons of dead letters.
 const TOO_LATE: &str = "TimeToLiveExceeded";
@@ -45,11 +46,12 @@ impl Queue {
 
     pub(super) fn bury(&mut self, place: Place, reason: &str, detail: &str, effects: &mut Effects) {
         let to = self.settings.messages().forward_dead_letters_to.clone();
+        let to = to.map(|topic| self.target(topic));
         self.depart(place, reason, detail, to, effects);
     }
 
     /// It goes on to a topic, in place of the dead letters.
-    pub(super) fn transfer(&mut self, place: Place, to: EntityName, effects: &mut Effects) {
+    pub(super) fn transfer(&mut self, place: Place, to: Target, effects: &mut Effects) {
         self.depart(place, "", "", Some(to), effects);
     }
 
@@ -58,7 +60,7 @@ impl Queue {
         place: Place,
         reason: &str,
         detail: &str,
-        to: Option<EntityName>,
+        to: Option<Target>,
         effects: &mut Effects,
     ) {
         let attempts = self.entry(place).attempts;
@@ -72,10 +74,10 @@ impl Queue {
             floor: floor.at.0,
             passed: floor.passed,
             since: match &to {
-                Some(to) => self.next_sent(to),
+                Some(to) => to.copies_from.0,
                 None => self.next_letter(),
             },
-            to,
+            to: to.map(|to| to.topic),
         };
         self.decide(verdict, effects);
     }
@@ -88,11 +90,21 @@ impl Queue {
     }
 
     /// The same in a topic that records go on to.
-    fn next_sent(&self, to: &EntityName) -> u64 {
+    fn target(&self, topic: EntityName) -> Target {
         let sent = self.partitions.iter();
-        let sent = sent.filter_map(|p| p.durable.sent_at.get(to)).max();
-        let least = self.settings.messages().copies_from;
-        sent.map_or(least, |at| at.0.max(least))
+        let sent = sent.filter_map(|p| p.durable.sent_at.get(&topic)).max();
+        let least = Offset(self.settings.messages().copies_from);
+        let copies_from = sent.map_or(least, |at| least.max(*at));
+        Target { topic, copies_from }
+    }
+
+    /// Where it goes on to: where its record says, or where all do.
+    pub(super) fn target_of(&mut self, place: Place) -> Option<Target> {
+        if let Some(own) = &self.entry(place).target {
+            return Some(Target::clone(own));
+        }
+        let topic = self.settings.messages().next_topic()?;
+        Some(self.target(topic))
     }
 
     /// Counts a failed attempt: the next one after `delay`, or the dead letters.

@@ -408,6 +408,7 @@ impl Queue {
             due_at: None,
             late_at: None,
             session: session.map(|name| Arc::from(String::from_utf8_lossy(name).as_ref())),
+            target: terms.target.clone().filter(|_| self.holds_back()),
         }
     }
 
@@ -476,7 +477,7 @@ impl Queue {
     /// What goes on at once does.
     fn let_go(&mut self, effects: &mut Effects) {
         while let Some((place, why)) = self.leaving.pop_front() {
-            match (why, self.settings.messages().next_topic()) {
+            match (why, self.target_of(place)) {
                 (None, Some(to)) => self.transfer(place, to, effects),
                 // It was to be forwarded, and is no more.
                 (None, None) => self.make_ready(place),
@@ -610,6 +611,10 @@ impl Queue {
         to: Option<EntityName>,
         effects: &mut Effects,
     ) {
+        let hold_for = &self.settings.messages().hold_for;
+        // Records with a target of their own say from where their copies are looked for.
+        let is_own = hold_for.is_some() && to.is_some() && to != *hold_for;
+        let at = at.filter(|_| !is_own);
         let verdict = Verdict::Buried {
             partition,
             offset: offset.0,
@@ -653,9 +658,9 @@ impl Queue {
     }
 
     fn is_due(&mut self, place: Place, effects: &mut Effects) {
-        match self.settings.messages().hold_for.clone() {
+        match self.target_of(place).filter(|_| self.holds_back()) {
             Some(_) if self.is_undecided(place) => self.drop_record(place, effects),
-            Some(topic) => self.transfer(place, topic, effects),
+            Some(to) => self.transfer(place, to, effects),
             None => self.make_ready(place),
         }
     }

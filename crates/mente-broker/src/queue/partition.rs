@@ -12,6 +12,7 @@ use super::session::{SessionState, weight};
 use super::{Moved, NOWHERE, Verdict};
 use crate::name::EntityName;
 use crate::planted::{Planted, planted};
+use crate::terms::Target;
 
 /// Scanned records that wait to go out; the rest stays in the log, counted at most.
 pub(super) const WINDOW: usize = if cfg!(test) { 8 } else { 1_000 };
@@ -126,6 +127,8 @@ pub(super) struct Entry {
     pub(super) late_at: Option<Duration>,
     /// Of a view with sessions.
     pub(super) session: Option<Arc<str>>,
+    /// Where it goes on to, if that is not where all of the view do.
+    pub(super) target: Option<Box<Target>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

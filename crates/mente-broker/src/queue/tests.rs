@@ -12,6 +12,7 @@ struct Bench {
 /// A record that says nothing to queues.
 fn arriving(offset: Offset, key: Option<&str>) -> Arriving<'_> {
     static NO_TERMS: Terms = Terms {
+        target: None,
         time_to_live: None,
         due: None,
         hops: 0,

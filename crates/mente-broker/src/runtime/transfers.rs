@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
-use mente_engine as engine;
+use mente_engine::{self as engine, Offset};
 
 use super::{Io, RETRY, RETRY_DOUBLINGS, Tenure};
 use crate::name::EntityName;
@@ -12,6 +12,9 @@ use crate::transfer::{self, Transfer, Transferred};
 
 /// Looks at a topic that is not there before what goes there is a dead letter: another node may have made it just now.
 const LOOKS: u32 = 20;
+
+/// Ways that are remembered though nothing is on them: transactions send to whatever topics there are.
+const WAYS: usize = 1_000;
 
 /// A view and the topic that its records go on to.
 type Way = (u64, EntityName);
@@ -46,6 +49,10 @@ impl Tenure<'_> {
         }
         let mut homeless = Vec::new();
         let mut waits = false;
+        if self.transferring.len() > WAYS {
+            self.transferring
+                .retain(|way, state| state.under_way || by_way.contains_key(way));
+        }
         for (way, burials) in by_way {
             let state = self.transferring.entry(way.clone()).or_default();
             if state.under_way {
@@ -61,17 +68,17 @@ impl Tenure<'_> {
                 // The catalogue is not read yet, or not so far.
                 Err(_) => waits = true,
                 Ok(None) => {
-                    let is_hold = burials[0].name.is_hold();
+                    // What waits for its time goes with its topic; what a transaction sent elsewhere does not.
+                    let goes_with_it = burials[0].name.is_hold() && burials[0].name.topic == way.1;
                     let enough = if self.runtime.peers.is_some() {
                         LOOKS
                     } else {
                         1
                     };
                     state.missed = state.missed.saturating_add(1);
-                    match state.missed >= enough && !is_hold {
+                    match state.missed >= enough && !goes_with_it {
                         true => homeless.extend(burials.into_iter().map(no_target)),
-                        // What waits for its time goes with its topic.
-                        false => waits |= !is_hold,
+                        false => waits |= !goes_with_it,
                     }
                 }
             }
@@ -148,11 +155,13 @@ impl Tenure<'_> {
 /// Its topic is gone: whoever looks for it finds it among the dead letters.
 fn no_target(burial: Burial) -> Burial {
     let to = burial.to.as_ref().map_or("", |to| to.as_str());
-    let detail = format!("there is no {to} to forward it to");
+    let detail = format!("there is no {to} that it could go on to");
     Burial {
         reason: "ForwardTargetMissing".to_owned(),
         detail,
         to: None,
+        // No letter of it is known of, so all are looked at.
+        since: Offset::default(),
         ..burial
     }
 }

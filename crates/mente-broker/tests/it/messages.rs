@@ -64,6 +64,8 @@ macro_rules! call {
     }};
 }
 
+mod across;
+mod dying;
 mod idle;
 mod large;
 mod long_names;

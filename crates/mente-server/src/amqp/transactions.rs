@@ -14,7 +14,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::future::AbortHandle;
-use mente_broker::{EntityName, Error, Kind, Message, Principal, Settled, Transaction, Written};
+use mente_broker::{
+    EntityName, Error, Kind, Message, Principal, Sent, Settled, Transaction, Written,
+};
 use mente_engine::limits;
 use mente_wire::amqp::machine::LinkId;
 use mente_wire::amqp::transaction::Declare;
@@ -37,7 +39,7 @@ pub(super) struct Transactions {
 pub(super) struct Open {
     /// The control link that it was declared on: it ends with that.
     coordinator: LinkId,
-    /// The queue or topic that it is over, once something was done in it.
+    /// The queue or topic at which it settles or schedules. It sends to any.
     home: Option<EntityName>,
     transaction: Transaction,
     bytes: usize,
@@ -114,10 +116,14 @@ impl Transactions {
             let words = error.description.as_ref().map_or("", |text| text.as_str());
             open.spoil(&Refusal::argument(words));
         })?;
-        let room = open.join(to, messages.len());
+        let room = open.count(messages.len());
         let room = room.and_then(|()| open.take_room(messages.len(), bytes, desk));
         room.map_err(|refusal| refusal.to_error())?;
-        let messages = messages.into_iter().map(|message| (who.clone(), message));
+        let messages = messages.into_iter().map(|message| Sent {
+            who: who.clone(),
+            to: to.clone(),
+            message,
+        });
         open.transaction.sent.extend(messages);
         Ok(())
     }
@@ -224,26 +230,33 @@ impl Open {
         self.spoilt.get_or_insert_with(|| refusal.clone());
     }
 
-    /// So many operations more on an entity.
+    /// So many operations more that its home has to decide on.
     fn join(&mut self, entity: &EntityName, count: usize) -> Result<(), Refusal> {
         let home = self.home.get_or_insert_with(|| entity.clone());
+        if home == entity {
+            return self.count(count);
+        }
+        let words = format!(
+            "local transactions cannot span multiple top-level entities such as queue or topic: this one settles or schedules messages of {}, and {} is another one, to which it may send",
+            home.as_path(),
+            entity.as_path()
+        );
+        let refusal = Refusal::not_allowed(words);
+        self.spoil(&refusal);
+        Err(refusal)
+    }
+
+    /// So many operations more.
+    fn count(&mut self, count: usize) -> Result<(), Refusal> {
         let all = self.transaction.operations() + self.scheduling + count;
-        let refusal = if home != entity {
-            let words = format!(
-                "a transaction is over one queue, or one topic with its subscriptions: this one began with {}, and {} is another one",
-                home.as_path(),
-                entity.as_path()
-            );
-            Refusal::not_allowed(words)
-        } else if all > limits::TRANSACTION_OPERATIONS {
-            let words = format!(
-                "a transaction sends and settles at most {} messages",
-                limits::TRANSACTION_OPERATIONS
-            );
-            Refusal::new(condition::RESOURCE_LIMIT_EXCEEDED, 403, words)
-        } else {
+        if all <= limits::TRANSACTION_OPERATIONS {
             return Ok(());
-        };
+        }
+        let words = format!(
+            "a transaction sends and settles at most {} messages",
+            limits::TRANSACTION_OPERATIONS
+        );
+        let refusal = Refusal::new(condition::RESOURCE_LIMIT_EXCEEDED, 403, words);
         self.spoil(&refusal);
         Err(refusal)
     }
@@ -301,10 +314,12 @@ impl Open {
 
     /// All of it, or nothing.
     pub(super) async fn commit(self, broker: Arc<mente_broker::Broker>) -> Result<(), Refusal> {
-        let Some(home) = &self.home else {
+        // Where nothing is settled its messages wait where the first of them goes.
+        let first = self.transaction.sent.first().map(|sent| sent.to.clone());
+        let Some(home) = self.home.or(first) else {
             return Ok(());
         };
-        let committed = broker.commit(home, self.transaction).await;
+        let committed = broker.commit(&home, self.transaction).await;
         committed.map_err(|error: Error| match error.kind {
             Kind::Unknown => Refusal::from(error),
             _ => rolled_back(&error.message),

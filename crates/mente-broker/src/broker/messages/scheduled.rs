@@ -51,13 +51,13 @@ impl Holds {
         self.known().entry(name).or_insert(Hold { set, has_view });
     }
 
-    fn set_with_view(&self, name: &SetName) -> Option<SetId> {
+    pub(super) fn set_with_view(&self, name: &SetName) -> Option<SetId> {
         let known = self.known();
         let hold = known.get(name).filter(|hold| hold.has_view);
         hold.map(|hold| hold.set)
     }
 
-    fn know_view(&self, name: SetName, set: SetId) {
+    pub(super) fn know_view(&self, name: SetName, set: SetId) {
         let has_view = true;
         self.known().insert(name, Hold { set, has_view });
     }
@@ -99,7 +99,7 @@ impl Broker {
         for message in messages {
             let due = Some(message.due.unwrap_or(now));
             let message = Message { due, ..message };
-            records.push(self.record_of(who, &message, now, transaction)?);
+            records.push(self.record_of(who, &message, now, transaction, None)?);
         }
         self.hold(to, &topic, &records).await
     }

@@ -16,7 +16,7 @@ use crate::partition;
 use crate::planted::{Planted, planted};
 use crate::store::actor_header;
 use crate::structured::without_actor;
-use crate::terms::Terms;
+use crate::terms::{Target, Terms};
 
 /// About what a record says beside the event's own values.
 const HEADERS_BYTES: usize = 160;
@@ -117,9 +117,9 @@ impl Broker {
         for message in messages {
             let log = match hold.filter(|_| is_later(message)) {
                 Some(hold) => hold,
-                None => topic.set.log(self.partition_for(&topic, message)),
+                None => topic.set.log(partition_for(&topic, message)),
             };
-            let record = self.record_of(who, message, now, None)?;
+            let record = self.record_of(who, message, now, None, None)?;
             if planted(Planted::TearBatches) && !batches.is_empty() {
                 let first = self.finished(to, std::mem::take(&mut batches))?;
                 self.append_whole(first).await?;
@@ -172,6 +172,7 @@ impl Broker {
         message: &Message,
         now: Timestamp,
         transaction: Option<&str>,
+        target: Option<Box<Target>>,
     ) -> Result<mente_engine::Record> {
         let mut event = without_actor(&message.event);
         if let Some(body) = &message.body {
@@ -183,18 +184,12 @@ impl Broker {
             due: message.due,
             transaction: transaction.map(str::to_owned),
             claim: message.body.as_ref().map(|body| body.claim),
+            target,
             ..Terms::default()
         };
         let mut headers = terms.headers();
         headers.extend(who.name().map(actor_header));
         Ok(event.to_record_with(now, headers))
-    }
-
-    pub(super) fn partition_for(&self, topic: &Topic, message: &Message) -> u32 {
-        match &message.event.key {
-            Some(key) => partition::for_key(key, topic.partitions),
-            None => 0,
-        }
     }
 
     /// Where messages go to, if their entity takes any; made, where missing topics are.
@@ -215,6 +210,13 @@ impl Broker {
         let topic = self.known_topic(to).await?;
         let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &to.as_path()))?;
         Ok((entity, topic))
+    }
+}
+
+pub(super) fn partition_for(topic: &Topic, message: &Message) -> u32 {
+    match &message.event.key {
+        Some(key) => partition::for_key(key, topic.partitions),
+        None => 0,
     }
 }
 

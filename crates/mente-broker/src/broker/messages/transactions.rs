@@ -1,23 +1,27 @@
-//! Transactions: messages that are sent and locks that end, of one queue or topic, all or none.
+//! Transactions: messages that are sent and locks that end, all or none.
 //!
 //! ```text
-//! messages ─▶ hold log, each with its transaction ─▶ one decision: locks end, messages are committed ─▶ topic
+//! messages ─▶ hold log, each with its transaction ─▶ one decision: locks end, messages are committed ─▶ topics
 //! ```
-//! The decision is one record of the journal, so it is made or it is not, whenever anything dies. What was written for a
-//! transaction that is never committed goes by time. Messages alone, for one log, are one append, and nothing else.
+//! The decision is one record of the journal of its home, so it is made or it is not, whenever anything dies. Locks are
+//! of the home alone; messages wait there whatever topic they are for, which is named by those for another one. What was
+//! written for a transaction that is never committed goes by time. Messages alone, for one log, are one append, and
+//! nothing else.
 
 use std::collections::BTreeMap;
 
-use mente_engine::{BatchBuilder, LogId, Offset, Record};
+use mente_engine::{BatchBuilder, LogId, Offset, Record, Timestamp};
 
 use super::super::{Broker, unexpected};
-use super::sending::bytes_kept;
+use super::sending::{bytes_kept, partition_for};
 use super::{Ending, LOOK_PAUSE, LOOK_WAIT, Message};
 use crate::access::{Action, Principal, authorize};
 use crate::error::{Error, Kind, Result};
+use crate::journal::Topic;
 use crate::name::{EntityName, SubscriptionName};
-use crate::queue::{LockToken, NOTE_BYTES};
+use crate::queue::{LockToken, NOTE_BYTES, Settings};
 use crate::shard::{Ask, Command, Reply, Settling, Transacting, Written};
+use crate::terms::Target;
 
 /// Notes, reasons and descriptions of one transaction: they are in one record of the journal, where a byte of them may
 /// take six, and a Kafka takes a record of 1 MiB.
@@ -28,11 +32,26 @@ const WORDS_BYTES: usize = 128 << 10;
 pub struct Transaction {
     /// Its name, of the caller's choice; messages that wait for its end bear it.
     pub name: String,
-    /// In their order, each with who sends it.
-    pub sent: Vec<(Principal, Message)>,
+    /// In their order.
+    pub sent: Vec<Sent>,
     pub settled: Vec<Settled>,
     /// What [`Broker::schedule_within`] gave.
     pub scheduled: Vec<Written>,
+}
+
+/// A message that is to be enqueued.
+#[derive(Clone, Debug)]
+pub struct Sent {
+    pub who: Principal,
+    pub to: EntityName,
+    pub message: Message,
+}
+
+/// Where messages of a transaction go to.
+struct Way {
+    topic: Topic,
+    /// If that is not the home's.
+    target: Option<Box<Target>>,
 }
 
 /// A lock that is to end.
@@ -51,6 +70,44 @@ impl Transaction {
     }
 }
 
+impl Sent {
+    fn is_later(&self, now: Timestamp) -> bool {
+        self.message.due.is_some_and(|due| due > now)
+    }
+
+    /// Refuses what is not done across entities.
+    fn check_goes_on(&self, home: &EntityName, now: Timestamp) -> Result<()> {
+        let what = match self {
+            _ if self.is_later(now) => "is scheduled",
+            Self { message, .. } if message.body.is_some() => "has data that is kept beside it",
+            _ => return Ok(()),
+        };
+        let message = format!(
+            "a message to {} {what}, which a transaction of {} does for messages of its own alone: send it outside",
+            self.to.as_path(),
+            home.as_path()
+        );
+        Err(Error::invalid(message))
+    }
+}
+
+/// The log that all of these are for, now.
+fn single_log<'a>(
+    sent: &'a [Sent],
+    ways: &BTreeMap<EntityName, Way>,
+    now: Timestamp,
+) -> Option<(&'a EntityName, LogId)> {
+    let log = |one: &Sent| {
+        let topic = ways.get(&one.to).map(|way| &way.topic)?;
+        let is_now = !one.is_later(now);
+        is_now.then(|| topic.set.log(partition_for(topic, &one.message)))
+    };
+    let first = sent.first()?;
+    let of_first = log(first)?;
+    let is_single = sent.iter().all(|one| log(one) == Some(of_first));
+    is_single.then_some((&first.to, of_first))
+}
+
 impl Broker {
     /// Schedules messages that are enqueued only if the transaction is committed, within minutes.
     pub async fn schedule_within(
@@ -63,9 +120,9 @@ impl Broker {
         self.schedule_by(who, to, messages, Some(transaction)).await
     }
 
-    /// Does all of a transaction over a queue, or over a topic and its subscriptions, durable on return; messages are
-    /// enqueued by then, but for those that are due later. After an error nothing was done, and what was scheduled
-    /// for it is given up, unless that is `Unknown`.
+    /// Does all of a transaction, durable on return; messages are enqueued by then, but for those that are due later.
+    /// Its home is the queue, or the topic with its subscriptions, at which it settles. After an error nothing was done,
+    /// and what was scheduled for it is given up, unless that is `Unknown`.
     pub async fn commit(&self, home: &EntityName, mut transaction: Transaction) -> Result<()> {
         let mut held = std::mem::take(&mut transaction.scheduled);
         let committed = self.commit_all(home, transaction, &mut held).await;
@@ -87,42 +144,93 @@ impl Broker {
     ) -> Result<()> {
         let settlings = self.settlings(home, &transaction)?;
         let now = self.now().wall;
-        let mut records = Vec::with_capacity(transaction.sent.len());
-        let mut place = None;
-        let own = bytes_kept(transaction.sent.iter().map(|(_, message)| message));
-        for (who, message) in transaction.sent {
-            authorize(self.options.access, &who, Action::Send, home)?;
-            let to = self.topic_for_messages(&who, home, &[&message]).await?;
-            let (_, to) = place.insert(to);
-            let log = match message.due {
-                Some(due) if due > now => None,
-                _ => Some(to.set.log(self.partition_for(to, &message))),
-            };
-            records.push((log, who, message));
-        }
+        let ways = self.ways(home, &transaction.sent, now).await?;
         let is_plain = settlings.is_empty() && held.is_empty();
-        let first = records.first().and_then(|(log, ..)| *log);
-        let together = first.filter(|_| is_plain && records.iter().all(|(log, ..)| *log == first));
-        let name = Some(transaction.name.as_str()).filter(|_| together.is_none());
-        let is_later: Vec<bool> = records.iter().map(|(log, ..)| log.is_none()).collect();
-        let records = records.into_iter();
-        let records = records.map(|(_, who, message)| self.record_of(&who, &message, now, name));
+        let alone = single_log(&transaction.sent, &ways, now).filter(|_| is_plain);
+        let name = Some(transaction.name.as_str()).filter(|_| alone.is_none());
+        let records = transaction.sent.iter().map(|sent| {
+            let way = ways.get(&sent.to).filter(|_| name.is_some());
+            let target = way.and_then(|way| way.target.clone());
+            self.record_of(&sent.who, &sent.message, now, name, target)
+        });
         let records: Vec<Record> = records.collect::<Result<_>>()?;
-        if let Some((entity, topic)) = &place {
-            self.check_quota(home, entity, topic, own).await?;
-        }
-        if let Some(log) = together {
-            return self.append_one(home, log, &records).await;
+        if let Some((to, log)) = alone {
+            return self.append_one(to, log, &records).await;
         }
         let mut soon = Vec::new();
-        if let Some((_, topic)) = &place {
-            let places = self.hold(home, topic, &records).await;
+        if !records.is_empty() {
+            if ways.values().any(|way| way.target.is_some()) {
+                let made = self.make_transfer_letters(home).await;
+                made.map_err(not_committed)?;
+            }
+            let topic = self.known_topic(home).await?;
+            let topic = topic.ok_or_else(|| Error::not_found("queue or topic", &home.as_path()))?;
+            let places = self.hold(home, &topic, &records).await;
             let places = places.map_err(not_committed)?;
-            let due = places.iter().zip(is_later).filter(|(_, later)| !later);
+            let due = places.iter().zip(&transaction.sent);
+            let due = due.filter(|(_, sent)| !sent.is_later(now));
             soon.extend(due.map(|(written, _)| written.offset));
             held.extend(places);
         }
         self.transact(home, settlings, held.clone(), soon).await
+    }
+
+    /// Where each of these goes to, if all of them are taken there.
+    async fn ways(
+        &self,
+        home: &EntityName,
+        sent: &[Sent],
+        now: Timestamp,
+    ) -> Result<BTreeMap<EntityName, Way>> {
+        let mut found = BTreeMap::new();
+        for one in sent {
+            let Sent { who, to, message } = one;
+            authorize(self.options.access, who, Action::Send, to)?;
+            let taken = self.topic_for_messages(who, to, &[message]).await?;
+            if to != home {
+                one.check_goes_on(home, now)?;
+            }
+            found.insert(to, taken);
+        }
+        let mut ways = BTreeMap::new();
+        for (to, (entity, topic)) in found {
+            let of_it = sent.iter().filter(|one| one.to == *to);
+            let own = bytes_kept(of_it.map(|one| &one.message));
+            self.check_quota(to, &entity, &topic, own).await?;
+            let target = match to == home {
+                true => None,
+                false => Some(Box::new(Target {
+                    topic: to.clone(),
+                    copies_from: self.engine.bounds(topic.set.log(0)).await?.end,
+                })),
+            };
+            ways.insert(to.clone(), Way { topic, target });
+        }
+        Ok(ways)
+    }
+
+    /// What transactions of an entity sent elsewhere and could not hand over is a queue of its own
+    /// ([`SubscriptionName::transfer_letters`]), made when it is first needed.
+    pub async fn make_transfer_letters(&self, home: &EntityName) -> Result<()> {
+        let hold = SubscriptionName::hold(home.clone());
+        if self.holds.set_with_view(&hold.dead_letter_set()).is_some() {
+            return Ok(());
+        }
+        let entity = self.catalogue.entity(home)?;
+        let queue = entity.as_ref().and_then(|entity| entity.queue());
+        let settings = Settings::default();
+        let (lock_ms, most) = queue.map_or(
+            (settings.lock_duration_ms, settings.max_delivery_count),
+            |queue| {
+                (
+                    queue.receiving.lock_duration_ms,
+                    queue.receiving.max_delivery_count,
+                )
+            },
+        );
+        let set = self.make_letters(&hold, lock_ms, most).await?;
+        self.holds.know_view(hold.dead_letter_set(), set);
+        Ok(())
     }
 
     async fn append_one(&self, to: &EntityName, log: LogId, records: &[Record]) -> Result<()> {
@@ -196,7 +304,7 @@ impl Broker {
             authorize(self.options.access, who, Action::Listen, view)?;
             if view.topic != *home {
                 let message = format!(
-                    "a transaction over {} does not settle messages of {view}",
+                    "a transaction of {} does not settle messages of {view}",
                     home.as_path()
                 );
                 return Err(Error::invalid(message));

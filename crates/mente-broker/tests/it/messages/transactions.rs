@@ -1,29 +1,34 @@
 //! Transactions: all of one or nothing, whatever dies.
 
-use std::sync::Arc;
-
 use futures::FutureExt;
-use futures::executor::LocalPool;
 use futures::task::LocalSpawnExt;
-use mente_broker::{Broker, Options, Settled, Transaction, Written};
-use mente_engine::memory::MemoryEngine;
+use mente_broker::{Sent, Settled, Transaction, Written};
 
+use super::dying::Dying;
 use super::*;
-use crate::clock::HandClock;
-use crate::queue_laws::world::{Fuse, Mortal};
+use crate::queue_laws::world::Fuse;
 
 const NAME: &str = "t";
 
-fn transaction(sent: &[usize], settled: Vec<Settled>) -> Transaction {
+pub(super) fn transaction(sent: &[usize], settled: Vec<Settled>) -> Transaction {
     Transaction {
         name: NAME.into(),
-        sent: sent.iter().map(|id| (ME, message(*id))).collect(),
+        sent: sent.iter().map(|id| sent_to(&queue(), *id)).collect(),
         settled,
         scheduled: Vec::new(),
     }
 }
 
-fn settled(held: &Held, ending: Ending) -> Settled {
+/// A message for the entity of a view.
+pub(super) fn sent_to(view: &SubscriptionName, id: usize) -> Sent {
+    Sent {
+        who: ME,
+        to: view.topic.clone(),
+        message: message(id),
+    }
+}
+
+pub(super) fn settled(held: &Held, ending: Ending) -> Settled {
     Settled {
         who: ME,
         view: queue(),
@@ -32,7 +37,7 @@ fn settled(held: &Held, ending: Ending) -> Settled {
     }
 }
 
-fn dead() -> Ending {
+pub(super) fn dead() -> Ending {
     Ending::DeadLetter {
         reason: "Bad".into(),
         description: "why".into(),
@@ -42,7 +47,7 @@ fn dead() -> Ending {
 
 impl World {
     /// What is sent is on its way by then.
-    fn commit(&mut self, transaction: Transaction) -> mente_broker::Result<()> {
+    pub(super) fn commit(&mut self, transaction: Transaction) -> mente_broker::Result<()> {
         let broker = self.broker.clone();
         let spawner = self.pool.spawner();
         let commit = async move { broker.commit(&queue().topic, transaction).await };
@@ -57,7 +62,7 @@ impl World {
         panic!("no answer to a commit");
     }
 
-    fn schedule_within(&mut self, messages: Vec<Message>) -> Vec<Written> {
+    pub(super) fn schedule_within(&mut self, messages: Vec<Message>) -> Vec<Written> {
         let to = queue().topic;
         call!(self, b => b.schedule_within(&ME, &to, messages, NAME)).unwrap()
     }
@@ -280,84 +285,6 @@ fn a_topic_and_its_subscriptions_are_one_entity_and_others_are_none_of_it() {
     world.commit(transaction(&[1], vec![again])).unwrap();
     assert_eq!(ids(&world.take(9)), [1]);
     assert!(world.letters_of_queue().is_empty());
-}
-
-/// A broker that dies over an append.
-struct Dying {
-    engine: Mortal,
-    clock: HandClock,
-    pool: LocalPool,
-    broker: Broker,
-}
-
-impl Dying {
-    fn open(engine: Mortal, clock: HandClock) -> Self {
-        let mut pool = LocalPool::new();
-        let shared: Arc<dyn Engine> = Arc::new(engine.clone());
-        let opened = Broker::open(shared, Arc::new(clock.clone()), Options::default());
-        let (broker, tasks) = pool.run_until(opened).unwrap();
-        for task in tasks {
-            let task = async { drop(task.await) };
-            pool.spawner().spawn_local(task).unwrap();
-        }
-        pool.run_until(broker.ready()).unwrap();
-        pool.run_until_stalled();
-        Self {
-            engine,
-            clock,
-            pool,
-            broker,
-        }
-    }
-
-    fn crash(self) -> Self {
-        let Self { engine, clock, .. } = self;
-        *engine.fuse.lock().unwrap() = None;
-        *engine.is_dead.lock().unwrap() = false;
-        let mut world = Self::open(engine, clock);
-        world.clock.pass(Duration::from_millis(1));
-        world.pool.run_until_stalled();
-        world
-    }
-
-    /// With so many messages in its queue, of which so many are out.
-    fn with_queue(messages: usize, out: usize) -> (Self, Vec<Held>) {
-        let engine = Mortal {
-            engine: MemoryEngine::new(7),
-            fuse: Arc::default(),
-            is_dead: Arc::default(),
-        };
-        let mut world = Self::open(engine, HandClock::default());
-        let (broker, view, to) = (world.broker.clone(), queue(), queue().topic);
-        let made = broker.create_queue(&ME, "work", plain());
-        world.pool.run_until(made).unwrap();
-        let sent = broker.send(&ME, &to, (0..messages).map(message).collect());
-        world.pool.run_until(sent).unwrap();
-        let taking = Taking::locked(out, Duration::from_secs(1));
-        let out = world.pool.run_until(broker.take(&ME, &view, taking));
-        (world, out.unwrap())
-    }
-
-    /// `None` if it has no answer.
-    fn commit(&mut self, transaction: Transaction) -> Option<mente_broker::Result<()>> {
-        let broker = self.broker.clone();
-        let commit = async move { broker.commit(&queue().topic, transaction).await };
-        let mut commit = self.pool.spawner().spawn_local_with_handle(commit).unwrap();
-        for _ in 0..3 {
-            self.pool.run_until_stalled();
-            if let Some(done) = (&mut commit).now_or_never() {
-                return Some(done);
-            }
-            self.clock.pass(Duration::from_millis(3));
-        }
-        None
-    }
-
-    fn all(&mut self, view: &SubscriptionName) -> Vec<usize> {
-        let taking = Taking::locked(100, Duration::ZERO);
-        let broker = self.broker.clone();
-        ids(&self.pool.run_until(broker.take(&ME, view, taking)).unwrap())
-    }
 }
 
 #[test]
