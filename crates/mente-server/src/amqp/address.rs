@@ -39,7 +39,15 @@ pub(super) struct Place {
     /// Of the topic.
     pub(super) subscription: Option<EntityName>,
     /// What was given up on there, in place of what is there.
-    pub(super) is_dead_letters: bool,
+    pub(super) letters: Option<Letters>,
+}
+
+/// Of which kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Letters {
+    Own,
+    /// What its transactions sent elsewhere and could not hand over.
+    OfTransfers,
 }
 
 impl Address {
@@ -59,12 +67,11 @@ impl Address {
         }
         let is_management = pop(&mut segments, MANAGEMENT);
         let is_dead_letters = pop(&mut segments, DEAD_LETTERS);
-        if segments.last().is_some_and(|last| last == TRANSFER) {
-            return Err(
-                "a transfer dead-letter queue: messages are not forwarded here yet".to_owned(),
-            );
-        }
-        let place = Place::of(&segments, is_dead_letters)?;
+        let letters = match is_dead_letters && pop(&mut segments, TRANSFER) {
+            true => Some(Letters::OfTransfers),
+            false => is_dead_letters.then_some(Letters::Own),
+        };
+        let place = Place::of(&segments, letters)?;
         Ok(match is_management {
             true => Self::Management(place),
             false => Self::Entity(place),
@@ -81,7 +88,7 @@ fn pop(segments: &mut Vec<String>, word: &str) -> bool {
 }
 
 impl Place {
-    fn of(segments: &[String], is_dead_letters: bool) -> Result<Self, String> {
+    fn of(segments: &[String], letters: Option<Letters>) -> Result<Self, String> {
         let name = |path: &str| EntityName::of_path(path).map_err(|error| error.message);
         let (entity, subscription) = match segments {
             [topic @ .., word, subscription] if word == SUBSCRIPTIONS && !topic.is_empty() => {
@@ -89,10 +96,16 @@ impl Place {
             }
             whole => (whole.join("/"), None),
         };
+        if subscription.is_some() && letters == Some(Letters::OfTransfers) {
+            return Err(
+                "the transfer dead-letter queue of a subscription: what it cannot forward is in its $DeadLetterQueue"
+                    .to_owned(),
+            );
+        }
         Ok(Self {
             entity: name(&entity)?,
             subscription,
-            is_dead_letters,
+            letters,
         })
     }
 
@@ -105,9 +118,10 @@ impl Place {
             },
             None => SubscriptionName::queue(self.entity.clone()),
         };
-        match self.is_dead_letters {
-            true => view.dead_letters(),
-            false => view,
+        match self.letters {
+            None => view,
+            Some(Letters::Own) => view.dead_letters(),
+            Some(Letters::OfTransfers) => SubscriptionName::transfer_letters(view.topic),
         }
     }
 
@@ -117,9 +131,11 @@ impl Place {
         if let Some(subscription) = &self.subscription {
             path = format!("{path}/Subscriptions/{}", subscription.as_path());
         }
-        if self.is_dead_letters {
-            path.push_str("/$DeadLetterQueue");
-        }
+        path.push_str(match self.letters {
+            None => "",
+            Some(Letters::Own) => "/$DeadLetterQueue",
+            Some(Letters::OfTransfers) => "/$Transfer/$DeadLetterQueue",
+        });
         path
     }
 }
@@ -166,6 +182,11 @@ mod tests {
                 "a/t/Subscriptions/s/$DeadLetterQueue",
                 "a~t/s$dead",
             ),
+            (
+                "a/q/$Transfer/$DeadLetterQueue",
+                "a/q/$Transfer/$DeadLetterQueue",
+                "a~q/$hold$dead",
+            ),
             // Names that are words elsewhere.
             (
                 "subscriptions/s",
@@ -210,7 +231,11 @@ mod tests {
             ("q/$other", "is not 1 to"),
             ("a~b", "holds ~"),
             ("%ff", "no text"),
-            ("q/$Transfer/$DeadLetterQueue", "transfer dead-letter queue"),
+            ("q/$Transfer", "is not 1 to"),
+            (
+                "t/Subscriptions/s/$Transfer/$DeadLetterQueue",
+                "transfer dead-letter queue",
+            ),
             (&"x".repeat(2_000), "more than 1024 bytes"),
         ] {
             let refused = Address::parse(text).unwrap_err();

@@ -14,7 +14,7 @@ use mente_wire::amqp::value::{Map, Symbol, Value};
 use mente_wire::amqp::{Destination, condition};
 
 use super::Door;
-use super::address::{Address, Place};
+use super::address::{Address, Letters, Place};
 use super::client::{Desk, Done, Node};
 use super::condition::{ENTITY_DISABLED, Refusal, TIMEOUT};
 use super::tokens::{Claims, Need};
@@ -22,6 +22,8 @@ use super::tokens::{Claims, Need};
 const SESSION_FILTER: &str = "com.microsoft:session-filter";
 const LOCKED_UNTIL: Symbol = Symbol::from_static("com.microsoft:locked-until-utc");
 const BATCH_BYTES: Symbol = Symbol::from_static("com.microsoft:max-message-batch-size");
+/// Where a link sends that is attached to another entity, via which a transaction has its messages go.
+const DESTINATION_PROPERTY: &str = "com.microsoft:transfer-destination-address";
 /// How long the answer to an attach may take.
 const WAIT_PROPERTY: &str = "com.microsoft:timeout";
 const WAIT_DEFAULT: Duration = Duration::from_secs(60);
@@ -60,6 +62,8 @@ pub(super) enum Lead {
 struct Wanted {
     role: Role,
     address: Result<Address, String>,
+    /// The address that it is attached to, if it sends elsewhere.
+    via: Option<Result<Address, String>>,
     is_coordinator: bool,
     mode: Mode,
     /// The filter is there: for a session of a name, or for any.
@@ -78,6 +82,9 @@ pub(super) fn lead(
         Some(need) => claims.right(door, &need).map(|right| right.who),
         None => Ok(Principal::Anonymous),
     };
+    let via = via(attach).map(|address| need_of(address, attach.role));
+    let may_via = via.flatten().map(|need| claims.right(door, &need));
+    let who = may_via.transpose().and(who);
     let door = Arc::clone(door);
     async move { wanted?.lead(&door.broker, who?).await }
 }
@@ -88,12 +95,15 @@ pub(super) fn need(attach: &Attach) -> Option<Need> {
     if matches!(attach.target, Some(Destination::Coordinator(_))) {
         return None;
     }
-    let address = address_of(attach);
+    need_of(address_of(attach), attach.role)
+}
+
+fn need_of(address: &str, role: Role) -> Option<Need> {
     let action = match Address::parse(address) {
         Ok(Address::Tokens) => return None,
         Ok(Address::Management(_)) | Err(_) => None,
         Ok(Address::Entity(place)) => {
-            let action = match attach.role {
+            let action = match role {
                 Role::Sender => Action::Send,
                 Role::Receiver => Action::Listen,
             };
@@ -104,8 +114,24 @@ pub(super) fn need(attach: &Attach) -> Option<Need> {
     Some(Need { address, action })
 }
 
+/// What a link is attached to that sends elsewhere.
+fn via(attach: &Attach) -> Option<&str> {
+    destination(attach).map(|_| attached_to(attach))
+}
+
+/// Where a link sends, if that is not what it is attached to.
+fn destination(attach: &Attach) -> Option<&str> {
+    let properties = attach.properties.as_ref();
+    let said = properties.and_then(|properties| properties.get(DESTINATION_PROPERTY)?.as_str());
+    said.filter(|_| attach.role == Role::Sender)
+}
+
 /// Of the node at the server's end.
 fn address_of(attach: &Attach) -> &str {
+    destination(attach).unwrap_or_else(|| attached_to(attach))
+}
+
+fn attached_to(attach: &Attach) -> &str {
     let source = attach.source.as_ref();
     let address = match (attach.role, &attach.target) {
         (Role::Receiver, _) => source.and_then(|source| source.address.as_ref()),
@@ -138,6 +164,7 @@ impl Wanted {
         Ok(Self {
             role: attach.role,
             address: Address::parse(address_of(attach)),
+            via: via(attach).map(Address::parse),
             is_coordinator: matches!(attach.target, Some(Destination::Coordinator(_))),
             mode: match attach.sender_settles {
                 SenderSettleMode::Settled => Mode::Delete,
@@ -160,6 +187,14 @@ impl Wanted {
             };
         }
         let not_found = |message| Refusal::new(condition::NOT_FOUND, 404, message);
+        match self.via.clone().transpose().map_err(not_found)? {
+            None => {}
+            Some(Address::Entity(place)) => drop(entity(broker, &who, &place).await?),
+            Some(_) => {
+                let words = "no message goes on via a node that answers requests";
+                return Err(Refusal::not_allowed(words));
+            }
+        }
         let node = match self.address.clone().map_err(not_found)? {
             Address::Tokens => Node::Tokens,
             Address::Management(place) => {
@@ -201,7 +236,7 @@ impl Wanted {
             return Err(disabled(&path, "receive from"));
         }
         if let Some(to) = &receiving.forward_to
-            && !place.is_dead_letters
+            && place.letters.is_none()
         {
             return Err(Refusal::not_allowed(format!(
                 "{path} forwards its messages to {}: receive them there",
@@ -210,7 +245,7 @@ impl Wanted {
         }
         let view = place.view();
         // What was given up on is in no session.
-        let has_sessions = receiving.requires_session && !place.is_dead_letters;
+        let has_sessions = receiving.requires_session && place.letters.is_none();
         let session = match (self.session, has_sessions) {
             (None, false) => None,
             (None, true) => {
@@ -245,7 +280,7 @@ impl Wanted {
 
 async fn sender(broker: &Broker, who: Principal, place: &Place) -> Result<Lead, Refusal> {
     let path = place.path();
-    if place.is_dead_letters || place.subscription.is_some() {
+    if place.letters.is_some() || place.subscription.is_some() {
         return Err(Refusal::not_allowed(format!(
             "{path} takes no messages: send to {}",
             place.entity.as_path()
@@ -280,16 +315,23 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
     if place.subscription.is_none() {
         let entity = entity(broker, who, place).await?;
         let receiving = entity.queue().map(|queue| queue.receiving.clone());
-        if receiving.is_none() && place.is_dead_letters {
-            return Err(missing(&place.path()));
-        }
+        let receiving = match place.letters {
+            None => receiving,
+            Some(Letters::Own) if receiving.is_none() => return Err(missing(&place.path())),
+            Some(Letters::Own) => receiving,
+            Some(Letters::OfTransfers) => {
+                broker.make_transfer_letters(&place.entity).await?;
+                // A topic has them too.
+                Some(receiving.unwrap_or_default())
+            }
+        };
         return Ok(Found {
             receiving,
             may_receive: entity.sending().status.may_receive(),
         });
     }
     let view = Place {
-        is_dead_letters: false,
+        letters: None,
         ..place.clone()
     };
     let subscription = broker.message_subscription(who, &view.view()).await?;

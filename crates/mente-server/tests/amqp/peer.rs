@@ -176,11 +176,23 @@ impl Peer {
         id: MessageId,
         delivery: u32,
     ) -> (i32, MessageId) {
+        self.show_token_for("q", token, id, delivery).await
+    }
+
+    /// The same for another queue.
+    pub(crate) async fn show_token_for(
+        &mut self,
+        queue: &str,
+        token: &str,
+        id: MessageId,
+        delivery: u32,
+    ) -> (i32, MessageId) {
+        let name = format!("sb://localhost/{queue}");
         let mut properties = Map::default();
         for (name, value) in [
             ("operation", "put-token"),
             ("type", "servicebus.windows.net:sastoken"),
-            ("name", "sb://localhost/q"),
+            ("name", &name),
         ] {
             properties.0.push((name.into(), value.into()));
         }

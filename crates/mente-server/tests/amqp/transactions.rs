@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use mente_broker::Access;
-use mente_wire::amqp::message::Message;
-use mente_wire::amqp::performative::{Detach, Disposition, Performative, Role, Transfer};
+use mente_broker::entity::{QueueProperties, Rights, SasRule};
+use mente_broker::{Access, EntityName, Principal, SubscriptionName};
+use mente_wire::amqp::message::{Message, MessageId};
+use mente_wire::amqp::performative::{Attach, Detach, Disposition, Performative, Role, Transfer};
 use mente_wire::amqp::transaction::{Control, Declare, Discharge};
-use mente_wire::amqp::value::Value;
-use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome};
+use mente_wire::amqp::value::{Map, Symbol, Value};
+use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome, Source};
+use mente_wire::servicebus::sas::sign;
 
 use crate::door;
 use crate::messages::{fill, message, take};
@@ -62,9 +64,19 @@ async fn discharge(peer: &mut Peer, id: u32, txn_id: &Bytes, fail: bool) -> Deli
 }
 
 async fn send_within(peer: &mut Peer, id: u32, txn_id: &Bytes, text: &str) -> DeliveryState {
+    send_on(peer, 0, id, txn_id, text).await
+}
+
+async fn send_on(
+    peer: &mut Peer,
+    handle: u32,
+    id: u32,
+    txn_id: &Bytes,
+    text: &str,
+) -> DeliveryState {
     let payload = message(text);
     let mut transfer = Transfer {
-        handle: 0,
+        handle,
         delivery_id: Some(id),
         delivery_tag: Some(Bytes::copy_from_slice(&id.to_be_bytes())),
         message_format: Some(0),
@@ -116,8 +128,12 @@ fn refused(state: DeliveryState) -> (String, String) {
 
 /// What is in the queue, by a client of its own that gives it back.
 async fn left(door: &crate::Door) -> Vec<String> {
+    left_in(door, "q").await
+}
+
+async fn left_in(door: &crate::Door, queue: &str) -> Vec<String> {
     let mut peer = Peer::begin(door.tcp().await).await;
-    peer.attach(1, Role::Receiver, node("q")).await;
+    peer.attach(1, Role::Receiver, node(queue)).await;
     peer.credit(1, 50, true).await;
     let mut left = Vec::new();
     loop {
@@ -334,4 +350,145 @@ async fn what_is_not_discharged_in_time_is_rolled_back() {
         assert_eq!(condition, "amqp:transaction:unknown-id");
     }
     assert_eq!(left(&door).await, ["in"]);
+}
+
+/// A link for messages to one more queue.
+async fn sender(peer: &mut Peer, handle: u32, queue: &str) {
+    peer.attach(handle, Role::Sender, node(queue)).await;
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+}
+
+#[tokio::test]
+async fn a_transaction_settles_at_one_entity_and_sends_to_any() {
+    let door = door(Access::Open).await;
+    let mut peer = Peer::begin(door.tcp().await).await;
+    fill(&mut peer, &["in", "more"]).await;
+    sender(&mut peer, 2, "b").await;
+    control(&mut peer).await;
+    peer.attach(1, Role::Receiver, node("q")).await;
+    peer.credit(1, 2, false).await;
+    let (first, _, _) = take(&mut peer).await;
+    let (second, _, _) = take(&mut peer).await;
+    let done = Some(Outcome::Accepted);
+    let id = declare(&mut peer, 10).await;
+    // In whatever order.
+    send_on(&mut peer, 2, 11, &id, "to b").await;
+    say_within(&mut peer, first, &id, done.clone()).await;
+    send_within(&mut peer, 12, &id, "out").await;
+    assert_eq!(left_in(&door, "b").await, [""; 0]);
+    assert_eq!(discharge(&mut peer, 13, &id, false).await, ACCEPTED);
+    assert_eq!(left_in(&door, "b").await, ["to b"]);
+    assert_eq!(left(&door).await, ["out"]);
+    // At a second one it settles nothing, and then not at the first either.
+    peer.attach(3, Role::Receiver, node("b")).await;
+    peer.credit(3, 1, false).await;
+    let (of_b, _, _) = take(&mut peer).await;
+    let id = declare(&mut peer, 14).await;
+    say_within(&mut peer, second, &id, done.clone()).await;
+    send_on(&mut peer, 2, 15, &id, "never").await;
+    let (condition, words) = refused(say_within(&mut peer, of_b, &id, done).await);
+    assert_eq!(condition, "amqp:not-allowed");
+    let azures = "cannot span multiple top-level entities such as queue or topic";
+    assert!(words.contains(azures), "{words}");
+    let (condition, words) = refused(discharge(&mut peer, 16, &id, false).await);
+    assert_eq!(condition, "amqp:transaction:rollback");
+    assert!(words.contains(azures), "{words}");
+    for (queue, there) in [("q", 2), ("b", 1)] {
+        let view = SubscriptionName::queue(EntityName::new(queue).unwrap());
+        let counts = door.broker.message_counts(&Principal::Anonymous, &view);
+        assert_eq!(counts.await.unwrap().active, there, "{queue}");
+    }
+    assert_eq!(
+        left_in(&door, "q/$Transfer/$DeadLetterQueue").await,
+        [""; 0]
+    );
+}
+
+/// As clients before `azure-messaging-servicebus` say it.
+#[tokio::test]
+async fn a_link_may_be_attached_to_one_entity_and_send_to_another() {
+    let queue = |name: &'static str, right: fn(&mut Rights)| {
+        let mut queue = QueueProperties::default();
+        let mut rights = Rights::default();
+        right(&mut rights);
+        queue.sending.authorization.push(SasRule {
+            name: "key".to_owned(),
+            rights,
+            primary_key: "secret".to_owned(),
+            secondary_key: "second".to_owned(),
+        });
+        (name, queue)
+    };
+    let door = door(Access::Keys).await;
+    let root = Principal::Key("root".to_owned());
+    for (name, queue) in [
+        queue("q", |rights| rights.send = true),
+        queue("b", |rights| (rights.send, rights.listen) = (true, true)),
+        queue("deaf", |rights| rights.listen = true),
+    ] {
+        door.broker.create_queue(&root, name, queue).await.unwrap();
+    }
+    let mut peer = Peer::begin(door.tcp().await).await;
+    let token = |name: &str| {
+        sign(
+            &format!("sb://localhost/{name}"),
+            "key",
+            "secret",
+            4_000_000_000,
+        )
+    };
+    let (status, _) = peer.put_token(&token("q"), MessageId::Ulong(1)).await;
+    assert_eq!(status, 202);
+    for (at, (via, to, opens)) in (10..).zip([
+        ("q", "b", false),
+        ("q", "b", true),
+        ("deaf", "b", false),
+        ("q", "deaf", false),
+    ]) {
+        if opens {
+            // Each is for one queue, and the first link had none for where it sends.
+            for (delivery, name) in [(1, "b"), (2, "deaf")] {
+                let id = MessageId::Ulong(2);
+                let (status, _) = peer.show_token_for(name, &token(name), id, delivery).await;
+                assert_eq!(status, 202);
+            }
+        }
+        let mut properties = Map::default();
+        let name = Symbol::from_static("com.microsoft:transfer-destination-address");
+        properties.set(name, to.into());
+        let attach = Attach {
+            source: Some(Source::default()),
+            target: Some(node(via)),
+            initial_delivery_count: Some(0),
+            properties: Some(properties),
+            ..Attach::new(format!("via-{at}").into(), at, Role::Sender)
+        };
+        peer.say(&Performative::Attach(Box::new(attach))).await;
+        let (Performative::Attach(answer), _) = peer.hear().await else {
+            panic!("no attach");
+        };
+        if opens {
+            assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+            peer.send(at, 3, &message("via")).await;
+            assert_eq!(answer_of(&mut peer).await, ACCEPTED);
+        } else {
+            let error = crate::refusal(&mut peer, *answer).await;
+            assert_eq!(error.condition.as_str(), "amqp:unauthorized-access");
+        }
+    }
+    peer.attach(20, Role::Receiver, node("b")).await;
+    peer.credit(20, 9, true).await;
+    let (_, text, _) = take(&mut peer).await;
+    assert_eq!(text, "via");
+    assert!(matches!(peer.hear().await.0, Performative::Flow(_)));
+}
+
+async fn answer_of(peer: &mut Peer) -> DeliveryState {
+    loop {
+        match peer.hear().await.0 {
+            Performative::Disposition(said) => return said.state.unwrap(),
+            Performative::Flow(_) => {}
+            other => panic!("{other:?} and no answer"),
+        }
+    }
 }

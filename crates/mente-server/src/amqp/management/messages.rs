@@ -214,7 +214,7 @@ pub(super) async fn delete(call: &Call, body: &Map) -> Result<Answer, Refusal> {
 
 /// Messages are scheduled at what they are sent to.
 fn no_view(call: &Call) -> Result<(), Refusal> {
-    match call.place.subscription.is_some() || call.place.is_dead_letters {
+    match call.place.subscription.is_some() || call.place.letters.is_some() {
         true => Err(Refusal::new(
             condition::NOT_ALLOWED,
             400,
@@ -247,7 +247,7 @@ fn written(call: &Call, held: &Held, state: Option<i32>) -> bytes::Bytes {
         scheduled: held.due,
         state,
         time_to_live: held.time_to_live,
-        dead_letter: call.place.is_dead_letters,
+        dead_letter: call.place.letters.is_some(),
         has_sessions: call.has_sessions,
         note: held.note.as_deref(),
         without_data: held.claim.is_some(),

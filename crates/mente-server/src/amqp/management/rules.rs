@@ -73,7 +73,7 @@ pub(super) async fn list(call: &Call, body: &Map) -> Result<Answer, Refusal> {
 
 fn subscription(call: &Call) -> Result<SubscriptionName, Refusal> {
     match &call.place.subscription {
-        Some(name) if !call.place.is_dead_letters => Ok(SubscriptionName {
+        Some(name) if call.place.letters.is_none() => Ok(SubscriptionName {
             topic: call.place.entity.clone(),
             name: name.clone(),
         }),
