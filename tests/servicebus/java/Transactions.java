@@ -7,6 +7,7 @@ import com.azure.messaging.servicebus.models.AbandonOptions;
 import com.azure.messaging.servicebus.models.CompleteOptions;
 import com.azure.messaging.servicebus.models.DeadLetterOptions;
 import com.azure.messaging.servicebus.models.DeferOptions;
+import com.azure.messaging.servicebus.models.SubQueue;
 import java.time.Duration;
 import java.time.OffsetDateTime;
 import java.util.List;
@@ -26,7 +27,11 @@ class Transactions extends Cases {
         define("transaction_in_a_session", "session", Transactions::inASession);
         define("transaction_over_a_topic", "topic", Transactions::overATopic);
         define("lock_lost_in_a_transaction", "short", Transactions::lockLost);
-        define("second_entity_in_a_transaction", "plain session", Transactions::secondEntity);
+        define("messages_alone_to_two_entities", "plain session", Transactions::messagesAlone);
+        define("commit_across_entities", "plain short topic", Transactions::acrossEntities);
+        define("roll_back_across_entities", "short plain", Transactions::acrossEntitiesRolledBack);
+        define("settlement_at_a_second_entity", "plain short", Transactions::secondEntity);
+        define("schedule_at_a_second_entity", "plain short", Transactions::scheduleElsewhere);
         define("too_much_in_a_transaction", "plain", Transactions::tooMuch);
         define("transaction_of_nobody", "plain", Transactions::ofNobody);
         define("a_connection_that_ends_rolls_back", "plain", Transactions::connectionThatEnds);
@@ -243,17 +248,110 @@ class Transactions extends Cases {
         same(texts(peekAll(both.receiver)), List.of("in"));
     }
 
-    /** Its senders do not look at what became of a message in a transaction; the commit says it. */
-    static void secondEntity(Bus bus) {
+    static void messagesAlone(Bus bus) {
         var builder = bus.builder();
         var here = bus.keep(builder.sender().queueName(bus.queue("plain")).buildClient());
         var there = bus.keep(builder.sender().queueName(bus.queue("session")).buildClient());
         ServiceBusTransactionContext transaction = here.createTransaction();
         here.sendMessage(text("here"), transaction);
         there.sendMessage(of("s", "there"), transaction);
-        refusedSaying("another one", () -> here.commitTransaction(transaction));
         isEmpty(bus.receiver("plain"));
-        same(peekAll(bus.session("session", "s")), List.of());
+        here.commitTransaction(transaction);
+        same(texts(take(bus.receiver("plain"), 1)), List.of("here"));
+        same(texts(take(bus.session("session", "s"), 1)), List.of("there"));
+    }
+
+    /** All links of a client are in one session of AMQP's, that of the coordinator. */
+    private static ServiceBusReceiverClient receiver(Bus bus, ServiceBusClientBuilder builder, String kind) {
+        return bus.keep(builder.receiver().queueName(bus.queue(kind)).disableAutoComplete()
+            .maxAutoLockRenewDuration(Duration.ZERO).buildClient());
+    }
+
+    static void acrossEntities(Bus bus) {
+        var builder = bus.builder().enableCrossEntityTransactions();
+        var from = receiver(bus, builder, "plain");
+        var queue = bus.keep(builder.sender().queueName(bus.queue("short")).buildClient());
+        var topic = bus.keep(builder.sender().topicName(bus.queue("topic")).buildClient());
+        bus.send("plain", text("in"));
+        var message = takeOne(from);
+        var transaction = from.createTransaction();
+        from.complete(message, new CompleteOptions().setTransactionContext(transaction));
+        queue.sendMessage(text("first"), transaction);
+        topic.sendMessage(text("news"), transaction);
+        queue.sendMessages(List.of(text("second"), text("third")), transaction);
+        var there = bus.receiver("short");
+        isEmpty(there);
+        same(texts(peekAll(from)), List.of("in"));
+        from.commitTransaction(transaction);
+        queue.sendMessage(text("behind"));
+        same(peekAll(from), List.of());
+        same(texts(take(there, 4)), List.of("first", "second", "third", "behind"));
+        isEmpty(there);
+        for (var name : List.of("one", "two")) {
+            var subscription = bus.keep(bus.builder().receiver().topicName(bus.queue("topic"))
+                .subscriptionName(name).disableAutoComplete().buildClient());
+            same(texts(take(subscription, 1)), List.of("news"));
+            isEmpty(subscription);
+        }
+        same(peekAll(bus.keep(bus.receiving("plain").subQueue(SubQueue.TRANSFER_DEAD_LETTER_QUEUE).buildClient())),
+            List.of());
+    }
+
+    static void acrossEntitiesRolledBack(Bus bus) throws InterruptedException {
+        var builder = bus.builder().enableCrossEntityTransactions();
+        var from = receiver(bus, builder, "short");
+        var to = bus.keep(builder.sender().queueName(bus.queue("plain")).buildClient());
+        bus.send("short", text("in"));
+        var message = takeOne(from);
+        var transaction = from.createTransaction();
+        from.complete(message, new CompleteOptions().setTransactionContext(transaction));
+        to.sendMessage(text("never"), transaction);
+        from.rollbackTransaction(transaction);
+        past(message.getLockedUntil());
+        same(texts(take(from, 1)), List.of("in"));
+        to.sendMessage(text("later"));
+        same(texts(take(bus.receiver("plain"), 1)), List.of("later"));
+        same(texts(peekAll(bus.receiver("plain"))), List.of("later"));
+    }
+
+    static void secondEntity(Bus bus) {
+        var builder = bus.builder().enableCrossEntityTransactions();
+        var home = receiver(bus, builder, "plain");
+        var other = receiver(bus, builder, "short");
+        var to = bus.keep(builder.sender().queueName(bus.queue("short")).buildClient());
+        bus.send("plain", text("home"));
+        bus.send("short", text("other"));
+        var message = takeOne(home);
+        var stranger = takeOne(other);
+        var transaction = home.createTransaction();
+        home.complete(message, new CompleteOptions().setTransactionContext(transaction));
+        to.sendMessage(text("never"), transaction);
+        refusedSaying("cannot span multiple top-level entities",
+            () -> other.complete(stranger, new CompleteOptions().setTransactionContext(transaction)));
+        refusedSaying("cannot span multiple top-level entities", () -> home.commitTransaction(transaction));
+        same(texts(peekAll(home)), List.of("home"));
+        same(texts(peekAll(other)), List.of("other"));
+    }
+
+    static void scheduleElsewhere(Bus bus) {
+        var builder = bus.builder().enableCrossEntityTransactions();
+        var home = receiver(bus, builder, "plain");
+        var to = bus.keep(builder.sender().queueName(bus.queue("short")).buildClient());
+        bus.send("plain", text("one"), text("two"));
+        var came = take(home, 2);
+        var transaction = home.createTransaction();
+        home.complete(came.get(0), new CompleteOptions().setTransactionContext(transaction));
+        var soon = OffsetDateTime.now().plusSeconds(1);
+        refusedSaying("cannot span multiple top-level entities",
+            () -> to.scheduleMessage(text("never"), soon, transaction));
+        refusedSaying("rolled back", () -> home.commitTransaction(transaction));
+        // The same, said by the message: its sender does not look at what became of it, and the commit says it.
+        var again = home.createTransaction();
+        to.sendMessage(text("never").setScheduledEnqueueTime(OffsetDateTime.now().plusHours(1)), again);
+        home.complete(came.get(1), new CompleteOptions().setTransactionContext(again));
+        refusedSaying("is scheduled", () -> home.commitTransaction(again));
+        same(texts(peekAll(home)), List.of("one", "two"));
+        same(peekAll(bus.receiver("short")), List.of());
     }
 
     static void tooMuch(Bus bus) {

@@ -64,5 +64,6 @@ mod tail;
 mod tls;
 mod topology;
 mod trace;
+mod transactions;
 mod verbs;
 mod webhooks;

@@ -103,6 +103,8 @@ mod tls;
 mod topology;
 #[path = "../it/trace.rs"]
 mod trace;
+#[path = "../it/transactions.rs"]
+mod transactions;
 #[path = "../it/verbs.rs"]
 mod verbs;
 #[path = "../it/webhooks.rs"]

@@ -10,9 +10,6 @@ mod certificates;
 mod engine;
 #[path = "../it/namespaces.rs"]
 mod namespaces;
-#[path = "../../../mente-server/tests/amqp/peer.rs"]
-#[expect(dead_code, reason = "the door's tests use the rest")]
-mod peer;
 #[path = "../it/server.rs"]
 #[expect(dead_code, reason = "the other tests use the rest")]
 mod server;
@@ -23,4 +20,3 @@ mod declared;
 mod entities;
 mod judge;
 mod kills;
-mod transactions;

@@ -1,5 +1,6 @@
-//! A server that is killed in the middle of transactions. Each message is replaced by the next one of its name within
-//! one, so whatever dies when, there is one message of each name, and none older than what a client was told.
+//! A server that is killed in the middle of transactions across queues. Each message is replaced by the next one of its
+//! name in the next queue, so whatever dies when, there is one message of each name in all of them, and none older than
+//! what a client was told.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,13 +13,13 @@ use mente_wire::amqp::transaction::{Control, Declare, Discharge};
 use mente_wire::amqp::{Coordinator, DeliveryState, Destination, Outcome};
 use tokio::net::TcpStream;
 
-use crate::clients::port;
 use crate::peer::{Peer, node};
 use crate::server::{SOON, Server};
 
+const QUEUES: [&str; 3] = ["a", "b", "c"];
 const NAMES: u32 = 12;
 const KILLS: u64 = 6;
-const CLIENTS: u64 = 4;
+const CLIENTS: usize = 6;
 /// Handles of the links of a client.
 const SENDER: u32 = 0;
 const RECEIVER: u32 = 1;
@@ -34,10 +35,11 @@ struct Client {
 }
 
 impl Client {
-    async fn new(address: &str) -> Self {
+    /// Who sends to one queue.
+    async fn new(address: &str, to: &str) -> Self {
         let stream = TcpStream::connect(address).await.unwrap();
         let mut peer = Peer::begin(stream).await;
-        peer.attach(SENDER, Role::Sender, node("q")).await;
+        peer.attach(SENDER, Role::Sender, node(to)).await;
         // Its credit.
         peer.hear().await;
         Self {
@@ -118,12 +120,18 @@ impl Client {
         self.answer().await
     }
 
-    /// Replaces one message after the other, until the server is gone: then it panics, and is not looked at.
-    async fn work(mut self, known: Known) {
+    async fn receive_from(&mut self, queue: &str) {
+        self.peer
+            .attach(RECEIVER, Role::Receiver, node(queue))
+            .await;
+    }
+
+    /// Replaces one message of a queue after the other, until the server is gone: then it panics, and is not looked at.
+    async fn work(mut self, from: &str, known: Known) {
         let coordinator = Destination::Coordinator(Coordinator::default());
         self.peer.attach(CONTROL, Role::Sender, coordinator).await;
         self.peer.hear().await;
-        self.peer.attach(RECEIVER, Role::Receiver, node("q")).await;
+        self.receive_from(from).await;
         loop {
             self.credit(1, false).await;
             let (Performative::Transfer(transfer), payload) = self.hear().await else {
@@ -188,18 +196,25 @@ fn read(payload: &Bytes) -> (u32, u64) {
     (name.parse().unwrap(), version.parse().unwrap())
 }
 
+/// All that is in any of the queues.
+async fn look(address: &str) -> Vec<(u32, u64)> {
+    let mut there = Vec::new();
+    for queue in QUEUES {
+        let mut client = Client::new(address, queue).await;
+        client.receive_from(queue).await;
+        there.extend(client.look().await);
+    }
+    there.sort_unstable();
+    there
+}
+
 /// What was on its way when the server died arrives soon.
 async fn judge(address: &str, known: &Known) {
-    let mut client = Client::new(address).await;
-    client
-        .peer
-        .attach(RECEIVER, Role::Receiver, node("q"))
-        .await;
     let began = std::time::Instant::now();
-    let mut there = client.look().await;
+    let mut there = look(address).await;
     while there.len() < NAMES as usize && began.elapsed() < SOON {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        there = client.look().await;
+        there = look(address).await;
     }
     let names: Vec<u32> = there.iter().map(|(name, _)| *name).collect();
     assert_eq!(
@@ -212,10 +227,16 @@ async fn judge(address: &str, known: &Known) {
         let told = known.insert(name, version).unwrap_or_default();
         // Each client may not have heard of one.
         assert!(
-            (told..=told + CLIENTS).contains(&version),
+            (told..=told + CLIENTS as u64).contains(&version),
             "{name}: {version} after {told}"
         );
     }
+}
+
+fn port(server: &Server) -> String {
+    let ports = std::fs::read_to_string(server.data().with_file_name("ports.json")).unwrap();
+    let ports: serde_json::Value = serde_json::from_str(&ports).unwrap();
+    ports["amqp"].as_str().unwrap().to_owned()
 }
 
 #[tokio::test]
@@ -223,7 +244,7 @@ async fn whoever_kills_a_server_finds_its_transactions_whole() {
     let flags = ["--amqp", "127.0.0.1:0", "--create-topics"];
     let mut server = Server::start_with(&flags);
     let known = Known::default();
-    let mut client = Client::new(&port(&server, "amqp")).await;
+    let mut client = Client::new(&port(&server), QUEUES[0]).await;
     for name in 0..NAMES {
         client.send(SENDER, text(name, 0), None).await;
         let accepted = DeliveryState::Outcome(Outcome::Accepted);
@@ -231,11 +252,12 @@ async fn whoever_kills_a_server_finds_its_transactions_whole() {
     }
     drop(client);
     for kill in 0..KILLS {
-        let address = port(&server, "amqp");
+        let address = port(&server);
         let mut working = Vec::new();
-        for _ in 0..CLIENTS {
-            let client = Client::new(&address).await;
-            working.push(tokio::spawn(client.work(Arc::clone(&known))));
+        for client in 0..CLIENTS {
+            let [from, to] = [client, client + 1].map(|at| QUEUES[at % QUEUES.len()]);
+            let client = Client::new(&address, to).await;
+            working.push(tokio::spawn(client.work(from, Arc::clone(&known))));
         }
         // Somewhere in the middle.
         tokio::time::sleep(Duration::from_millis(700 + 137 * kill)).await;
@@ -245,11 +267,11 @@ async fn whoever_kills_a_server_finds_its_transactions_whole() {
         for work in working {
             work.await.unwrap_err();
         }
-        judge(&port(&server, "amqp"), &known).await;
+        judge(&port(&server), &known).await;
     }
     let done: u64 = known.lock().unwrap().values().sum();
     assert!(
-        done >= 2 * KILLS * CLIENTS,
+        done >= 2 * KILLS * CLIENTS as u64,
         "{done} transactions are no load"
     );
 }
