@@ -4,6 +4,7 @@
 //! clients call any of them. Who comes next is drawn from a seed. A red seed is run again alone with
 //! `MENTE_NODES_SEED=17`; `MENTE_NODES_SEEDS=20000` runs more.
 
+mod across;
 mod clients;
 mod traces;
 mod unheard;

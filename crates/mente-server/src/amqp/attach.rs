@@ -320,7 +320,7 @@ async fn find(broker: &Broker, who: &Principal, place: &Place) -> Result<Found, 
             Some(Letters::Own) if receiving.is_none() => return Err(missing(&place.path())),
             Some(Letters::Own) => receiving,
             Some(Letters::OfTransfers) => {
-                broker.make_transfer_letters(&place.entity).await?;
+                broker.open_transfer_letters(who, &place.entity).await?;
                 // A topic has them too.
                 Some(receiving.unwrap_or_default())
             }

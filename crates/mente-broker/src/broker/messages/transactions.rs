@@ -210,8 +210,15 @@ impl Broker {
     }
 
     /// What transactions of an entity sent elsewhere and could not hand over is a queue of its own
-    /// ([`SubscriptionName::transfer_letters`]), made when it is first needed.
-    pub async fn make_transfer_letters(&self, home: &EntityName) -> Result<()> {
+    /// ([`SubscriptionName::transfer_letters`]), which is there from now on.
+    pub async fn open_transfer_letters(&self, who: &Principal, home: &EntityName) -> Result<()> {
+        let view = SubscriptionName::transfer_letters(home.clone());
+        authorize(self.options.access, who, Action::Listen, &view)?;
+        self.existing_entity(who, home).await?;
+        self.make_transfer_letters(home).await
+    }
+
+    async fn make_transfer_letters(&self, home: &EntityName) -> Result<()> {
         let hold = SubscriptionName::hold(home.clone());
         if self.holds.set_with_view(&hold.dead_letter_set()).is_some() {
             return Ok(());

@@ -214,7 +214,7 @@ fn a_message_whose_target_goes_before_it_does_is_found_among_what_was_not_handed
         call!(world, b => b.delete_entity(&ME, &queue().topic)).unwrap();
         call!(world, b => b.create_queue(&ME, "work", plain())).unwrap();
         let making = world.broker.clone();
-        let made = async move { making.make_transfer_letters(&queue().topic).await };
+        let made = async move { making.open_transfer_letters(&ME, &queue().topic).await };
         world.pool.run_until(made).unwrap();
         assert!(world.all_of(&letters()).is_empty());
     }
@@ -235,7 +235,7 @@ impl Dying {
         let own = [queue(), queue().dead_letters()];
         let [home, dead] = own.map(|view| self.all(&view));
         let made = self.broker.clone();
-        let made = async move { made.make_transfer_letters(&queue().topic).await };
+        let made = async move { made.open_transfer_letters(&ME, &queue().topic).await };
         self.pool.run_until(made).unwrap();
         let [b, c, news, lost] =
             [of("b"), of("c"), subscription(), letters()].map(|view| self.all(&view));
