@@ -615,6 +615,18 @@ impl Client {
         }
     }
 
+    /// Begins calls of receivers before anything is written; whether they should be let begin.
+    pub(super) fn call_ahead(&mut self, machine: &mut Connection) -> bool {
+        let (links, desk, is_leaving) = (&mut self.links, &self.desk, self.is_leaving);
+        let begin = |found, id: &LinkId| match links.get_mut(id) {
+            Some(Link::Receiver(receiver)) => {
+                found | receiver.call_ahead(machine, *id, desk, is_leaving)
+            }
+            _ => found,
+        };
+        self.due.iter().fold(false, begin)
+    }
+
     /// Lets every link do what it can that may have become able to.
     pub(super) fn pump(&mut self, machine: &mut Connection) {
         let mut due = std::mem::take(&mut self.due);

@@ -76,6 +76,13 @@ async fn exchange(
         }
         client.tick(&mut machine);
         client.keep_lane(&mut machine, now);
+        if client.call_ahead(&mut machine) {
+            if let Some(Some(done)) = client.desk.work.next().now_or_never() {
+                client.done(&mut machine, done);
+            }
+            // Whom that woke goes on here, and this one where nobody is at work: both at once.
+            tokio::task::yield_now().await;
+        }
         client.pump(&mut machine);
         client.keep_downloads(&mut machine, now);
         stopping.go_on(&mut machine, client, now);
@@ -120,6 +127,10 @@ async fn exchange(
                         break;
                     };
                     client.done(&mut machine, done);
+                }
+                // What it asked for meanwhile is begun before this is written.
+                if hears && let Some(read) = read(&mut reader, &mut input).now_or_never() && read? == 0 {
+                    return Ok(());
                 }
             }
             () = sleep_until(at) => if let Some(event) = machine.tick(began.elapsed()) {

@@ -1,4 +1,5 @@
-//! A link of a receiver: while it has credit one call for messages is under way, and what came of it is sent.
+//! A link of a receiver: while it has credit one call for messages is under way, and what came of the one before is sent
+//! meanwhile.
 
 mod leaving;
 
@@ -26,7 +27,11 @@ use super::settle::{self, Out, Settlement};
 use super::transactions::{Transactions, within};
 
 /// Messages of one call.
-const TAKEN: u32 = limits::RECEIVE_EVENTS;
+const TAKEN: u32 = 500;
+/// Messages that are sent before the client is listened to again: it may have said what others can begin with meanwhile.
+const SENT: usize = 64;
+/// So many take a while to be written, in which others can work for this client.
+const MANY: usize = 16;
 /// How long a call waits for the first one; the next one follows.
 const WAIT: Duration = Duration::from_secs(60);
 /// How often the lock on a session is renewed for who receives without locks; the shortest lasts 5 s.
@@ -131,7 +136,8 @@ impl Receiver {
     /// The receiver takes so many from now on, or wants to hear at once that there is nothing more.
     pub(super) fn credit(&mut self, credit: u32, drain: bool, desk: &Desk) {
         self.is_draining = drain;
-        let is_too_much = |taking: &UnderWay| drain || taking.max > credit;
+        let held = self.held_now();
+        let is_too_much = |taking: &UnderWay| drain || taking.max > credit.saturating_sub(held);
         if let Some(taking) = self.taking.take_if(|taking| is_too_much(taking)) {
             taking.work.abort();
         }
@@ -196,6 +202,41 @@ impl Receiver {
         self.held
             .extend(taken.map_err(|error| self.refusal(error))?);
         Ok(())
+    }
+
+    /// Begins the calls that are due before what came is written, so that the broker works while this one writes. Whether
+    /// it is worth while to let it begin.
+    pub(super) fn call_ahead(
+        &mut self,
+        machine: &mut Connection,
+        id: LinkId,
+        desk: &Desk,
+        is_leaving: bool,
+    ) -> bool {
+        let calls = |all: &Self| all.settling_calls + usize::from(all.taking.is_some());
+        let before = calls(self);
+        self.settle(id, desk);
+        if !is_leaving {
+            self.take_ahead(machine, id, desk);
+        }
+        calls(self) > before && self.held.len() >= MANY
+    }
+
+    fn take_ahead(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
+        let held = self.held_now();
+        let goes_on = self.mode == Mode::Lock && !self.is_draining && !self.looks && !self.is_shut;
+        // What does not go at once is others' rather than locked here.
+        let goes_at_once = machine.has_room() && machine.window(id).unwrap_or(0) > held;
+        let is_large = self.large.is_some() || self.held.iter().any(|held| held.claim.is_some());
+        let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
+        if held > 0 && left > 0 && goes_on && goes_at_once && !is_large && !self.is_busy() {
+            self.take(id, left, WAIT, desk);
+        }
+    }
+
+    /// So many are to be sent.
+    fn held_now(&self) -> u32 {
+        u32::try_from(self.held.len() + self.done.len()).unwrap_or(u32::MAX)
     }
 
     /// Completes what can be sent now: only then it is sent. What cannot stays under its lock.
@@ -281,9 +322,8 @@ impl Receiver {
         let is_idle = !has_call && !has_some;
         if self.looks && !has_call {
             self.looks = false;
-            let held = self.held.len() + self.done.len();
-            let held = u32::try_from(held).unwrap_or(u32::MAX);
-            let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
+            let left = machine.credit(id).unwrap_or(0);
+            let left = left.saturating_sub(self.held_now());
             if left > 0 && !self.is_shut {
                 self.take(id, left, Duration::ZERO, desk);
             }
@@ -484,9 +524,15 @@ impl Receiver {
         large.and_then(|large| large.take_if(|large| {
             matches!(large, Large::Opened(opened) if !number.is_some_and(|number| opened.is_of(number)))
         }));
+        let mut room = SENT;
         while !self.is_shut
             && let Some(held) = self.line().pop_front()
         {
+            if room == 0 {
+                self.line().push_front(held);
+                return true;
+            }
+            room -= 1;
             if held.lock.is_some_and(|lock| lock.until <= now) {
                 // It stood here for longer than its lock: it is another's by now.
                 continue;

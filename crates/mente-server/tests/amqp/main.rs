@@ -266,8 +266,8 @@ async fn a_link_that_leads_nowhere_is_refused_by_name() {
         (
             1,
             node("q/$Transfer/$DeadLetterQueue"),
-            "amqp:not-found",
-            "transfer",
+            "amqp:not-allowed",
+            "send to q",
         ),
         (
             2,
