@@ -63,6 +63,7 @@ mod store_subscriptions;
 mod tail;
 mod tls;
 mod topology;
+mod topology_at_start;
 mod trace;
 mod transactions;
 mod verbs;

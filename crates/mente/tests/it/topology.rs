@@ -1,46 +1,43 @@
-//! Queues, topics, subscriptions and rules declared in a file: applied, compared and exported by the command line, and
-//! there when a server begins.
+//! Queues, topics, subscriptions and rules declared in a file: applied, compared and exported by the command line.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use mente::client::Client;
 use serde_json::{Map, Value, json};
 
 use crate::certificates::text;
-use crate::server::{SOON, Server, command};
+use crate::server::{Server, command};
 use crate::verbs::{mente, ok};
 
 /// In the shape of the emulator's own file, with each of its properties.
 const EMULATOR: &str = include_str!("../../../../tests/servicebus/Config.json");
 
 /// A file of a test, which goes with it.
-struct Written {
-    directory: tempfile::TempDir,
+pub(crate) struct Written {
+    pub(crate) directory: tempfile::TempDir,
 }
 
 impl Written {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let directory = tempfile::tempdir().unwrap();
         Self { directory }
     }
 
-    fn file(&self, name: &str, content: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str, content: &str) -> PathBuf {
         let file = self.directory.path().join(name);
         std::fs::write(&file, content).unwrap();
         file
     }
 
     /// Of these queues and topics.
-    fn of(&self, queues: Value, topics: Value) -> PathBuf {
+    pub(crate) fn of(&self, queues: Value, topics: Value) -> PathBuf {
         let namespace = json!({ "Name": "n", "Queues": queues, "Topics": topics });
         let config = json!({ "UserConfig": { "Namespaces": [namespace] } });
         self.file("Config.json", &config.to_string())
     }
 }
 
-fn run(server: &Server, verb: &str, file: &Path) -> (i32, String, String) {
+pub(crate) fn run(server: &Server, verb: &str, file: &Path) -> (i32, String, String) {
     mente(server, &["topology", verb, text(file)])
 }
 
@@ -556,7 +553,8 @@ fn what_is_exported_makes_the_same_on_an_empty_server() {
     assert_eq!(works(&one, "export", &whole), "");
     let (code, _, err) = run(&one, "export", &whole);
     assert_eq!((code, err.contains("name a new file")), (2, true), "{err}");
-    let two = Server::start_with(&["--topology", text(&whole)]);
+    let two = Server::start_with(&[]);
+    works(&two, "apply", &whole);
     assert_eq!(exported(&two), told);
     assert_eq!(run(&two, "diff", &whole).0, 0);
 }
@@ -638,91 +636,4 @@ fn only_who_manages_everything_declares() {
     assert_eq!(with("secret", "diff"), Some(1));
     assert_eq!(with("secret", "apply"), Some(0));
     assert_eq!(with("secret", "diff"), Some(0));
-}
-
-/// The exit code of a server that must not begin, and what it said.
-fn ended(mut server: Command) -> (Option<i32>, String) {
-    let mut process = server.stderr(Stdio::piped()).spawn().unwrap();
-    let began = Instant::now();
-    while process.try_wait().unwrap().is_none() {
-        if began.elapsed() > SOON {
-            process.kill().unwrap();
-            panic!("the server began");
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    let output = process.wait_with_output().unwrap();
-    let said = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), said)
-}
-
-#[test]
-fn a_server_begins_with_what_is_declared_or_not_at_all() {
-    let written = Written::new();
-    let session =
-        |session: bool| json!([{ "Name": "q", "Properties": { "RequiresSession": session } }]);
-    let file = written.of(session(true), json!([]));
-    let server = Server::start_with(&["--topology", text(&file)]);
-    assert_eq!(run(&server, "diff", &file).0, 0);
-    // Again on what is there, with more of it.
-    let queues =
-        json!([{ "Name": "q", "Properties": { "RequiresSession": true } }, { "Name": "more" }]);
-    let file = written.of(queues, json!([]));
-    let server = server.crash_and_restart();
-    assert_eq!(run(&server, "diff", &file).0, 0);
-
-    let data = tempfile::tempdir().unwrap();
-    let begin = |file: &Path, more: &[&str]| {
-        let mut command = command("server");
-        command.args([
-            "--http",
-            "127.0.0.1:0",
-            "--topology",
-            text(file),
-            "--data-dir",
-        ]);
-        command.arg(data.path()).args(more);
-        ended(command)
-    };
-    let missing = written.directory.path().join("missing.json");
-    let (code, err) = begin(&missing, &[]);
-    assert_eq!(code, Some(2), "{err}");
-    assert!(
-        err.contains("cannot read the topology") && err.contains("missing.json"),
-        "{err}"
-    );
-    let wrong = written.file("wrong.json", "{\n\"UserConfig\": {\"Namespaces\": [{\"Queues\": [{\"Name\": \"q\", \"Property\": {}}]}]}}");
-    let (code, err) = begin(&wrong, &[]);
-    assert_eq!(code, Some(2), "{err}");
-    let words = "wrong.json: line 2, column 69: UserConfig.Namespaces[0].Queues[0].Property is not known; there may be Name, Properties";
-    assert!(err.contains(words), "{err}");
-    let (code, err) = begin(
-        &file,
-        &["--engine", "kafka", "--kafka-bootstrap", "127.0.0.1:1"],
-    );
-    assert_eq!(
-        (code, err.contains("for the embedded engine")),
-        (Some(2), true),
-        "{err}"
-    );
-}
-
-#[test]
-fn a_server_whose_queues_are_others_does_not_begin() {
-    let written = Written::new();
-    let session =
-        |session: bool| json!([{ "Name": "q", "Properties": { "RequiresSession": session } }]);
-    let file = written.of(session(true), json!([]));
-    let mut server = Server::start_with(&["--topology", text(&file)]);
-    server.terminate();
-    server.wait();
-    written.of(session(false), json!([]));
-    let mut rival = server.rival();
-    rival.args(["--http", "127.0.0.1:0"]);
-    let (code, err) = ended(rival);
-    assert_eq!(code, Some(6), "{err}");
-    assert!(
-        err.contains("RequiresSession of queue q is fixed when it is made"),
-        "{err}"
-    );
 }
