@@ -17,6 +17,7 @@ use mente_engine::{Offset, Timestamp};
 
 use super::id_blocks::{Bundle, Digest, later};
 use super::remembered::{Remembered, Share};
+use super::{Effects, Queue, Verdict};
 
 /// A block has a part of the window, and is forgotten as a whole.
 const BLOCKS_PER_WINDOW: u32 = 8;
@@ -209,6 +210,23 @@ impl Ids {
         }
         self.from = from;
         Some(from)
+    }
+}
+
+impl Queue {
+    /// Says from where the ids are to be read that a restart must know.
+    pub(super) fn tell_ids(&mut self, partition: u32, effects: &mut Effects) {
+        let p = self.partitions.get(partition as usize);
+        let Some((p, ids)) = p.zip(self.ids.as_mut()) else {
+            return;
+        };
+        let from = match p.durable.ids_from {
+            None => Some(p.start()),
+            Some(_) => ids.from(p.durable.floor),
+        };
+        if let Some(Offset(from)) = from {
+            self.decide(Verdict::IdsFrom { partition, from }, effects);
+        }
     }
 }
 

@@ -506,21 +506,6 @@ impl Queue {
         self.let_go(effects);
     }
 
-    /// Says from where the ids are to be read that a restart must know.
-    fn tell_ids(&mut self, partition: u32, effects: &mut Effects) {
-        let p = self.partitions.get(partition as usize);
-        let Some((p, ids)) = p.zip(self.ids.as_mut()) else {
-            return;
-        };
-        let from = match p.durable.ids_from {
-            None => Some(p.start()),
-            Some(_) => ids.from(p.durable.floor),
-        };
-        if let Some(Offset(from)) = from {
-            self.decide(Verdict::IdsFrom { partition, from }, effects);
-        }
-    }
-
     /// Of the records from [`Queue::counts_from`] to `next` these are let through by the filter.
     pub fn count(
         &mut self,
