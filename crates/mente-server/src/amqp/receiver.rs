@@ -224,12 +224,15 @@ impl Receiver {
 
     fn take_ahead(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
         let held = self.held_now();
+        if held == 0 || self.is_busy() {
+            return;
+        }
         let goes_on = self.mode == Mode::Lock && !self.is_draining && !self.looks && !self.is_shut;
         // What does not go at once is others' rather than locked here.
         let goes_at_once = machine.has_room() && machine.window(id).unwrap_or(0) > held;
-        let is_large = self.large.is_some() || self.held.iter().any(|held| held.claim.is_some());
+        let is_large = |held: &Held| held.claim.is_some();
         let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
-        if held > 0 && left > 0 && goes_on && goes_at_once && !is_large && !self.is_busy() {
+        if left > 0 && goes_on && goes_at_once && !self.held.iter().any(is_large) {
             self.take(id, left, WAIT, desk);
         }
     }
@@ -528,14 +531,14 @@ impl Receiver {
         while !self.is_shut
             && let Some(held) = self.line().pop_front()
         {
-            if room == 0 {
-                self.line().push_front(held);
-                return true;
-            }
-            room -= 1;
             if held.lock.is_some_and(|lock| lock.until <= now) {
                 // It stood here for longer than its lock: it is another's by now.
                 continue;
+            }
+            // Only where something was sent there is something to be written, which brings on the rest.
+            if room == 0 {
+                self.line().push_front(held);
+                return true;
             }
             let has_room = machine.has_room();
             let has_credit = machine.credit(id).unwrap_or(0) > 0;
@@ -552,6 +555,7 @@ impl Receiver {
                 },
             };
             if let Some(Ok(delivery)) = sent {
+                room -= 1;
                 let is_large = held.claim.is_some();
                 if let Some(lock) = held.lock {
                     let (token, note) = (lock.token, held.note);
