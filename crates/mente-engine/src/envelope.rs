@@ -52,7 +52,12 @@ impl Event {
     ) -> Record {
         let mut headers = first;
         headers.reserve(8 + self.extensions.len());
-        let copied = |text: &str| Some(Bytes::copy_from_slice(text.as_bytes()));
+        // One piece of memory for all of them: to ask for it is most of what a short text costs.
+        let mut texts = BytesMut::with_capacity(self.texts_bytes());
+        let mut copied = |text: &str| {
+            texts.extend_from_slice(text.as_bytes());
+            Some(texts.split().freeze())
+        };
         // Every event has the first four: their names cost nothing.
         let mut put = |name: &'static [u8], value| headers.push((Bytes::from_static(name), value));
         put(b"ce_specversion", Some(Bytes::from_static(b"1.0")));
@@ -74,13 +79,10 @@ impl Event {
             headers.push((name, copied(&value.to_text())));
         }
         if let Some(declared) = &self.datacontenttype {
-            headers.push((
-                Bytes::from_static(CONTENT_TYPE),
-                Some(Bytes::copy_from_slice(declared.as_bytes())),
-            ));
+            headers.push((Bytes::from_static(CONTENT_TYPE), copied(declared)));
         }
         let value = self.data.bytes().cloned();
-        if let Some(mut own) = self.own_header() {
+        if let Some(mut own) = self.own_header(texts) {
             let sum = checksum(value.as_ref(), &headers, &own);
             own[SUM].copy_from_slice(&sum.to_be_bytes());
             headers.push((Bytes::from_static(OWN_HEADER), Some(own.freeze())));
@@ -93,15 +95,20 @@ impl Event {
         }
     }
 
+    /// About so many bytes have the values of its headers; rarely more.
+    fn texts_bytes(&self) -> usize {
+        let data = self.data.bytes().map_or(0, Bytes::len);
+        self.size_bytes() - data + BEFORE_REST + 3 * self.extensions.len()
+    }
+
     /// The header of Mente's own, if the natural ones would not give everything back; its checksum is open.
-    fn own_header(&self) -> Option<BytesMut> {
+    fn own_header(&self, mut own: BytesMut) -> Option<BytesMut> {
         let (form, types) = self.unsaid();
         let rest = match &self.rest {
             None if form == 0 && types.is_empty() => return None,
             None => &Bytes::new(),
             Some(rest) => rest,
         };
-        let mut own = BytesMut::with_capacity(HEAD_BYTES + 3 + types.len() + rest.len());
         own.put_u8(match self.rest {
             None => VERSION,
             Some(_) => VERSION_WITH_REST,

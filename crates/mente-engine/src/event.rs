@@ -202,6 +202,13 @@ fn ends_with(media: &str, end: &str) -> bool {
     last.is_some_and(|last| last.eq_ignore_ascii_case(end.as_bytes()))
 }
 
+/// Whether a text has a control character, which no attribute may have (CloudEvents 1.0.2 §3.1).
+pub fn has_control(text: &str) -> bool {
+    // Most are of ASCII, and need not be looked at character by character.
+    let is_plain = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
+    !is_plain && text.chars().any(char::is_control)
+}
+
 fn check_name(name: &str) -> Result<(), InvalidEvent> {
     let plain = name
         .bytes()
@@ -224,7 +231,7 @@ fn check_value(name: &str, value: &str) -> Result<(), InvalidEvent> {
             limits::ATTRIBUTE_VALUE_BYTES
         )));
     }
-    if value.chars().any(char::is_control) {
+    if has_control(value) {
         return Err(InvalidEvent::Broken(format!(
             "attribute {name} has a control character"
         )));

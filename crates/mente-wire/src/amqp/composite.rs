@@ -153,6 +153,9 @@ pub(super) fn read_descriptor(reader: &mut Reader<'_>) -> Result<Option<u64>, Ma
         code::DESCRIBED => {}
         _ => return Err(reader.malformed("a value without a descriptor")),
     }
+    if let Some(number) = reader.unsigned() {
+        return Ok(Some(number));
+    }
     let value = reader.primitive()?;
     let number = value.as_integer().map(u64::try_from);
     match (value.as_str(), number) {
@@ -190,16 +193,19 @@ impl<T: Composite> Field for T {
 /// An integer of any width and sign that `T` can hold: the SDKs of three languages choose
 /// different ones for the same field.
 fn integer<T: TryFrom<i128>>(reader: &mut Reader<'_>) -> Result<Option<T>, Malformed> {
-    match reader.primitive()? {
-        Value::Null => Ok(None),
-        other => {
-            let number = other.as_integer();
-            let number = number.ok_or_else(|| reader.malformed("no integer where one belongs"))?;
-            let fits = T::try_from(number).ok();
-            let fits = fits.ok_or_else(|| reader.malformed("an integer too large for its field"));
-            fits.map(Some)
-        }
-    }
+    let number = match reader.unsigned() {
+        Some(number) => number.into(),
+        None => match reader.primitive()? {
+            Value::Null => return Ok(None),
+            other => {
+                let number = other.as_integer();
+                number.ok_or_else(|| reader.malformed("no integer where one belongs"))?
+            }
+        },
+    };
+    let fits = T::try_from(number).ok();
+    let fits = fits.ok_or_else(|| reader.malformed("an integer too large for its field"));
+    fits.map(Some)
 }
 
 impl Field for u8 {

@@ -4,6 +4,8 @@
 //! count is no larger than the bytes that its elements take at least. Elements that take none
 //! (an array of nulls, §1.6.24) have an allowance of their own.
 
+use std::ops::Range;
+
 use bytes::Bytes;
 use mente_engine::{Timestamp, limits};
 
@@ -114,14 +116,33 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn slice(&mut self, is_wide: bool) -> Result<Bytes, Malformed> {
+    /// Goes past bytes that have their size before them, and gives where they lie.
+    fn sized(&mut self, is_wide: bool) -> Result<Range<usize>, Malformed> {
         let size = self.length(is_wide)?;
         if size > self.end - self.at {
             return Err(self.malformed("a size beyond the bytes that are there"));
         }
         let from = self.at;
         self.at += size;
-        Ok(self.bytes.slice(from..self.at))
+        Ok(from..self.at)
+    }
+
+    fn slice(&mut self, is_wide: bool) -> Result<Bytes, Malformed> {
+        let at = self.sized(is_wide)?;
+        Ok(self.bytes.slice(at))
+    }
+
+    /// The next value as a number, if it is of a type that numbers of the standard have as a rule; else nothing is
+    /// taken, and [`Self::primitive`] has it.
+    pub(super) fn unsigned(&mut self) -> Option<u64> {
+        let (number, bytes) = match *self.bytes.get(self.at..self.end)? {
+            [code::UINT_0 | code::ULONG_0, ..] => (0, 1),
+            [code::UINT_SMALL | code::ULONG_SMALL | code::UBYTE, byte, ..] => (byte.into(), 2),
+            [code::UINT, a, b, c, d, ..] => (u32::from_be_bytes([a, b, c, d]).into(), 5),
+            _ => return None,
+        };
+        self.at += bytes;
+        Some(number)
     }
 
     fn enter(&mut self) -> Result<(), Malformed> {
@@ -408,6 +429,9 @@ impl<'a> Reader<'a> {
                 }
                 self.depth -= descriptors;
                 self.close(extent)?;
+            }
+            code::BINARY_8 | code::BINARY_32 => {
+                self.sized(code == code::BINARY_32)?;
             }
             _ => drop(self.scalar(code)?),
         }

@@ -31,6 +31,7 @@ use std::time::Duration;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use mente_engine::event::has_control;
 use mente_engine::{Attribute, Data, Event, Timestamp};
 
 use self::attributes::{is_attribute, natural_attributes};
@@ -289,7 +290,7 @@ fn told(mut event: Event, properties: &Properties, entity: &str) -> Result<Event
     if let Some(id) = &properties.message_id {
         let id = id_text(id);
         check_chars("the message id", Some(&id))?;
-        if id.chars().any(char::is_control) {
+        if has_control(&id) {
             let what = "the message id has a control character";
             return Err(Unfit::Invalid(what));
         }
@@ -298,7 +299,7 @@ fn told(mut event: Event, properties: &Properties, entity: &str) -> Result<Event
         }
     }
     if event.source.is_empty() {
-        event.source = format!("/queues/{entity}");
+        event.source = ["/queues/", entity].concat();
     }
     if event.kind.is_empty() {
         MESSAGE_TYPE.clone_into(&mut event.kind);
@@ -352,8 +353,8 @@ fn check_sizes(message: &Message, sent: &Map) -> Result<(), Unfit> {
 
 fn check_chars(what: &'static str, text: Option<&str>) -> Result<(), Unfit> {
     // A text of so many bytes has no more characters.
-    let chars = text.map_or(0, |text| text.chars().take(ID_CHARS + 1).count());
-    if chars > ID_CHARS {
+    let text = text.filter(|text| text.len() > ID_CHARS);
+    if text.is_some_and(|text| text.chars().nth(ID_CHARS).is_some()) {
         return Err(Unfit::TooMany {
             what,
             unit: "characters",

@@ -161,6 +161,7 @@ impl Connection {
         {
             session.pump(&mut self.wire);
         }
+        self.wire.frame_last();
         self.check_overlong();
         let out = self.wire.take();
         if out.is_some() {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use mente_engine::event::has_control;
 use mente_engine::{Attribute, Event, limits};
 
 use super::{Unfit, uuid_text};
@@ -77,7 +78,7 @@ fn attribute(value: &Value) -> Option<Attribute> {
 
 /// What an attribute's value may be (CloudEvents 1.0.2 §3.1); an event with another one is refused.
 pub(super) fn is_attribute(text: &str) -> bool {
-    text.len() <= limits::ATTRIBUTE_VALUE_BYTES && !text.chars().any(char::is_control)
+    text.len() <= limits::ATTRIBUTE_VALUE_BYTES && !has_control(text)
 }
 
 /// The properties that say the attributes of an event, those of a dead letter apart.

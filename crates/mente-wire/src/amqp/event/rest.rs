@@ -54,7 +54,11 @@ pub(super) fn encode(message: &Message, annotations: Annotations, form: &Form) -
         },
         ..message.clone()
     };
-    let mut out = Vec::with_capacity(2 + sections.size_bytes());
+    let lengths = match form {
+        Form::Data(lengths) => 4 * (1 + lengths.len()),
+        _ => 0,
+    };
+    let mut out = Vec::with_capacity(2 + lengths + sections.size_bytes());
     out.extend_from_slice(&[AMQP, form.code()]);
     if let Form::Data(lengths) = form {
         out.extend_from_slice(&(lengths.len() as u32).to_be_bytes());

@@ -104,16 +104,19 @@ impl Session {
             state: outgoing.state,
             ..Transfer::default()
         };
-        let queued = Queued::Transfer(Box::new(Sending {
+        let mut sending = Sending {
             link: serial,
             transfer,
             payload: outgoing.payload,
             behind: VecDeque::new(),
             is_open: outgoing.more,
-        }));
-        wire.queued_bytes += queued.payload_bytes();
-        self.queue.push_back(queued);
-        self.pump(wire);
+        };
+        wire.queued_bytes += sending.payload_bytes();
+        // Nothing waits, so that it may go at once, as most do.
+        if !self.write_on(&mut sending, wire) {
+            let sending = Box::new(sending);
+            self.queue.push_back(Queued::Transfer(sending));
+        }
         Ok(DeliveryId(id))
     }
 
@@ -181,26 +184,12 @@ impl Session {
 
     /// Writes what the peer's window and the bound of the output allow.
     pub(super) fn pump(&mut self, wire: &mut Wire) {
-        while let Some(queued) = self.queue.front_mut() {
-            match queued {
+        while let Some(mut queued) = self.queue.pop_front() {
+            match &mut queued {
                 Queued::Transfer(sending) => {
-                    let is_full = wire.written_bytes() >= self.limits.output_bytes;
-                    if self.peer_window == 0 || is_full {
+                    if !self.write_on(sending, wire) {
+                        self.queue.push_front(queued);
                         return;
-                    }
-                    let before = sending.payload_bytes();
-                    if sending.is_open && before == 0 {
-                        return;
-                    }
-                    if !sending.write_frame(self.channel, wire) {
-                        return;
-                    }
-                    let left = sending.payload_bytes();
-                    wire.queued_bytes -= before - left;
-                    self.peer_window -= 1;
-                    self.next_outgoing_id = self.next_outgoing_id.wrapping_add(1);
-                    if sending.is_open || left > 0 {
-                        continue;
                     }
                 }
                 Queued::Disposition { disposition, .. } => {
@@ -212,7 +201,28 @@ impl Session {
                     delivery_count,
                 } => self.write_drained(link, delivery_count, wire),
             }
-            self.queue.pop_front();
+        }
+    }
+
+    /// The same of one delivery. Whether it is written to its end.
+    fn write_on(&mut self, sending: &mut Sending, wire: &mut Wire) -> bool {
+        loop {
+            let is_full = wire.written_bytes() >= self.limits.output_bytes;
+            let before = sending.payload_bytes();
+            let waits = sending.is_open && before == 0;
+            if self.peer_window == 0 || is_full || waits {
+                return false;
+            }
+            if !sending.write_frame(self.channel, wire) {
+                return false;
+            }
+            let left = sending.payload_bytes();
+            wire.queued_bytes -= before - left;
+            self.peer_window -= 1;
+            self.next_outgoing_id = self.next_outgoing_id.wrapping_add(1);
+            if !sending.is_open && left == 0 {
+                return true;
+            }
         }
     }
 

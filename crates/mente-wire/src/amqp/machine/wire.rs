@@ -8,6 +8,9 @@ use crate::amqp::error::Malformed;
 use crate::amqp::performative::{Disposition, Performative};
 use crate::amqp::state::Error;
 
+/// Most room that is made for output before there is any.
+const ROOM_BYTES: usize = 128 << 10;
+
 /// What a peer did wrong, by what has to end for it.
 #[derive(Debug)]
 pub(super) enum Fault {
@@ -27,19 +30,13 @@ impl Fault {
 }
 
 #[derive(Debug)]
-struct Last {
-    channel: u16,
-    /// Where its frame begins, and where the output ended with it.
-    from: usize,
-    to: usize,
-    disposition: Disposition,
-}
-
-#[derive(Debug)]
 pub(super) struct Wire {
     out: Vec<u8>,
-    /// The disposition at the end of the output, which the next delivery may be added to.
-    last: Option<Last>,
+    /// The disposition at the end of the output, by channel: it is framed once it is whole, since the next delivery
+    /// may be added to it.
+    last: Option<(u16, Disposition)>,
+    /// How much was taken last: about as much comes next.
+    taken_bytes: usize,
     /// Largest frame that is sent.
     pub(super) frame_bytes: usize,
     /// Whether a frame was to be larger than that and could not be cut. The connection fails.
@@ -59,6 +56,7 @@ impl Wire {
         Self {
             out: Vec::new(),
             last: None,
+            taken_bytes: 0,
             frame_bytes,
             is_overlong: false,
             queued_bytes: 0,
@@ -68,11 +66,20 @@ impl Wire {
         }
     }
 
-    pub(super) const fn out(&mut self) -> &mut Vec<u8> {
+    pub(super) fn out(&mut self) -> &mut Vec<u8> {
+        self.frame_last();
+        self.make_room();
         &mut self.out
     }
 
-    /// What has been framed and not taken.
+    /// Output that grows from nothing is copied again and again.
+    fn make_room(&mut self) {
+        if self.out.capacity() == 0 {
+            self.out.reserve(self.taken_bytes.min(ROOM_BYTES));
+        }
+    }
+
+    /// What has been framed and not taken, but for a disposition.
     pub(super) const fn written_bytes(&self) -> usize {
         self.out.len()
     }
@@ -83,12 +90,19 @@ impl Wire {
     }
 
     pub(super) fn take(&mut self) -> Option<Bytes> {
-        self.last = None;
+        self.frame_last();
         let out = std::mem::take(&mut self.out);
+        self.taken_bytes = out.len();
         (!out.is_empty()).then(|| out.into())
     }
 
     pub(super) fn put(&mut self, channel: u16, performative: &Performative) {
+        self.frame_last();
+        self.frame(channel, performative);
+    }
+
+    fn frame(&mut self, channel: u16, performative: &Performative) {
+        self.make_room();
         let from = self.out.len();
         performative.write_frame(channel, &mut self.out);
         if self.out.len() - from > self.frame_bytes {
@@ -97,28 +111,24 @@ impl Wire {
         }
     }
 
+    /// Frames the disposition that was put last: nothing is added to it any more.
+    pub(super) fn frame_last(&mut self) {
+        if let Some((channel, last)) = self.last.take() {
+            self.frame(channel, &Performative::Disposition(last));
+        }
+    }
+
     /// One that settles a delivery with the outcome of the one before it is a frame with it.
-    pub(super) fn put_disposition(&mut self, channel: u16, mut disposition: Disposition) {
-        if let Some(last) = self.last.take()
-            && last.to == self.out.len()
-            && last.channel == channel
-            && is_next(&last.disposition, &disposition)
+    pub(super) fn put_disposition(&mut self, channel: u16, disposition: Disposition) {
+        if let Some((of, last)) = &mut self.last
+            && *of == channel
+            && is_next(last, &disposition)
         {
-            self.out.truncate(last.from);
-            disposition.last = Some(disposition.first);
-            disposition.first = last.disposition.first;
+            last.last = Some(disposition.first);
+            return;
         }
-        let from = self.out.len();
-        let frame = Performative::Disposition(disposition);
-        self.put(channel, &frame);
-        if let Performative::Disposition(disposition) = frame {
-            self.last = Some(Last {
-                channel,
-                from,
-                to: self.out.len(),
-                disposition,
-            });
-        }
+        self.frame_last();
+        self.last = Some((channel, disposition));
     }
 }
 
