@@ -17,7 +17,7 @@
 //! lost nothing; all ones once it cannot. Magic, lengths, crc, version and salt keep
 //! their places in every later version. Version 1 had an entry for every batch: a run of one.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{BufMut, Bytes, BytesMut};
 use mente_engine::{Batch, LogId, Offset};
 
 use crate::fields::Fields;
@@ -115,15 +115,18 @@ impl Header {
         }
         let body_at = self.header_bytes();
         let body: usize = staged.iter().map(|s| s.batch.size()).sum();
-        let mut out = BytesMut::zeroed(padded_bytes(self.entries.len(), body));
-        let mut at = body_at;
+        let padded = padded_bytes(self.entries.len(), body);
+        let mut out = BytesMut::with_capacity(padded);
+        out.put_bytes(0, body_at);
         for staged in staged {
             let bytes = staged.batch.as_bytes();
-            out[at..at + bytes.len()].copy_from_slice(bytes);
-            out[at..at + 8].copy_from_slice(&staged.base.0.to_be_bytes());
-            out[at + 12..at + 16].fill(0);
-            at += bytes.len();
+            out.put_u64(staged.base.0);
+            out.put_slice(&bytes[8..12]);
+            out.put_u32(0);
+            out.put_slice(&bytes[16..]);
         }
+        let at = out.len();
+        out.put_bytes(0, padded - at);
         self.body_bytes = body as u32;
         self.body_crc = crc32c::crc32c(&out[body_at..at]);
         self.encode_header(&mut out);

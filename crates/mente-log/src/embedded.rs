@@ -19,7 +19,7 @@ use crate::disk::Disk;
 use crate::handles::Handles;
 use crate::index::Index;
 use crate::queue::{Call, Queue, Reply, append_bytes};
-use crate::read::Failed;
+use crate::read::{Failed, Read};
 use crate::retire::Retirement;
 use crate::space::Space;
 use crate::writer::Writer;
@@ -138,7 +138,14 @@ impl Shared {
         let mut tries = TRIES;
         loop {
             let plan = self.index().plan(log, from, limit)?;
-            let (chunk, failed) = plan.carry_out(&self.handles, limit);
+            let Read {
+                chunk,
+                failed,
+                fetched,
+            } = plan.carry_out(&self.handles, limit);
+            if !fetched.is_empty() {
+                self.index().keep_fetched(fetched);
+            }
             match failed {
                 Some(Failed::Moved) if tries > 1 => tries -= 1,
                 Some(failed) => {

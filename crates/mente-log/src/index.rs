@@ -13,6 +13,7 @@ use mente_engine::{
 
 use self::log::Log;
 use crate::catalogue::Record;
+use crate::fetched::Fetched;
 use crate::files::FileName;
 use crate::read::{Plan, Rot, Source, Step, TimeStep};
 use crate::recent::Recent;
@@ -27,6 +28,7 @@ pub(crate) struct Index {
     has_news: bool,
     pub(crate) is_catalogue_damaged: bool,
     recent: Recent,
+    fetched: Fetched,
     batch_bytes_max: usize,
     /// Where the last commit ends.
     durable_end: Position,
@@ -60,6 +62,7 @@ impl Index {
             has_news: true,
             is_catalogue_damaged: false,
             recent: Recent::new(recent_bytes),
+            fetched: Fetched::new(recent_bytes / 8),
             batch_bytes_max,
             durable_end: Position { file: 0, at: 0 },
         }
@@ -171,6 +174,13 @@ impl Index {
 
     pub(crate) fn remember(&mut self, position: Position, commit: Bytes) {
         self.recent.push(position, commit);
+    }
+
+    /// Runs that were read from files and verified, as a whole.
+    pub(crate) fn keep_fetched(&mut self, runs: Vec<(Position, Bytes)>) {
+        for (position, run) in runs {
+            self.fetched.keep(position, run);
+        }
     }
 
     pub(crate) fn apply(&mut self, record: &Record) {
@@ -378,7 +388,8 @@ impl Index {
     }
 
     fn step(&self, run: &Run) -> Result<Step, Error> {
-        let source = match self.recent.get(run.position, run.bytes) {
+        let recent = self.recent.get(run.position, run.bytes);
+        let source = match recent.or_else(|| self.fetched.get(run.position, run.bytes)) {
             Some(bytes) => Source::Memory(bytes),
             None => {
                 let file = self.files.get(&run.position.file);

@@ -24,6 +24,7 @@ pub mod mem_disk;
 mod catalogue;
 mod closing;
 mod commit;
+mod fetched;
 mod fields;
 mod file_header;
 mod files;
@@ -79,7 +80,7 @@ pub struct Options {
     pub commit_bytes: usize,
     /// Appends that wait for a turn; beyond it they answer `Busy`.
     pub queue_bytes: usize,
-    /// Recent commits kept in memory for readers at the tail.
+    /// Recent commits kept in memory for readers at the tail. An eighth of it more is kept of what was read from files.
     pub recent_bytes: usize,
     /// Beyond so many WAL files the oldest are packed however live they are.
     pub wal_files: usize,

@@ -7,7 +7,7 @@ use mente_engine::{Chunk, Error, Limit, LogId, Offset, Timestamp};
 
 use crate::files::{self, FileName};
 use crate::handles::Handles;
-use crate::run::Run;
+use crate::run::{Position, Run};
 use crate::walk::{Piece, Walk};
 
 /// Runs that lie this near to each other are fetched with one read.
@@ -34,6 +34,14 @@ pub(crate) struct Step {
 pub(crate) enum Source {
     Memory(Bytes),
     File(FileName),
+}
+
+/// What came of a plan.
+pub(crate) struct Read {
+    pub(crate) chunk: Chunk,
+    pub(crate) failed: Option<Failed>,
+    /// Runs that were read from files, each verified as a whole.
+    pub(crate) fetched: Vec<(Position, Bytes)>,
 }
 
 /// A batch that is not what was written.
@@ -71,37 +79,47 @@ impl Failed {
 
 impl Plan {
     /// Fetches and verifies. Batches before a rotten one are still served.
-    pub(crate) fn carry_out(&self, handles: &Handles, limit: Limit) -> (Chunk, Option<Failed>) {
-        let mut chunk = Chunk {
+    pub(crate) fn carry_out(&self, handles: &Handles, limit: Limit) -> Read {
+        let chunk = Chunk {
             batches: Vec::new(),
             next: self.next,
         };
+        let mut read = Read {
+            chunk,
+            failed: None,
+            fetched: Vec::new(),
+        };
+        read.failed = self.read_into(&mut read, handles, limit).err();
+        read
+    }
+
+    fn read_into(&self, read: &mut Read, handles: &Handles, limit: Limit) -> Result<(), Failed> {
         let (mut steps, mut bytes) = (&self.steps[..], 0);
         while !steps.is_empty() {
             let count = near(steps, limit);
-            let fetched = match fetch(handles, &steps[..count]) {
-                Ok(fetched) => fetched,
-                Err(error) => return (chunk, Some(Failed::of(error))),
-            };
+            let fetched = fetch(handles, &steps[..count]).map_err(Failed::of)?;
             let start = steps[0].run.position.at;
             for Step { run, source } in &steps[..count] {
                 let from = (run.position.at - start) as usize;
-                let walk = Walk::new(run, fetched.slice(from..from + run.bytes as usize));
-                for piece in walk {
-                    match self.take(piece, source, &mut chunk, &mut bytes, limit) {
+                let whole = fetched.slice(from..from + run.bytes as usize);
+                for piece in Walk::new(run, whole.clone()) {
+                    match self.take(piece, source, &mut read.chunk, &mut bytes, limit) {
                         Ok(true) => {}
-                        Ok(false) => return (chunk, None),
+                        Ok(false) => return Ok(()),
                         Err(at) => {
-                            chunk.next = at;
-                            let rot = Rot { log: self.log, at };
-                            return (chunk, Some(Failed::Rot(rot)));
+                            read.chunk.next = at;
+                            return Err(Failed::Rot(Rot { log: self.log, at }));
                         }
                     }
+                }
+                // Of one that began before, what was not asked for was not looked at.
+                if matches!(source, Source::File(_)) && run.base >= self.from {
+                    read.fetched.push((run.position, whole));
                 }
             }
             steps = &steps[count..];
         }
-        (chunk, None)
+        Ok(())
     }
 
     /// Adds one batch to the chunk; false if the chunk ends before it.

@@ -254,6 +254,49 @@ fn rot_that_a_reader_found_is_remembered() {
     assert_eq!(read(&engine, logs[1]), (values[&logs[1]].clone(), None));
 }
 
+/// A run of two batches in a file that nobody wrote just now, and where it begins in that.
+fn run_of_two() -> (MemDisk, LogId, usize) {
+    let disk = MemDisk::default();
+    let (engine, mut writer) = open(&disk);
+    let name = SetName::new("test/a").unwrap();
+    let set = turned(&mut writer, engine.create(&name, 1, LogConfig::default())).unwrap();
+    let log = set.log(0);
+    let both = vec![(log, batch(&["first"])), (log, batch(&["second"]))];
+    turned(&mut writer, engine.append(&[], both)).unwrap();
+    writer.close().unwrap();
+    let bytes = disk.contents(FILE).unwrap();
+    let at = bytes.windows(5).position(|bytes| bytes == b"first");
+    (disk, log, at.unwrap())
+}
+
+fn flip(disk: &MemDisk, at: usize) {
+    let mut bytes = disk.contents(FILE).unwrap();
+    bytes[at] ^= 1;
+    disk.plant(FILE, bytes);
+}
+
+#[test]
+fn what_one_reader_verified_the_next_one_has_from_memory() {
+    let (disk, log, at) = run_of_two();
+    let (engine, _writer) = open(&disk);
+    let whole = |engine: &dyn Engine| now(engine.read(log, Offset(0), Limit::default()));
+    assert_eq!(whole(&engine).unwrap().batches.len(), 2);
+    flip(&disk, at);
+    assert_eq!(whole(&engine).unwrap().batches.len(), 2);
+    let (engine, _writer) = open(&disk);
+    assert_eq!(whole(&engine).unwrap_err(), Error::Corrupt(Offset(0)));
+}
+
+#[test]
+fn what_no_reader_asked_for_is_not_taken_for_verified() {
+    let (disk, log, at) = run_of_two();
+    flip(&disk, at);
+    let (engine, _writer) = open(&disk);
+    let read = |from| now(engine.read(log, Offset(from), Limit::default()));
+    assert_eq!(read(1).unwrap().batches.len(), 1);
+    assert_eq!(read(0).unwrap_err(), Error::Corrupt(Offset(0)));
+}
+
 /// An unused file behind it is no reason to take the log for a new one.
 #[test]
 fn a_lost_file_header_beside_a_file_made_ahead_stops_everything() {
