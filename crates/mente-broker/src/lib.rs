@@ -19,6 +19,7 @@ pub mod fuzz;
 
 mod bell;
 mod branch;
+mod breathing;
 pub mod catalogue;
 mod claim;
 mod deciding;

@@ -10,8 +10,10 @@
 //! tenure, and with it every lease.
 //!
 //! One append is in flight at a time. A reply leaves only when everything that was decided
-//! before it is durable, refusals included, since they rest on that state.
+//! before it is durable, refusals included, since they rest on that state; but deliveries beside what is only
+//! done with ([`ahead`]).
 
+mod ahead;
 mod burials;
 mod inlining;
 mod moving;
@@ -37,6 +39,7 @@ use futures::stream::{FuturesUnordered, StreamExt};
 use mente_engine::{self as engine, Batch, Clock, Engine, Fence, LogId, Offset, Takes};
 
 use crate::bell::Bell;
+use crate::breathing::breathe;
 use crate::broker::{Lent, Teller};
 use crate::catalogue::SharedCatalogue;
 use crate::dead_letter::Letters;
@@ -63,6 +66,8 @@ use transfers::Ways;
 
 /// Commands that one round decides at most.
 const ROUND_COMMANDS: usize = 1_024;
+/// Messages that who hears of them has something to do with.
+const MANY: usize = 16;
 /// Reads and copies that one round takes in at most.
 const ROUND_IO: usize = 64;
 /// Dead letters that are copied at one time.
@@ -389,9 +394,14 @@ impl<'a> Tenure<'a> {
                 let now = self.runtime.clock.now();
                 self.shard.tick(now, &mut out);
             }
+            let is_much = messages_of(&out.replies) >= MANY;
             self.commit(out).await?;
             // Who leaves is let go.
             self.views = Views::default();
+            if is_much {
+                // There is as much to be read on: who was answered begins before.
+                breathe().await;
+            }
             if self.may_decide && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
                 self.take_snapshot().await?;
             }
@@ -547,6 +557,7 @@ impl<'a> Tenure<'a> {
         if planted(Planted::ReplyBeforeCommit) {
             self.reply(std::mem::take(&mut out.replies));
         }
+        self.deliver_ahead(&mut out).await;
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
         let first = self.shard.seq() + 1 - out.decisions.len() as u64;
@@ -731,6 +742,17 @@ impl<'a> Tenure<'a> {
             .sleep_until(self.runtime.clock.now().monotone + RETRY)
     }
 }
+
+/// Messages that these replies are about.
+fn messages_of<'a>(replies: impl IntoIterator<Item = &'a (Ticket, Result<Reply>)>) -> usize {
+    let of = |(_, reply): &(Ticket, Result<Reply>)| match reply {
+        Ok(Reply::Deliveries(some)) => some.len(),
+        Ok(Reply::Settled(some)) => some.len(),
+        _ => 0,
+    };
+    replies.into_iter().map(of).sum()
+}
+
 fn not_owner() -> Error {
     let message = "this node does not decide that now";
     Error::new(Kind::NotOwner, message)

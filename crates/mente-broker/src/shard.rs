@@ -418,6 +418,15 @@ impl Shard {
             .min()
     }
 
+    /// Whether no record of a view waits for another one to be done with.
+    pub(crate) fn delivers_in_any_order(&self, name: &SubscriptionName) -> bool {
+        let view = self.names.get(name).and_then(|id| self.views.get(id));
+        view.is_some_and(|view| {
+            let settings = view.queue.settings();
+            !settings.ordered && !settings.messages().requires_session
+        })
+    }
+
     pub fn tick(&mut self, now: Now, out: &mut Outcome) {
         let due = |view: &View| view.queue.next_due().is_some_and(|at| at <= now.monotone);
         let views: Vec<_> = self

@@ -11,6 +11,8 @@ use crate::structured::{ParseEvent, tell_stream};
 
 /// What is read at once of where a record lies that was given back: others may be near, or far away.
 pub(super) const SOUGHT_BYTES: usize = 64 << 10;
+/// Records of one read that there is room for at once, whatever their batches say.
+const RECORDS: usize = 8_192;
 
 impl Tenure<'_> {
     pub(super) fn start_reads(&mut self) {
@@ -97,10 +99,12 @@ pub(super) fn arrivals(
     chunk: &engine::Chunk,
     parse: ParseEvent,
 ) -> (Vec<Arrival>, Offset) {
-    let mut found = Vec::new();
-    let mut bytes = 0;
     let is_data = |batch: &&Batch| batch.term().is_none() && !batch.is_control();
-    for batch in chunk.batches.iter().filter(is_data) {
+    let batches = || chunk.batches.iter().filter(is_data);
+    let count: usize = batches().map(|batch| batch.count() as usize).sum();
+    let mut found = Vec::with_capacity(count.min(RECORDS));
+    let mut bytes = 0;
+    for batch in batches() {
         if bytes > limits::UNPACKED_PER_READ_BYTES {
             // Events hold on to what was unpacked.
             return (found, batch.base_offset());

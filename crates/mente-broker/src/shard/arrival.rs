@@ -23,7 +23,8 @@ pub struct Arrival {
     pub terms: Terms,
     record: Record,
     parse: ParseEvent,
-    event: OnceLock<Event>,
+    /// Aside, since few are made: there are many arrivals in a row.
+    event: OnceLock<Box<Event>>,
 }
 
 impl Arrival {
@@ -43,8 +44,10 @@ impl Arrival {
 
     /// As it was written.
     pub(crate) fn event(&self) -> &Event {
-        self.event
-            .get_or_init(|| event_of(&self.record, "", self.log.index, self.offset, self.parse))
+        self.event.get_or_init(|| {
+            let event = event_of(&self.record, "", self.log.index, self.offset, self.parse);
+            Box::new(event)
+        })
     }
 
     /// With another event in the place of what was written.
@@ -52,7 +55,7 @@ impl Arrival {
         Self {
             told: None,
             is_untold: false,
-            event: OnceLock::from(event),
+            event: OnceLock::from(Box::new(event)),
             ..self.clone()
         }
     }
@@ -60,7 +63,7 @@ impl Arrival {
     /// What filters see.
     pub(crate) fn seen_mut(&mut self) -> impl Iterator<Item = &mut Event> {
         self.event();
-        let written = self.event.get_mut().into_iter();
+        let written = self.event.get_mut().map(|event| &mut **event).into_iter();
         written.chain(self.told.iter_mut().flatten())
     }
 

@@ -3,10 +3,8 @@
 //! Of each block that was ever asked the footer stays in memory, two bytes and a bit for each key. What
 //! keys find is looked at in the store's log, since two names may have one key.
 
-use std::future::poll_fn;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
-use std::task::Poll;
 
 use bytes::Bytes;
 use futures::future::try_join_all;
@@ -19,6 +17,7 @@ use super::metadata::Metadata;
 use super::query::{Key, Query, Sought};
 use super::record::{self, corrupt};
 use super::{Chain, Direction, Place};
+use crate::breathing::breathe;
 use crate::broker::records;
 use crate::error::{Error, Kind, Result};
 use crate::name::StreamName;
@@ -435,19 +434,6 @@ impl Covering {
 pub(super) fn may_match(footer: &Footer, query: &Sought) -> bool {
     let may_hold = |group: &Vec<Key>| group.iter().any(|key| footer.may_hold(key.0));
     query.items.is_empty() || query.items.iter().any(|groups| groups.iter().all(may_hold))
-}
-
-/// Lets others go on: what an embedded engine reads is there at once, and nobody else would.
-pub(super) async fn breathe() {
-    let mut is_over = false;
-    poll_fn(|context| {
-        if std::mem::replace(&mut is_over, true) {
-            return Poll::Ready(());
-        }
-        context.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 async fn record_at(engine: &dyn Engine, log: LogId, offset: Offset) -> Result<Option<Record>> {

@@ -9,10 +9,11 @@
 use std::ops::Range;
 
 use super::block::Footer;
-use super::blocks::{Blocks, breathe};
+use super::blocks::Blocks;
 use super::query::{Key, Sought};
 use super::record::{self, corrupt};
 use super::{Direction, Place, read_at};
+use crate::breathing::breathe;
 use crate::error::Result;
 
 /// Events that are looked at between two pauses.

@@ -4,11 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::append::{Append, Check, Expected, Part};
-use super::blocks::{Blocks, breathe, may_match};
+use super::blocks::{Blocks, may_match};
 use super::facts::{self, Facts};
 use super::query::Key;
 use super::record::{self, corrupt};
 use super::{Direction, Store, read_at};
+use crate::breathing::breathe;
 use crate::error::Result;
 use crate::name::StreamName;
 use crate::planted::{Planted, planted};

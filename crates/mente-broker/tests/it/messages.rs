@@ -65,6 +65,7 @@ macro_rules! call {
 }
 
 mod across;
+mod ahead;
 mod dying;
 mod idle;
 mod large;

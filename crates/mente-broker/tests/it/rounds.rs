@@ -178,13 +178,18 @@ impl World {
     }
 
     pub(crate) fn journal_of_shipping(&mut self) -> LogId {
+        self.journal_of("orders")
+    }
+
+    /// Of the shard that decides for a topic or queue.
+    pub(crate) fn journal_of(&mut self, topic: &str) -> LogId {
         let sets = self.pool.run_until(self.engine.list("")).unwrap();
         let journal = sets
             .iter()
             .find(|s| s.name.as_str().ends_with("$journal"))
             .unwrap()
             .id;
-        journal.log(mente_broker::partition::for_key(b"orders", 4))
+        journal.log(mente_broker::partition::for_key(topic.as_bytes(), 4))
     }
 }
 

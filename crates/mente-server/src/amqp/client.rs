@@ -32,7 +32,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::timeout;
 
 use self::asked::REQUESTS;
-pub(super) use self::desk::Desk;
+pub(super) use self::desk::{Desk, share};
 use self::large::{Lane, Moved, PIECES, SMALL_BYTES};
 use super::Door;
 use super::address::Place;

@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::time::{Instant, timeout};
 
 use super::Door;
-use super::client::Client;
+use super::client::{Client, share};
 use super::listen::Socket;
 
 /// Room for a read, and for one behind another that found as much as it had room for.
@@ -80,8 +80,7 @@ async fn exchange(
             if let Some(Some(done)) = client.desk.work.next().now_or_never() {
                 client.done(&mut machine, done);
             }
-            // Whom that woke goes on here, and this one where nobody is at work: both at once.
-            tokio::task::yield_now().await;
+            share();
         }
         client.pump(&mut machine);
         client.keep_downloads(&mut machine, now);

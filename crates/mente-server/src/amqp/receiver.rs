@@ -2,6 +2,7 @@
 //! meanwhile.
 
 mod leaving;
+mod taking;
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -11,14 +12,13 @@ use bytes::Bytes;
 use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
 use mente_broker::{
-    Attached, Claim, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName, Taking,
+    Attached, Claim, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName,
 };
 use mente_engine::limits;
 use mente_wire::amqp::event::{self, Stamp};
 use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refused};
 use mente_wire::amqp::performative::ReceiverSettleMode;
 use mente_wire::amqp::{DeliveryState, Outcome, condition};
-use tokio::time::timeout;
 
 use super::client::{Desk, Done};
 use super::condition::Refusal;
@@ -26,18 +26,10 @@ use super::download::{self, Download, Failed, Opened};
 use super::settle::{self, Out, Settlement};
 use super::transactions::{Transactions, within};
 
-/// Messages of one call.
-const TAKEN: u32 = 500;
 /// Messages that are sent before the client is listened to again: it may have said what others can begin with meanwhile.
 const SENT: usize = 64;
-/// So many take a while to be written, in which others can work for this client.
-const MANY: usize = 16;
 /// How long a call waits for the first one; the next one follows.
 const WAIT: Duration = Duration::from_secs(60);
-/// How often the lock on a session is renewed for who receives without locks; the shortest lasts 5 s.
-const RENEWAL: Duration = Duration::from_secs(2);
-/// How long the last call before the answer to a drain may take: JS gives up on the link after 200 ms.
-const DRAIN_WAIT: Duration = Duration::from_millis(100);
 /// Messages that are completed at once for who receives without locks.
 const COMPLETED: usize = 32;
 /// How long nothing may go of a large message that has room.
@@ -58,6 +50,8 @@ pub(super) struct Receiver {
     has_sessions: bool,
     pub(super) session: Option<SessionLock>,
     taking: Option<UnderWay>,
+    /// So many messages the last call brought: about as many the next one brings.
+    brought: usize,
     /// What was taken to be sent without a lock is being completed: nothing breaks that off.
     completing: bool,
     /// Completed, to be sent before anything else.
@@ -116,6 +110,7 @@ impl Receiver {
             has_sessions,
             session,
             taking: None,
+            brought: 0,
             completing: false,
             done: VecDeque::new(),
             looks: false,
@@ -160,81 +155,6 @@ impl Receiver {
     /// The session takes transfers again.
     pub(super) fn window(&mut self) {
         self.is_shut = false;
-    }
-
-    fn take(&mut self, id: LinkId, credit: u32, wait: Duration, desk: &Desk) {
-        let max = credit.min(TAKEN);
-        // A client that locks no messages has nothing that it could renew the lock on its session by.
-        let renewed = self.session.clone().filter(|_| self.mode == Mode::Delete);
-        let taking = Taking {
-            max: max as usize,
-            wait: match renewed {
-                Some(_) => wait.min(RENEWAL),
-                None => wait,
-            },
-            // Whoever leaves meanwhile leaves all that was not sent to others.
-            mode: Mode::Lock,
-            session: self.session.clone(),
-        };
-        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
-        let work = desk.begin_abortable(async move {
-            let is_last = taking.wait.is_zero();
-            if let Some(lock) = renewed
-                && let Err(error) = broker.renew_session(&who, &view, &lock).await
-            {
-                return Done::Took(id, Err(error));
-            }
-            let taken = broker.take(&who, &view, taking);
-            let taken = match is_last {
-                false => taken.await,
-                true => timeout(DRAIN_WAIT, taken)
-                    .await
-                    .unwrap_or_else(|_| Ok(Vec::new())),
-            };
-            Done::Took(id, taken)
-        });
-        self.taking = Some(UnderWay { max, work });
-    }
-
-    /// What came of the call; a refusal ends the link.
-    pub(super) fn took(&mut self, taken: mente_broker::Result<Vec<Held>>) -> Result<(), Refusal> {
-        self.taking = None;
-        self.held
-            .extend(taken.map_err(|error| self.refusal(error))?);
-        Ok(())
-    }
-
-    /// Begins the calls that are due before what came is written, so that the broker works while this one writes. Whether
-    /// it is worth while to let it begin.
-    pub(super) fn call_ahead(
-        &mut self,
-        machine: &mut Connection,
-        id: LinkId,
-        desk: &Desk,
-        is_leaving: bool,
-    ) -> bool {
-        let calls = |all: &Self| all.settling_calls + usize::from(all.taking.is_some());
-        let before = calls(self);
-        self.settle(id, desk);
-        if !is_leaving {
-            self.take_ahead(machine, id, desk);
-        }
-        calls(self) > before && self.held.len() >= MANY
-    }
-
-    fn take_ahead(&mut self, machine: &mut Connection, id: LinkId, desk: &Desk) {
-        let held = self.held_now();
-        if held == 0 || self.is_busy() {
-            return;
-        }
-        let goes_on = self.mode == Mode::Lock && !self.is_draining && !self.looks && !self.is_shut;
-        // What does not go at once is others' rather than locked here.
-        let goes_at_once = machine.has_room() && machine.window(id).unwrap_or(0) > held;
-        let is_large = |held: &Held| held.claim.is_some();
-        let left = machine.credit(id).unwrap_or(0).saturating_sub(held);
-        if left > 0 && goes_on && goes_at_once && !self.held.iter().any(is_large) {
-            self.take(id, left, WAIT, desk);
-        }
     }
 
     /// So many are to be sent.

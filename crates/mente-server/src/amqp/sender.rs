@@ -12,7 +12,7 @@ use mente_wire::amqp::message::BATCH_FORMAT;
 use mente_wire::amqp::{self, DeliveryState, Outcome, condition};
 use tokio::sync::OwnedSemaphorePermit;
 
-use super::client::{Desk, Done};
+use super::client::{Desk, Done, share};
 use super::condition::Refusal;
 use super::transactions::{Transactions, no_room, within};
 use super::upload::{Placed, Upload, error_of, is_large};
@@ -24,6 +24,8 @@ const WAITING: usize = 2_000;
 /// Messages and bytes that go to the broker with one call.
 const MESSAGES_PER_CALL: usize = 1_000;
 const BYTES_PER_CALL: usize = 2 << 20;
+/// Deliveries that come together where more are likely to be there already.
+const MANY: usize = 16;
 
 pub(super) struct Sender {
     pub(super) who: Principal,
@@ -469,6 +471,7 @@ pub(super) fn begin(calls: Vec<Call>, desk: &Desk) {
 
 fn begin_group(mut group: Vec<Call>, desk: &Desk) {
     let broker = desk.broker();
+    let is_large = group.iter().map(|call| call.sent.len()).sum::<usize>() >= MANY;
     desk.begin_apart(async move {
         if group.len() > 1 {
             let (answered, again) = send_together(&broker, group).await;
@@ -488,6 +491,9 @@ fn begin_group(mut group: Vec<Call>, desk: &Desk) {
             Vec::new(),
         )
     });
+    if is_large {
+        share();
+    }
 }
 
 impl Call {

@@ -54,6 +54,12 @@ impl Desk {
     }
 }
 
+/// Has another thread of the executor do at once what was woken last, while this one goes on. The executor keeps that for
+/// the thread that woke it until the task there waits, and lets the others sleep; what is woken behind it moves it on.
+pub(in crate::amqp) fn share() {
+    tokio::spawn(std::future::ready(()));
+}
+
 async fn outcome(work: JoinHandle<Done>) -> Done {
     match work.await {
         Ok(done) => done,

@@ -74,12 +74,9 @@ impl Receiver {
         if tokens.is_empty() {
             return;
         }
-        let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
+        let taker = self.taker(desk);
         desk.begin(async move {
-            let returned = broker.end_locks(&who, &view, tokens, Ending::Return).await;
-            if let Err(error) = returned {
-                tracing::debug!(%error, "messages were not given back: their locks run out");
-            }
+            taker.give_back(tokens).await;
             Done::Nothing
         });
     }
