@@ -65,7 +65,7 @@ class Broker(Server):
 
 class Mente(Broker):
     name = "Mente"
-    how = "commits of the log overwrite a file in place, one fdatasync each, shared by all that wait; settlements are commits too, and are confirmed when durable"
+    how = "commits of the log overwrite a file in place, one fdatasync each, shared by all that wait; settlements are commits too, 5 ms later at most where nobody waits for them"
 
     def start(self):
         self.binary = str(Path(self.options.mente).resolve())
@@ -84,6 +84,7 @@ class Confirmed(Mente):
     """What clients of Service Bus do, and what the others do not offer."""
 
     name = "Mente-second"
+    how = "the same; settlements are confirmed when they are durable"
     mode = "second"
 
 

@@ -33,6 +33,8 @@ pub enum Planted {
     RestoreUnclaimed,
     /// Replies leave before the round is durable.
     ReplyBeforeCommit,
+    /// Replies leave that rest on decisions which linger.
+    TellWhatLingers,
     /// What others wrote between reading ahead and the claim is not read.
     RestoreWithoutTail,
     /// Whoever takes a dead-letter log over does not look at what is there.

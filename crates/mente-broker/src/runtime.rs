@@ -11,11 +11,12 @@
 //!
 //! One append is in flight at a time. A reply leaves only when everything that was decided
 //! before it is durable, refusals included, since they rest on that state; but deliveries beside what is only
-//! done with ([`ahead`]).
+//! done with ([`ahead`]), and what nobody waits for is appended with what comes next ([`lingering`]).
 
 mod ahead;
 mod burials;
 mod inlining;
+mod lingering;
 mod moving;
 mod parts;
 mod reading;
@@ -36,7 +37,7 @@ use futures::FutureExt;
 use futures::channel::{mpsc, oneshot};
 use futures::future::{Either, select};
 use futures::stream::{FuturesUnordered, StreamExt};
-use mente_engine::{self as engine, Batch, Clock, Engine, Fence, LogId, Offset, Takes};
+use mente_engine::{self as engine, Batch, Clock, Engine, Fence, LogId, Now, Offset, Takes};
 
 use crate::bell::Bell;
 use crate::breathing::breathe;
@@ -59,6 +60,7 @@ use crate::store::{Append, Blocks, Facts, Sealed};
 use crate::structured::ParseEvent;
 use crate::transfer::Transferred;
 use inlining::Waiting;
+use lingering::Lingering;
 use moving::{MovedIo, Movings};
 pub(crate) use parts::Claiming;
 use parts::Parts;
@@ -139,6 +141,7 @@ struct Tenure<'a> {
     is_claimed: bool,
     next_ticket: u64,
     callers: BTreeMap<Ticket, Caller>,
+    lingering: Lingering,
     /// Gives back what was leased for receivers that left before they had it.
     undelivered: Vec<Command>,
     io: FuturesUnordered<Pin<Box<dyn Future<Output = Io> + Send>>>,
@@ -185,6 +188,8 @@ struct Caller {
     reply: oneshot::Sender<Result<Reply>>,
     /// What it receives from, if it does.
     receives: Option<SubscriptionName>,
+    /// It asks for nothing that must be durable.
+    lingers: bool,
 }
 
 /// What a read, a watch or a copy came to.
@@ -310,6 +315,7 @@ impl<'a> Tenure<'a> {
             is_claimed: !planted(Planted::ClaimAfterDeciding),
             next_ticket: 1,
             callers: BTreeMap::new(),
+            lingering: Lingering::default(),
             undelivered: Vec::new(),
             io: FuturesUnordered::new(),
             reading: BTreeSet::new(),
@@ -352,6 +358,7 @@ impl<'a> Tenure<'a> {
         loop {
             if !self.runtime.is_on_duty() {
                 self.send_away();
+                self.write_lingering().await;
                 self.finish_burials().await;
                 return Ok(End::Relieved);
             }
@@ -372,20 +379,24 @@ impl<'a> Tenure<'a> {
                 }
                 continue;
             }
+            let now = self.runtime.clock.now();
             self.look_for_room();
             self.views = self.runtime.inlines.now();
             // Before anything arrives or falls due: a receiver that left must not be served.
             self.forget_callers_that_left();
             if self.may_decide {
-                self.take_back_undelivered(&mut out);
+                self.take_back_undelivered(now, &mut out);
             }
             match wake {
-                Wake::Stop => return Ok(End::Stop),
+                Wake::Stop => {
+                    self.write_lingering().await;
+                    return Ok(End::Stop);
+                }
                 Wake::Relieved => {}
                 Wake::Io(io) if !self.may_decide => self.io.push(Box::pin(std::future::ready(io))),
-                wake => self.take(wake, &mut out),
+                wake => self.take(wake, now, &mut out),
             }
-            self.drain(&mut out);
+            self.drain(now, &mut out);
             if let Some(error) = self.broken.take() {
                 return Err(error);
             }
@@ -395,14 +406,17 @@ impl<'a> Tenure<'a> {
                 self.shard.tick(now, &mut out);
             }
             let is_much = messages_of(&out.replies) >= MANY;
-            self.commit(out).await?;
+            if !self.linger(&mut out) {
+                self.commit(out).await?;
+            }
             // Who leaves is let go.
             self.views = Views::default();
             if is_much {
                 // There is as much to be read on: who was answered begins before.
                 breathe().await;
             }
-            if self.may_decide && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
+            let is_whole = self.may_decide && self.lingering.is_empty();
+            if is_whole && self.written.is_snapshot_due(self.runtime.snapshot_bytes) {
                 self.take_snapshot().await?;
             }
         }
@@ -423,7 +437,8 @@ impl<'a> Tenure<'a> {
 
     /// Waits for the first thing to do.
     async fn wake(&mut self) -> Wake {
-        let timer = match self.shard.next_due() {
+        let due = [self.shard.next_due(), self.lingering.until()];
+        let timer = match due.into_iter().flatten().min() {
             _ if !self.may_decide => self.pause(),
             Some(at) => self.runtime.clock.sleep_until(at),
             None => Box::pin(std::future::pending()),
@@ -460,24 +475,23 @@ impl<'a> Tenure<'a> {
 
     /// Takes whatever else is there already, so that one append serves it all, and so that
     /// neither commands nor reads keep the other out.
-    fn drain(&mut self, out: &mut Outcome) {
+    fn drain(&mut self, now: Now, out: &mut Outcome) {
         for _ in 0..ROUND_COMMANDS {
             let Ok(request) = self.runtime.mailbox.try_recv() else {
                 break;
             };
-            self.take(Wake::Request(request), out);
+            self.take(Wake::Request(request), now, out);
         }
         let io = if self.may_decide { ROUND_IO } else { 0 };
         for _ in 0..io {
             let Some(Some(io)) = self.io.next().now_or_never() else {
                 break;
             };
-            self.take(Wake::Io(io), out);
+            self.take(Wake::Io(io), now, out);
         }
     }
 
-    fn take(&mut self, wake: Wake, out: &mut Outcome) {
-        let now = self.runtime.clock.now();
+    fn take(&mut self, wake: Wake, now: Now, out: &mut Outcome) {
         match wake {
             Wake::Request(Request { mut command, reply }) => {
                 if let Err(busy) = self.runtime.engine.room().check(command.needs()) {
@@ -497,10 +511,20 @@ impl<'a> Tenure<'a> {
                     }
                     _ => None,
                 };
-                self.callers.insert(ticket, Caller { reply, receives });
+                let lingers = matches!(command, Command::Settle { lingers: true, .. });
+                let caller = Caller {
+                    reply,
+                    receives,
+                    lingers,
+                };
+                self.callers.insert(ticket, caller);
+                let before = out.decisions.len();
                 match command {
                     Command::Append(append) => self.append(ticket, append, out),
                     command => self.shard.decide(now, ticket, command, out),
+                }
+                if lingers {
+                    self.lingering.decided(&out.decisions[before..]);
                 }
             }
             Wake::Io(Io::Read { log, from, result }) => {
@@ -557,6 +581,7 @@ impl<'a> Tenure<'a> {
         if planted(Planted::ReplyBeforeCommit) {
             self.reply(std::mem::take(&mut out.replies));
         }
+        self.lingering.join(&mut out.decisions);
         self.deliver_ahead(&mut out).await;
         let decided = !out.decisions.is_empty();
         let now = self.runtime.clock.now();
@@ -636,6 +661,7 @@ impl<'a> Tenure<'a> {
                         tokens,
                         how,
                         note: None,
+                        lingers: false,
                     });
                 }
                 Ok(Reply::Session(Some(Accepted { lock, .. }))) => {
@@ -722,8 +748,7 @@ impl<'a> Tenure<'a> {
     }
 
     /// Others need not wait for the end of a lease that nobody has.
-    fn take_back_undelivered(&mut self, out: &mut Outcome) {
-        let now = self.runtime.clock.now();
+    fn take_back_undelivered(&mut self, now: Now, out: &mut Outcome) {
         for command in std::mem::take(&mut self.undelivered) {
             let ticket = self.ticket();
             self.shard.decide(now, ticket, command, out);

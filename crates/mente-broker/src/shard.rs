@@ -223,6 +223,7 @@ impl Shard {
                 tokens,
                 how,
                 note,
+                lingers: _,
             } => self.with_queue(&name, out, |queue, effects| {
                 let bytes = note.as_ref().map_or(0, |note| note.len() * tokens.len());
                 if !queue.has_room_for_notes(bytes) {

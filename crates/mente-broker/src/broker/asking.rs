@@ -122,14 +122,25 @@ impl Broker {
             tokens: handed.tokens,
             how: Settlement::Return,
             note: None,
+            lingers: false,
         };
         self.tell(handed.shard, command).await.map(drop)
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
-        let Some(peers) = &self.peers else {
-            return self.ask_here(shard, command).await;
-        };
+        match &self.peers {
+            None => self.ask_here(shard, command).await,
+            // Apart, so that a call on one node is small.
+            Some(peers) => Box::pin(self.ask_owner(peers, shard, command)).await,
+        }
+    }
+
+    async fn ask_owner(
+        &self,
+        peers: &Arc<dyn Peers>,
+        shard: usize,
+        command: Command,
+    ) -> Result<Reply> {
         let until = self.now().monotone + OWNER_WAIT;
         loop {
             let answer = match self.duties[shard].is_on() {
@@ -212,9 +223,15 @@ impl Broker {
         command: Command,
     ) -> Result<oneshot::Receiver<Result<Reply>>> {
         let (reply, answer) = oneshot::channel();
-        let request = Request { command, reply };
-        let sent = self.mailbox(shard)?.send(request).await;
-        sent.map_err(|_| stopped()).map(|()| answer)
+        let mut mailbox = self.mailbox(shard)?;
+        match mailbox.try_send(Request { command, reply }) {
+            Err(full) if full.is_full() => {
+                let sent = Box::pin(mailbox.send(full.into_inner())).await;
+                sent.map_err(|_| stopped())?;
+            }
+            sent => sent.map_err(|_| stopped())?,
+        }
+        Ok(answer)
     }
 
     pub(super) fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {

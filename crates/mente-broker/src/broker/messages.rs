@@ -151,7 +151,7 @@ impl Broker {
             let fetched = held.await?;
             let received = match taking.mode {
                 Mode::Lock => fetched.received,
-                Mode::Delete => self.done_with(who, view, fetched.received).await?,
+                Mode::Delete => Box::pin(self.done_with(who, view, fetched.received)).await?,
             };
             receiving.hand_over(&fetched.left);
             match fetched.failed {
@@ -188,7 +188,7 @@ impl Broker {
         });
         let terms = Terms::of(record);
         let mut stored = self.stored(log, "/messages", offset, record);
-        self.make_copy(&mut stored, delivery.rule.as_ref());
+        self.make_copy(&mut stored, delivery.rule.as_deref());
         Held {
             lock,
             number: delivery.number,
@@ -221,6 +221,29 @@ impl Broker {
         tokens: Vec<LockToken>,
         ending: Ending,
     ) -> Result<Vec<bool>> {
+        self.settle_locks(who, view, tokens, ending, false).await
+    }
+
+    /// Completes for who waits for no word of it: answered before it is durable, which it is some milliseconds later.
+    /// If the broker dies before, the messages come again.
+    pub async fn complete_soon(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        tokens: Vec<LockToken>,
+    ) -> Result<Vec<bool>> {
+        self.settle_locks(who, view, tokens, Ending::Complete, true)
+            .await
+    }
+
+    async fn settle_locks(
+        &self,
+        who: &Principal,
+        view: &SubscriptionName,
+        tokens: Vec<LockToken>,
+        ending: Ending,
+        lingers: bool,
+    ) -> Result<Vec<bool>> {
         authorize(self.options.access, who, Action::Listen, view)?;
         let (how, note) = ending.told();
         if note.as_ref().is_some_and(|note| note.len() > NOTE_BYTES) {
@@ -232,6 +255,7 @@ impl Broker {
             tokens,
             how,
             note,
+            lingers,
         };
         match self.ask(self.shard_of(&view.topic), command).await? {
             Reply::Settled(held) => Ok(held),
@@ -297,7 +321,7 @@ impl Broker {
             let note = at.note.clone();
             let mut held =
                 self.looked_at(at.number, at.standing, at.failed, note, log, offset, record);
-            self.make_copy(&mut held.stored, at.rule.as_ref());
+            self.make_copy(&mut held.stored, at.rule.as_deref());
             held
         };
         let fetched = self.fetch(&topic, view, peeked.found, look).await?;
@@ -513,7 +537,7 @@ impl Broker {
     /// What a view reads, as if it were a topic.
     pub(super) async fn view_source(&self, view: &SubscriptionName) -> Result<Topic> {
         if let Some(set) = view.own_set() {
-            let set = self.own_set(&set).await?;
+            let set = Box::pin(self.own_set(&set)).await?;
             return Ok(Topic { set, partitions: 1 });
         }
         if view.topic.is_store() {

@@ -376,7 +376,7 @@ impl Broker {
         if matches!(known, Ok(Some(_))) || self.peers.is_none() {
             return known;
         }
-        self.await_catalogue().await;
+        Box::pin(self.await_catalogue()).await;
         self.catalogue.topic(name)
     }
 

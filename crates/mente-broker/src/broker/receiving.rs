@@ -68,7 +68,7 @@ impl Broker {
             match receiving.deliveries().await {
                 Err(error) if error.kind == Kind::NotOwner => {
                     let until = began + taking.wait.max(super::asking::OWNER_WAIT);
-                    self.await_owner(until, error).await?;
+                    Box::pin(self.await_owner(until, error)).await?;
                 }
                 deliveries => return Ok((receiving, deliveries?)),
             }
@@ -179,6 +179,7 @@ impl Drop for Receiving {
             tokens: std::mem::take(&mut self.tokens),
             how: Settlement::Return,
             note: None,
+            lingers: false,
         };
         // Where this does not arrive the leases run out.
         match &mut self.owner {

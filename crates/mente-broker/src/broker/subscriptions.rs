@@ -279,7 +279,7 @@ impl Broker {
         make: impl Fn(&D, LogId, Offset, &Record) -> T,
     ) -> Result<Fetched<D, T>> {
         let moved = match deliveries.iter().any(|d| d.moved_to().is_some()) {
-            true => Some(self.own_set(&name.moved_set()).await?.log(0)),
+            true => Some(Box::pin(self.own_set(&name.moved_set())).await?.log(0)),
             false => None,
         };
         let lies = |d: &D| {
@@ -387,6 +387,7 @@ impl Broker {
             tokens,
             how,
             note: None,
+            lingers: false,
         };
         match self.ask(self.shard_of(&name.topic), command).await? {
             Reply::Settled(held) => Ok(held),

@@ -171,7 +171,7 @@ impl Queue {
                 false => Standing::Active,
             },
             note,
-            rule: self.rule_of(place).cloned(),
+            rule: self.rule_of(place).cloned().map(Box::new),
             moved_to: self.moved_to(place),
         }
     }

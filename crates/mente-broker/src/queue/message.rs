@@ -113,7 +113,7 @@ impl Queue {
                     },
                     failed: entry.attempts,
                     note: p.durable.notes.get(offset).cloned(),
-                    rule: self.rule_of((partition, *offset)).cloned(),
+                    rule: self.rule_of((partition, *offset)).cloned().map(Box::new),
                     moved_to: self.moved_to((partition, *offset)),
                 });
             }

@@ -86,7 +86,7 @@ pub struct Delivery {
     pub note: Option<String>,
     /// The rule that makes it what it is.
     #[serde(default)]
-    pub rule: Option<Rule>,
+    pub rule: Option<Box<Rule>>,
     /// Where it lies if it was moved.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Offset>,
@@ -110,7 +110,7 @@ pub struct PeekedAt {
     pub failed: u32,
     pub note: Option<String>,
     #[serde(default)]
-    pub rule: Option<Rule>,
+    pub rule: Option<Box<Rule>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub moved_to: Option<Offset>,
 }

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use mente_engine::{self as engine, Batch, Limit, LogId, Offset, limits};
+use mente_engine::{self as engine, Batch, Chunk, Engine, Limit, LogId, Offset, limits};
 
-use super::{Io, Tenure};
+use super::{Io, RETRY, Tenure};
 use crate::planted::{Planted, planted};
 use crate::shard::{Arrival, Outcome};
 use crate::structured::{ParseEvent, tell_stream};
@@ -25,13 +25,25 @@ impl Tenure<'_> {
                     },
                     false => Limit::default(),
                 };
-                let read = self.runtime.engine.read(log, from, limit);
+                let engine = Arc::clone(&self.runtime.engine);
+                let clock = Arc::clone(&self.runtime.clock);
                 let parse = self.runtime.parse;
                 let is_store = self.runtime.logs.store.is_some_and(|s| s.events == log);
                 let teller = Arc::clone(&self.runtime.teller);
                 self.io.push(Box::pin(async move {
+                    let chunk = match read_on(&*engine, log, from, limit).await {
+                        Ok(Some(chunk)) => chunk,
+                        Ok(None) => {
+                            clock.sleep_until(clock.now().monotone + RETRY).await;
+                            return Io::Look { log, from };
+                        }
+                        Err(error) => {
+                            let result = Err(error);
+                            return Io::Read { log, from, result };
+                        }
+                    };
                     let told = async {
-                        let (found, next) = arrivals(log, from, &read.await?, parse);
+                        let (found, next) = arrivals(log, from, &chunk, parse);
                         let told = teller.arrivals(found, next).await;
                         let (mut found, next) =
                             told.map_err(|error| engine::Error::Busy(error.message))?;
@@ -60,17 +72,6 @@ impl Tenure<'_> {
     ) {
         let now = self.runtime.clock.now();
         match result {
-            Ok((_, next)) if next <= from => {
-                self.reading.insert((log, from));
-                let grown = self.runtime.engine.watch(log, from);
-                let pause = self.pause();
-                self.io.push(Box::pin(async move {
-                    if grown.await.is_err() {
-                        pause.await;
-                    }
-                    Io::Look { log, from }
-                }));
-            }
             Ok((records, next)) => self.shard.arrive(now, log, from, &records, next, out),
             Err(engine::Error::Trimmed(start)) => {
                 let views = self.shard.trimmed(now, log, start, out);
@@ -92,11 +93,29 @@ impl Tenure<'_> {
     }
 }
 
+/// What is there from `from` on, as soon as something is; none if nobody can tell when.
+async fn read_on(
+    engine: &dyn Engine,
+    log: LogId,
+    from: Offset,
+    limit: Limit,
+) -> Result<Option<Chunk>, engine::Error> {
+    loop {
+        let chunk = engine.read(log, from, limit).await?;
+        if chunk.next > from {
+            return Ok(Some(chunk));
+        }
+        if engine.watch(log, from).await.is_err() {
+            return Ok(None);
+        }
+    }
+}
+
 /// The events of a chunk from `from` on.
 pub(super) fn arrivals(
     log: LogId,
     from: Offset,
-    chunk: &engine::Chunk,
+    chunk: &Chunk,
     parse: ParseEvent,
 ) -> (Vec<Arrival>, Offset) {
     let is_data = |batch: &&Batch| batch.term().is_none() && !batch.is_control();

@@ -54,6 +54,9 @@ pub enum Command {
         tokens: Vec<LockToken>,
         how: Settlement,
         note: Option<String>,
+        /// Nobody waits for its being durable: where it completes it may linger, to be written with others.
+        #[serde(default)]
+        lingers: bool,
     },
     Message {
         name: SubscriptionName,

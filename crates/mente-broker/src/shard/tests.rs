@@ -346,6 +346,7 @@ impl World {
                     tokens: vec![token],
                     how,
                     note: None,
+                    lingers: false,
                 })
                 .unwrap();
             }

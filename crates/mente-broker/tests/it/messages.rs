@@ -8,7 +8,7 @@ use mente_broker::{
     Ending, EntityName, Held, Kind, Message, MessageCounts, Mode, SessionLock, Standing,
     SubscriptionName, Taking, WantedSession,
 };
-use mente_engine::{Attribute, Engine, LogConfig, LogId, SetName, Timestamp};
+use mente_engine::{Attribute, Engine, LogConfig, LogId, Offset, SetName, Timestamp};
 
 use crate::rounds::{ME, World, event};
 
@@ -69,6 +69,7 @@ mod ahead;
 mod dying;
 mod idle;
 mod large;
+mod lingering;
 mod long_names;
 mod moving;
 mod quota;

@@ -81,7 +81,17 @@ impl Trial {
             same(&act, heard, &due)?;
         }
         let mut possible = vec![done];
-        if self.world.is_dead() {
+        let lingers = matches!(
+            act,
+            Act::End {
+                how: How::CompleteSoon,
+                ..
+            }
+        );
+        if lingers {
+            // It was said, and may not be written yet.
+            possible.push(self.model.clone());
+        } else if self.world.is_dead() {
             possible.extend(self.undone(&act, heard.is_some()));
             if is_unsent {
                 possible.reverse();

@@ -107,6 +107,20 @@ impl World {
         open(engine, clock)
     }
 
+    /// Whoever holds it lets go, its shards end, and another one is there.
+    pub(crate) fn stop(self) -> Self {
+        let Self {
+            engine,
+            clock,
+            mut pool,
+            broker,
+        } = self;
+        drop(broker);
+        pool.run_until_stalled();
+        drop(pool);
+        open(engine, clock)
+    }
+
     /// The same, and nobody waits until it is ready.
     pub(crate) fn crash_and_start(self) -> Self {
         let (engine, clock) = (self.engine.clone(), self.clock.clone());

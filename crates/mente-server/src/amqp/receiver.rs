@@ -624,8 +624,14 @@ impl Receiver {
             let tokens = alike.iter().map(|settlement| settlement.token).collect();
             let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
             let is_in_session = self.session.is_some();
+            let is_heard = alike.iter().any(|settlement| settlement.echo.is_some());
             desk.begin(async move {
-                let held = broker.end_locks(&who, &view, tokens, ending).await;
+                let held = match ending {
+                    Ending::Complete if !is_heard => {
+                        broker.complete_soon(&who, &view, tokens).await
+                    }
+                    ending => broker.end_locks(&who, &view, tokens, ending).await,
+                };
                 let held = held.map_err(|error| match is_in_session {
                     true => Refusal::of_session(error),
                     false => error.into(),

@@ -88,7 +88,7 @@ fn what_cannot_go_on_now_holds_up_nothing_behind_it() {
         call!(world, b => b.schedule(&ME, &to, later)).unwrap();
     }
     let log = world.log_of("default/work/$hold");
-    world.engine.fail_reads(log, Some(mente_engine::Offset(0)));
+    world.engine.fail_reads(log, Some(Offset(0)));
     world.pass(Duration::from_secs(2));
     assert_eq!(ids(&world.take(9)), [1, 2]);
     world.engine.fail_reads(log, None);

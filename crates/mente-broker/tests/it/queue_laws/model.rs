@@ -52,6 +52,8 @@ pub(super) struct Sent {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum How {
     Complete,
+    /// Nobody waits for its being written.
+    CompleteSoon,
     Abandon,
     Defer,
     DeadLetter,
@@ -496,10 +498,10 @@ impl Model {
             return false;
         };
         message.state = match how {
-            How::Complete => State::Gone,
+            How::Complete | How::CompleteSoon => State::Gone,
             _ => State::Ready,
         };
-        let is_noted = !matches!(how, How::Complete | How::Return);
+        let is_noted = !matches!(how, How::Complete | How::CompleteSoon | How::Return);
         if let Some(note) = note.filter(|_| is_noted) {
             message.note = Some(note.to_owned());
         }

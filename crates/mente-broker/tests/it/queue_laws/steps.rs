@@ -101,7 +101,7 @@ fn new_messages() -> impl Strategy<Value = Vec<NewMessage>> {
 fn act() -> impl Strategy<Value = Step> {
     let nth = || prop::collection::vec(0..9usize, 1..4);
     let how = prop_oneof![
-        4 => Just(How::Complete), 3 => Just(How::Abandon), 2 => Just(How::Defer),
+        4 => Just(How::Complete), 3 => Just(How::CompleteSoon), 3 => Just(How::Abandon), 2 => Just(How::Defer),
         2 => Just(How::DeadLetter), 1 => Just(How::Return)
     ];
     let of_messages = prop_oneof![

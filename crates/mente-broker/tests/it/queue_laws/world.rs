@@ -306,9 +306,11 @@ impl World {
                 note,
             } => {
                 let (of, tokens) = (*of, self.tokens(locks));
-                let ending = ending(*how, note.clone());
-                let told =
-                    self.call(async move |b| b.end_locks(&ME, &view(of), tokens, ending).await);
+                let (how, ending) = (*how, ending(*how, note.clone()));
+                let told = self.call(async move |b| match how {
+                    How::CompleteSoon => b.complete_soon(&ME, &view(of), tokens).await,
+                    _ => b.end_locks(&ME, &view(of), tokens, ending).await,
+                });
                 told?.map(Heard::Held)
             }
             Act::Renew { of, locks } => {
@@ -457,7 +459,7 @@ fn mode(deletes: bool) -> Mode {
 
 fn ending(how: How, note: Option<String>) -> Ending {
     match how {
-        How::Complete => Ending::Complete,
+        How::Complete | How::CompleteSoon => Ending::Complete,
         How::Abandon => Ending::Abandon { note },
         How::Defer => Ending::Defer { note },
         How::DeadLetter => Ending::DeadLetter {
