@@ -5,7 +5,6 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::SinkExt;
 use futures::channel::{mpsc, oneshot};
 use mente_engine::limits;
 
@@ -81,7 +80,7 @@ impl Broker {
             ..
         } = question;
         for call in unheard {
-            self.take_back(call).await?;
+            self.take_back(call)?;
         }
         let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
         if let Command::Message {
@@ -99,7 +98,7 @@ impl Broker {
             return Ok(Reply::Deliveries(Vec::new()));
         }
         let name = name.clone();
-        let mut receiving = self.receive_here(&name, shard, command).await?;
+        let mut receiving = self.receive_here(&name, shard, command)?;
         let deliveries = receiving.deliveries().await?;
         let tokens = deliveries.iter().map(|delivery| delivery.token).collect();
         if let Some(call) = call
@@ -113,7 +112,7 @@ impl Broker {
     }
 
     /// What an answer that nobody heard has brought is others' again.
-    async fn take_back(&self, call: CallId) -> Result<()> {
+    fn take_back(&self, call: CallId) -> Result<()> {
         let Some(handed) = self.unheard.take_back(call) else {
             return Ok(());
         };
@@ -124,7 +123,7 @@ impl Broker {
             note: None,
             lingers: false,
         };
-        self.tell(handed.shard, command).await.map(drop)
+        self.tell(handed.shard, command).map(drop)
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
@@ -212,26 +211,20 @@ impl Broker {
     }
 
     pub(super) async fn ask_here(&self, shard: usize, command: Command) -> Result<Reply> {
-        let answer = self.tell(shard, command).await?;
+        let answer = self.tell(shard, command)?;
         answer.await.map_err(|_| lost())?
     }
 
     /// Puts a command into a shard's mailbox; the answer comes later.
-    pub(super) async fn tell(
+    pub(super) fn tell(
         &self,
         shard: usize,
         command: Command,
     ) -> Result<oneshot::Receiver<Result<Reply>>> {
         let (reply, answer) = oneshot::channel();
-        let mut mailbox = self.mailbox(shard)?;
-        match mailbox.try_send(Request { command, reply }) {
-            Err(full) if full.is_full() => {
-                let sent = Box::pin(mailbox.send(full.into_inner())).await;
-                sent.map_err(|_| stopped())?;
-            }
-            sent => sent.map_err(|_| stopped())?,
-        }
-        Ok(answer)
+        // Each sender has room for one: who asks waits for its answer, and is bounded by its door.
+        let sent = self.mailbox(shard)?.try_send(Request { command, reply });
+        sent.map_err(|_| stopped()).map(|()| answer)
     }
 
     pub(super) fn mailbox(&self, shard: usize) -> Result<mpsc::Sender<Request>> {

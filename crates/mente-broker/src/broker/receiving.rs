@@ -63,7 +63,7 @@ impl Broker {
                 Some(peers) if !self.duties[shard].is_on() => {
                     self.receive_there(peers, name, shard, &command, left)
                 }
-                _ => self.receive_here(name, shard, command).await?,
+                _ => self.receive_here(name, shard, command)?,
             };
             match receiving.deliveries().await {
                 Err(error) if error.kind == Kind::NotOwner => {
@@ -75,13 +75,13 @@ impl Broker {
         }
     }
 
-    pub(super) async fn receive_here(
+    pub(super) fn receive_here(
         &self,
         name: &SubscriptionName,
         shard: usize,
         command: Command,
     ) -> Result<Receiving> {
-        let reply = self.tell(shard, command).await?;
+        let reply = self.tell(shard, command)?;
         let shard = self.mailbox(shard)?;
         Ok(Receiving {
             name: name.clone(),

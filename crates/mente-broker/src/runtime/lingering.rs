@@ -66,7 +66,8 @@ impl Tenure<'_> {
         }
         let now = self.runtime.clock.now().monotone;
         let is_due = self.lingering.until.is_some_and(|until| until <= now);
-        let is_more = out.decisions.len() > new || !out.appends.is_empty() || self.burials_wait;
+        let is_more = out.decisions.len() > new || !out.appends.is_empty();
+        let is_more = is_more || self.asked || self.burials_wait;
         if self.may_decide && (is_due || is_more || count > DECISIONS) {
             return false;
         }

@@ -56,7 +56,8 @@ impl Tenure<'_> {
                         }
                         Ok((found, next))
                     };
-                    let result = told.await;
+                    // Apart, so that those which wait for their log are small: there is one for each log.
+                    let result = Box::pin(told).await;
                     Io::Read { log, from, result }
                 }));
             }

@@ -59,7 +59,7 @@ impl Broker {
         let reply = match self.peers.is_some() && !self.duties[shard].is_on() {
             true => self.ask(shard, command).await?,
             false => {
-                let reply = self.tell(shard, command).await?;
+                let reply = self.tell(shard, command)?;
                 let mut accepting = Accepting {
                     view: view.clone(),
                     shard: self.mailbox(shard)?,
