@@ -3,7 +3,11 @@
 //! A receiver that settles first hears no more of it, so a commit for it alone would only stand in the way of others. The
 //! state has these decisions at once, as always: nothing but what is theirs to lose may leave before they are durable.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use futures::future::{Either, select};
+use mente_engine::Takes;
 
 use super::ahead::settles;
 use super::{Outcome, Tenure};
@@ -12,10 +16,11 @@ use crate::journal::Decision;
 use crate::planted::{Planted, planted};
 use crate::queue::Ticket;
 use crate::shard::Reply;
-use mente_engine::Takes;
 
 /// How long they linger at most, unless there is no room for them: what a death may bring again.
 const LINGER: Duration = Duration::from_millis(5);
+/// How long they may take to be written when the shard ends here.
+const LAST_WRITE: Duration = Duration::from_secs(3);
 /// So many linger at most.
 const DECISIONS: usize = 1_024;
 
@@ -98,12 +103,24 @@ impl Tenure<'_> {
             .is_some_and(|caller| caller.lingers)
     }
 
-    /// Before another decides, or nobody does.
+    /// Before another decides, or nobody does; who waits for that does not wait for an engine that is away.
     pub(super) async fn write_lingering(&mut self) {
-        if !self.lingering.is_empty()
-            && let Err(error) = self.commit(Outcome::default()).await
-        {
-            tracing::warn!(journal = %self.fence.log, %error, "what was done with a moment ago comes again");
+        if self.lingering.is_empty() {
+            return;
+        }
+        let journal = self.fence.log;
+        let clock = Arc::clone(&self.runtime.clock);
+        let late = clock.sleep_until(clock.now().monotone + LAST_WRITE);
+        let written = self.commit(Outcome::default());
+        futures::pin_mut!(written);
+        match select(written, late).await {
+            Either::Left((Ok(()), _)) => {}
+            Either::Left((Err(error), _)) => {
+                tracing::warn!(%journal, %error, "what was done with a moment ago comes again");
+            }
+            Either::Right(_) => {
+                tracing::warn!(%journal, "what was done with a moment ago may come again");
+            }
         }
     }
 }
