@@ -40,7 +40,7 @@ use super::attach::{self, Lead};
 use super::condition::Refusal;
 use super::download::{Failed, Opened};
 use super::management;
-use super::receiver::Receiver;
+use super::receiver::{Receiver, Taken};
 use super::requests::Request;
 use super::sender::{self, Call, Sender};
 use super::settle::Settlement;
@@ -72,7 +72,9 @@ pub(super) enum Done {
     /// Nobody waits for it.
     Nothing,
     Led(LinkId, Box<Result<Lead, Refusal>>),
-    Took(LinkId, mente_broker::Result<Vec<Held>>),
+    Took(LinkId, Taken),
+    /// What a receiver did not send is others' again.
+    Returned(LinkId),
     Completed(LinkId, mente_broker::Result<Vec<Held>>),
     /// With those that are to be sent again, by themselves.
     Sent(Vec<sender::Answered>, Vec<Call>),
@@ -415,7 +417,7 @@ impl Client {
 
     fn credit(&mut self, machine: &mut Connection, id: LinkId, credit: u32, drain: bool) {
         match self.links.get_mut(&id) {
-            Some(Link::Receiver(receiver)) => receiver.credit(credit, drain, &self.desk),
+            Some(Link::Receiver(receiver)) => receiver.credit(id, credit, drain, &self.desk),
             Some(Link::Replies { .. }) if drain => {
                 // Replies have nothing for the broker.
                 let _ = self.pump_link(machine, id);
@@ -522,10 +524,16 @@ impl Client {
         match done {
             Done::Nothing => {}
             Done::Led(id, lead) => self.led(machine, id, *lead),
-            Done::Took(id, result) => {
+            Done::Took(id, taken) => {
                 if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
-                    let taken = receiver.took(result);
+                    let taken = receiver.took(id, taken, &self.desk);
                     self.received(machine, id, taken);
+                }
+            }
+            Done::Returned(id) => {
+                if let Some(Link::Receiver(receiver)) = self.links.get_mut(&id) {
+                    receiver.returned();
+                    self.due.insert(id);
                 }
             }
             Done::Completed(id, result) => {
@@ -762,3 +770,6 @@ impl Client {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

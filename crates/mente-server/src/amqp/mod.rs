@@ -105,24 +105,28 @@ impl Amqp {
     /// Serves until `stop` holds true, then ends connections with what they have asked for answered, within
     /// [`limits::HTTP_DRAIN_SECONDS`].
     pub async fn run(self, stop: watch::Receiver<bool>) {
-        let door = Arc::new(Door {
-            broker: Arc::new(self.broker),
-            tls: self.options.tls,
-            access: self.options.access,
-            keys: self.options.keys,
+        let door = Arc::new(Door::new(self.broker, self.options, stop));
+        listen::serve(self.listener, door).await;
+    }
+}
+
+impl Door {
+    fn new(broker: Broker, options: Options, stopping: watch::Receiver<bool>) -> Self {
+        Self {
+            broker: Arc::new(broker),
+            tls: options.tls,
+            access: options.access,
+            keys: options.keys,
             seats: Arc::new(Semaphore::new(listen::seats())),
             room: Arc::new(Semaphore::new(limits::AMQP_MESSAGES_BYTES)),
             transactions: Arc::new(Semaphore::new(limits::TRANSACTIONS_BYTES)),
             large: Arc::new(Semaphore::new(limits::AMQP_LARGE_BYTES)),
             inward: Pace::default(),
             outward: Pace::default(),
-            stopping: stop,
-        });
-        listen::serve(self.listener, door).await;
+            stopping,
+        }
     }
-}
 
-impl Door {
     /// Resolves once the server stops; at once if it does already.
     async fn stopped(&self) {
         // A sender that is gone means the same: nobody could say it any more.

@@ -9,7 +9,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
 use mente_broker::{
     Attached, Claim, Ending, Held, Mode, Principal, SessionLock, Standing, SubscriptionName,
@@ -20,6 +19,8 @@ use mente_wire::amqp::machine::{Connection, DeliveryId, LinkId, Outgoing, Refuse
 use mente_wire::amqp::performative::ReceiverSettleMode;
 use mente_wire::amqp::{DeliveryState, Outcome, condition};
 
+pub(super) use self::taking::Taken;
+use self::taking::UnderWay;
 use super::client::{Desk, Done};
 use super::condition::Refusal;
 use super::download::{self, Download, Failed, Opened};
@@ -50,6 +51,8 @@ pub(super) struct Receiver {
     has_sessions: bool,
     pub(super) session: Option<SessionLock>,
     taking: Option<UnderWay>,
+    /// Calls that give back what it cannot send.
+    returning: usize,
     /// So many messages the last call brought: about as many the next one brings.
     brought: usize,
     /// What was taken to be sent without a lock is being completed: nothing breaks that off.
@@ -85,12 +88,6 @@ enum Large {
     Sending(Box<Download>),
 }
 
-/// A call for messages.
-struct UnderWay {
-    max: u32,
-    work: AbortHandle,
-}
-
 impl Receiver {
     pub(super) fn new(
         name: String,
@@ -110,6 +107,7 @@ impl Receiver {
             has_sessions,
             session,
             taking: None,
+            returning: 0,
             brought: 0,
             completing: false,
             done: VecDeque::new(),
@@ -129,27 +127,26 @@ impl Receiver {
     }
 
     /// The receiver takes so many from now on, or wants to hear at once that there is nothing more.
-    pub(super) fn credit(&mut self, credit: u32, drain: bool, desk: &Desk) {
+    pub(super) fn credit(&mut self, id: LinkId, credit: u32, drain: bool, desk: &Desk) {
         self.is_draining = drain;
-        let held = self.held_now();
-        let is_too_much = |taking: &UnderWay| drain || taking.max > credit.saturating_sub(held);
-        if let Some(taking) = self.taking.take_if(|taking| is_too_much(taking)) {
-            taking.work.abort();
+        match drain {
+            true => self.stop(),
+            false => self.break_off_beyond(credit.saturating_sub(self.held_now())),
         }
         // What was locked for credit that is gone is others' again.
         let kept = usize::try_from(credit).unwrap_or(usize::MAX);
         let surplus = self.held.split_off(kept.min(self.held.len()));
-        self.give_back(surplus, desk);
+        self.give_back(id, surplus, desk);
         // One look, however often it is said until then.
         self.looks = drain && self.held.len() < kept;
     }
 
     /// The session takes no transfers: what is locked is others' meanwhile, and nothing is held for who may never
     /// open it again.
-    fn shut(&mut self, desk: &Desk) {
+    fn shut(&mut self, id: LinkId, desk: &Desk) {
         self.is_shut = true;
         let held = std::mem::take(&mut self.held);
-        self.give_back(held, desk);
+        self.give_back(id, held, desk);
     }
 
     /// The session takes transfers again.
@@ -232,7 +229,7 @@ impl Receiver {
         self.settle(id, desk);
         let is_full = self.send(machine, id, desk);
         if machine.window(id) == Ok(0) {
-            self.shut(desk);
+            self.shut(id, desk);
         }
         if self.mode == Mode::Delete && !is_leaving {
             self.complete(machine, id, desk);
@@ -269,7 +266,8 @@ impl Receiver {
     }
 
     fn is_busy(&self) -> bool {
-        self.taking.is_some() || self.completing || self.large.is_some()
+        let is_taking = self.taking.is_some() || self.returning > 0;
+        is_taking || self.completing || self.large.is_some()
     }
 
     /// There is room for the large message that stands first in line, or it cannot be had.
@@ -625,7 +623,8 @@ impl Receiver {
             let (broker, who, view) = (desk.broker(), self.who.clone(), self.view.clone());
             let is_in_session = self.session.is_some();
             let is_heard = alike.iter().any(|settlement| settlement.echo.is_some());
-            desk.begin(async move {
+            let completes = ending == Ending::Complete;
+            let work = async move {
                 let held = match ending {
                     Ending::Complete if !is_heard => {
                         broker.complete_soon(&who, &view, tokens).await
@@ -637,7 +636,12 @@ impl Receiver {
                     false => error.into(),
                 });
                 Done::Settled(id, alike, held)
-            });
+            };
+            match completes {
+                true => desk.begin(work),
+                // What is given back may be the first that the next call wants.
+                false => desk.begin_now(work),
+            }
         }
     }
 
@@ -663,13 +667,6 @@ impl Receiver {
             if let Some(state) = state {
                 let _ = machine.settle(id, settlement.id, Some(state));
             }
-        }
-    }
-
-    /// Takes no more.
-    pub(super) fn stop(&mut self) {
-        if let Some(taking) = self.taking.take() {
-            taking.work.abort();
         }
     }
 }

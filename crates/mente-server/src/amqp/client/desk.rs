@@ -1,5 +1,6 @@
 //! From where a client's work is begun, and how long it goes on.
 
+use std::future::ready;
 use std::sync::Arc;
 
 use futures::FutureExt;
@@ -27,13 +28,34 @@ impl Desk {
         self.work.push(work.boxed());
     }
 
+    /// The same, and it begins now: what it asks for is asked for before whatever is begun later.
+    pub(in crate::amqp) fn begin_now(&self, work: impl Future<Output = Done> + Send + 'static) {
+        let mut work = work.boxed();
+        match (&mut work).now_or_never() {
+            Some(done) => self.begin(ready(done)),
+            None => self.work.push(work),
+        }
+    }
+
     /// Work that may hold up who polls it, as an append does that drives the log's commit (ADR 4): in a task of its
     /// own, so that the connection goes on meanwhile, and what its other links append comes into the next commit.
     pub(in crate::amqp) fn begin_apart(&self, work: impl Future<Output = Done> + Send + 'static) {
         self.begin(outcome(tokio::spawn(work)));
     }
 
-    /// The same of what goes on no longer than the connection: a piece that waits for its turn is in memory, and behind
+    /// The same, begun now.
+    pub(in crate::amqp) fn begin_apart_now(
+        &self,
+        work: impl Future<Output = Done> + Send + 'static,
+    ) {
+        let mut work = Box::pin(work);
+        match (&mut work).now_or_never() {
+            Some(done) => self.begin(ready(done)),
+            None => self.begin_apart(work),
+        }
+    }
+
+    /// Work apart that goes on no longer than the connection: a piece that waits for its turn is in memory, and behind
     /// the connection no budget counts it.
     pub(in crate::amqp) fn begin_apart_while_here(
         &self,
@@ -57,7 +79,7 @@ impl Desk {
 /// Has another thread of the executor do at once what was woken last, while this one goes on. The executor keeps that for
 /// the thread that woke it until the task there waits, and lets the others sleep; what is woken behind it moves it on.
 pub(in crate::amqp) fn share() {
-    tokio::spawn(std::future::ready(()));
+    tokio::spawn(ready(()));
 }
 
 async fn outcome(work: JoinHandle<Done>) -> Done {

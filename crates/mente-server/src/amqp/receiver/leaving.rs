@@ -1,10 +1,9 @@
 //! What becomes of messages that a receiver has when it goes, or can take none.
 
-use std::collections::VecDeque;
-
 use mente_broker::queue::LockToken;
 use mente_broker::{Ending, Held};
 use mente_engine::limits;
+use mente_wire::amqp::machine::LinkId;
 
 use super::super::client::{Desk, Done, Left};
 use super::{Large, Receiver};
@@ -68,16 +67,28 @@ impl Receiver {
         });
     }
 
-    pub(super) fn give_back(&self, held: VecDeque<Held>, desk: &Desk) {
-        let tokens = held.iter().filter_map(|held| Some(held.lock?.token));
+    /// They are others' again; until then there is no call for more.
+    pub(super) fn give_back(
+        &mut self,
+        id: LinkId,
+        held: impl IntoIterator<Item = Held>,
+        desk: &Desk,
+    ) {
+        let held = held.into_iter();
+        let tokens = held.filter_map(|held| Some(held.lock?.token));
         let tokens: Vec<LockToken> = tokens.collect();
         if tokens.is_empty() {
             return;
         }
+        self.returning += 1;
         let taker = self.taker(desk);
         desk.begin(async move {
             taker.give_back(tokens).await;
-            Done::Nothing
+            Done::Returned(id)
         });
+    }
+
+    pub(in crate::amqp) fn returned(&mut self) {
+        self.returning -= 1;
     }
 }

@@ -4,12 +4,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::AbortHandle;
 use mente_broker::queue::LockToken;
-use mente_broker::{
-    Broker, Ending, Error, Held, Kind, Mode, Principal, Result, SubscriptionName, Taking,
-};
+use mente_broker::{Broker, Ending, Held, Mode, Principal, Result, SubscriptionName, Taking};
 use mente_engine::limits;
 use mente_wire::amqp::machine::{Connection, LinkId};
 use tokio::runtime::Handle;
@@ -18,7 +14,7 @@ use tokio::time::timeout;
 
 use super::super::client::{Desk, Done};
 use super::super::condition::Refusal;
-use super::{Receiver, UnderWay, WAIT};
+use super::{Receiver, WAIT};
 
 /// Messages of one call: few enough that the next call is made while these are written.
 const TAKEN: u32 = 128;
@@ -29,7 +25,15 @@ const RENEWAL: Duration = Duration::from_secs(2);
 /// How long the last call before the answer to a drain may take: JS gives up on the link after 200 ms.
 const DRAIN_WAIT: Duration = Duration::from_millis(100);
 
-/// What a call brought. Whoever drops it gives back what is locked.
+/// A call for messages. Until what it brought is here, or is others' again, there is no other: that would be given what
+/// stands behind its messages.
+pub(super) struct UnderWay {
+    max: u32,
+    /// Dropped, the call breaks off.
+    stop: Option<oneshot::Sender<()>>,
+}
+
+/// What a call brought, nothing if it broke off. Whoever drops it gives back what is locked.
 pub(in crate::amqp) struct Taken {
     held: Result<Vec<Held>>,
     taker: Taker,
@@ -75,11 +79,33 @@ impl Receiver {
                     .unwrap_or_else(|_| Ok(Vec::new())),
             }
         };
-        let work = match self.brought >= MANY {
-            true => begin(id, taker, call, desk),
-            false => desk.begin_abortable(call.map(move |taken| Done::Took(id, taken))),
+        let (stop, stopped) = oneshot::channel();
+        let call = async move {
+            let held = tokio::select! {
+                biased;
+                _ = stopped => Ok(Vec::new()),
+                held = call => held,
+            };
+            Done::Took(id, Taken { held, taker })
         };
-        self.taking = Some(UnderWay { max, work });
+        match self.brought >= MANY {
+            true => desk.begin_apart_now(call),
+            false => desk.begin(call),
+        }
+        let stop = Some(stop);
+        self.taking = Some(UnderWay { max, stop });
+    }
+
+    /// Takes no more than these.
+    pub(super) fn break_off_beyond(&mut self, max: u32) {
+        if let Some(taking) = self.taking.as_mut().filter(|taking| taking.max > max) {
+            taking.stop = None;
+        }
+    }
+
+    /// Takes no more.
+    pub(in crate::amqp) fn stop(&mut self) {
+        self.break_off_beyond(0);
     }
 
     pub(super) fn taker(&self, desk: &Desk) -> Taker {
@@ -93,12 +119,19 @@ impl Receiver {
     /// What came of the call; a refusal ends the link.
     pub(in crate::amqp) fn took(
         &mut self,
-        taken: Result<Vec<Held>>,
+        id: LinkId,
+        taken: Taken,
+        desk: &Desk,
     ) -> std::result::Result<(), Refusal> {
-        self.taking = None;
-        let taken = taken.map_err(|error| self.refusal(error))?;
-        self.brought = taken.len();
-        self.held.extend(taken);
+        let was_wanted = self.taking.take().is_some_and(|call| call.stop.is_some());
+        let held = taken.keep();
+        if !was_wanted {
+            self.give_back(id, held.into_iter().flatten(), desk);
+            return Ok(());
+        }
+        let held = held.map_err(|error| self.refusal(error))?;
+        self.brought = held.len();
+        self.held.extend(held);
         Ok(())
     }
 
@@ -134,36 +167,6 @@ impl Receiver {
             self.take(id, left, WAIT, desk);
         }
     }
-}
-
-/// Begins a call apart. When the handle says so, or the connection is gone, it ends, and nothing stays locked for it.
-fn begin(
-    id: LinkId,
-    taker: Taker,
-    call: impl Future<Output = Result<Vec<Held>>> + Send + 'static,
-    desk: &Desk,
-) -> AbortHandle {
-    let (mut there, here) = oneshot::channel();
-    let mut call = Box::pin(call);
-    // Asked now, with whatever else is asked of the view, and waited for there.
-    let at_once = (&mut call).now_or_never();
-    tokio::spawn(async move {
-        let held = match at_once {
-            Some(held) => held,
-            None => tokio::select! {
-                biased;
-                () = there.closed() => return,
-                held = call => held,
-            },
-        };
-        // Who has left meanwhile drops it.
-        let _ = there.send(Taken { held, taker });
-    });
-    desk.begin_abortable(async move {
-        let taken = here.await.map(Taken::keep);
-        let lost = || Error::new(Kind::Unknown, "the call for messages broke off");
-        Done::Took(id, taken.unwrap_or_else(|_| Err(lost())))
-    })
 }
 
 impl Taken {
