@@ -16,7 +16,7 @@ use crate::amqp::condition::{Refusal, SERVER_BUSY};
 const PARTIAL_BYTES: usize = limits::EVENT_BYTES + (64 << 10);
 /// Pieces of large messages that one connection has on their way to the broker; from so many on it is not listened to.
 pub(super) const PIECES: usize = 8;
-/// What one delivery brings at a time ([`Part`]): with a frame, since it is handed on once it has grown to 1 MiB.
+/// What one delivery brings at a time ([`Part`]): with a frame, since its first part is 1 MiB.
 const PART_BYTES: usize = (1 << 20) + (256 << 10);
 /// Taken from the budget of large messages for one connection: what it holds of those that have begun, and pieces.
 const LANE_BYTES: u32 =

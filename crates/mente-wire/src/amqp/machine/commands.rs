@@ -23,8 +23,8 @@ impl Connection {
 
     /// Has deliveries on a link that the door receives on refused as soon as they are known to be larger than
     /// `bytes` ([`Event::TooLarge`](super::Event)): what comes of one after that is passed over. Those that may be
-    /// larger than [`Limits::part_bytes`](super::Limits) come in parts of about that size
-    /// ([`Event::Part`](super::Event)).
+    /// larger than [`Limits::part_bytes`](super::Limits) come in parts of about that size, smaller ones behind the
+    /// first ([`Event::Part`](super::Event)).
     pub fn bound(&mut self, link: LinkId, bytes: usize) -> Result<(), Refused> {
         let (session, _) = self.session(link.session)?;
         session.bound(link.serial, bytes)

@@ -18,6 +18,10 @@ use crate::amqp::transaction::Control;
 /// What each part of a delivery counts at least, so that one of very many parts ends too.
 const PART_BYTES: usize = 64;
 
+/// Behind its first part a delivery is handed on in parts that are smaller by this: whoever reads megabytes at a time
+/// has a processor to itself for milliseconds.
+const LATER_PARTS: usize = 8;
+
 /// A delivery that more parts are to come of.
 #[derive(Debug)]
 pub(super) struct Partial {
@@ -393,7 +397,11 @@ impl Link {
             return Ok(Gathered::Whole(partial.first, payload, partial.before));
         }
         let mut gathered = Gathered::Nothing;
-        if self.comes_in_parts && partial.payload.len() >= limits.part_bytes {
+        let part_bytes = match partial.before.is_told {
+            true => limits.part_bytes / LATER_PARTS,
+            false => limits.part_bytes,
+        };
+        if self.comes_in_parts && partial.payload.len() >= part_bytes {
             gathered = partial.hand_on();
         }
         wire.partial_bytes += partial.counted_bytes;

@@ -38,7 +38,7 @@ pub struct Limits {
     /// One delivery that comes in; a larger one ends its link.
     pub delivery_bytes: usize,
     /// What is gathered of a delivery before it is handed on, on links whose deliveries may be larger
-    /// ([`bound`](super::Connection::bound)).
+    /// ([`bound`](super::Connection::bound)); an eighth of it from then on.
     pub part_bytes: usize,
     /// All deliveries that have begun to come in and not ended.
     pub partial_bytes: usize,
