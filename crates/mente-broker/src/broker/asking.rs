@@ -2,16 +2,19 @@
 //! certain that nothing was done.
 
 use std::collections::BTreeSet;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::channel::{mpsc, oneshot};
+use futures::future::{Either, select};
 use mente_engine::limits;
 
-use super::unheard::CallId;
+use super::unheard::{CallId, Handed};
 use super::{Broker, CATALOGUE_SHARD};
 use crate::duty::Progress;
 use crate::error::{Error, Kind, Result};
+use crate::name::SubscriptionName;
 use crate::peers::{self, Peers, Question};
 use crate::queue::Settlement;
 use crate::runtime::Request;
@@ -80,7 +83,7 @@ impl Broker {
             ..
         } = question;
         for call in unheard {
-            self.take_back(call)?;
+            self.take_back(call).await;
         }
         let longest = Duration::from_secs(limits::RECEIVE_WAIT_SECONDS.into());
         if let Command::Message {
@@ -94,36 +97,68 @@ impl Broker {
             return self.ask_here(shard, command).await;
         };
         taking.wait = taking.wait.min(longest);
-        if call.is_some_and(|call| self.unheard.is_void(call)) {
-            return Ok(Reply::Deliveries(Vec::new()));
-        }
         let name = name.clone();
+        let Some(call) = call else {
+            let mut receiving = self.receive_here(&name, shard, command)?;
+            let deliveries = receiving.deliveries().await?;
+            receiving.hand_over(&[]);
+            return Ok(Reply::Deliveries(deliveries));
+        };
+        let nothing = Ok(Reply::Deliveries(Vec::new()));
+        // It ends behind what it receives: whoever waits for its end finds nothing locked.
+        let Some(mut going) = self.unheard.answer(call) else {
+            return nothing;
+        };
         let mut receiving = self.receive_here(&name, shard, command)?;
-        let deliveries = receiving.deliveries().await?;
+        let deliveries = match select(&mut going.stopped, pin!(receiving.deliveries())).await {
+            Either::Left(_) => return nothing,
+            Either::Right((deliveries, _)) => deliveries?,
+        };
         let tokens = deliveries.iter().map(|delivery| delivery.token).collect();
-        if let Some(call) = call
-            && !self.unheard.hand(call, shard, &name, tokens)
-        {
+        if !self.unheard.hand(call, shard, &name, tokens) {
             // Dropped, what was locked goes back.
-            return Ok(Reply::Deliveries(Vec::new()));
+            return nothing;
         }
         receiving.hand_over(&[]);
         Ok(Reply::Deliveries(deliveries))
     }
 
-    /// What an answer that nobody heard has brought is others' again.
-    fn take_back(&self, call: CallId) -> Result<()> {
-        let Some(handed) = self.unheard.take_back(call) else {
-            return Ok(());
+    /// What an answer that nobody heard has brought, or would, is others' again.
+    async fn take_back(&self, call: CallId) {
+        let give_back = |handed: Handed| {
+            let command = Command::Settle {
+                name: handed.name,
+                tokens: handed.tokens,
+                how: Settlement::Return,
+                note: None,
+                lingers: false,
+            };
+            // Who decides no more holds no locks.
+            let _ = self.tell(handed.shard, command);
         };
-        let command = Command::Settle {
-            name: handed.name,
-            tokens: handed.tokens,
-            how: Settlement::Return,
-            note: None,
-            lingers: false,
+        let ended = self.unheard.take_back(call, give_back);
+        if let Some(ended) = ended {
+            let _ = ended.await;
+        }
+    }
+
+    /// Waits until nothing is locked for calls on a view that were dropped before: what they got are the first again.
+    pub async fn let_go(&self, view: &SubscriptionName) {
+        let shard = self.shard_of(&view.topic);
+        // Its answer ends a round; what calls of that round or before it got, and nobody heard, goes back with the next.
+        let is_let_go = match &self.peers {
+            Some(peers) if !self.duties[shard].is_on() => {
+                let told = self.unheard.of(view);
+                let question = peers::question_of(shard, &Command::Ping, None, told.clone());
+                let answer = peers.ask(shard as u32, question, Duration::ZERO).await;
+                let answer = answer.and_then(|answer| peers::read_answer(&answer));
+                answer.map(|_| self.unheard.told(&told))
+            }
+            _ => self.ask_here(shard, Command::Ping).await.map(drop),
         };
-        self.tell(handed.shard, command).map(drop)
+        if let Err(error) = is_let_go {
+            tracing::debug!(%error, "who does not decide any more holds no locks, or they run out");
+        }
     }
 
     pub(super) async fn ask(&self, shard: usize, command: Command) -> Result<Reply> {
@@ -197,7 +232,7 @@ impl Broker {
             let late = self.sleep(CATALOGUE_WAIT);
             let known = self.ask_here(CATALOGUE_SHARD, Command::Ping);
             futures::pin_mut!(known, late);
-            futures::future::select(known, late).await;
+            select(known, late).await;
             return;
         }
         let journal = self.journals.log(CATALOGUE_SHARD as u32);
@@ -207,7 +242,7 @@ impl Broker {
         let known = self.catalogue.until(bounds.end);
         let late = self.sleep(CATALOGUE_WAIT);
         futures::pin_mut!(known, late);
-        futures::future::select(known, late).await;
+        select(known, late).await;
     }
 
     pub(super) async fn ask_here(&self, shard: usize, command: Command) -> Result<Reply> {

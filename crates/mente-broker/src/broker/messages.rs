@@ -153,7 +153,13 @@ impl Broker {
                 Mode::Lock => fetched.received,
                 Mode::Delete => Box::pin(self.done_with(who, view, fetched.received)).await?,
             };
-            receiving.hand_over(&fetched.left);
+            receiving.hand_over(&[]);
+            let left = fetched.left.iter().map(|delivery| delivery.token);
+            let left: Vec<_> = left.collect();
+            if !left.is_empty() {
+                // Before its caller asks for more: they are the first. Where it does not arrive their locks run out.
+                let _ = Box::pin(self.end_locks(who, view, left, Ending::Return)).await;
+            }
             match fetched.failed {
                 Some(error) if received.is_empty() => return Err(error),
                 // Retention took all of them just now.

@@ -5,13 +5,17 @@
 //! asker   Receive 7 ──▶        (dropped)      Receive 8, unheard: 7 ──▶
 //! owner          locks for 7 ──▶ nobody              gives back what 7 has, locks for 8
 //! ```
-//! The owner may hear of it before the call itself: then that gets nothing. Numbers are kept by their count alone, since
+//! The owner may hear of it before the call itself, or while it is being answered: then that gets nothing, and what comes
+//! behind waits until its answer is given up. Numbers are kept by their count alone, since
 //! one that is given back too late does nothing: what it had has run out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Mutex, MutexGuard};
 
+use futures::FutureExt;
+use futures::channel::oneshot;
+use futures::future::Shared;
 use serde::{Deserialize, Serialize};
 
 use crate::name::SubscriptionName;
@@ -23,7 +27,7 @@ const KEPT: usize = 1_024;
 const NAMED: usize = 32;
 
 /// A receive call, by a number that no other has, of this node or another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub(crate) struct CallId(u64, u64);
 
 /// What the owner locked for a call of another node.
@@ -45,10 +49,36 @@ struct Calls {
     own: Option<u64>,
     /// Dropped here; their owner may not know of it.
     dropped: VecDeque<(SubscriptionName, CallId)>,
+    /// Being answered for others.
+    answering: BTreeMap<CallId, Answering>,
     /// Answered for others.
     handed: VecDeque<Handed>,
     /// Dropped by others before they were answered.
     void: VecDeque<CallId>,
+}
+
+#[derive(Debug)]
+struct Answering {
+    /// Dropped, the answer is given up.
+    stop: Option<oneshot::Sender<()>>,
+    ended: Ended,
+}
+
+/// The answer to a call is over: nothing more is locked for it than what was handed.
+type Ended = Shared<oneshot::Receiver<()>>;
+
+/// A call while it is being answered.
+pub(super) struct Going<'a> {
+    unheard: &'a Unheard,
+    call: CallId,
+    pub(super) stopped: oneshot::Receiver<()>,
+    _end: oneshot::Sender<()>,
+}
+
+impl Drop for Going<'_> {
+    fn drop(&mut self) {
+        self.unheard.lock().answering.remove(&self.call);
+    }
 }
 
 fn push<T>(to: &mut VecDeque<T>, new: T) {
@@ -92,18 +122,39 @@ impl Unheard {
         }
     }
 
-    /// Another node dropped a call: what it was handed is to go back.
-    pub(super) fn take_back(&self, call: CallId) -> Option<Handed> {
+    /// Another node dropped a call: what it was handed is given back before anybody else looks, and where it is being
+    /// answered still, that ends.
+    pub(super) fn take_back(&self, call: CallId, give_back: impl FnOnce(Handed)) -> Option<Ended> {
         let mut calls = self.lock();
-        let at = calls.handed.iter().position(|handed| handed.call == call);
-        if at.is_none() && !calls.void.contains(&call) {
+        if let Some(at) = calls.handed.iter().position(|handed| handed.call == call) {
+            calls.handed.remove(at).map(give_back);
+        } else if !calls.void.contains(&call) {
             push(&mut calls.void, call);
         }
-        calls.handed.remove(at?)
+        let answering = calls.answering.get_mut(&call)?;
+        answering.stop = None;
+        Some(answering.ended.clone())
     }
 
-    pub(super) fn is_void(&self, call: CallId) -> bool {
-        self.lock().void.contains(&call)
+    /// A call of another node is about to be answered; none if it was dropped already.
+    pub(super) fn answer(&self, call: CallId) -> Option<Going<'_>> {
+        let mut calls = self.lock();
+        if calls.void.contains(&call) {
+            return None;
+        }
+        let (stop, stopped) = oneshot::channel();
+        let (end, ended) = oneshot::channel();
+        let answering = Answering {
+            stop: Some(stop),
+            ended: ended.shared(),
+        };
+        calls.answering.insert(call, answering);
+        Some(Going {
+            unheard: self,
+            call,
+            stopped,
+            _end: end,
+        })
     }
 
     /// Whether the answer may go: not if the call was dropped meanwhile.
@@ -141,17 +192,39 @@ mod tests {
             ["orders", "news"].map(|name| SubscriptionName::queue(EntityName::new(name).unwrap()));
         let [first, second, third] = [(); 3].map(|()| asker.begin());
         assert!(first != second && first != owner.begin());
+        let going = owner.answer(first);
         assert!(owner.hand(first, 3, &orders, Vec::new()));
+        drop(going);
         for (name, call) in [(&orders, first), (&news, second), (&orders, third)] {
             asker.drop_call(name, call);
         }
         let told = asker.of(&orders);
         assert_eq!(told, [third, first]);
-        let back = told.iter().filter_map(|call| owner.take_back(*call));
-        assert_eq!(back.map(|handed| handed.shard).collect::<Vec<_>>(), [3]);
-        assert!(owner.take_back(first).is_none());
-        assert!(owner.is_void(third) && !owner.hand(third, 3, &orders, Vec::new()));
+        let mut back = Vec::new();
+        for call in [told[0], told[1], first] {
+            let ended = owner.take_back(call, |handed| back.push(handed.shard));
+            assert!(ended.is_none());
+        }
+        assert_eq!(back, [3]);
+        assert!(owner.answer(third).is_none() && !owner.hand(third, 3, &orders, Vec::new()));
         asker.told(&told);
         assert_eq!((asker.of(&orders), asker.of(&news)), (vec![], vec![second]));
+    }
+    #[test]
+    fn an_answer_that_nobody_wants_any_more_ends_before_the_next() {
+        let owner = Unheard::default();
+        let call = owner.begin();
+        let mut going = owner.answer(call).unwrap();
+        assert_eq!((&mut going.stopped).now_or_never(), None);
+        let wait = || owner.take_back(call, |_| panic!("nothing was handed"));
+        let both = [wait().unwrap(), wait().unwrap()];
+        assert!((&mut going.stopped).now_or_never().is_some());
+        assert!(
+            both.iter()
+                .all(|ended| ended.clone().now_or_never().is_none())
+        );
+        drop(going);
+        assert!(both.into_iter().all(|ended| ended.now_or_never().is_some()));
+        assert!(wait().is_none());
     }
 }

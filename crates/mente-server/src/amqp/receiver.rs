@@ -145,6 +145,8 @@ impl Receiver {
     /// open it again.
     fn shut(&mut self, id: LinkId, desk: &Desk) {
         self.is_shut = true;
+        // What that brings stands behind what goes back.
+        self.stop();
         let held = std::mem::take(&mut self.held);
         self.give_back(id, held, desk);
     }
@@ -251,7 +253,8 @@ impl Receiver {
         let has_call = self.is_busy();
         let has_some = !self.held.is_empty() || !self.done.is_empty();
         if self.is_draining && !has_call && (!has_some || !self.is_shut) {
-            let is_answered = !is_full && machine.drained(id).is_ok();
+            let is_written = !is_full && (!has_some || machine.has_room());
+            let is_answered = is_written && machine.drained(id).is_ok();
             if is_answered {
                 self.is_draining = false;
             }

@@ -66,6 +66,10 @@ impl Pieces {
         while self.left.len() >= limits::PIECE_BYTES {
             full.push(self.left.split_to(limits::PIECE_BYTES).freeze());
         }
+        if !full.is_empty() {
+            // A rest of it would keep all that came in memory.
+            self.left = BytesMut::from(&self.left[..]);
+        }
         full
     }
 

@@ -83,8 +83,15 @@ impl Receiver {
         let call = async move {
             let held = tokio::select! {
                 biased;
-                _ = stopped => Ok(Vec::new()),
-                held = call => held,
+                _ = stopped => None,
+                held = call => Some(held),
+            };
+            let held = match held {
+                Some(held) => held,
+                None => {
+                    taker.broker.let_go(&taker.view).await;
+                    Ok(Vec::new())
+                }
             };
             Done::Took(id, Taken { held, taker })
         };
