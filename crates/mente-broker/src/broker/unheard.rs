@@ -210,6 +210,7 @@ mod tests {
         asker.told(&told);
         assert_eq!((asker.of(&orders), asker.of(&news)), (vec![], vec![second]));
     }
+
     #[test]
     fn an_answer_that_nobody_wants_any_more_ends_before_the_next() {
         let owner = Unheard::default();
